@@ -1,0 +1,44 @@
+/**
+ * What a look-up of a zone's name found. Classified first, cached by class afterwards (RFC 2308, RFC 8767).
+ * Addresses are canonical texts: dotted quads, or RFC 5952 for IPv6.
+ */
+export type Answer = PositiveAnswer | NegativeAnswer | FailedAnswer
+
+export interface PositiveAnswer {
+  readonly kind: 'positive'
+  /** Owner name that was asked for: absolute, lower case, without the final dot. */
+  readonly name: string
+  /** The admitted addresses, shuffled once per refresh. Empty when every address was denied. */
+  readonly addresses: readonly string[]
+  /** Addresses that policy denied: never connected to, kept for logs only. */
+  readonly denied: readonly string[]
+  /** Remaining lifetime at the moment of the answer, seconds, after clamping. 0: for those who waited only, never learned. */
+  readonly ttlSeconds: number
+  /** True when the lifetime is over and no nameserver gives a newer answer (RFC 8767). */
+  readonly stale: boolean
+}
+
+export interface NegativeAnswer {
+  readonly kind: 'nxdomain' | 'nodata'
+  readonly name: string
+  readonly ttlSeconds: number
+  /** The nameserver that said so, `address:port`. */
+  readonly nameserver: string
+}
+
+export interface FailedAnswer {
+  readonly kind: 'failure'
+  readonly name: string
+  /** `overloaded`: queries in flight are at their bound. `timeout`: the budget ended. */
+  readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded'
+  /** Each try in order, for the log line and for explanations. */
+  readonly tries: readonly Try[]
+}
+
+/** One query sent to one nameserver. */
+export interface Try {
+  readonly nameserver: string
+  /** `NOERROR`, `SERVFAIL`, `REFUSED` ..., or why there is no RCODE: `timeout`, `unreachable`, `malformed`, `lame`, `aborted`. */
+  readonly outcome: string
+  readonly milliseconds: number
+}
