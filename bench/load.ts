@@ -1,0 +1,62 @@
+import { fileURLToPath } from 'node:url'
+import { findCommand, versionOf } from './commands.ts'
+import { lastLines, type Processes } from './processes.ts'
+
+/** What wrk saw. */
+export interface Load {
+  readonly requests: number
+  readonly micros: number
+  readonly p50Micros: number
+  readonly p99Micros: number
+  readonly maxMicros: number
+  readonly errors: Readonly<Record<'connect' | 'read' | 'write' | 'status' | 'timeout', number>>
+}
+
+export interface LoadOptions {
+  readonly port: number
+  readonly zones: number
+  readonly connections: number
+  readonly seconds: number
+}
+
+const script = fileURLToPath(new URL('load.lua', import.meta.url))
+
+/** The path of wrk and its version; an error that says how to get it where it is missing. */
+export async function findWrk(): Promise<{ path: string; version: string }> {
+  const path = findCommand('wrk')
+  if (path === undefined) {
+    throw new Error(
+      'the load is made by wrk, which is not installed: apt-get install wrk, or brew install wrk',
+    )
+  }
+  return { path, version: await versionOf(path, '-v') }
+}
+
+/** Loads the proxy on 127.0.0.1:port over one thread's kept-alive connections, as fast as it answers. */
+export async function runLoad(processes: Processes, wrk: string, options: LoadOptions): Promise<Load> {
+  const { port, zones, connections, seconds } = options
+  const args = [
+    '-t1',
+    `-c${connections}`,
+    `-d${seconds}s`,
+    '-s',
+    script,
+    `http://127.0.0.1:${port}`,
+    '--',
+    `${zones}`,
+  ]
+  const child = await processes.start('wrk', wrk, args)
+  const code = await child.exit
+  const result = child.output().match(/^\{"requests".*\}$/m)?.[0]
+  if (code !== 0 || result === undefined) throw new Error(`wrk failed:\n${lastLines(child.output())}`)
+  return JSON.parse(result) as Load
+}
+
+/** Why these figures mean nothing, or undefined when every request got its answer. wrk's `status` counts 400 and up. */
+export function faultOf(load: Load): string | undefined {
+  const { status, ...broken } = load.errors
+  if (status > 0) return `${status} of ${load.requests} answers were not 2xx`
+  const faults = Object.entries(broken).filter(([, count]) => count > 0)
+  if (faults.length > 0) return faults.map(([kind, count]) => `${count} ${kind} errors`).join(', ')
+  return load.requests === 0 ? 'not one answer' : undefined
+}

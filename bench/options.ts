@@ -1,0 +1,81 @@
+import { parseArgs } from 'node:util'
+
+export interface Options {
+  readonly zones: readonly number[]
+  readonly workers: readonly number[]
+  readonly rounds: number
+  readonly seconds: number
+  readonly connections: number
+  /** Those named, in the order of the catalogue; all when undefined. */
+  readonly systems: readonly string[] | undefined
+  readonly requestIds: boolean
+  readonly jsonPath: string | undefined
+  readonly help: boolean
+}
+
+export function help(systems: readonly { name: string; title: string }[]): string {
+  const width = Math.max(...systems.map(({ name }) => name.length))
+  const list = systems.map(({ name, title }) => `  ${name.padEnd(width)}  ${title}`).join('\n')
+  return `npm run bench [-- OPTIONS]
+
+Compares Zonegate with what it is built on and what it could be replaced by, in turns within one run.
+Needs wrk, nginx and dnsmasq; other systems that are not installed are named and left out.
+Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them port 8101 of the latter.
+
+  --zones 1,100        how many zones the requests cycle over; each number is a table of its own
+  --workers 1          workers of each proxy; each number is a table of its own
+  --rounds 3           turns of each system; the tables show medians
+  --seconds 5          length of a turn under load
+  --connections 32     connections of wrk
+  --systems a,b        only these
+  --request-ids        every Envoy makes request ids (otherwise none does)
+  --json FILE          write every turn, the versions and the machine to FILE
+  --help
+
+Systems:
+${list}
+`
+}
+
+/** Reads the command line; throws an error that names the faulty option. */
+export function parseOptions(args: readonly string[], known: readonly string[]): Options {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      zones: { type: 'string', default: '1,100' },
+      workers: { type: 'string', default: '1' },
+      rounds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '5' },
+      connections: { type: 'string', default: '32' },
+      systems: { type: 'string' },
+      'request-ids': { type: 'boolean', default: false },
+      json: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const systems = values.systems?.split(',')
+  const stranger = systems?.find((name) => !known.includes(name))
+  if (stranger !== undefined) throw new Error(`--systems: "${stranger}" is not one of ${known.join(', ')}`)
+  return {
+    zones: wholeNumbers('--zones', values.zones, 10_000),
+    workers: wholeNumbers('--workers', values.workers, 64),
+    rounds: wholeNumber('--rounds', values.rounds, 100),
+    seconds: wholeNumber('--seconds', values.seconds, 3600),
+    connections: wholeNumber('--connections', values.connections, 4096),
+    systems,
+    requestIds: values['request-ids'],
+    jsonPath: values.json,
+    help: values.help,
+  }
+}
+
+function wholeNumbers(option: string, text: string, max: number): number[] {
+  return text.split(',').map((part) => wholeNumber(option, part, max))
+}
+
+function wholeNumber(option: string, text: string, max: number): number {
+  const number = /^\d+$/.test(text) ? Number(text) : 0
+  if (number < 1 || number > max)
+    throw new Error(`${option}: "${text}" is not a whole number from 1 to ${max}`)
+  return number
+}

@@ -1,0 +1,131 @@
+import { spawn } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** A process of the benchmark, with the part it plays ("envoy", "processor", "nginx"). */
+export interface Child {
+  readonly role: string
+  readonly pid: number
+  /** Why it is no longer running; undefined while it is. */
+  ended(): string | undefined
+  /** Resolves with its exit code once it is gone; a signal counts as 1. */
+  readonly exit: Promise<number>
+  /** What it wrote to stdout and stderr so far. */
+  output(): string
+}
+
+const termGraceMs = 3_000
+
+/** Processes that live and end together, with a scratch folder of their own. */
+export class Processes {
+  readonly scratch = mkdtempSync(join(tmpdir(), 'zonegate-bench-'))
+  readonly #running = new Set<Child>()
+
+  /** Starts a program as the leader of a session of its own: cost and end then cover its children too. */
+  async start(
+    role: string,
+    command: string,
+    args: readonly string[],
+    options: StartOptions = {},
+  ): Promise<Child> {
+    const logPath = join(this.scratch, `${role}.log`)
+    const log = openSync(logPath, 'w')
+    const handle = spawn(command, args, {
+      detached: true,
+      stdio: ['ignore', log, log],
+      cwd: options.cwd ?? this.scratch,
+      env: { ...process.env, ...options.env },
+    })
+    closeSync(log)
+    let ended: string | undefined
+    const exit = new Promise<number>((resolve) => {
+      handle.once('exit', (code, signal) => {
+        ended = `${role} ended with ${signal ?? `exit code ${code}`}`
+        signalGroup(handle.pid as number, 'SIGKILL') // what it left behind
+        resolve(code ?? 1)
+      })
+    })
+    await new Promise<void>((resolve, reject) => {
+      handle.once('spawn', resolve)
+      handle.once('error', reject)
+    })
+    const child: Child = {
+      role,
+      pid: handle.pid as number,
+      exit,
+      ended: () => ended,
+      output: () => readFileSync(logPath, 'utf8'),
+    }
+    this.#running.add(child)
+    exit.then(() => this.#running.delete(child))
+    return child
+  }
+
+  /** Ends every process, last started first, and removes the scratch folder. */
+  async stop(): Promise<void> {
+    for (const child of [...this.#running].toReversed()) {
+      if (child.ended() !== undefined) continue
+      signalGroup(child.pid, 'SIGTERM')
+      const gone = await Promise.race([
+        child.exit.then(() => true),
+        sleep(termGraceMs, false, { ref: false }),
+      ])
+      if (!gone) signalGroup(child.pid, 'SIGKILL')
+      await child.exit
+    }
+    this.kill()
+  }
+
+  /** The same at once, for the moment before this process ends itself. */
+  kill(): void {
+    for (const child of this.#running) {
+      if (child.ended() === undefined) signalGroup(child.pid, 'SIGKILL')
+    }
+    rmSync(this.scratch, { recursive: true, force: true })
+  }
+}
+
+export interface StartOptions {
+  readonly cwd?: string
+  readonly env?: NodeJS.ProcessEnv
+}
+
+function signalGroup(leader: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-leader, signal)
+  } catch {
+    // The whole group is gone already.
+  }
+}
+
+/** Waits until `child` accepts connections at the address; its own words are the error when it never does. */
+export async function untilListening(child: Child, address: string, port: number, timeoutMs = 15_000) {
+  const deadline = Date.now() + timeoutMs
+  for (;;) {
+    if (await accepts(address, port)) break
+    if (child.ended() !== undefined) throw new Error(`${child.ended()}:\n${lastLines(child.output())}`)
+    if (Date.now() > deadline) {
+      throw new Error(`${child.role} doesn't listen on ${address}:${port}:\n${lastLines(child.output())}`)
+    }
+    await sleep(20)
+  }
+  // A stranger's listener on that port answers just as well: the child must have stayed.
+  await sleep(20)
+  if (child.ended() !== undefined) throw new Error(`${child.ended()}:\n${lastLines(child.output())}`)
+}
+
+function accepts(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, address)
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy())
+  })
+}
+
+export function lastLines(text: string, count = 8): string {
+  return text.trimEnd().split('\n').slice(-count).join('\n')
+}

@@ -1,0 +1,158 @@
+import type { Machine } from './machine.ts'
+import type { Case, Figures, Turn } from './turn.ts'
+
+/** What is measured against: the limit of the technique, and the recipe to be replaced. */
+export const yardsticks = { bare: 'envoy-bare', seed: 'seed' } as const
+
+export interface Row {
+  readonly system: string
+  readonly requestsPerSecond: number
+  /** Lowest and highest of the turns. */
+  readonly range: readonly [number, number]
+  readonly cpuMicrosPerRequest: number
+  readonly p50Micros: number
+  readonly p99Micros: number
+  readonly processes: Figures['processes']
+  /** Of a yardstick's throughput and cost, in the same round; undefined where that has no figures. */
+  readonly against: Readonly<Record<keyof typeof yardsticks, Ratio | undefined>>
+  readonly turns: number
+}
+
+export interface Ratio {
+  readonly requestsPerSecond: number
+  readonly cpuMicrosPerRequest: number
+}
+
+/**
+ * Medians of the turns that count, one row for each system in `order`. A ratio is the median of the rounds' ratios: the
+ * two were measured within moments of each other, so a machine that slows down meanwhile doesn't bend it.
+ */
+export function summarise(turns: readonly Turn[], order: readonly string[]): Row[] {
+  const bySystem = new Map(order.map((system) => [system, figuresByRound(turns, system)]))
+  return order.flatMap((system) => {
+    const own = bySystem.get(system) ?? new Map<number, Figures>()
+    const all = [...own.values()]
+    if (all.length === 0) return []
+    const against = (yardstick: string) => ratio(own, bySystem.get(yardstick))
+    const rates = all.map((figures) => figures.requestsPerSecond)
+    return {
+      system,
+      requestsPerSecond: median(rates),
+      range: [Math.min(...rates), Math.max(...rates)] as const,
+      cpuMicrosPerRequest: median(all.map((figures) => figures.cpuMicrosPerRequest)),
+      p50Micros: median(all.map((figures) => figures.p50Micros)),
+      p99Micros: median(all.map((figures) => figures.p99Micros)),
+      processes: processMedians(all),
+      against: { bare: against(yardsticks.bare), seed: against(yardsticks.seed) },
+      turns: all.length,
+    }
+  })
+}
+
+function figuresByRound(turns: readonly Turn[], system: string): Map<number, Figures> {
+  const figures = new Map<number, Figures>()
+  for (const turn of turns) {
+    if (turn.system === system && !('void' in turn.result)) figures.set(turn.round, turn.result)
+  }
+  return figures
+}
+
+function ratio(own: Map<number, Figures>, other: Map<number, Figures> | undefined): Ratio | undefined {
+  const rounds = [...own.keys()].filter((round) => other?.has(round))
+  if (rounds.length === 0) return undefined
+  const of = (pick: (figures: Figures) => number) =>
+    median(rounds.map((round) => pick(own.get(round) as Figures) / pick(other?.get(round) as Figures)))
+  return {
+    requestsPerSecond: of((figures) => figures.requestsPerSecond),
+    cpuMicrosPerRequest: of((figures) => figures.cpuMicrosPerRequest),
+  }
+}
+
+function processMedians(all: readonly Figures[]): Figures['processes'] {
+  const roles = Object.keys(all[0]?.processes ?? {})
+  return Object.fromEntries(
+    roles.map((role) => {
+      const costs = all.map(
+        (figures) => figures.processes[role] ?? { cpuMicrosPerRequest: 0, memoryBytes: 0 },
+      )
+      const cpuMicrosPerRequest = median(costs.map((cost) => cost.cpuMicrosPerRequest))
+      return [role, { cpuMicrosPerRequest, memoryBytes: median(costs.map((cost) => cost.memoryBytes)) }]
+    }),
+  )
+}
+
+/** The middle one, or the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length / 2
+  const [low, high] = [sorted[Math.ceil(middle) - 1] ?? Number.NaN, sorted[Math.floor(middle)] ?? Number.NaN]
+  return (low + high) / 2
+}
+
+const columns = [
+  'system',
+  'req/s',
+  'low-high',
+  '× bare',
+  '× seed',
+  'CPU µs/req',
+  '× bare',
+  '× seed',
+  'p50 ms',
+  'p99 ms',
+  'MiB',
+  'CPU µs/req by process',
+]
+
+export function caseTitle({ zones, workers }: Case): string {
+  return `${zones} ${zones === 1 ? 'zone' : 'zones'}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`
+}
+
+export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, string>): string {
+  const cells = rows.map((row) => [
+    titles.get(row.system) ?? row.system,
+    thousands(row.requestsPerSecond),
+    row.range.map(thousands).join('-'),
+    times(row.against.bare?.requestsPerSecond),
+    times(row.against.seed?.requestsPerSecond),
+    row.cpuMicrosPerRequest.toFixed(1),
+    times(row.against.bare?.cpuMicrosPerRequest),
+    times(row.against.seed?.cpuMicrosPerRequest),
+    (row.p50Micros / 1000).toFixed(2),
+    (row.p99Micros / 1000).toFixed(2),
+    mebibytes(Object.values(row.processes).reduce((sum, process) => sum + process.memoryBytes, 0)),
+    byProcess(row),
+  ])
+  return align([columns, ...cells])
+}
+
+function byProcess(row: Row): string {
+  const processes = Object.entries(row.processes)
+  if (processes.length < 2) return ''
+  return processes.map(([role, cost]) => `${role} ${cost.cpuMicrosPerRequest.toFixed(1)}`).join(' + ')
+}
+
+function align(lines: readonly (readonly string[])[]): string {
+  const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)))
+  const isText = (i: number) => i === 0 || i === columns.length - 1
+  const pad = (cell: string, i: number) =>
+    isText(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)
+  return lines.map((line) => line.map(pad).join('  ').trimEnd()).join('\n')
+}
+
+export function renderMachine(machine: Machine, versions: ReadonlyMap<string, string>): string {
+  const unique = [...new Set(versions.values())].join(', ')
+  return `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, Linux ${machine.kernel}\n${unique}`
+}
+
+function thousands(value: number): string {
+  return Math.round(value).toLocaleString('en-GB')
+}
+
+function times(value: number | undefined): string {
+  return value === undefined ? '-' : value.toFixed(2)
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0)
+}

@@ -1,0 +1,57 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { findCommand, versionOf } from '../commands.ts'
+import { freePort } from '../ports.ts'
+import { untilListening } from '../processes.ts'
+import { receiverPort, searchDomain } from '../zones.ts'
+import type { System } from './system.ts'
+
+/** Caddy 2: upstreams from `dynamic a`, the name built from placeholders. One worker is one CPU for Go's scheduler. */
+export const caddy: System = {
+  name: 'caddy',
+  title: 'Caddy, dynamic a',
+  routesByZone: true,
+  async installed() {
+    const path = findCommand('caddy')
+    return path === undefined
+      ? { missing: 'caddy is not on PATH' }
+      : { version: `Caddy ${await versionOf(path, 'version')}` }
+  },
+  async start({ processes, workers, nameserver }) {
+    const port = await freePort()
+    const config = join(processes.scratch, 'Caddyfile')
+    writeFileSync(
+      config,
+      `
+{
+	admin off
+	auto_https off
+}
+http://127.0.0.1:${port} {
+	bind 127.0.0.1
+	@refused not method POST
+	respond @refused 405
+	@anonymous not header server *
+	respond @anonymous 403
+	map {path} {service} {
+		/mail mail
+		default default
+	}
+	reverse_proxy {
+		dynamic a {
+			name zone{header.server}-{service}.${searchDomain}
+			port ${receiverPort}
+			refresh 60s
+			resolvers ${nameserver.address}:${nameserver.port}
+		}
+	}
+}
+`,
+    )
+    const args = ['run', '--adapter', 'caddyfile', '--config', config]
+    const env = { GOMAXPROCS: String(workers), HOME: processes.scratch, XDG_DATA_HOME: processes.scratch }
+    const child = await processes.start('caddy', findCommand('caddy') ?? 'caddy', args, { env })
+    await untilListening(child, '127.0.0.1', port)
+    return { port, children: [child] }
+  },
+}

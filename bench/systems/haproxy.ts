@@ -1,0 +1,64 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { findCommand, versionOf } from '../commands.ts'
+import { freePort } from '../ports.ts'
+import { untilListening } from '../processes.ts'
+import { receiverPort, searchDomain } from '../zones.ts'
+import type { System } from './system.ts'
+
+/** HAProxy: resolves the built name with do-resolve and connects to that address with set-dst (2.6 and later). */
+export const haproxy: System = {
+  name: 'haproxy',
+  title: 'HAProxy, do-resolve',
+  routesByZone: true,
+  async installed() {
+    const path = findCommand('haproxy')
+    return path === undefined
+      ? { missing: 'haproxy is not on PATH' }
+      : { version: `HAProxy ${await versionOf(path, '-v')}` }
+  },
+  async start({ processes, workers, nameserver }) {
+    const port = await freePort()
+    const config = join(processes.scratch, 'haproxy.cfg')
+    writeFileSync(
+      config,
+      `
+global
+  nbthread ${workers}
+  maxconn 8192
+
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 60s
+  timeout server 5s
+  timeout http-request 10s
+  http-reuse always
+
+resolvers zones
+  nameserver bench ${nameserver.address}:${nameserver.port}
+  hold valid 60s
+
+frontend callback
+  bind 127.0.0.1:${port} backlog 4096
+  http-request deny deny_status 405 unless { method POST }
+  http-request deny deny_status 403 unless { req.hdr(server) -m found }
+  http-request set-var(txn.service) str(mail) if { path /mail }
+  http-request set-var(txn.service) str(default) unless { path /mail }
+  http-request set-var-fmt(txn.name) zone%[req.hdr(server)]-%[var(txn.service)].${searchDomain}
+  http-request do-resolve(txn.address,zones,ipv4) var(txn.name)
+  http-request deny deny_status 502 unless { var(txn.address) -m found }
+  default_backend zone
+
+backend zone
+  retries 1
+  http-request set-dst var(txn.address)
+  http-request set-dst-port int(${receiverPort})
+  server resolved 0.0.0.0:0
+`,
+    )
+    const child = await processes.start('haproxy', findCommand('haproxy') ?? 'haproxy', ['-db', '-f', config])
+    await untilListening(child, '127.0.0.1', port)
+    return { port, children: [child] }
+  },
+}

@@ -1,0 +1,34 @@
+import type { Nameserver } from '../nameserver.ts'
+import type { Child, Processes } from '../processes.ts'
+import type { Zone } from '../zones.ts'
+
+/** Something that forwards callbacks, as the benchmark runs it. */
+export interface System {
+  /** Its name for --systems. */
+  readonly name: string
+  readonly title: string
+  /** False for the limit, which sends everything to one receiver. All others do the whole job and are held to it. */
+  readonly routesByZone: boolean
+  installed(): Promise<Installed>
+  /** Starts it for a setting; its processes end with `setting.processes`. */
+  start(setting: Setting): Promise<Running>
+}
+
+export type Installed = { readonly version: string } | { readonly missing: string }
+
+export interface Setting {
+  readonly zones: readonly Zone[]
+  readonly workers: number
+  readonly nameserver: Nameserver
+  readonly processes: Processes
+  readonly requestIds: boolean
+}
+
+export interface Running {
+  /** Where it listens on 127.0.0.1. */
+  readonly port: number
+  /** Its processes, each the leader of a session that is charged to it. */
+  readonly children: readonly Child[]
+  /** Waits until it has reached its steady state, once every zone was asked for. */
+  settle?(): Promise<void>
+}

@@ -1,0 +1,23 @@
+/** The zones of a run: their ids, the names they have in DNS, and the receivers behind them. */
+
+export interface Zone {
+  readonly id: string
+  readonly hostName: string
+  readonly address: string
+}
+
+export const searchDomain = 'bench.test'
+export const receiverPort = 8101
+/** What Zonegate must be allowed to forward to: it denies loopback addresses otherwise. */
+export const receiverNetwork = '127.0.2.0/24'
+
+/** One process answers on all of them; zones share them in turn. */
+export const receiverAddresses: readonly string[] = Array.from({ length: 250 }, (_, i) => `127.0.2.${i + 1}`)
+
+export function firstZones(count: number): Zone[] {
+  return Array.from({ length: count }, (_, i) => ({
+    id: String(i + 1),
+    hostName: `zone${i + 1}-default.${searchDomain}`,
+    address: receiverAddresses[i % receiverAddresses.length] as string,
+  }))
+}
