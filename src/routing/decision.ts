@@ -1,0 +1,34 @@
+import type { Answer } from '../dns/answer.ts'
+import type { RejectReason } from './reject-reason.ts'
+import type { Zone } from './rules.ts'
+
+/** What happens to a request. */
+export type Decision =
+  | { readonly kind: 'forward'; readonly zone: Zone; readonly authority: string }
+  | { readonly kind: 'reject'; readonly reason: RejectReason; readonly zone?: Zone; readonly answer?: Answer }
+
+/**
+ * Joins a zone with what DNS said of its name.
+ * @param turn counts requests, so that they go round the addresses
+ */
+export function decide(zone: Zone, answer: Answer, turn: number): Decision {
+  const reject = (reason: RejectReason): Decision => ({ kind: 'reject', reason, zone, answer })
+  switch (answer.kind) {
+    case 'positive': {
+      const address = answer.addresses[turn % answer.addresses.length]
+      if (address === undefined) return reject('address_denied')
+      return { kind: 'forward', zone, authority: authorityOf(address, zone.service.port) }
+    }
+    case 'nxdomain':
+      return reject('name_not_found')
+    case 'nodata':
+      return reject('no_address')
+    case 'failure':
+      return reject(answer.cause === 'overloaded' ? 'resolver_overloaded' : 'nameservers_failed')
+  }
+}
+
+/** `IP:port`, an IPv6 address in brackets (RFC 3986 section 3.2.2). */
+export function authorityOf(address: string, port: number): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
