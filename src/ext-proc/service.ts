@@ -1,0 +1,88 @@
+import {
+  type ServerDuplexStream,
+  type ServiceDefinition,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js'
+import { externalProcessor, type ProcessingRequest } from '../grpc/protos.ts'
+import type { Decider } from '../routing/decider.ts'
+import type { Decision } from '../routing/decision.ts'
+import type { RequestHead } from '../routing/rules.ts'
+import { createEncoder, headOf } from './messages.ts'
+
+export interface ExtProcOptions {
+  /** Lower-case name of the header that carries the id. */
+  readonly idHeader: string
+  readonly methods: ReadonlySet<string>
+  readonly decide: Decider
+  /** Told of each decision, with the request it was made for. */
+  readonly onDecision: (decision: Decision, head: RequestHead & { requestId: string }) => void
+  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  readonly onBug: (error: unknown) => void
+}
+
+type Stream = ServerDuplexStream<ProcessingRequest, Buffer>
+
+/**
+ * Envoy's external processor: one stream is one HTTP request (Envoy doc: External Processing). A stream that can't be
+ * answered fails with a gRPC error, which Envoy turns into 502; it is never just ended, because a clean end means
+ * "go on unchanged" in this protocol.
+ */
+export function externalProcessorService(
+  options: ExtProcOptions,
+): [ServiceDefinition, UntypedServiceImplementation] {
+  const encode = createEncoder(options.methods)
+  const definition = {
+    Process: { ...externalProcessor.Process, responseSerialize: (bytes: Buffer) => bytes },
+  }
+
+  const onRequest = (stream: Stream, request: ProcessingRequest, answered: () => void): void => {
+    const head = headOf(request, options.idHeader)
+    if (head === null) {
+      stream.emit('error', { code: status.INVALID_ARGUMENT, details: 'expected request_headers' })
+      return
+    }
+    const answer = (decision: Decision): void => {
+      if (stream.cancelled) return
+      stream.write(encode(decision))
+      answered()
+      options.onDecision(decision, head)
+    }
+    const decision = options.decide(head)
+    if (decision instanceof Promise) decision.then(answer).catch((error: unknown) => fail(stream, error))
+    else answer(decision)
+  }
+
+  const fail = (stream: Stream, error: unknown): void => {
+    options.onBug(error)
+    stream.emit('error', { code: status.INTERNAL, details: 'internal error' })
+  }
+
+  const process = (stream: Stream): void => {
+    let state: 'silent' | 'asked' | 'answered' | 'failed' = 'silent'
+    let halfClosed = false
+    stream.on('data', (request: ProcessingRequest) => {
+      if (state !== 'silent') return // Envoy sends one message; more would be the body, which is not asked for
+      state = 'asked'
+      try {
+        onRequest(stream, request, () => {
+          state = 'answered'
+          if (halfClosed) stream.end()
+        })
+      } catch (error) {
+        fail(stream, error)
+      }
+    })
+    // Envoy half-closes when it needs no more: the end of a stream is its own only once it was answered.
+    stream.on('end', () => {
+      halfClosed = true
+      if (state === 'answered') stream.end()
+      else if (state === 'silent')
+        stream.emit('error', { code: status.INVALID_ARGUMENT, details: 'expected request_headers' })
+    })
+    stream.on('error', () => {
+      state = 'failed'
+    })
+  }
+  return [definition, { Process: process }]
+}
