@@ -1,0 +1,67 @@
+// Runs a TypeScript file of this project with a Node that is new enough: the machine's own where it is 24 or newer,
+// else the pinned one from npm. Installs the dependencies from the lock file first where they are missing. Plain
+// JavaScript, because this file alone must run on Node 20.
+//
+// usage: node scripts/with-node.mjs FILE.ts [ARG ...]
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const NODE_MAJOR_LEAST = 24
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const say = (text) => process.stderr.write(`zonegate: ${text}\n`)
+
+function installed() {
+  // npm writes this file last, with what it installed: an interrupted or outdated install is not one.
+  try {
+    const want = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+    const have = JSON.parse(readFileSync(join(root, 'node_modules/.package-lock.json'), 'utf8')).packages
+    return Object.entries(want).every(
+      ([path, { version, optional, os, cpu }]) =>
+        path === '' ||
+        have[path]?.version === version ||
+        (have[path] === undefined && (optional || os || cpu)),
+    )
+  } catch {
+    return false
+  }
+}
+
+function install() {
+  say('installing dependencies from the lock file (once; about 100 MB)')
+  const { status, error } = spawnSync(
+    'npm',
+    ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
+    {
+      cwd: root,
+      stdio: ['ignore', 2, 2],
+    },
+  )
+  if (error || status !== 0) {
+    say(`npm ci failed${error ? `: ${error.message}` : ''}; mend that and try again`)
+    process.exit(1)
+  }
+}
+
+function nodeBinary() {
+  const major = Number(process.versions.node.split('.')[0])
+  if (major >= NODE_MAJOR_LEAST) return process.execPath
+  const require = createRequire(join(root, 'package.json'))
+  try {
+    const manifest = require.resolve(`node-${process.platform}-${process.arch}/package.json`)
+    const binary = join(dirname(manifest), 'bin/node')
+    if (existsSync(binary)) return binary
+  } catch {}
+  say(
+    `Node ${NODE_MAJOR_LEAST} or newer is needed, this is ${process.versions.node}, and npm has none for ${process.platform}-${process.arch}`,
+  )
+  process.exit(1)
+}
+
+const [file, ...args] = process.argv.slice(2)
+if (!installed()) install()
+const child = spawn(nodeBinary(), [file, ...args], { stdio: 'inherit', cwd: root })
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+child.on('exit', (code, signal) => process.exit(signal ? 1 : code))

@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type EnvoyAddresses, renderEnvoyConfig } from './envoy-config.ts'
+
+const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
+/** How long a part may take to come up, and to go down before it is killed. */
+const READY_WITHIN_MS = 15_000
+const STOP_WITHIN_MS = 12_000
+/** What Envoy lets connections finish in once it was told to stop. */
+const ENVOY_DRAIN_SECONDS = 5
+
+export type Output = 'inherit' | number
+
+/** One process, ended by its pid. */
+export interface Part {
+  readonly name: string
+  readonly process: ChildProcess
+  /** Settles when the process is gone, with why. */
+  readonly gone: Promise<string>
+  stop(signal?: NodeJS.Signals): Promise<void>
+}
+
+export function startPart(
+  name: string,
+  command: string,
+  args: readonly string[],
+  options: { cwd: string; output: Output },
+): Part {
+  // In a group of its own: a terminal's Ctrl-C reaches the launcher alone, which ends the parts in their order.
+  const child = spawn(command, args, {
+    cwd: options.cwd,
+    stdio: ['ignore', options.output, options.output],
+    detached: true,
+  })
+  const gone = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message))
+    child.once('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `exit code ${code}`))
+  })
+  return {
+    name,
+    process: child,
+    gone,
+    stop: async (signal = 'SIGTERM') => {
+      child.kill(signal)
+      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS)
+      await gone
+      clearTimeout(timer)
+    },
+  }
+}
+
+/** Starts the processor in `cwd`, where it finds `envoy/` and `run/`. */
+export function startProcessor(cwd: string, config: string | undefined, output: Output): Part {
+  const args = [
+    '--disable-warning=ExperimentalWarning',
+    MAIN,
+    'serve',
+    ...(config === undefined ? [] : ['--config', config]),
+  ]
+  return startPart('processor', process.execPath, args, { cwd, output })
+}
+
+export interface EnvoyOptions {
+  readonly binary: string
+  readonly cwd: string
+  readonly addresses: EnvoyAddresses
+  readonly output: Output
+  /** Worker threads; Envoy's default is one for each core. */
+  readonly concurrency?: number
+}
+
+/** Renders `envoy/envoy.yaml` into `run/` and starts Envoy in `cwd`. */
+export function startEnvoy({ binary, cwd, addresses, output, concurrency }: EnvoyOptions): Part {
+  mkdirSync(join(cwd, 'run'), { recursive: true })
+  const rendered = renderEnvoyConfig(readFileSync(join(cwd, 'envoy/envoy.yaml'), 'utf8'), addresses)
+  writeFileSync(join(cwd, 'run/envoy.yaml.tmp'), rendered)
+  renameSync(join(cwd, 'run/envoy.yaml.tmp'), join(cwd, 'run/envoy.yaml'))
+  const args = [
+    '-c',
+    'run/envoy.yaml',
+    '--disable-hot-restart',
+    '--log-level',
+    'warn',
+    '--drain-time-s',
+    String(ENVOY_DRAIN_SECONDS),
+  ]
+  // A processor that is down is told by the access log and by statistics, not by one more line for each request.
+  args.push('--component-log-level', 'ext_proc:error')
+  if (concurrency !== undefined) args.push('--concurrency', String(concurrency))
+  return startPart('envoy', binary, args, { cwd, output })
+}
+
+/** Waits for 200 from `http://host:port/path`, or throws what the part died of. */
+export async function untilReady(
+  part: Part,
+  host: string,
+  port: number,
+  path: string,
+  withinMs = READY_WITHIN_MS,
+): Promise<void> {
+  let dead: string | undefined
+  part.gone.then((why) => {
+    dead = why
+  })
+  const deadline = performance.now() + withinMs
+  while (performance.now() < deadline) {
+    if (dead !== undefined) throw new Error(`${part.name} did not start: ${dead}; its own words are above`)
+    if ((await httpStatus('GET', host, port, path)) === 200) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error(`${part.name} was not ready within ${withinMs / 1000} s: http://${host}:${port}${path}`)
+}
+
+/** Tells Envoy to take no more connections and to close those it has after their requests, then ends it. */
+export async function drainEnvoy(envoy: Part, admin: { host: string; port: number }): Promise<void> {
+  const told = await httpStatus('POST', admin.host, admin.port, '/drain_listeners?graceful&skip_exit')
+  if (told === 200) {
+    const deadline = performance.now() + ENVOY_DRAIN_SECONDS * 1000
+    while (performance.now() < deadline && (await activeRequests(admin)) > 0)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  await envoy.stop()
+}
+
+async function activeRequests({ host, port }: { host: string; port: number }): Promise<number> {
+  const text = await httpText('GET', host, port, '/stats?filter=^http\\.callback\\.downstream_rq_active$')
+  return Number(/: (\d+)/.exec(text?.body ?? '')?.[1] ?? 0)
+}
+
+async function httpStatus(
+  method: string,
+  host: string,
+  port: number,
+  path: string,
+): Promise<number | undefined> {
+  return (await httpText(method, host, port, path))?.status
+}
+
+function httpText(
+  method: string,
+  host: string,
+  port: number,
+  path: string,
+): Promise<{ status: number | undefined; body: string } | undefined> {
+  return new Promise((resolve) => {
+    const call = request({ method, host, port, path, timeout: 2000, agent: false }, (response) => {
+      let body = ''
+      response.setEncoding('utf8')
+      response.on('data', (text: string) => {
+        body += text
+      })
+      response.on('end', () => resolve({ status: response.statusCode, body }))
+      response.on('error', () => resolve(undefined))
+    })
+    call.on('timeout', () => call.destroy())
+    call.on('error', () => resolve(undefined))
+    call.end()
+  })
+}
