@@ -17,6 +17,8 @@ export interface Node {
 
 export interface HeaderValue {
   key: string
+  /** ext_proc ignores it: for configuration only. */
+  value?: string
   raw_value?: Buffer
 }
 
@@ -154,18 +156,25 @@ export interface LoadStatsResponse {
   send_all_clusters?: boolean
 }
 
-/** Where `proto/` is: beside `src/`. */
-export const protoDirectory = fileURLToPath(new URL('../../proto', import.meta.url))
+/** Beside `src/`. */
+const protoDirectory = fileURLToPath(new URL('../../proto', import.meta.url))
 
 /** The files that reach every other one by import. */
-export const protoFiles = [
+const protoFiles = [
   'envoy/service/ext_proc/v3/external_processor.proto',
   'envoy/service/discovery/v3/ads.proto',
   'envoy/service/load_stats/v3/lrs.proto',
+  'envoy/config/cluster/v3/cluster.proto',
+  'envoy/config/endpoint/v3/endpoint.proto',
+  'envoy/config/route/v3/route_components.proto',
+  'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
+  'envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto',
+  'envoy/type/matcher/v3/http_inputs.proto',
   'grpc/health/v1/health.proto',
-] as const
+]
 
-const definitions = loadSync([...protoFiles], {
+/** Every message, enum and service of `proto/`. */
+export const definitions = loadSync(protoFiles, {
   includeDirs: [protoDirectory],
   keepCase: true,
   longs: Number,
