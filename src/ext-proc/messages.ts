@@ -8,8 +8,11 @@ import type { Decision } from '../routing/decision.ts'
 import { STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import type { RequestHead } from '../routing/rules.ts'
 
-/** The mark: Envoy forwards only a request that carries it, and strips a client's own. See the fence in envoy/envoy.yaml. */
-const FORWARD_MARK = 'x-zonegate-forward'
+/**
+ * Carries the address to Envoy, which forwards only a request that has it, there and nowhere else, and strips a
+ * client's own. See `forward` in envoy/routes.yaml and docs/decisions/0003.
+ */
+const FORWARD_HEADER = 'x-zonegate-forward'
 /** Namespace of the dynamic metadata that Envoy's access log reads the zone's name from. */
 const METADATA_NAMESPACE = 'zonegate'
 /** Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew. */
@@ -79,7 +82,7 @@ function responseTo(decision: Decision, allow: string): ProcessingResponse {
     request_headers: {
       response: {
         header_mutation: {
-          set_headers: [overwrite(':authority', decision.authority), overwrite(FORWARD_MARK, '1')],
+          set_headers: [overwrite(FORWARD_HEADER, decision.authority)],
         },
         clear_route_cache: true,
       },

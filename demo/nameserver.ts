@@ -1,0 +1,68 @@
+import { createSocket, type Socket } from 'node:dgram'
+import { decodeMessage, isMalformed } from '../src/dns/decode.ts'
+import { type DomainName, parseDomainName } from '../src/dns/domain-name.ts'
+import { encodeMessage } from '../src/dns/encode.ts'
+import { type Message, Rcode, RecordClass, RecordType, type ResourceRecord } from '../src/dns/message.ts'
+
+const TTL_SECONDS = 5
+const NEGATIVE_TTL_SECONDS = 2
+
+/** Names, lower case and without the final dot, with their IPv4 addresses. Read at each query: it may change. */
+export type Records = Readonly<Record<string, readonly string[]>>
+
+/** An authoritative nameserver of a few names, over UDP: for the demo and for tests where no other is installed. */
+export function startNameserver(host: string, port: number, records: Records): Promise<Socket> {
+  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
+  socket.on('message', (octets, peer) => {
+    const query = decodeMessage(octets)
+    if (isMalformed(query) || query.response) return
+    socket.send(encodeMessage(answer(query, records)), peer.port, peer.address)
+  })
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject)
+    socket.bind(port, host, () => resolve(socket))
+  })
+}
+
+function answer(query: Message, records: Records): Message {
+  const [question] = query.questions
+  const addresses = question === undefined ? undefined : records[question.name]
+  const isA = question?.type === RecordType.A && question.class === RecordClass.IN
+  const answers: ResourceRecord[] =
+    question !== undefined && isA
+      ? (addresses ?? []).map((address) => ({
+          type: 'A',
+          name: question.name,
+          ttlSeconds: TTL_SECONDS,
+          address,
+        }))
+      : []
+  return {
+    ...query,
+    response: true,
+    authoritative: true,
+    recursionAvailable: true,
+    rcode: addresses === undefined ? Rcode.NXDOMAIN : Rcode.NOERROR,
+    answers,
+    authorities: answers.length > 0 || question === undefined ? [] : [soa(question.name)],
+    additionals: [],
+    edns: query.edns && { udpPayloadOctets: 1232, version: 0, dnssecOk: false, options: Buffer.alloc(0) },
+  }
+}
+
+/** Says how long the negative answer may be kept (RFC 2308 section 5). */
+function soa(name: DomainName): ResourceRecord {
+  const zone = parseDomainName(name.split('.').slice(-2).join('.')) ?? name
+  return {
+    type: 'SOA',
+    name: zone,
+    ttlSeconds: NEGATIVE_TTL_SECONDS,
+    primary: zone,
+    mailbox: zone,
+    serial: 1,
+    refreshSeconds: 3600,
+    retrySeconds: 600,
+    expireSeconds: 86_400,
+    minimumSeconds: NEGATIVE_TTL_SECONDS,
+  }
+}

@@ -1,0 +1,68 @@
+import { type Agent, request } from 'node:http'
+import { connect } from 'node:net'
+
+export interface Call {
+  readonly method?: string
+  readonly path?: string
+  /** Name, value pairs as sent: repeated names are repeated lines. */
+  readonly headers?: readonly (readonly [string, string])[]
+  readonly body?: string | Buffer
+  readonly agent?: Agent
+  /** Milliseconds until the call is given up. */
+  readonly timeoutMs?: number
+}
+
+export interface Reply {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly text: string
+  /** The body, where it is JSON. */
+  json(): Record<string, unknown>
+}
+
+/** One request to `127.0.0.1:port`, POST by default, on a connection of its own unless there is an agent. */
+export function call(
+  port: number,
+  { method = 'POST', path = '/', headers = [], body, agent, timeoutMs = 10_000 }: Call = {},
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const lines: string[] = headers.flat()
+    if (!headers.some(([name]) => name.toLowerCase() === 'host')) lines.push('host', 'callback.test')
+    if (body !== undefined) lines.push('content-length', String(Buffer.byteLength(body)))
+    else if (method === 'POST') lines.push('content-length', '0')
+    const outgoing = request(
+      { host: '127.0.0.1', port, method, path, headers: lines, agent: agent ?? false, timeout: timeoutMs },
+      (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8')
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            text,
+            json: () => JSON.parse(text),
+          })
+        })
+      },
+    )
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`)))
+    outgoing.on('error', reject)
+    outgoing.end(body)
+  })
+}
+
+/** Sends bytes as they are, and returns all that came back until the end or `waitMs` of silence. */
+export function rawCall(port: number, bytes: string, waitMs = 500): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes, 'latin1'))
+    let text = ''
+    socket.setTimeout(waitMs, () => socket.destroy())
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1')
+    })
+    socket.on('error', () => undefined)
+    socket.on('close', () => resolve(text))
+  })
+}

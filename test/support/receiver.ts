@@ -1,0 +1,49 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+
+export interface Receiver {
+  readonly host: string
+  /** Requests that arrived whole, in order. */
+  readonly requests: readonly ReceivedRequest[]
+  close(): Promise<void>
+}
+
+export interface ReceivedRequest {
+  readonly method: string
+  readonly path: string
+  /** Name, value, name, value, as they arrived. */
+  readonly rawHeaders: readonly string[]
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly body: string
+}
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void
+
+/** A zone's receiver on a loopback address; answers 200 with its own address, or as `handler` says. */
+export function startReceiver(host: string, port: number, handler?: Handler): Promise<Receiver> {
+  const requests: ReceivedRequest[] = []
+  const server: Server = createServer((request, response) => {
+    if (handler !== undefined) return handler(request, response)
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      const { method = '', url: path = '', rawHeaders, headers } = request
+      requests.push({ method, path, rawHeaders, headers, body: Buffer.concat(chunks).toString('latin1') })
+      response.end(`receiver ${host}`)
+    })
+  })
+  server.keepAliveTimeout = 30_000
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () =>
+      resolve({
+        host,
+        requests,
+        close: () =>
+          new Promise((done) => {
+            server.close(() => done())
+            server.closeAllConnections()
+          }),
+      }),
+    )
+  })
+}

@@ -1,0 +1,78 @@
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startNameserver } from '../../demo/nameserver.ts'
+
+const DNSMASQ = '/usr/sbin/dnsmasq'
+const READY_WITHIN_MS = 5000
+
+export interface ZoneNameserver {
+  /** `127.0.0.1:port`. */
+  readonly address: string
+  close(): Promise<void>
+}
+
+/** A nameserver with these names: dnsmasq where it is installed, else the demo's. */
+export async function startZoneNameserver(
+  records: Readonly<Record<string, readonly string[]>>,
+): Promise<ZoneNameserver> {
+  const port = await freeUdpPort()
+  if (!existsSync(DNSMASQ)) {
+    const socket = await startNameserver('127.0.0.1', port, records)
+    return { address: `127.0.0.1:${port}`, close: () => new Promise((done) => socket.close(() => done())) }
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-dns-'))
+  const names = Object.entries(records).flatMap(([name, addresses]) =>
+    addresses.map((address) => `host-record=${name},${address}`),
+  )
+  const lines = [
+    'no-resolv',
+    'no-hosts',
+    'no-daemon',
+    'listen-address=127.0.0.1',
+    'bind-interfaces',
+    `port=${port}`,
+    'local=/test/',
+    'local-ttl=30',
+  ]
+  writeFileSync(join(folder, 'dnsmasq.conf'), [...lines, ...names, ''].join('\n'))
+  const child = spawn(DNSMASQ, ['-C', join(folder, 'dnsmasq.conf'), '--user=', '--group='], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  await new Promise<void>((resolve, reject) => {
+    let text = ''
+    const timer = setTimeout(() => reject(new Error(`dnsmasq did not start: ${text}`)), READY_WITHIN_MS)
+    child.stderr.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      if (!text.includes('started')) return
+      clearTimeout(timer)
+      resolve()
+    })
+    child.once('exit', () => reject(new Error(`dnsmasq ended: ${text}`)))
+  })
+  return {
+    address: `127.0.0.1:${port}`,
+    close: () =>
+      new Promise((done) => {
+        child.removeAllListeners('exit')
+        child.once('exit', () => {
+          rmSync(folder, { recursive: true, force: true })
+          done()
+        })
+        child.kill('SIGTERM')
+      }),
+  }
+}
+
+function freeUdpPort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createSocket('udp4')
+    probe.once('error', reject)
+    probe.bind(0, '127.0.0.1', () => {
+      const { port } = probe.address()
+      probe.close(() => resolve(port))
+    })
+  })
+}
