@@ -16,10 +16,20 @@ import { haproxy } from './systems/haproxy.ts'
 import { nginxVariable } from './systems/nginx-variable.ts'
 import { seed } from './systems/seed.ts'
 import type { System } from './systems/system.ts'
+import { zonegateCold } from './systems/zonegate.ts'
 import { type Case, type Stage, type Turn, takeTurn } from './turn.ts'
 import { firstZones } from './zones.ts'
 
-const catalogue: readonly System[] = [envoyBare, seed, nginxVariable, haproxy, caddy, envoyDns, envoyStatic]
+const catalogue: readonly System[] = [
+  envoyBare,
+  seed,
+  nginxVariable,
+  haproxy,
+  caddy,
+  envoyDns,
+  envoyStatic,
+  zonegateCold,
+]
 
 /** Everything started so far; whatever way this process ends, it all ends with it. */
 const owned = new Set<Processes>()
@@ -32,7 +42,7 @@ for (const [signal, number] of [
   ['SIGTERM', 15],
   ['SIGHUP', 1],
 ] as const) {
-  process.once(signal, () => process.exit(128 + number))
+  process.on(signal, () => process.exit(128 + number))
 }
 
 async function main(): Promise<number> {

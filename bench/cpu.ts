@@ -33,6 +33,21 @@ export function usageOf(leaders: readonly number[]): Map<number, Usage> {
   return usage
 }
 
+/**
+ * User, system and stolen time of the whole machine so far: what this benchmark's own processes don't explain of it, other
+ * programs took. Interrupts are left out, because Linux charges them to no process.
+ */
+export function machineMicros(): number {
+  // proc(5), /proc/stat: cpu user nice system idle iowait irq softirq steal
+  const [, user, nice, system, , , , , steal] = readFileSync('/proc/stat', 'utf8').split(/\s+/, 9).map(Number)
+  return ((user ?? 0) + (nice ?? 0) + (system ?? 0) + (steal ?? 0)) * microsPerTick
+}
+
+/** This process and every child it has waited for. */
+export function ownMicros(): number {
+  return parseStat(readFileSync('/proc/self/stat', 'utf8')).ticks * microsPerTick
+}
+
 /** Empty for a process that ended since the folder was listed; its time is in its parent's by then. */
 function readProc(pid: string, file: string): string {
   try {

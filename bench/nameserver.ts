@@ -8,6 +8,7 @@ import { searchDomain, type Zone } from './zones.ts'
 export interface Nameserver {
   readonly address: string
   readonly port: number
+  readonly pid: number
 }
 
 /** An address that no resolver of this machine uses (systemd-resolved sits on 127.0.0.53). */
@@ -27,5 +28,5 @@ export async function startNameserver(processes: Processes, zones: readonly Zone
   writeFileSync(config, `${lines.join('\n')}\n`)
   const child = await processes.start('nameserver', dnsmasq, ['--no-daemon', `--conf-file=${config}`])
   await untilListening(child, address, port)
-  return { address, port }
+  return { address, port, pid: child.pid }
 }

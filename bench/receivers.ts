@@ -7,6 +7,7 @@ import { receiverAddresses, receiverPort } from './zones.ts'
 
 /** What stands behind the proxies: one nginx worker that answers for every zone with the address it was reached at. */
 export interface Receivers {
+  readonly pid: number
   /** Requests answered so far, this question included. */
   served(): Promise<number>
 }
@@ -19,6 +20,7 @@ export async function startReceivers(processes: Processes, connections: number):
   const child = await processes.start('receivers', nginx, ['-c', config, '-e', 'stderr'])
   await untilListening(child, receiverAddresses[0] as string, receiverPort)
   return {
+    pid: child.pid,
     async served() {
       const page = await (await fetch(`http://127.0.0.1:${statusPort}/`)).text()
       // stub_status: the third figure of the third line counts requests.

@@ -10,6 +10,7 @@ function turn(system: string, round: number, requestsPerSecond: number, cpuMicro
     cpuMicrosPerRequest,
     p50Micros: 1500,
     p99Micros: 2500,
+    coresUsedByOthers: 0.05,
     processes,
   }
   return { system, round, zones: 1, workers: 1, result: figures }
@@ -57,5 +58,8 @@ test('without a yardstick its columns stay empty', () => {
     new Map([['seed', 'the seed']]),
   )
   const [, line] = table.split('\n')
-  assert.match(line ?? '', /^the seed +12,345 +12,345-12,345 +- +1\.00 +50\.0 +- +1\.00 +1\.50 +2\.50 +3$/)
+  assert.match(
+    line ?? '',
+    /^the seed +12,345 +12,345-12,345 +- +1\.00 +50\.0 +- +1\.00 +1\.50 +2\.50 +3 +5 %$/,
+  )
 })

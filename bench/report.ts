@@ -12,6 +12,7 @@ export interface Row {
   readonly cpuMicrosPerRequest: number
   readonly p50Micros: number
   readonly p99Micros: number
+  readonly coresUsedByOthers: number
   readonly processes: Figures['processes']
   /** Of a yardstick's throughput and cost, in the same round; undefined where that has no figures. */
   readonly against: Readonly<Record<keyof typeof yardsticks, Ratio | undefined>>
@@ -42,6 +43,7 @@ export function summarise(turns: readonly Turn[], order: readonly string[]): Row
       cpuMicrosPerRequest: median(all.map((figures) => figures.cpuMicrosPerRequest)),
       p50Micros: median(all.map((figures) => figures.p50Micros)),
       p99Micros: median(all.map((figures) => figures.p99Micros)),
+      coresUsedByOthers: median(all.map((figures) => figures.coresUsedByOthers)),
       processes: processMedians(all),
       against: { bare: against(yardsticks.bare), seed: against(yardsticks.seed) },
       turns: all.length,
@@ -101,6 +103,7 @@ const columns = [
   'p50 ms',
   'p99 ms',
   'MiB',
+  'others',
   'CPU µs/req by process',
 ]
 
@@ -121,6 +124,7 @@ export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, st
     (row.p50Micros / 1000).toFixed(2),
     (row.p99Micros / 1000).toFixed(2),
     mebibytes(Object.values(row.processes).reduce((sum, process) => sum + process.memoryBytes, 0)),
+    `${(row.coresUsedByOthers * 100).toFixed(0)} %`,
     byProcess(row),
   ])
   return align([columns, ...cells])

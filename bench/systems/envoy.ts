@@ -1,8 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { findCommand, runCommand } from '../commands.ts'
+import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
+import { runCommand } from '../commands.ts'
 import { freePort } from '../ports.ts'
-import { untilListening } from '../processes.ts'
+import { type Child, untilListening } from '../processes.ts'
 import type { Installed, Running, Setting } from './system.ts'
 
 /** Envoy as a proxy: what every system that runs on it shares. */
@@ -71,7 +72,7 @@ export function bootstrap(setting: Setting, port: number, adminPort: number, par
 
 export async function envoyInstalled(): Promise<Installed> {
   try {
-    return { version: `Envoy ${await envoyVersion(await ensureEnvoy())}` }
+    return { version: `Envoy ${await envoyVersion(await ensureEnvoy(console.log))}` }
   } catch (error) {
     return { missing: `no Envoy: ${(error as Error).message}` }
   }
@@ -85,24 +86,26 @@ async function envoyVersion(envoy: string): Promise<string> {
 
 export async function startEnvoy(setting: Setting, parts: EnvoyParts): Promise<Running> {
   const [port, adminPort] = [await freePort(), await freePort()]
-  const config = join(setting.processes.scratch, 'envoy.json')
-  writeFileSync(config, JSON.stringify(bootstrap(setting, port, adminPort, parts)))
+  const envoy = await runEnvoy(setting, JSON.stringify(bootstrap(setting, port, adminPort, parts)))
+  await untilListening(envoy, '127.0.0.1', port, startWithinMs)
+  return { port, children: [envoy] }
+}
+
+/** Thousands of clusters take Envoy seconds to read. */
+export const startWithinMs = 60_000
+
+/** Starts Envoy in the scratch folder on a configuration given as JSON or YAML. */
+export async function runEnvoy({ processes, workers }: Setting, configuration: string): Promise<Child> {
+  const config = join(processes.scratch, 'envoy.config.yaml')
+  writeFileSync(config, configuration)
   const args = [
     '-c',
     config,
     '--concurrency',
-    `${setting.workers}`,
+    `${workers}`,
     '--disable-hot-restart',
     '--log-level',
     'warning',
   ]
-  const child = await setting.processes.start('envoy', await ensureEnvoy(), args)
-  await untilListening(child, '127.0.0.1', port, 60_000)
-  return { port, children: [child] }
-}
-
-async function ensureEnvoy(): Promise<string> {
-  const path = findCommand('envoy')
-  if (path === undefined) throw new Error('envoy is not on PATH')
-  return path
+  return processes.start('envoy', await ensureEnvoy(), args)
 }
