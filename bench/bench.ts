@@ -56,6 +56,7 @@ async function main(): Promise<number> {
   }
   const chosen = catalogue.filter((system) => options.systems?.includes(system.name) ?? true)
   const { systems, versions, missing } = await installedOf(chosen)
+  if (systems.length === 0) throw new Error('none of these systems is installed')
   const cases = options.zones.flatMap((zones) => options.workers.map((workers) => ({ zones, workers })))
   const stage = await setStage(options, versions)
   const turns = await takeTurns(stage, systems, cases, options.rounds)
@@ -88,10 +89,10 @@ async function setStage(options: Options, versions: Map<string, string>): Promis
   const wrk = await findWrk()
   versions.set('wrk', `wrk ${wrk.version}`)
   const zonesMax = Math.max(...options.zones)
-  // Each zone keeps at least a connection; the proxy holds them beside those of the load.
-  const connections = 16_384 + 2 * zonesMax
-  if (openFilesMax() < 2 * zonesMax + 2_000) {
-    throw new Error(`${zonesMax} zones need a limit of ${2 * zonesMax + 2_000} open files (ulimit -n)`)
+  // Each worker keeps a connection to each zone, beside those of the load.
+  const connections = zonesMax * Math.max(...options.workers) + 2 * options.connections + 1_000
+  if (openFilesMax() < connections + 1_000) {
+    throw new Error(`so many zones and workers need a limit of ${connections + 1_000} open files (ulimit -n)`)
   }
   const processes = new Processes()
   owned.add(processes)
@@ -151,7 +152,7 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
     `wrk: 1 thread, ${options.connections} connections; medians of ${options.rounds} turns of ${options.seconds} s`,
   )
   for (const { rows, voids, ...current } of summaries) {
-    console.log(`\n${caseTitle(current)}\n${renderTable(rows, titles)}`)
+    console.log(`\n${caseTitle(current)}\n${rows.length === 0 ? 'no figures' : renderTable(rows, titles)}`)
     for (const turn of voids)
       console.log(`void: ${turn.system}, round ${turn.round + 1}: ${voidReason(turn)}`)
   }

@@ -25,9 +25,7 @@ const script = fileURLToPath(new URL('load.lua', import.meta.url))
 export async function findWrk(): Promise<{ path: string; version: string }> {
   const path = findCommand('wrk')
   if (path === undefined) {
-    throw new Error(
-      'the load is made by wrk, which is not installed: apt-get install wrk, or brew install wrk',
-    )
+    throw new Error('the load is made by wrk, which is not installed: apt-get install wrk')
   }
   return { path, version: await versionOf(path, '-v') }
 }

@@ -9,12 +9,12 @@ const highest = 32_000
 export async function freePort(address = '127.0.0.1'): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {
     const port = lowest + Math.floor(Math.random() * (highest - lowest))
-    if ((await freeForTcp(address, port)) && (await freeForUdp(address, port))) return port
+    if ((await isFreeForTcp(address, port)) && (await isFreeForUdp(address, port))) return port
   }
   throw new Error(`no free port on ${address} between ${lowest} and ${highest}`)
 }
 
-function freeForTcp(address: string, port: number): Promise<boolean> {
+export function isFreeForTcp(address: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer()
     server.once('error', () => resolve(false))
@@ -22,7 +22,7 @@ function freeForTcp(address: string, port: number): Promise<boolean> {
   })
 }
 
-function freeForUdp(address: string, port: number): Promise<boolean> {
+function isFreeForUdp(address: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createSocket('udp4')
     socket.once('error', () => socket.close(() => resolve(false)))

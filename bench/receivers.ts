@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort } from './ports.ts'
+import { freePort, isFreeForTcp } from './ports.ts'
 import { type Processes, untilListening } from './processes.ts'
 import { nginxPaths, requireNginx } from './systems/nginx.ts'
 import { receiverAddresses, receiverPort } from './zones.ts'
@@ -14,6 +14,14 @@ export interface Receivers {
 
 export async function startReceivers(processes: Processes, connections: number): Promise<Receivers> {
   const nginx = requireNginx()
+  // nginx would try for seconds, and meanwhile seem to listen.
+  for (const address of receiverAddresses) {
+    if (!(await isFreeForTcp(address, receiverPort))) {
+      throw new Error(
+        `the receivers need ${address}:${receiverPort}, which is in use; stop what listens there`,
+      )
+    }
+  }
   const statusPort = await freePort()
   const config = join(processes.scratch, 'receivers.conf')
   writeFileSync(config, configuration(processes.scratch, connections, statusPort))

@@ -17,7 +17,7 @@ export const zonegateCold: System = {
   title: 'Zonegate, cold path',
   routesByZone: true,
   installed,
-  start: (setting) => startZonegate(setting, {}),
+  start: startZonegate,
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -29,7 +29,7 @@ async function installed(): Promise<Installed> {
   return { version: `Zonegate ${version} on ${envoy.version} and Node ${process.versions.node}` }
 }
 
-async function startZonegate(setting: Setting, settings: object): Promise<Running> {
+async function startZonegate(setting: Setting): Promise<Running> {
   const { processes, nameserver } = setting
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
   cpSync(join(root, 'envoy'), join(processes.scratch, 'envoy'), { recursive: true })
@@ -39,7 +39,6 @@ async function startZonegate(setting: Setting, settings: object): Promise<Runnin
     listen: { http: `127.0.0.1:${httpPort}` },
     dns: { nameservers: [`${nameserver.address}:${nameserver.port}`], search: searchDomain },
     addresses: { allow: [receiverNetwork] },
-    ...settings,
   }
   writeFileSync(config, stringify(own))
   const main = join(root, 'src/main.ts')
