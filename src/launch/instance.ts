@@ -78,15 +78,8 @@ export function startEnvoy({ binary, cwd, addresses, output, concurrency }: Envo
   const rendered = renderEnvoyConfig(readFileSync(join(cwd, 'envoy/envoy.yaml'), 'utf8'), addresses)
   writeFileSync(join(cwd, 'run/envoy.yaml.tmp'), rendered)
   renameSync(join(cwd, 'run/envoy.yaml.tmp'), join(cwd, 'run/envoy.yaml'))
-  const args = [
-    '-c',
-    'run/envoy.yaml',
-    '--disable-hot-restart',
-    '--log-level',
-    'warn',
-    '--drain-time-s',
-    String(ENVOY_DRAIN_SECONDS),
-  ]
+  const args = ['-c', 'run/envoy.yaml', '--disable-hot-restart', '--log-level', 'warn']
+  args.push('--drain-time-s', String(ENVOY_DRAIN_SECONDS), '--file-flush-interval-msec', '1000')
   // A processor that is down is told by the access log and by statistics, not by one more line for each request.
   args.push('--component-log-level', 'ext_proc:error')
   if (concurrency !== undefined) args.push('--concurrency', String(concurrency))

@@ -22,7 +22,7 @@ let gateway: TestGateway
 let bait: Receiver
 let baitPort: number
 let served: GrpcServer | undefined
-let savedFolder: string
+const savedFolder = process.cwd()
 
 before(async () => {
   baitPort = await freePort('127.0.77.1')
@@ -32,13 +32,12 @@ before(async () => {
     processor: false,
     edit: { 'envoy.yaml': (text) => text.replace('message_timeout: 2s', 'message_timeout: 0.4s') },
   })
-  savedFolder = process.cwd()
   process.chdir(gateway.folder) // the socket's path is relative, as the processor's own is
 })
 after(async () => {
   process.chdir(savedFolder)
-  await gateway.stop()
-  await bait.close()
+  await gateway?.stop()
+  await bait?.close()
 })
 
 const value = (text: string): Buffer => Buffer.from(text)
