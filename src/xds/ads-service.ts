@@ -1,0 +1,222 @@
+import type { ServerDuplexStream } from '@grpc/grpc-js'
+import { status } from '@grpc/grpc-js'
+import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { Catalog } from './catalog.ts'
+import type { Clock } from './clock.ts'
+import { type Kind, kindOf } from './resource.ts'
+import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
+
+export interface Log {
+  info(fields: object, text: string): void
+  warn(fields: object, text: string): void
+  error(fields: object, text: string): void
+}
+
+export interface AdsOptions extends RolloutOptions {
+  readonly catalog: Catalog
+  readonly clock: Clock
+  readonly log: Log
+  /** An Envoy has zones that the catalogue doesn't know. Called before anything is answered. */
+  onZonesFound(envoy: string, zones: RolloutEvent['found']): void
+}
+
+/** One Envoy's stream, for status pages and metrics. */
+export interface EnvoyStatus {
+  /** `node.id` of its bootstrap; several Envoys may have the same. */
+  readonly envoy: string
+  readonly connectedMs: number
+  /** By kind: how many resources it has acknowledged, how many versions it refuses, what it answered so far. */
+  readonly resources: Readonly<Record<Kind, ResourceStatus>>
+  /** Envoy's text of the last NACK. */
+  readonly lastRejection: string | undefined
+}
+
+export interface ResourceStatus {
+  readonly held: number
+  readonly rejected: number
+  readonly acks: number
+  readonly nacks: number
+  /** From the last response to its answer. */
+  readonly lastAckMs: number | undefined
+}
+
+type Call = ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>
+
+/** Envoy's text about 2,000 resources can be long. */
+const REJECTION_LENGTH_MAX = 2_000
+
+/** The aggregated discovery service: a stream for each Envoy, each with its own state. */
+export class AdsService {
+  readonly #options: AdsOptions
+  readonly #streams = new Set<AdsStream>()
+
+  constructor(options: AdsOptions) {
+    this.#options = options
+  }
+
+  /** The gRPC method DeltaAggregatedResources. */
+  readonly handle = (call: Call): void => {
+    const stream = new AdsStream(call, this.#options, () => this.#streams.delete(stream))
+    this.#streams.add(stream)
+  }
+
+  status(): EnvoyStatus[] {
+    return [...this.#streams].map((stream) => stream.status())
+  }
+
+  /** Ends all streams: the Envoys keep what they have, and connect again. */
+  close(): void {
+    for (const stream of [...this.#streams]) stream.end()
+  }
+}
+
+/** Joins one gRPC stream, the catalogue and the clock to a Rollout, which decides everything. */
+class AdsStream {
+  readonly #call: Call
+  readonly #options: AdsOptions
+  readonly #rollout: Rollout
+  readonly #connectedAtMs: number
+  readonly #counts = perKind(() => ({
+    acks: 0,
+    nacks: 0,
+    sentAtMs: 0,
+    lastAckMs: undefined as number | undefined,
+  }))
+  readonly #release: () => void
+  #envoy = ''
+  #lastRejection: string | undefined
+  #cancelTimer: (() => void) | undefined
+  #flushScheduled = false
+  #open = true
+
+  constructor(call: Call, options: AdsOptions, onClose: () => void) {
+    this.#call = call
+    this.#options = options
+    this.#rollout = new Rollout(options.catalog, options)
+    this.#connectedAtMs = options.clock.nowMs()
+    const unsubscribe = options.catalog.onChange((kind, name) => {
+      this.#rollout.mark(kind, name)
+      this.#scheduleFlush()
+    })
+    this.#release = () => {
+      this.#open = false
+      unsubscribe()
+      this.#cancelTimer?.()
+      onClose()
+    }
+    call.on('data', (request: DeltaDiscoveryRequest) => this.#guard(() => this.#receive(request)))
+    call.on('end', () => this.end())
+    for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, () => this.#close(event))
+  }
+
+  end(): void {
+    if (!this.#open) return
+    this.#close('end')
+    this.#call.end()
+  }
+
+  status(): EnvoyStatus {
+    return {
+      envoy: this.#envoy,
+      connectedMs: this.#options.clock.nowMs() - this.#connectedAtMs,
+      resources: perKind((kind) => {
+        const { held, rejectedCount } = this.#rollout.subscription(kind)
+        const { acks, nacks, lastAckMs } = this.#counts[kind]
+        return { held: held.size, rejected: rejectedCount, acks, nacks, lastAckMs }
+      }),
+      lastRejection: this.#lastRejection,
+    }
+  }
+
+  #receive(request: DeltaDiscoveryRequest): void {
+    if (!this.#open) return
+    const { clock, log } = this.#options
+    // "Basic Protocol Overview": only the first request is sure to say who asks.
+    if (this.#envoy === '') {
+      this.#envoy = request.node?.id ?? 'unnamed'
+      log.info({ envoy: this.#envoy }, 'an Envoy has connected')
+    }
+    const event = this.#rollout.receive(request, clock.nowMs())
+    if (event === undefined) {
+      log.warn(
+        { envoy: this.#envoy, type: request.type_url },
+        'asked for a type of resource that is not served here',
+      )
+      return
+    }
+    this.#note(event)
+    if (event.found.length > 0) this.#options.onZonesFound(this.#envoy, event.found)
+    this.#flush()
+  }
+
+  #note({ kind, received }: RolloutEvent): void {
+    if (received.kind === 'request') return
+    const count = this.#counts[kind]
+    count.lastAckMs = this.#options.clock.nowMs() - count.sentAtMs
+    if (received.kind === 'ack') {
+      count.acks += 1
+      return
+    }
+    count.nacks += 1
+    this.#lastRejection = received.message.slice(0, REJECTION_LENGTH_MAX)
+    this.#options.log.warn(
+      {
+        envoy: this.#envoy,
+        kind,
+        resources: received.updated.length,
+        first: received.updated[0]?.name,
+        error: this.#lastRejection,
+      },
+      'an Envoy has refused resources; it keeps what it had, and these versions are not sent to it again',
+    )
+  }
+
+  /** Changes of one turn of the event loop leave together. */
+  #scheduleFlush(): void {
+    if (this.#flushScheduled || !this.#open) return
+    this.#flushScheduled = true
+    this.#options.clock.schedule(0, () => {
+      this.#flushScheduled = false
+      this.#guard(() => this.#flush())
+    })
+  }
+
+  /** Never more than one response of each kind is under way, so a slow Envoy's buffer is bounded. */
+  #flush(): void {
+    if (!this.#open) return
+    const { clock } = this.#options
+    const nowMs = clock.nowMs()
+    for (const response of this.#rollout.next(nowMs)) {
+      const kind = kindOf(response.type_url)
+      if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
+      this.#call.write(response)
+    }
+    this.#cancelTimer?.()
+    const wakeAtMs = this.#rollout.wakeAtMs()
+    this.#cancelTimer =
+      wakeAtMs === undefined
+        ? undefined
+        : clock.schedule(Math.max(0, wakeAtMs - nowMs), () => this.#guard(() => this.#flush()))
+  }
+
+  #close(reason: string): void {
+    if (!this.#open) return
+    this.#release()
+    this.#options.log.info({ envoy: this.#envoy, reason }, 'an Envoy has disconnected')
+  }
+
+  /** A fault of ours costs one stream: the Envoy keeps what it has, and connects again. */
+  #guard(run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.#options.log.error({ envoy: this.#envoy, err: error }, 'the stream of an Envoy failed')
+      this.#close('error')
+      this.#call.destroy(Object.assign(error as Error, { code: status.INTERNAL }))
+    }
+  }
+}
+
+function perKind<Value>(value: (kind: Kind) => Value): Record<Kind, Value> {
+  return { cluster: value('cluster'), endpoints: value('endpoints'), virtualHost: value('virtualHost') }
+}

@@ -1,0 +1,183 @@
+import { type ClusterPolicy, clusterResource, clusterTemplate } from './cluster.ts'
+import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
+import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
+import type { Template } from './template.ts'
+import {
+  type RoutePolicy,
+  type RoutingRules,
+  type VirtualHostResource,
+  virtualHostId,
+  virtualHostName,
+  virtualHostResource,
+  virtualHostTemplate,
+} from './virtual-host.ts'
+
+/** What learned zones take over from Envoy's own files. */
+export interface ZonePolicy {
+  readonly routes: RoutePolicy
+  readonly cluster: ClusterPolicy
+}
+
+export interface LearnedZone extends ZoneAddresses {
+  readonly service: string
+  /** In lower case. */
+  readonly id: string
+}
+
+/** A zone that Envoys route by themselves. */
+export interface CatalogZone {
+  readonly service: string
+  readonly id: string
+  readonly cluster: Resource
+  /** Absent for a zone that an Envoy brought along and whose addresses are not known yet. */
+  readonly known?: { readonly addresses: ZoneAddresses; readonly resource: Resource }
+}
+
+/**
+ * What every Envoy should have in the end: the learned zones as resources. Which of them an Envoy may be told of now is
+ * rollout.ts's business.
+ */
+export class Catalog {
+  readonly #zones = new Map<ZoneKey, CatalogZone>()
+  readonly #servicesOfId = new Map<string, Set<string>>()
+  readonly #listeners = new Set<(kind: Kind, name: string) => void>()
+  readonly #epoch: string
+  #policy: ZonePolicy
+  #rules: RoutingRules
+  #clusters: Template
+  /** By the services that are learned of an id, joined by commas. */
+  readonly #virtualHosts = new Map<string, { services: ReadonlySet<string>; hosts: Template }>()
+  #publications = 0
+
+  /** @param epoch tells this process from the ones before and after it, in the versions of endpoints */
+  constructor(policy: ZonePolicy, rules: RoutingRules, epoch: string) {
+    this.#policy = policy
+    this.#rules = rules
+    this.#epoch = epoch
+    this.#clusters = clusterTemplate(policy.cluster)
+  }
+
+  /** Calls back with each resource that has become another, has come or has gone. @returns ends it */
+  onChange(listener: (kind: Kind, name: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  get size(): number {
+    return this.#zones.size
+  }
+
+  zone(key: string): CatalogZone | undefined {
+    return this.#zones.get(key as ZoneKey)
+  }
+
+  keys(): Iterable<ZoneKey> {
+    return this.#zones.keys()
+  }
+
+  /**
+   * Adds a zone, or changes its addresses. An Envoy counts the time for which addresses are good from when it is sent
+   * them; the same addresses are sent again only when the time it still has is less than half of what it could have.
+   */
+  publish(zone: LearnedZone, nowMs: number): void {
+    const key = zoneKey(zone.service, zone.id)
+    const before = this.#zones.get(key)
+    if (before?.known !== undefined && sameAddresses(before.known.addresses, zone)) {
+      const remainingMs = before.known.addresses.staleAtMs - nowMs
+      if (remainingMs > 0 && remainingMs >= (zone.staleAtMs - nowMs) / 2) return
+    }
+    this.#publications += 1
+    const version = `${this.#epoch}.${this.#publications}`
+    const known = { addresses: zone, resource: endpointsResource(key, zone, version) }
+    this.#set(key, { ...(before ?? this.#newZone(key, zone)), known })
+    this.#changed('endpoints', key)
+    if (before?.known === undefined) this.#changed('cluster', key)
+    if (before === undefined) this.#changed('virtualHost', this.virtualHostName(zone.id))
+  }
+
+  /** Adds a zone that an Envoy has from an earlier processor, so that it stays until its addresses are known. */
+  adopt(service: string, id: string): void {
+    const key = zoneKey(service, id)
+    if (this.#zones.has(key)) return
+    this.#set(key, this.#newZone(key, { service, id }))
+    this.#changed('virtualHost', this.virtualHostName(id))
+  }
+
+  withdraw(key: ZoneKey): void {
+    const zone = this.#zones.get(key)
+    if (zone === undefined) return
+    this.#zones.delete(key)
+    const services = this.#servicesOfId.get(zone.id)
+    services?.delete(zone.service)
+    if (services?.size === 0) this.#servicesOfId.delete(zone.id)
+    this.#changed('virtualHost', this.virtualHostName(zone.id))
+    this.#changed('cluster', key)
+    this.#changed('endpoints', key)
+  }
+
+  /** Gives all zones other routes and clusters. */
+  setPolicy(policy: ZonePolicy, rules: RoutingRules): void {
+    this.#policy = policy
+    this.#rules = rules
+    this.#virtualHosts.clear()
+    this.#clusters = clusterTemplate(policy.cluster)
+    for (const [key, zone] of this.#zones) {
+      this.#zones.set(key, { ...zone, cluster: clusterResource(key, this.#clusters) })
+      this.#changed('cluster', key)
+    }
+    for (const id of this.#servicesOfId.keys()) this.#changed('virtualHost', this.virtualHostName(id))
+  }
+
+  *virtualHostNames(): Iterable<string> {
+    for (const id of this.#servicesOfId.keys()) yield this.virtualHostName(id)
+  }
+
+  virtualHostName(id: string): string {
+    return virtualHostName(this.#policy.routes, id)
+  }
+
+  /** True for a service of the rules in force. */
+  serves(service: string): boolean {
+    return this.#rules.services.some(({ name }) => name === service)
+  }
+
+  /** The id that a virtual host is for, and the services that are learned of it. */
+  learnedOf(
+    virtualHost: string,
+  ): { readonly id: string; readonly services: ReadonlySet<string> } | undefined {
+    const id = virtualHostId(this.#policy.routes, virtualHost)
+    const services = id === undefined ? undefined : this.#servicesOfId.get(id)
+    return id === undefined || services === undefined ? undefined : { id, services }
+  }
+
+  /** The virtual host with routes to some services of its id. */
+  virtualHost(name: string, services: ReadonlySet<string>): VirtualHostResource {
+    const id = virtualHostId(this.#policy.routes, name)
+    if (id === undefined) throw new Error(`not the name of a virtual host: ${name}`)
+    const combination = [...services].sort().join()
+    let known = this.#virtualHosts.get(combination)
+    if (known === undefined) {
+      known = {
+        services: new Set(services),
+        hosts: virtualHostTemplate(this.#policy.routes, this.#rules, services),
+      }
+      this.#virtualHosts.set(combination, known)
+    }
+    return virtualHostResource(name, id, known.services, known.hosts)
+  }
+
+  #newZone(key: ZoneKey, { service, id }: { service: string; id: string }): CatalogZone {
+    return { service, id, cluster: clusterResource(key, this.#clusters) }
+  }
+
+  #set(key: ZoneKey, zone: CatalogZone): void {
+    this.#zones.set(key, zone)
+    const services = this.#servicesOfId.get(zone.id)
+    if (services === undefined) this.#servicesOfId.set(zone.id, new Set([zone.service]))
+    else services.add(zone.service)
+  }
+
+  #changed(kind: Kind, name: string): void {
+    for (const listener of this.#listeners) listener(kind, name)
+  }
+}

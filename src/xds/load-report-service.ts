@@ -1,0 +1,72 @@
+import type { ServerDuplexStream } from '@grpc/grpc-js'
+import type { ClusterStats, LoadStatsRequest, LoadStatsResponse } from '../grpc/protos.ts'
+import { durationOf } from './duration.ts'
+import { parseZoneKey, type ZoneKey } from './resource.ts'
+
+/** What one Envoy did for a zone since its report before. */
+export interface ZoneLoad {
+  /** Requests begun in the period, and those begun earlier that are still under way. */
+  readonly requests: number
+  /** Requests that ended with a 5xx status or without an answer. */
+  readonly errors: number
+  readonly connectFailures: number
+}
+
+export interface LoadReportOptions {
+  /** How often an Envoy reports. */
+  readonly intervalMs: number
+  onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
+}
+
+type Call = ServerDuplexStream<LoadStatsRequest, LoadStatsResponse>
+
+/** The load reporting service: tells which zones are in use, though their requests never come here. */
+export class LoadReportService {
+  readonly #options: LoadReportOptions
+  readonly #calls = new Set<Call>()
+
+  constructor(options: LoadReportOptions) {
+    this.#options = options
+  }
+
+  /** The gRPC method StreamLoadStats. */
+  readonly handle = (call: Call): void => {
+    let envoy: string | undefined
+    this.#calls.add(call)
+    call.on('data', (request: LoadStatsRequest) => {
+      // The first request says who reports, and waits to be told what of.
+      if (envoy === undefined) {
+        envoy = request.node?.id ?? 'unnamed'
+        call.write({ send_all_clusters: true, load_reporting_interval: durationOf(this.#options.intervalMs) })
+      }
+      for (const stats of request.cluster_stats ?? []) {
+        const zone = parseZoneKey(stats.cluster_name ?? '')
+        if (zone !== undefined) this.#options.onLoad(envoy, zone.key, loadOf(stats))
+      }
+    })
+    const forget = (): void => void this.#calls.delete(call)
+    call.on('end', () => {
+      forget()
+      call.end()
+    })
+    for (const event of ['cancelled', 'error', 'close']) call.on(event, forget)
+  }
+
+  close(): void {
+    for (const call of this.#calls) call.end()
+    this.#calls.clear()
+  }
+}
+
+/** An idle cluster is reported too: without localities. */
+function loadOf({ upstream_locality_stats: localities = [] }: ClusterStats): ZoneLoad {
+  let requests = 0
+  let errors = 0
+  let connectFailures = 0
+  for (const locality of localities) {
+    requests += (locality.total_issued_requests ?? 0) + (locality.total_requests_in_progress ?? 0)
+    errors += locality.total_error_requests ?? 0
+    connectFailures += locality.total_fail_connections ?? 0
+  }
+  return { requests, errors, connectFailures }
+}

@@ -1,0 +1,252 @@
+import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { Resource } from './resource.ts'
+
+/**
+ * What a client should have under a name: a resource, nothing (`absent`), or what it has until something else has
+ * happened (`later`; whoever says so marks the name again).
+ */
+export type Desired<R extends Resource> = R | 'absent' | 'later'
+
+/** Where a subscription looks up what to send. */
+export interface Offer<R extends Resource> {
+  /** Every name for which something may be desired. */
+  names(): Iterable<string>
+  desired(name: string): Desired<R>
+}
+
+/** What a request meant. */
+export type Received<R extends Resource> =
+  /** A change of the subscription, or an answer to a response that is settled already. */
+  | { readonly kind: 'request' }
+  | { readonly kind: 'ack'; readonly updated: readonly R[]; readonly removed: readonly string[] }
+  | {
+      readonly kind: 'nack'
+      /** The client's own text. */
+      readonly message: string
+      readonly updated: readonly R[]
+      readonly removed: readonly string[]
+    }
+
+/** What a client has under a name: a version, and the resource where it was sent on this stream. */
+export interface Held<R extends Resource> {
+  readonly version: string
+  readonly resource?: R
+}
+
+interface InFlight<R extends Resource> {
+  readonly nonce: string
+  readonly updated: ReadonlyMap<string, R>
+  readonly removed: readonly string[]
+}
+
+const WILDCARD = '*'
+
+/**
+ * The server's side of one resource type on one delta xDS stream, without the stream: requests go in, at most one
+ * response at a time comes out. References in quotes are to headings of Envoy's document "xDS REST and gRPC protocol".
+ *
+ * One response in flight keeps the protocol simple and the memory bounded: while the client is busy, names gather in a
+ * set, and what is sent next is their latest state.
+ */
+export class Subscription<R extends Resource = Resource> {
+  /** Acknowledged by the client. */
+  readonly held = new Map<string, Held<R>>()
+
+  readonly #typeUrl: string
+  readonly #offer: Offer<R>
+  readonly #resourcesMax: number
+  #started = false
+  #wildcard = false
+  readonly #named = new Set<string>()
+  /** Names whose desired state may differ from the client's. */
+  readonly #dirty = new Set<string>()
+  /** Names that must be answered, whatever the client has. */
+  readonly #owed = new Set<string>()
+  /** Versions that the client has refused. */
+  readonly #rejected = new Map<string, string>()
+  /** A response is due even if there is nothing to say. */
+  #replyOwed = false
+  #inFlight: InFlight<R> | undefined
+  #responses = 0
+
+  /** @param resourcesMax in one response; what is left follows in the next */
+  constructor(typeUrl: string, offer: Offer<R>, resourcesMax: number) {
+    this.#typeUrl = typeUrl
+    this.#offer = offer
+    this.#resourcesMax = resourcesMax
+  }
+
+  /** True once the client has asked for this type. */
+  get started(): boolean {
+    return this.#started
+  }
+
+  get inFlight(): boolean {
+    return this.#inFlight !== undefined
+  }
+
+  /** True where there may be something to send. */
+  get pending(): boolean {
+    return this.#dirty.size > 0 || this.#replyOwed
+  }
+
+  get rejectedCount(): number {
+    return this.#rejected.size
+  }
+
+  /** True where a response under way carries the name. */
+  isInFlight(name: string): boolean {
+    return this.#inFlight?.updated.has(name) ?? false
+  }
+
+  /** Says that the desired state of a name may have changed. */
+  mark(name: string): void {
+    if (this.#wants(name)) this.#dirty.add(name)
+  }
+
+  /** Has a name sent again even if the client has its version. */
+  resend(name: string): void {
+    if (!this.#wants(name)) return
+    this.#owed.add(name)
+    this.#dirty.add(name)
+  }
+
+  /** Says that the client has dropped a name by itself, though it may still be subscribed. */
+  forget(name: string): void {
+    this.held.delete(name)
+    this.#rejected.delete(name)
+  }
+
+  receive(request: DeltaDiscoveryRequest): Received<R> {
+    const first = !this.#started
+    this.#started = true
+    const received = this.#settle(request)
+    const subscribe = request.resource_names_subscribe ?? []
+    const unsubscribe = request.resource_names_unsubscribe ?? []
+
+    // "How the client specifies what resources to return": a client that names nothing at first means everything.
+    // Only the first request can say so: an ACK names nothing either.
+    if (first && subscribe.length === 0 && unsubscribe.length === 0) this.#subscribeAll()
+    // "Incremental xDS": changes of the subscription count even where the nonce is stale.
+    for (const name of subscribe) this.#subscribe(name)
+    for (const name of unsubscribe) this.#unsubscribe(name)
+    // "Incremental xDS": on reconnect the client says what it has; before that nothing of it is known.
+    if (first) this.#recognise(request.initial_resource_versions ?? {})
+    return received
+  }
+
+  /** The next response, if one is due and none is under way. @param nowMs goes into what is encoded */
+  next(nowMs: number): DeltaDiscoveryResponse | undefined {
+    if (this.#inFlight !== undefined || !this.#started) return undefined
+    const updated = new Map<string, R>()
+    const removed: string[] = []
+    for (const name of this.#dirty) {
+      if (updated.size + removed.length >= this.#resourcesMax) break
+      this.#dirty.delete(name)
+      if (!this.#wants(name)) {
+        this.#owed.delete(name)
+        continue
+      }
+      const desired = this.#offer.desired(name)
+      if (desired === 'later') continue
+      if (desired === 'absent') {
+        // "Knowing When a Requested Resource Does Not Exist": a name asked for is answered by its removal.
+        if (this.held.has(name) || this.#owed.has(name)) removed.push(name)
+      } else if (this.#isDue(desired)) updated.set(name, desired)
+      this.#owed.delete(name)
+    }
+    if (updated.size === 0 && removed.length === 0 && !this.#replyOwed) return undefined
+    this.#replyOwed = false
+    this.#responses += 1
+    this.#inFlight = { nonce: String(this.#responses), updated, removed }
+    return this.#response(this.#inFlight, nowMs)
+  }
+
+  #isDue(desired: R): boolean {
+    // "ACK and NACK semantics summary": a refused version is refused again; only a new one is worth sending.
+    if (this.#rejected.get(desired.name) === desired.version) return false
+    return this.#owed.has(desired.name) || this.held.get(desired.name)?.version !== desired.version
+  }
+
+  #response({ nonce, updated, removed }: InFlight<R>, nowMs: number): DeltaDiscoveryResponse {
+    return {
+      type_url: this.#typeUrl,
+      nonce,
+      resources: [...updated.values()].map((resource) => ({
+        name: resource.name,
+        version: resource.version,
+        resource: { type_url: this.#typeUrl, value: resource.encode(nowMs) },
+      })),
+      removed_resources: [...removed],
+    }
+  }
+
+  /** "ACK/NACK and resource type instance version": a request with the nonce of the response under way settles it. */
+  #settle(request: DeltaDiscoveryRequest): Received<R> {
+    const inFlight = this.#inFlight
+    // "Incremental xDS": a nonce pairs a request with a response. Any other nonce is of a response settled before.
+    if (inFlight === undefined || request.response_nonce !== inFlight.nonce) return { kind: 'request' }
+    this.#inFlight = undefined
+    const { removed } = inFlight
+    const updated = [...inFlight.updated.values()]
+    if (request.error_detail === undefined) {
+      for (const resource of updated) this.#acknowledge(resource)
+      for (const name of removed) this.forget(name)
+      return { kind: 'ack', updated, removed }
+    }
+    for (const { name, version } of updated) if (this.#wants(name)) this.#rejected.set(name, version)
+    // A removal can't be wrong: it was refused for the company it kept, and goes again without it.
+    if (updated.length > 0) for (const name of removed) this.mark(name)
+    return { kind: 'nack', message: request.error_detail.message ?? '', updated, removed }
+  }
+
+  #acknowledge(resource: R): void {
+    this.#rejected.delete(resource.name)
+    if (this.#wants(resource.name)) this.held.set(resource.name, { version: resource.version, resource })
+  }
+
+  #wants(name: string): boolean {
+    return this.#wildcard || this.#named.has(name)
+  }
+
+  #subscribeAll(): void {
+    this.#wildcard = true
+    for (const name of this.#offer.names()) this.#dirty.add(name)
+    // A client that starts waits for the answer, be it that there is nothing.
+    this.#replyOwed = true
+  }
+
+  #subscribe(name: string): void {
+    if (name === WILDCARD) {
+      this.#subscribeAll()
+      return
+    }
+    this.#named.add(name)
+    // "Subscribing to Resources": sent even if the client should have it: it may have forgotten it.
+    this.#rejected.delete(name)
+    this.resend(name)
+  }
+
+  #unsubscribe(name: string): void {
+    if (name === WILDCARD) {
+      this.#wildcard = false
+      for (const held of [...this.held.keys()]) if (!this.#wants(held)) this.forget(held)
+      return
+    }
+    // "Unsubscribing from Resources": phantom unsubscriptions are ignored, and nothing need be answered ...
+    if (!this.#named.delete(name)) return
+    // ... unless the wildcard may cover the name: then only an answer tells the client whether to keep it.
+    if (this.#wildcard) this.resend(name)
+    else this.forget(name)
+  }
+
+  #recognise(versions: Readonly<Record<string, string>>): void {
+    for (const [name, version] of Object.entries(versions)) {
+      if (!this.#wants(name)) continue
+      this.held.set(name, { version })
+      // "On reconnect": known versions are not sent again.
+      this.#owed.delete(name)
+      this.#dirty.add(name)
+    }
+  }
+}
