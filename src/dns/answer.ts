@@ -29,8 +29,8 @@ export interface NegativeAnswer {
 export interface FailedAnswer {
   readonly kind: 'failure'
   readonly name: string
-  /** `overloaded`: queries in flight are at their bound. `timeout`: the budget ended. */
-  readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded'
+  /** `overloaded`: queries in flight are at their bound. `timeout`: the budget ended. `invalid_name`: not a domain name. */
+  readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded' | 'invalid_name'
   /** Each try in order, for the log line and for explanations. */
   readonly tries: readonly Try[]
 }
@@ -38,7 +38,9 @@ export interface FailedAnswer {
 /** One query sent to one nameserver. */
 export interface Try {
   readonly nameserver: string
-  /** `NOERROR`, `SERVFAIL`, `REFUSED` ..., or why there is no RCODE: `timeout`, `unreachable`, `malformed`, `lame`, `aborted`. */
+  /** `NOERROR`, `SERVFAIL`, `REFUSED` ..., or why there is no RCODE: `timeout`, `unreachable`, `truncated`, `malformed`, `lame`, `cname_chain`, `aborted`. */
   readonly outcome: string
   readonly milliseconds: number
+  readonly type: 'A' | 'AAAA'
+  readonly transport: 'udp' | 'tcp'
 }

@@ -1,0 +1,206 @@
+/**
+ * Octets → message. Strict: one broken record rejects the whole message, since a message that lies in one place
+ * can't be trusted in another. Work and memory are bounded by the message's own length: counts are checked against
+ * it before anything is made, names lead backwards only, and a name met again by pointer is the same text.
+ */
+import { type DomainName, readName } from './domain-name.ts'
+import { ipv4Text, ipv6Text } from './ip-address.ts'
+import {
+  type Edns,
+  HEADER_OCTETS,
+  type Message,
+  type Question,
+  RecordClass,
+  RecordType,
+  type ResourceRecord,
+} from './message.ts'
+
+/** The least a question takes: root name, type, class. The least a record takes: root name and ten octets. */
+const QUESTION_OCTETS_MIN = 5
+const RECORD_OCTETS_MIN = 11
+const TTL_TOP_BIT = 0x8000_0000
+
+/** Why a message was rejected. */
+export interface Malformed {
+  readonly malformed: string
+}
+
+class Rejection extends Error {}
+
+export function decodeMessage(octets: Buffer): Message | Malformed {
+  try {
+    return new Reader(octets).message()
+  } catch (error) {
+    if (error instanceof Rejection) return { malformed: error.message }
+    throw error
+  }
+}
+
+export function isMalformed(decoded: Message | Malformed): decoded is Malformed {
+  return 'malformed' in decoded
+}
+
+interface OptRecord {
+  readonly edns: Edns
+  readonly extendedRcode: number
+}
+
+class Reader {
+  readonly #octets: Buffer
+  readonly #namesByOffset = new Map<number, DomainName>()
+  #at = 0
+  #opt: OptRecord | null = null
+
+  constructor(octets: Buffer) {
+    this.#octets = octets
+  }
+
+  message(): Message {
+    if (this.#octets.length < HEADER_OCTETS) throw new Rejection('shorter than a header')
+    const id = this.#uint16()
+    const flags = this.#uint16()
+    const counts = [this.#uint16(), this.#uint16(), this.#uint16(), this.#uint16()] as const
+    const octetsMin =
+      counts[0] * QUESTION_OCTETS_MIN + (counts[1] + counts[2] + counts[3]) * RECORD_OCTETS_MIN
+    if (octetsMin > this.#octets.length - HEADER_OCTETS) throw new Rejection('counts exceed the length')
+    const questions: Question[] = []
+    for (let left = counts[0]; left > 0; left--) questions.push(this.#question())
+    const answers = this.#section(counts[1], false)
+    const authorities = this.#section(counts[2], false)
+    const additionals = this.#section(counts[3], true)
+    if (this.#at !== this.#octets.length) throw new Rejection('octets behind the last record')
+    return {
+      id,
+      response: (flags & 0x8000) !== 0,
+      opcode: (flags >> 11) & 0xf,
+      authoritative: (flags & 0x0400) !== 0,
+      truncated: (flags & 0x0200) !== 0,
+      recursionDesired: (flags & 0x0100) !== 0,
+      recursionAvailable: (flags & 0x0080) !== 0,
+      rcode: (flags & 0xf) | ((this.#opt?.extendedRcode ?? 0) << 4),
+      questions,
+      answers,
+      authorities,
+      additionals,
+      edns: this.#opt?.edns ?? null,
+    }
+  }
+
+  #question(): Question {
+    return { name: this.#name(), type: this.#uint16(), class: this.#uint16() }
+  }
+
+  #section(count: number, optAllowed: boolean): ResourceRecord[] {
+    const records: ResourceRecord[] = []
+    for (let left = count; left > 0; left--) {
+      const record = this.#record(optAllowed)
+      if (record !== null) records.push(record)
+    }
+    return records
+  }
+
+  /** Null for OPT, which isn't a record but the message's own (RFC 6891 §6.1.1: additional section, at most one). */
+  #record(optAllowed: boolean): ResourceRecord | null {
+    const name = this.#name()
+    const typeCode = this.#uint16()
+    const recordClass = this.#uint16()
+    const ttl = this.#uint32()
+    const length = this.#uint16()
+    const end = this.#at + length
+    if (end > this.#octets.length) throw new Rejection('RDATA is cut off')
+    if (typeCode === RecordType.OPT) {
+      if (!optAllowed || this.#opt !== null || name !== '') throw new Rejection('OPT out of place')
+      this.#opt = { edns: this.#edns(recordClass, ttl, end), extendedRcode: ttl >>> 24 }
+      return null
+    }
+    const head = { name, ttlSeconds: ttl >= TTL_TOP_BIT ? 0 : ttl }
+    const record = recordClass === RecordClass.IN ? this.#knownRecord(head, typeCode, length) : null
+    if (record !== null) {
+      if (this.#at !== end) throw new Rejection('RDLENGTH does not fit the RDATA')
+      return record
+    }
+    this.#at = end
+    return {
+      ...head,
+      type: 'other',
+      typeCode,
+      class: recordClass,
+      octets: this.#octets.subarray(end - length, end),
+    }
+  }
+
+  #knownRecord(
+    head: { name: DomainName; ttlSeconds: number },
+    typeCode: number,
+    length: number,
+  ): ResourceRecord | null {
+    switch (typeCode) {
+      case RecordType.A:
+        return { ...head, type: 'A', address: ipv4Text(this.#octets, this.#fixed(length, 4)) }
+      case RecordType.AAAA:
+        return { ...head, type: 'AAAA', address: ipv6Text(this.#octets, this.#fixed(length, 16)) }
+      case RecordType.CNAME:
+        return { ...head, type: 'CNAME', target: this.#name() }
+      case RecordType.SOA:
+        return {
+          ...head,
+          type: 'SOA',
+          primary: this.#name(),
+          mailbox: this.#name(),
+          serial: this.#uint32(),
+          refreshSeconds: this.#uint32(),
+          retrySeconds: this.#uint32(),
+          expireSeconds: this.#uint32(),
+          minimumSeconds: this.#uint32(),
+        }
+      default:
+        return null
+    }
+  }
+
+  #edns(udpPayloadOctets: number, ttl: number, end: number): Edns {
+    const options = this.#octets.subarray(this.#at, end)
+    while (this.#at < end) {
+      this.#at += 2
+      this.#at += this.#uint16()
+    }
+    if (this.#at !== end) throw new Rejection('EDNS options do not fit OPT')
+    return { udpPayloadOctets, version: (ttl >>> 16) & 0xff, dnssecOk: (ttl & 0x8000) !== 0, options }
+  }
+
+  /** Steps over RDATA of a fixed length and returns where it began. */
+  #fixed(length: number, expected: number): number {
+    if (length !== expected) throw new Rejection('address of a wrong length')
+    this.#at += expected
+    return this.#at - expected
+  }
+
+  #name(): DomainName {
+    const start = this.#at
+    const first = this.#octets[start] ?? 0
+    const pointer = first >= 0xc0 ? ((first & 0x3f) << 8) | (this.#octets[start + 1] ?? 0) : -1
+    const known = this.#namesByOffset.get(pointer)
+    // A name kept under an offset was read there in full, from before `start`: the pointer leads backwards.
+    if (known !== undefined && start + 2 <= this.#octets.length) {
+      this.#at += 2
+      return known
+    }
+    const read = readName(this.#octets, start)
+    if (read === null) throw new Rejection('broken name')
+    this.#namesByOffset.set(pointer < 0 ? start : pointer, read.name)
+    this.#at = read.end
+    return read.name
+  }
+
+  #uint16(): number {
+    if (this.#at + 2 > this.#octets.length) throw new Rejection('cut off')
+    this.#at += 2
+    return this.#octets.readUInt16BE(this.#at - 2)
+  }
+
+  #uint32(): number {
+    if (this.#at + 4 > this.#octets.length) throw new Rejection('cut off')
+    this.#at += 4
+    return this.#octets.readUInt32BE(this.#at - 4)
+  }
+}

@@ -1,0 +1,98 @@
+/** The nameservers in force: their order, their health, and what they have done so far. */
+import type { ResolverEvent } from './events.ts'
+import type { NameserverAddress } from './transport.ts'
+
+/** How long a failed nameserver stays behind the others, doubling with each failure. */
+const PENALTY_MS_MIN = 1000
+const PENALTY_MS_MAX = 10_000
+/** RFC 6298 §2.3's smoothing. */
+const RTT_WEIGHT = 1 / 8
+
+export class Nameserver {
+  readonly address: NameserverAddress
+  /** False once it answered a query with OPT by FORMERR, and the same one without OPT properly (RFC 6891 §7). */
+  edns = true
+  /** Failures in a row; 0: healthy. */
+  failures = 0
+  /** When a penalised nameserver may be asked again beside a healthy one, to see if it is back. */
+  probeAtMs = 0
+  probing = false
+  smoothedRttMs: number | null = null
+  /** Queries by outcome. */
+  readonly outcomes = new Map<string, number>()
+
+  constructor(address: NameserverAddress) {
+    this.address = address
+  }
+
+  count(outcome: string): void {
+    this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1)
+  }
+
+  answered(milliseconds: number): void {
+    this.smoothedRttMs =
+      this.smoothedRttMs === null
+        ? milliseconds
+        : this.smoothedRttMs + (milliseconds - this.smoothedRttMs) * RTT_WEIGHT
+  }
+
+  /** Failures under a penalty that stands count once: many queries may have been in flight when it died. */
+  penalise(nowMs: number): void {
+    if (this.failures > 0 && nowMs < this.probeAtMs) return
+    this.failures++
+    this.probing = false
+    this.probeAtMs = nowMs + Math.min(PENALTY_MS_MAX, PENALTY_MS_MIN * 2 ** Math.min(this.failures - 1, 10))
+  }
+}
+
+export class NameserverSet {
+  readonly #onEvent: (event: ResolverEvent) => void
+  #nameservers: readonly Nameserver[] = []
+  #turn = 0
+
+  constructor(onEvent: (event: ResolverEvent) => void) {
+    this.#onEvent = onEvent
+  }
+
+  get all(): readonly Nameserver[] {
+    return this.#nameservers
+  }
+
+  /** Takes over a new list. A nameserver that was there before keeps what is known of it. */
+  replace(addresses: readonly NameserverAddress[]): void {
+    const before = new Map(this.#nameservers.map((nameserver) => [nameserver.address.text, nameserver]))
+    this.#nameservers = addresses.map((address) => before.get(address.text) ?? new Nameserver(address))
+  }
+
+  /** The healthy ones first, in the order of the file or from the next one in turn; then by failures in a row. */
+  inOrder(rotate: boolean): Nameserver[] {
+    const count = this.#nameservers.length
+    const first = rotate ? this.#turn++ % count : 0
+    const order = [...this.#nameservers.slice(first), ...this.#nameservers.slice(0, first)]
+    return order.sort((a, b) => a.failures - b.failures)
+  }
+
+  /** Penalised ones to be asked beside a healthy one; each is handed out once per penalty. */
+  takeDueForProbe(nowMs: number): Nameserver[] {
+    if (this.#nameservers.every(({ failures }) => failures > 0)) return []
+    const due = this.#nameservers.filter(
+      ({ failures, probing, probeAtMs }) => failures > 0 && !probing && probeAtMs <= nowMs,
+    )
+    for (const nameserver of due) nameserver.probing = true
+    return due
+  }
+
+  penalise(nameserver: Nameserver, outcome: string, nowMs: number): void {
+    if (nameserver.failures === 0) {
+      this.#onEvent({ kind: 'nameserver_failing', nameserver: nameserver.address.text, outcome })
+    }
+    nameserver.penalise(nowMs)
+  }
+
+  recovered(nameserver: Nameserver): void {
+    if (nameserver.failures === 0) return
+    nameserver.failures = 0
+    nameserver.probing = false
+    this.#onEvent({ kind: 'nameserver_recovered', nameserver: nameserver.address.text })
+  }
+}

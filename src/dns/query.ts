@@ -1,0 +1,84 @@
+/** The queries of this client, and which response belongs to one. */
+import type { DomainName } from './domain-name.ts'
+import { encodeMessage } from './encode.ts'
+import { type AddressType, HEADER_OCTETS, RecordClass, RecordType } from './message.ts'
+
+/** What fits an unfragmented packet on any path (DNS Flag Day 2020; RFC 9715 §3.1 says 1400 at most). */
+const UDP_PAYLOAD_OCTETS = 1232
+const QR = 0x80
+const OPCODE_MASK = 0x78
+const RCODE_MASK = 0x0f
+
+export interface QueryOptions {
+  readonly id: number
+  readonly name: DomainName
+  readonly type: AddressType
+  readonly edns: boolean
+}
+
+export function encodeQuery({ id, name, type, edns }: QueryOptions): Buffer {
+  return encodeMessage({
+    id,
+    response: false,
+    opcode: 0,
+    authoritative: false,
+    truncated: false,
+    recursionDesired: true,
+    recursionAvailable: false,
+    rcode: 0,
+    questions: [{ name, type: RecordType[type], class: RecordClass.IN }],
+    answers: [],
+    authorities: [],
+    additionals: [],
+    edns: edns
+      ? { udpPayloadOctets: UDP_PAYLOAD_OCTETS, version: 0, dnssecOk: false, options: NO_OPTIONS }
+      : null,
+  })
+}
+
+const NO_OPTIONS = Buffer.alloc(0)
+
+/**
+ * QR is set; id, opcode and the one question are the query's (RFC 5452 §9.1). Letter case isn't compared (RFC 4343).
+ * A nameserver that refuses a query may leave out the question: it didn't have to read it (RFC 1035 §4.1.1, FORMERR).
+ */
+export function isResponseTo(query: Buffer, response: Buffer): boolean {
+  if (response.length < HEADER_OCTETS) return false
+  if (response[0] !== query[0] || response[1] !== query[1]) return false
+  const flags = response[2] ?? 0
+  if ((flags & QR) === 0 || (flags & OPCODE_MASK) !== ((query[2] ?? 0) & OPCODE_MASK)) return false
+  const questions = response.readUInt16BE(4)
+  if (questions === 0) return isRefusal((response[3] ?? 0) & RCODE_MASK)
+  if (questions !== 1) return false
+  return sameQuestion(query, response)
+}
+
+function isRefusal(rcode: number): boolean {
+  return rcode !== 0 && rcode !== 3
+}
+
+/** Octet by octet: a question's name is never compressed, and length octets lie below the letters. */
+function sameQuestion(query: Buffer, response: Buffer): boolean {
+  const end = questionEnd(query)
+  if (response.length < end) return false
+  for (let at = HEADER_OCTETS; at < end - 4; at++)
+    if (lowerCase(query[at]) !== lowerCase(response[at])) return false
+  for (let at = end - 4; at < end; at++) if (query[at] !== response[at]) return false
+  return true
+}
+
+function questionEnd(query: Buffer): number {
+  let at = HEADER_OCTETS
+  for (let length = query[at] ?? 0; length > 0; length = query[at] ?? 0) at += 1 + length
+  return at + 5
+}
+
+function lowerCase(octet: number | undefined): number {
+  if (octet === undefined) return -1
+  return octet >= 0x41 && octet <= 0x5a ? octet + 0x20 : octet
+}
+
+/** TC: what follows the question may be cut anywhere and isn't read. */
+export function isTruncated(response: Buffer): boolean {
+  return ((response[2] ?? 0) & 0x02) !== 0
+}

@@ -1,0 +1,135 @@
+/** resolv.conf(5) as glibc reads it: text → settings. What is wrong in it is told, never thrown. */
+import { isIP } from 'node:net'
+import { type DomainName, parseDomainName } from './domain-name.ts'
+
+/** Limits of <resolv.h>: MAXNS, RES_MAXRETRANS, RES_MAXRETRY, and its defaults RES_TIMEOUT, RES_DFLRETRY. */
+const NAMESERVERS_MAX = 3
+const TIMEOUT_SECONDS_MAX = 30
+const ATTEMPTS_MAX = 5
+const TIMEOUT_SECONDS_DEFAULT = 5
+const ATTEMPTS_DEFAULT = 2
+
+export interface ResolvConf {
+  /** Addresses as written, IPv6 with its scope id. Empty: no `nameserver` line, which means 127.0.0.1. */
+  readonly nameservers: readonly string[]
+  readonly search: readonly DomainName[]
+  readonly timeoutMs: number
+  /** Rounds over all nameservers. */
+  readonly attempts: number
+  readonly rotate: boolean
+  /** Always TCP. */
+  readonly useTcp: boolean
+  readonly reload: boolean
+  /** Options and lines that have no effect here, as written. */
+  readonly ignored: readonly string[]
+}
+
+/** The variables that override the file. */
+export interface ResolverEnvironment {
+  readonly LOCALDOMAIN?: string | undefined
+  readonly RES_OPTIONS?: string | undefined
+}
+
+interface Draft {
+  nameservers: string[]
+  search: DomainName[]
+  timeoutMs: number
+  attempts: number
+  rotate: boolean
+  useTcp: boolean
+  reload: boolean
+  ignored: string[]
+}
+
+/** Why a text can't be a resolv.conf, or what it says. */
+export function parseResolvConf(
+  text: string,
+  environment: ResolverEnvironment,
+): ResolvConf | { readonly invalid: string } {
+  if (text.includes('\0')) return { invalid: 'it is not a text' }
+  const draft: Draft = {
+    nameservers: [],
+    search: [],
+    timeoutMs: TIMEOUT_SECONDS_DEFAULT * 1000,
+    attempts: ATTEMPTS_DEFAULT,
+    rotate: false,
+    useTcp: false,
+    reload: true,
+    ignored: [],
+  }
+  let settings = 0
+  let nameserverLines = 0
+  for (const line of text.split('\n')) {
+    if (line.startsWith('#') || line.startsWith(';')) continue
+    const words = line.split(/[ \t\r]+/)
+    if (words.join('') === '') continue
+    if (words[0] === 'nameserver') nameserverLines++
+    if (applyLine(draft, words)) settings++
+    else draft.ignored.push(line.trim())
+  }
+  if (settings === 0)
+    return { invalid: text.trim() === '' ? 'it is empty' : 'it has no line that is understood' }
+  if (nameserverLines > 0 && draft.nameservers.length === 0)
+    return { invalid: 'no nameserver in it is an IP address' }
+  applyEnvironment(draft, environment)
+  return draft
+}
+
+/** What holds where there is no file: glibc asks the nameserver on this machine. */
+export function absentResolvConf(environment: ResolverEnvironment): ResolvConf {
+  const conf = parseResolvConf('options', environment)
+  if ('invalid' in conf) throw new Error('an options line is always valid')
+  return conf
+}
+
+/** False where the line says nothing that is understood. A keyword counts in column 1 only. */
+function applyLine(draft: Draft, words: readonly string[]): boolean {
+  const [keyword, ...rest] = words
+  const values = rest.filter((word) => word !== '')
+  switch (keyword) {
+    case 'nameserver': {
+      const address = values[0]?.replace(/[#;].*$/, '') ?? ''
+      if (isIP(address) === 0 || draft.nameservers.length === NAMESERVERS_MAX) return false
+      draft.nameservers.push(address)
+      return true
+    }
+    case 'domain':
+    case 'search':
+      draft.search = searchDomains(keyword === 'domain' ? values.slice(0, 1) : values)
+      return true
+    case 'options':
+      for (const option of values) applyOption(draft, option)
+      return true
+    default:
+      return false
+  }
+}
+
+function applyEnvironment(draft: Draft, environment: ResolverEnvironment): void {
+  const search = environment.LOCALDOMAIN
+  if (search !== undefined) draft.search = searchDomains(search.split(/[ \t]+/))
+  for (const option of (environment.RES_OPTIONS ?? '').split(/[ \t]+/))
+    if (option !== '') applyOption(draft, option)
+}
+
+/** The root is left out: `search .` is how resolv.conf says "none". */
+function searchDomains(words: readonly string[]): DomainName[] {
+  return words.flatMap((word) => {
+    const name = parseDomainName(word)
+    return name === null || name === '' ? [] : [name]
+  })
+}
+
+function applyOption(draft: Draft, option: string): void {
+  const [name = '', value = ''] = option.split(':')
+  const number = /^\d{1,9}$/.test(value) ? Number(value) : null
+  if (name === 'timeout' && number !== null) {
+    draft.timeoutMs = Math.min(Math.max(number, 1), TIMEOUT_SECONDS_MAX) * 1000
+  } else if (name === 'attempts' && number !== null)
+    draft.attempts = Math.min(Math.max(number, 1), ATTEMPTS_MAX)
+  else if (option === 'rotate') draft.rotate = true
+  else if (option === 'use-vc') draft.useTcp = true
+  else if (option === 'no-reload') draft.reload = false
+  // Nothing to do: EDNS is always sent.
+  else if (option !== 'edns0') draft.ignored.push(`options ${option}`)
+}

@@ -1,0 +1,137 @@
+/**
+ * A bounded map in which entries in use outlive a scan: segmented LRU (Karedla, Love, Wherry 1994). A new entry is on
+ * probation; one that is asked for again becomes protected. Only entries on probation are evicted while there are any,
+ * so a scan of names that nobody asks for twice passes through probation alone.
+ */
+type Segment = 'probation' | 'protected' | 'pinned'
+
+const PROTECTED_SHARE = 0.8
+
+interface Node<V> {
+  readonly key: string
+  value: V
+  segment: Segment
+  newer: Node<V> | null
+  older: Node<V> | null
+}
+
+export class SegmentedLru<V> {
+  readonly #nodes = new Map<string, Node<V>>()
+  readonly #entriesMax: number
+  readonly #protectedMax: number
+  readonly #lists = { probation: new List<V>(), protected: new List<V>(), pinned: new List<V>() }
+
+  /** Pinned entries don't count. */
+  constructor(entriesMax: number) {
+    this.#entriesMax = entriesMax
+    this.#protectedMax = Math.floor(entriesMax * PROTECTED_SHARE)
+  }
+
+  get size(): number {
+    return this.#nodes.size
+  }
+
+  /** Counts as use. */
+  get(key: string): V | undefined {
+    const node = this.#nodes.get(key)
+    if (node === undefined) return undefined
+    this.#use(node)
+    return node.value
+  }
+
+  /** Doesn't count as use. */
+  peek(key: string): V | undefined {
+    return this.#nodes.get(key)?.value
+  }
+
+  /** A new key is on probation; the oldest entry is evicted where there are too many. */
+  set(key: string, value: V): void {
+    const known = this.#nodes.get(key)
+    if (known !== undefined) {
+      known.value = value
+      return
+    }
+    this.#add(key, value, 'probation')
+    this.#evict()
+  }
+
+  delete(key: string): void {
+    const node = this.#nodes.get(key)
+    if (node === undefined) return
+    this.#lists[node.segment].remove(node)
+    this.#nodes.delete(key)
+  }
+
+  /** Never evicted until it is unpinned. */
+  pin(key: string, value: V): void {
+    this.delete(key)
+    this.#add(key, value, 'pinned')
+  }
+
+  unpin(key: string): void {
+    const node = this.#nodes.get(key)
+    if (node?.segment !== 'pinned') return
+    this.#move(node, 'protected')
+    this.#demote()
+    this.#evict()
+  }
+
+  /** Bounded by the number of entries, in no order that matters. */
+  *values(): Generator<V> {
+    for (const node of this.#nodes.values()) yield node.value
+  }
+
+  #use(node: Node<V>): void {
+    const list = this.#lists[node.segment]
+    if (node.segment === 'pinned' || (node.segment === 'protected' && list.newest === node)) return
+    this.#move(node, 'protected')
+    this.#demote()
+  }
+
+  #demote(): void {
+    const oldest = this.#lists.protected.oldest
+    if (this.#lists.protected.length > this.#protectedMax && oldest !== null) this.#move(oldest, 'probation')
+  }
+
+  #evict(): void {
+    const { probation, protected: protectedList } = this.#lists
+    if (probation.length + protectedList.length <= this.#entriesMax) return
+    const victim = probation.oldest ?? protectedList.oldest
+    if (victim !== null) this.delete(victim.key)
+  }
+
+  #add(key: string, value: V, segment: Segment): void {
+    const node: Node<V> = { key, value, segment, newer: null, older: null }
+    this.#nodes.set(key, node)
+    this.#lists[segment].addNewest(node)
+  }
+
+  #move(node: Node<V>, segment: Segment): void {
+    this.#lists[node.segment].remove(node)
+    node.segment = segment
+    this.#lists[segment].addNewest(node)
+  }
+}
+
+class List<V> {
+  newest: Node<V> | null = null
+  oldest: Node<V> | null = null
+  length = 0
+
+  addNewest(node: Node<V>): void {
+    node.older = this.newest
+    node.newer = null
+    if (this.newest !== null) this.newest.newer = node
+    else this.oldest = node
+    this.newest = node
+    this.length++
+  }
+
+  remove(node: Node<V>): void {
+    if (node.newer !== null) node.newer.older = node.older
+    else this.newest = node.older
+    if (node.older !== null) node.older.newer = node.newer
+    else this.oldest = node.newer
+    this.length--
+  }
+}

@@ -1,0 +1,156 @@
+/** One name and type, asked of the nameservers in rounds until one gives an answer to use, or the budget ends. */
+import type { Try } from './answer.ts'
+import { type AskSeams, ask, type Question } from './ask.ts'
+import type { Finding } from './classify.ts'
+import type { DomainName } from './domain-name.ts'
+import type { AddressType } from './message.ts'
+import type { Nameserver, NameserverSet } from './nameservers.ts'
+
+/**
+ * The least time a nameserver is given where the budget is split over many tries: enough for one that has to ask
+ * others first.
+ */
+const TRY_MS_MIN = 400
+
+export interface ResolverSettings {
+  readonly timeoutMs: number
+  /** Rounds over all nameservers. */
+  readonly attempts: number
+  readonly rotate: boolean
+  readonly useTcp: boolean
+}
+
+export interface Budget {
+  /** On the clock of the seams. */
+  readonly deadlineMs: number
+  readonly signal: AbortSignal
+}
+
+export type Resolution = {
+  readonly tries: readonly Try[]
+  /** The aliases followed beyond the first response, and what was asked for: for explanations. */
+  readonly name: DomainName
+} & (
+  | {
+      readonly kind: 'positive'
+      readonly addresses: readonly string[]
+      readonly ttlSeconds: number
+      readonly nameserver: string
+    }
+  | { readonly kind: 'nxdomain' | 'nodata'; readonly ttlSeconds: number; readonly nameserver: string }
+  | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' }
+)
+
+/** A finding that needs no other nameserver. */
+type UsableFinding = Exclude<Finding, { kind: 'unusable' }>
+type RoundsResult =
+  | { readonly kind: 'found'; readonly finding: UsableFinding; readonly nameserver: Nameserver }
+  | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' }
+
+export class StubResolver {
+  readonly #nameservers: NameserverSet
+  readonly #seams: AskSeams
+  readonly #settings: () => ResolverSettings
+  readonly #closing = new AbortController()
+
+  /** @param settings asked at each resolution, because resolv.conf may change */
+  constructor(nameservers: NameserverSet, settings: () => ResolverSettings, seams: AskSeams) {
+    this.#nameservers = nameservers
+    this.#settings = settings
+    this.#seams = seams
+  }
+
+  async resolve(name: DomainName, type: AddressType, budget: Budget): Promise<Resolution> {
+    const tries: Try[] = []
+    const first = await this.#rounds({ name, type, links: 0 }, budget, tries)
+    if (first.kind === 'failure') return { ...first, name, tries }
+    if (first.finding.kind !== 'alias') {
+      return { ...first.finding, name, tries, nameserver: first.nameserver.address.text }
+    }
+    const { target, links, ttlSeconds } = first.finding
+    const second = await this.#rounds({ name: target, type, links }, budget, tries)
+    if (second.kind === 'failure') return { ...second, name, tries }
+    // One question more is asked for an alias, not a walk through zones: that is the nameserver's task.
+    if (second.finding.kind === 'alias') return { kind: 'failure', cause: 'nameservers_failed', name, tries }
+    return {
+      ...second.finding,
+      ttlSeconds: Math.min(ttlSeconds, second.finding.ttlSeconds),
+      name,
+      tries,
+      nameserver: second.nameserver.address.text,
+    }
+  }
+
+  close(): void {
+    this.#closing.abort()
+  }
+
+  /** glibc's rounds (resolv.conf(5)): every nameserver in order, `attempts` times; silent ones only from the second on. */
+  async #rounds(question: Question, budget: Budget, tries: Try[]): Promise<RoundsResult> {
+    const { attempts, rotate, timeoutMs, useTcp } = this.#settings()
+    const now = this.#seams.timers.now
+    this.#probe(question)
+    const refusing = new Map<Nameserver, string>()
+    let candidates = this.#nameservers.inOrder(rotate)
+    for (let round = 0; round < attempts && candidates.length > 0; round++) {
+      const silent: Nameserver[] = []
+      for (const [index, nameserver] of candidates.entries()) {
+        const leftMs = budget.deadlineMs - now()
+        if (leftMs <= 0 || budget.signal.aborted) return { kind: 'failure', cause: 'timeout' }
+        const leftInRound = candidates.length - index
+        const leftInAll = leftInRound + (attempts - round - 1) * candidates.length
+        const answer = await ask(
+          nameserver,
+          {
+            question,
+            timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound, leftInAll)),
+            deadlineMs: budget.deadlineMs,
+            useTcp,
+            signal: budget.signal,
+          },
+          this.#seams,
+        )
+        tries.push(...answer.tries)
+        if (answer.finding.kind !== 'unusable') {
+          this.#nameservers.recovered(nameserver)
+          for (const [other, outcome] of refusing) this.#nameservers.penalise(other, outcome, now())
+          return { kind: 'found', finding: answer.finding, nameserver }
+        }
+        const { outcome } = answer.finding
+        if (outcome === 'aborted') return { kind: 'failure', cause: 'timeout' }
+        if (outcome === 'timeout') silent.push(nameserver)
+        if (isDead(outcome)) this.#nameservers.penalise(nameserver, outcome, now())
+        else refusing.set(nameserver, outcome)
+      }
+      candidates = silent
+    }
+    return { kind: 'failure', cause: budget.deadlineMs <= now() ? 'timeout' : 'nameservers_failed' }
+  }
+
+  /** Asks penalised nameservers the same question on the side: nobody waits for them, and an answer brings them back. */
+  #probe(question: Question): void {
+    const { now } = this.#seams.timers
+    const { timeoutMs, useTcp } = this.#settings()
+    for (const nameserver of this.#nameservers.takeDueForProbe(now())) {
+      const deadlineMs = now() + timeoutMs
+      const options = { question, timeoutMs, deadlineMs, useTcp, signal: this.#closing.signal }
+      void ask(nameserver, options, this.#seams).then(({ finding }) => {
+        if (finding.kind === 'unusable') this.#nameservers.penalise(nameserver, finding.outcome, now())
+        else this.#nameservers.recovered(nameserver)
+      })
+    }
+  }
+}
+
+/** Says that the nameserver itself is at fault, whatever was asked. An RCODE may be the name's fault. */
+function isDead(outcome: string): boolean {
+  return outcome === 'timeout' || outcome === 'unreachable' || outcome === 'malformed'
+}
+
+/**
+ * A part of the time left for one try: an even share of all tries to come, yet not less than a nameserver needs,
+ * and always so that each nameserver of the round still gets its turn.
+ */
+function shareOf(leftMs: number, leftInRound: number, leftInAll: number): number {
+  return Math.max(leftMs / leftInAll, Math.min(TRY_MS_MIN, leftMs / leftInRound))
+}
