@@ -161,8 +161,9 @@ class Reader {
   #edns(udpPayloadOctets: number, ttl: number, end: number): Edns {
     const options = this.#octets.subarray(this.#at, end)
     while (this.#at < end) {
-      this.#at += 2
-      this.#at += this.#uint16()
+      this.#uint16()
+      const length = this.#uint16()
+      this.#at += length
     }
     if (this.#at !== end) throw new Rejection('EDNS options do not fit OPT')
     return { udpPayloadOctets, version: (ttl >>> 16) & 0xff, dnssecOk: (ttl & 0x8000) !== 0, options }
