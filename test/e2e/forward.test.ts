@@ -53,7 +53,16 @@ const REFUSED: [title: string, method: string, headers: Headers, status: number,
   ['no server header', 'POST', [], 403, 'server_header_missing'],
   ['an empty server header', 'POST', [['server', '']], 403, 'server_header_missing'],
   ['a server header "-"', 'POST', [['server', '-']], 403, 'server_header_missing'],
-  ['two server headers', 'POST', [['server', '1'], ['server', '1']], 403, 'server_header_invalid'],
+  [
+    'two server headers',
+    'POST',
+    [
+      ['server', '1'],
+      ['server', '1'],
+    ],
+    403,
+    'server_header_invalid',
+  ],
   ['two ids in one header', 'POST', [['server', '1,2']], 403, 'server_header_invalid'],
   ['an id with a dot', 'POST', [['server', '1.evil']], 403, 'server_header_invalid'],
   ['an id of 41 letters', 'POST', [['server', 'a'.repeat(41)]], 403, 'server_header_invalid'],
@@ -107,8 +116,18 @@ test('a request is forwarded to its zone, untouched', async () => {
 
 test('Envoy adds no header but those that seed-parity lists', async () => {
   await call(gateway.port, { headers: [['server', '1']], body: 'x' })
-  const names = (zone1.requests.at(-1)?.rawHeaders ?? []).filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase())
-  assert.deepEqual(names.sort(), ['content-length', 'host', 'server', 'x-envoy-external-address', 'x-forwarded-host', 'x-forwarded-proto', 'x-request-id'])
+  const names = (zone1.requests.at(-1)?.rawHeaders ?? [])
+    .filter((_, index) => index % 2 === 0)
+    .map((name) => name.toLowerCase())
+  assert.deepEqual(names.sort(), [
+    'content-length',
+    'host',
+    'server',
+    'x-envoy-external-address',
+    'x-forwarded-host',
+    'x-forwarded-proto',
+    'x-request-id',
+  ])
 })
 
 const SERVICES: [path: string, receiver: string][] = [
@@ -140,7 +159,11 @@ const CODEC: [title: string, bytes: string, status: number][] = [
   ['CONNECT', 'CONNECT 127.0.0.1:9901 HTTP/1.1\r\nhost: 127.0.0.1:9901\r\nserver: 1\r\n\r\n', 404],
   ['OPTIONS *', 'OPTIONS * HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 404],
   ['an unknown method', 'BREW / HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 400],
-  ['an upgrade', 'POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n', 403],
+  [
+    'an upgrade',
+    'POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n',
+    403,
+  ],
 ]
 for (const [title, bytes, status] of CODEC) {
   test(`${title} is refused by Envoy's own status ${status}`, async () => {
@@ -179,11 +202,16 @@ test('a zone that breaks off after the request was sent: 502, and no second POST
 })
 
 test("a zone's own error is the caller's, untouched", async () => {
-  const own = createServer((_, response) => response.writeHead(503, { 'x-own': 'yes', 'x-zonegate-reason': 'forged' }).end('mine'))
+  const own = createServer((_, response) =>
+    response.writeHead(503, { 'x-own': 'yes', 'x-zonegate-reason': 'forged' }).end('mine'),
+  )
   await new Promise<void>((done) => own.listen(port, '127.0.63.6', done))
   const reply = await call(gateway.port, { headers: [['server', '6']], body: 'x' })
   own.close()
-  assert.deepEqual([reply.status, reply.text, reply.headers['x-own'], reply.headers['x-zonegate-reason']], [503, 'mine', 'yes', undefined])
+  assert.deepEqual(
+    [reply.status, reply.text, reply.headers['x-own'], reply.headers['x-zonegate-reason']],
+    [503, 'mine', 'yes', undefined],
+  )
 })
 
 test('a large body streams through unchanged, at constant memory', async () => {
@@ -198,10 +226,20 @@ test('a large body streams through unchanged, at constant memory', async () => {
   let peak = before
   const sent = createHash('sha256')
   const status = await new Promise<number>((resolve, reject) => {
-    const outgoing = httpRequest({ host: '127.0.0.1', port: gateway.port, method: 'POST', path: '/', headers: { server: '6' }, agent: false }, (response) => {
-      response.resume()
-      resolve(response.statusCode ?? 0)
-    })
+    const outgoing = httpRequest(
+      {
+        host: '127.0.0.1',
+        port: gateway.port,
+        method: 'POST',
+        path: '/',
+        headers: { server: '6' },
+        agent: false,
+      },
+      (response) => {
+        response.resume()
+        resolve(response.statusCode ?? 0)
+      },
+    )
     outgoing.on('error', reject)
     const write = async (): Promise<void> => {
       for (let index = 0; index < total; index += 1) {
@@ -221,12 +259,33 @@ test('a large body streams through unchanged, at constant memory', async () => {
 })
 
 test("each request has its line in Envoy's access log, with reason, id, zone, address and attempts", async () => {
-  await call(gateway.port, { headers: [['server', '1'], ['x-request-id', 'logged-forward']], body: 'x' })
-  await call(gateway.port, { headers: [['server', '5'], ['x-request-id', 'logged-failure']], body: 'x' })
-  await call(gateway.port, { headers: [['server', '404'], ['x-request-id', 'logged-refusal']], body: 'x' })
+  await call(gateway.port, {
+    headers: [
+      ['server', '1'],
+      ['x-request-id', 'logged-forward'],
+    ],
+    body: 'x',
+  })
+  await call(gateway.port, {
+    headers: [
+      ['server', '5'],
+      ['x-request-id', 'logged-failure'],
+    ],
+    body: 'x',
+  })
+  await call(gateway.port, {
+    headers: [
+      ['server', '404'],
+      ['x-request-id', 'logged-refusal'],
+    ],
+    body: 'x',
+  })
   const line = async (id: string): Promise<Record<string, unknown>> => {
     for (let i = 0; i < 200; i += 1) {
-      const found = gateway.log('envoy').split('\n').find((text) => text.includes(`"${id}"`))
+      const found = gateway
+        .log('envoy')
+        .split('\n')
+        .find((text) => text.includes(`"${id}"`))
       if (found !== undefined) return JSON.parse(found)
       await new Promise((tick) => setTimeout(tick, 20))
     }
@@ -234,20 +293,45 @@ test("each request has its line in Envoy's access log, with reason, id, zone, ad
   }
   const forwarded = await line('logged-forward')
   assert.deepEqual(
-    [forwarded['status'], forwarded['reason'], forwarded['id'], forwarded['zone'], forwarded['address'], forwarded['attempts']],
+    [
+      forwarded['status'],
+      forwarded['reason'],
+      forwarded['id'],
+      forwarded['zone'],
+      forwarded['address'],
+      forwarded['attempts'],
+    ],
     [200, null, '1', 'zone1-default.game.test', `127.0.61.1:${port}`, 1],
   )
   const failed = await line('logged-failure')
-  assert.deepEqual([failed['status'], failed['reason'], failed['address'], failed['attempts']], [502, 'upstream_unreachable', `127.0.62.5:${port}`, 2])
+  assert.deepEqual(
+    [failed['status'], failed['reason'], failed['address'], failed['attempts']],
+    [502, 'upstream_unreachable', `127.0.62.5:${port}`, 2],
+  )
   const refused = await line('logged-refusal')
-  assert.deepEqual([refused['status'], refused['reason'], refused['zone']], [502, 'name_not_found', 'zone404-default.game.test'])
+  assert.deepEqual(
+    [refused['status'], refused['reason'], refused['zone']],
+    [502, 'name_not_found', 'zone404-default.game.test'],
+  )
 })
 
 test('the processor logs a refusal with name, RCODE and nameserver', async () => {
-  await call(gateway.port, { headers: [['server', '405'], ['x-request-id', 'why']], body: 'x' })
-  const line = gateway.log('processor').split('\n').find((text) => text.includes('"why"'))
+  await call(gateway.port, {
+    headers: [
+      ['server', '405'],
+      ['x-request-id', 'why'],
+    ],
+    body: 'x',
+  })
+  const line = gateway
+    .log('processor')
+    .split('\n')
+    .find((text) => text.includes('"why"'))
   const { reason, name, rcode, nameserver: said, id } = JSON.parse(line ?? '{}')
-  assert.deepEqual([reason, name, rcode, said, id], ['name_not_found', 'zone405-default.game.test', 'NXDOMAIN', nameserver.address, '405'])
+  assert.deepEqual(
+    [reason, name, rcode, said, id],
+    ['name_not_found', 'zone405-default.game.test', 'NXDOMAIN', nameserver.address, '405'],
+  )
 })
 
 function residentKiB(pid: number | undefined): number {

@@ -1,0 +1,35 @@
+import type { DnsEvent } from '../dns/events.ts'
+import type { Logger } from '../log.ts'
+
+/** Puts what DNS tells into the log: changes of state, not each query. */
+export function dnsEventLog(log: Logger): (event: DnsEvent) => void {
+  return (event) => {
+    const { kind, ...fields } = event
+    switch (kind) {
+      case 'query':
+        log.trace(fields, 'dns query')
+        return
+      case 'resolv_conf_loaded':
+        log.info(fields, 'nameservers in force')
+        return
+      case 'resolv_conf_kept':
+        log.warn(fields, 'resolv.conf not taken, what held before still holds')
+        return
+      case 'option_ignored':
+        log.warn(fields, 'an option of resolv.conf has no effect here')
+        return
+      case 'addresses_capped':
+        log.warn(fields, 'more addresses than are kept of one name')
+        return
+      case 'nameserver_failing':
+        log.warn(fields, 'nameserver fails, others are asked first')
+        return
+      case 'nameserver_recovered':
+        log.info(fields, 'nameserver answers again')
+        return
+      case 'edns_unsupported':
+        log.info(fields, 'nameserver knows no EDNS, asked without')
+        return
+    }
+  }
+}
