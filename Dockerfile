@@ -1,0 +1,18 @@
+# The processor, and the demo's receivers. One stage: Node runs the TypeScript as it is, there is nothing to build.
+FROM node:24-slim
+WORKDIR /zonegate
+
+# The socket's folder. 101 is Envoy's group in its image: it may connect there, nobody else may. A new volume that is
+# mounted here takes over this owner and mode.
+RUN install -d -o node -g 101 -m 750 run
+
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --omit=optional --no-audit --no-fund && npm cache clean --force
+COPY proto proto
+COPY src src
+COPY demo demo
+
+ENV NODE_ENV=production
+USER node:101
+ENTRYPOINT ["node"]
+CMD ["src/main.ts", "serve"]
