@@ -13,7 +13,7 @@ const microsPerTick = 1_000_000 / 100
 export interface Usage {
   /** User and system time so far. */
   readonly cpuMicros: number
-  /** Proportional set size: memory shared by several processes is counted once. */
+  /** Memory it allocated, what its processes share counted once; program files are left out. */
   readonly memoryBytes: number
 }
 
@@ -27,20 +27,25 @@ export function usageOf(leaders: readonly number[]): Map<number, Usage> {
     if (before === undefined) continue
     usage.set(session, {
       cpuMicros: before.cpuMicros + ticks * microsPerTick,
-      memoryBytes: before.memoryBytes + proportionalSetSize(readProc(pid, 'smaps_rollup')),
+      memoryBytes: before.memoryBytes + allocatedBytes(readProc(pid, 'smaps_rollup')),
     })
   }
   return usage
 }
 
 /**
- * User, system and stolen time of the whole machine so far: what this benchmark's own processes don't explain of it, other
- * programs took. Interrupts are left out, because Linux charges them to no process.
+ * Time that the whole machine was busy so far, stolen time included: what this benchmark's own processes don't explain of
+ * it, other programs took. Interrupts belong to it, because Linux charges them to the process they interrupt as well.
  */
 export function machineMicros(): number {
   // proc(5), /proc/stat: cpu user nice system idle iowait irq softirq steal
-  const [, user, nice, system, , , , , steal] = readFileSync('/proc/stat', 'utf8').split(/\s+/, 9).map(Number)
-  return ((user ?? 0) + (nice ?? 0) + (system ?? 0) + (steal ?? 0)) * microsPerTick
+  const [, user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8')
+    .split(/\s+/, 9)
+    .map(Number)
+  return (
+    [user, nice, system, irq, softirq, steal].reduce<number>((sum, ticks) => sum + (ticks ?? 0), 0) *
+    microsPerTick
+  )
 }
 
 /** This process and every child it has waited for. */
@@ -68,6 +73,7 @@ export function parseStat(line: string): { session: number; ticks: number } {
   return { session: field(session), ticks: field(utime) + field(stime) + field(cutime) + field(cstime) }
 }
 
-function proportionalSetSize(rollup: string): number {
-  return Number(rollup.match(/^Pss:\s+(\d+) kB/m)?.[1] ?? 0) * 1024
+function allocatedBytes(rollup: string): number {
+  const kib = (field: string) => Number(rollup.match(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm'))?.[1] ?? 0)
+  return (kib('Pss_Anon') + kib('Pss_Shmem')) * 1024
 }
