@@ -49,7 +49,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
   })
   after(async () => {
     await compose('down', '--volumes', '--remove-orphans', '--timeout', '1')
-    await run('docker', ['image', 'rm', '--force', PROJECT])
+    await run('docker', ['image', 'rm', PROJECT]).catch(() => undefined) // where it wasn't built
     rmSync(folder, { recursive: true, force: true })
   })
 
@@ -100,10 +100,8 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
       ['envoy', '101:101'],
     ] as const) {
       assert.equal((await inside(service, 'echo "$(id -u):$(id -g)"')).trim(), user)
-      assert.match(
-        await inside(service, 'touch envoy/x /zonegate/x /tmp/x 2>&1 || true'),
-        /(Read-only.*\s+){3}$/,
-      )
+      for (const path of ['x', 'envoy/x', '/tmp/x'])
+        assert.match(await inside(service, `touch ${path} 2>&1 || true`), /Read-only file system/)
       const status = await inside(service, 'cat /proc/1/status')
       assert.match(status, /CapBnd:\s0+\n/)
       assert.match(status, /NoNewPrivs:\s1\n/)
