@@ -2,16 +2,18 @@ import { serveAdmin, type Unready } from '../admin/server.ts'
 import { announceRoutes } from '../config/announce-routes.ts'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
-import { type Config, parseHostPort } from '../config/schema.ts'
+import { parseHostPort } from '../config/schema.ts'
 import { createDns } from '../dns/dns.ts'
 import { createRefusalLog } from '../ext-proc/refusal-log.ts'
 import { externalProcessorService } from '../ext-proc/service.ts'
 import { createHealth } from '../grpc/health-service.ts'
-import { serveGrpc } from '../grpc/server.ts'
+import { type Service, serveGrpc } from '../grpc/server.ts'
 import { createLog, type Logger } from '../log.ts'
-import { createDecider } from '../routing/decider.ts'
+import { createDecider, type Decider } from '../routing/decider.ts'
 import { addressPolicy } from '../routing/denied-addresses.ts'
+import type { Rules } from '../routing/rules.ts'
 import { dnsEventLog } from './dns-event-log.ts'
+import { type Learning, startLearning } from './learning.ts'
 
 /** How long streams in flight may go on after SIGTERM; what is left then is destroyed. Docker's patience is 10 s. */
 const DRAIN_MS = 5000
@@ -38,12 +40,13 @@ export async function serve(configPath: string | undefined): Promise<void> {
   const http = hostPortOf(config.listen.http)
   const admin = await serveAdmin(http.host, http.port, () => unready)
   const health = createHealth()
-  const processor = extProc(
-    config,
-    log,
-    createDecider(rulesOf(config), () => dns.searchDomain() ?? search, dns.lookup),
-  )
-  const grpc = await serveGrpc(config.listen.grpc, [processor, health.service])
+  const rules = rulesOf(config)
+  const searchNow = (): string => dns.searchDomain() ?? search
+  const learning = config.learned.enabled
+    ? startLearning({ config, rules, search: searchNow, dns, log })
+    : null
+  const processor = extProc(rules, log, createDecider(rules, searchNow, dns.lookup), learning)
+  const grpc = await serveGrpc(config.listen.grpc, [processor, health.service, ...(learning?.services ?? [])])
   const stopAnnouncing = announceRoutes(config.listen.grpc, log)
   unready = {}
   log.info(
@@ -62,6 +65,7 @@ export async function serve(configPath: string | undefined): Promise<void> {
     unready = { processor: 'stopping' }
     health.stop()
     stopAnnouncing()
+    learning?.close()
     await grpc.drain(DRAIN_MS)
     admin.close()
     dns.close()
@@ -71,17 +75,18 @@ export async function serve(configPath: string | undefined): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))
 }
 
-function extProc(config: Config, log: Logger, decide: ReturnType<typeof createDecider>) {
+function extProc(rules: Rules, log: Logger, decide: Decider, learning: Learning | null): Service {
   const logRefusal = createRefusalLog(
     (fields) => log.warn(fields, 'refused'),
     () => performance.now(),
   )
   return externalProcessorService({
-    idHeader: config.rules.header,
-    methods: new Set(config.rules.methods),
+    idHeader: rules.header,
+    methods: rules.methods,
     decide,
     onDecision: (decision, head) => {
       if (decision.kind === 'reject') logRefusal(decision, head.ids.join(','), head.requestId)
+      else learning?.used(decision.zone, decision.answer)
     },
     onBug: (error) => log.error({ err: error }, 'a bug: this request failed with 502, others go on'),
   })

@@ -12,6 +12,7 @@ export function rulesOf({ rules }: Config): Rules {
   }
   if (fallback === undefined) throw new Error('the schema lets through only services with a fallback')
   return {
+    header: rules.header,
     methods: new Set(rules.methods),
     idPattern: new RegExp(rules.idPattern),
     host: rules.host,

@@ -145,6 +145,21 @@ export const configSchema = z.strictObject({
       allow: z.array(z.string().refine(isCidr, 'expected a CIDR, like 127.0.0.0/8')).default([]),
     })
     .prefault({}),
+  learned: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(true)
+        .describe('Zones in use are routed inside Envoy; false: every request asks the processor.'),
+      zonesMax: z.int().min(1).max(100_000).default(2000),
+      idleSeconds: z
+        .int()
+        .min(1)
+        .max(86_400)
+        .default(600)
+        .describe('A zone without requests for so long asks again.'),
+    })
+    .prefault({}),
   log: z
     .strictObject({
       level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),

@@ -4,7 +4,7 @@ import type { Zone } from './rules.ts'
 
 /** What happens to a request. */
 export type Decision =
-  | { readonly kind: 'forward'; readonly zone: Zone; readonly authority: string }
+  | { readonly kind: 'forward'; readonly zone: Zone; readonly authority: string; readonly answer: Answer }
   | { readonly kind: 'reject'; readonly reason: RejectReason; readonly zone?: Zone; readonly answer?: Answer }
 
 /**
@@ -17,7 +17,7 @@ export function decide(zone: Zone, answer: Answer, turn: number): Decision {
     case 'positive': {
       const address = answer.addresses[turn % answer.addresses.length]
       if (address === undefined) return reject('address_denied')
-      return { kind: 'forward', zone, authority: authorityOf(address, zone.service.port) }
+      return { kind: 'forward', zone, authority: authorityOf(address, zone.service.port), answer }
     }
     case 'nxdomain':
       return reject('name_not_found')

@@ -11,6 +11,8 @@ export interface RequestHead {
 
 /** The rules, completed once from `rules` of zonegate.yaml. */
 export interface Rules {
+  /** Lower-case name of the header that carries the id. */
+  readonly header: string
   readonly methods: ReadonlySet<string>
   readonly idPattern: RegExp
   /** With `{id}`, `{service}` and `{search}`. */
@@ -55,6 +57,25 @@ export function zoneOf(head: RequestHead, rules: Rules, search: string): Zone | 
   return name === null ? 'server_header_invalid' : { id: id.toLowerCase(), service, name }
 }
 
+/** The zone of a service and an id that were told apart before; null where the rules have no such zone. */
+export function zoneOfRef(service: string, id: string, rules: Rules, search: string): Zone | null {
+  const known = servicesOf(rules).find(({ name }) => name === service)
+  if (known === undefined || id.includes(',') || !rules.idPattern.test(id)) return null
+  const name = nameOf(rules.host, id, service, search)
+  return name === null ? null : { id: id.toLowerCase(), service: known, name }
+}
+
+/** Every service once, with its paths; the fallback has none. */
+export function servicesOf(rules: Rules): (Service & { paths: string[] })[] {
+  const services = new Map<string, Service & { paths: string[] }>()
+  for (const [path, service] of rules.serviceByPath) {
+    const known = services.get(service.name) ?? { ...service, paths: [] }
+    known.paths.push(path)
+    services.set(service.name, known)
+  }
+  return [...services.values(), { ...rules.fallback, paths: [] }]
+}
+
 /** The literal path before `?`: no decoding and no normalisation, so `/mail/` and `/%6dail` are not `/mail`. */
 function pathOf(path: string): string {
   const query = path.indexOf('?')
@@ -63,11 +84,13 @@ function pathOf(path: string): string {
 
 /** Fills in the pattern; null when that makes no host name. */
 function nameOf(pattern: string, id: string, service: string, search: string): string | null {
-  const name = pattern
-    .replace(/\{(id|service|search)\}/g, (_, key) =>
-      key === 'id' ? id : key === 'service' ? service : search,
-    )
-    .toLowerCase()
+  const name = fillHost(pattern, id, service, search)
   if (name.length > NAME_LENGTH_MAX) return null
   return name.split('.').every((label) => LABEL.test(label)) ? name : null
+}
+
+/** The pattern with its placeholders filled in, in lower case, whatever that makes. */
+export function fillHost(pattern: string, id: string, service: string, search: string): string {
+  const values: Readonly<Record<string, string>> = { id, service, search }
+  return pattern.replace(/\{(id|service|search)\}/g, (_, key: string) => values[key] ?? '').toLowerCase()
 }

@@ -184,7 +184,11 @@ function toOtherHosts(policy: RetryPolicy): RetryPolicy {
 
 function withZone(metadata: Route['metadata'], zone: string): NonNullable<Route['metadata']> {
   const others = metadata?.filter_metadata ?? {}
-  const fields: Record<string, Value> = { ...others[METADATA]?.fields, zone: { stringValue: zone } }
+  const fields: Record<string, Value> = {
+    ...others[METADATA]?.fields,
+    zone: { stringValue: zone },
+    path: { stringValue: 'hot' },
+  }
   const own: Struct = { fields }
   return { filter_metadata: { ...others, [METADATA]: own } }
 }

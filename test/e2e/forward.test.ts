@@ -301,7 +301,7 @@ test("each request has its line in Envoy's access log, with reason, id, zone, ad
       forwarded['address'],
       forwarded['attempts'],
     ],
-    [200, null, '1', 'zone1-default.game.test', `127.0.61.1:${port}`, 1],
+    [200, undefined, '1', 'zone1-default.game.test', `127.0.61.1:${port}`, 1],
   )
   const failed = await line('logged-failure')
   assert.deepEqual(
