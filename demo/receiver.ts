@@ -1,4 +1,6 @@
 import { createServer, type Server } from 'node:http'
+import { parseArgs } from 'node:util'
+import { parseHostPort } from '../src/config/schema.ts'
 
 /** At most this much of a body is echoed. */
 const ECHO_MAX_BYTES = 64 * 1024
@@ -13,12 +15,11 @@ export function startReceiver(zone: string, host: string, port: number): Promise
       length += chunk.length
     })
     request.on('end', () => {
-      const { method, url, headers } = request
+      const { method, url, headers, socket } = request
       const body = Buffer.concat(chunks).toString('utf8').slice(0, ECHO_MAX_BYTES)
+      const receiver = `${socket.localAddress}:${socket.localPort}`
       response.setHeader('content-type', 'application/json')
-      response.end(
-        `${JSON.stringify({ zone, receiver: `${host}:${port}`, method, path: url, headers, body }, null, 2)}\n`,
-      )
+      response.end(`${JSON.stringify({ zone, receiver, method, path: url, headers, body }, null, 2)}\n`)
     })
   })
   return new Promise((resolve, reject) => {
@@ -26,3 +27,16 @@ export function startReceiver(zone: string, host: string, port: number): Promise
     server.listen(port, host, () => resolve(server))
   })
 }
+
+/** In a container of its own: `node demo/receiver.ts --zone 1 --listen 0.0.0.0:8101`. */
+async function main(): Promise<void> {
+  const { zone = '1', listen = '' } = parseArgs({
+    options: { zone: { type: 'string' }, listen: { type: 'string' } },
+  }).values
+  const address = parseHostPort(listen)
+  if (address === null) throw new Error(`--listen: expected host:port, got "${listen}"`)
+  const server = await startReceiver(zone, address.host, address.port)
+  process.once('SIGTERM', () => server.close())
+}
+
+if (import.meta.main) await main()
