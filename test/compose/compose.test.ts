@@ -136,9 +136,9 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
 
   test('a processor that was killed fails requests with 502, and its successor serves the same Envoy', async () => {
     await compose('kill', '--signal', 'KILL', 'processor')
-    assert.equal((await post('1')).status, 502)
+    assert.equal((await post('3')).status, 502)
     await compose('start', 'processor')
-    await eventually(async () => assert.equal((await post('1')).status, 200))
+    await eventually(async () => assert.equal((await post('3')).status, 200))
   })
 
   test("the operator's configuration is read, and its faults are told", async () => {
