@@ -26,7 +26,8 @@ export function clusterTemplate(policy: ClusterPolicy): Template {
           initial_fetch_timeout: { seconds: ENDPOINTS_TIMEOUT_SECONDS },
         },
       },
-      lb_policy: 'LEAST_REQUEST',
+      // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
+      lb_policy: 'ROUND_ROBIN',
     }),
   )
 }

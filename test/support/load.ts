@@ -1,0 +1,59 @@
+import { Agent } from 'node:http'
+import { call } from './http.ts'
+
+export interface Load {
+  /** Outcomes since the start or the last `reset`: `200`, or status and reason, or the error. */
+  readonly outcomes: Map<string, number>
+  /** Milliseconds of each request since then. */
+  readonly durationsMs: number[]
+  reset(): void
+  stop(): Promise<void>
+}
+
+/** Requests on so many connections, one after the other on each, over the ids in turn, until stopped. */
+export function startLoad(port: number, connections: number, ids: readonly string[], pauseMs = 0): Load {
+  const agent = new Agent({ keepAlive: true, maxSockets: connections })
+  const outcomes = new Map<string, number>()
+  const durationsMs: number[] = []
+  let running = true
+  let turn = 0
+  const one = async (): Promise<void> => {
+    const id = ids[turn++ % ids.length] ?? ''
+    const started = performance.now()
+    let outcome: string
+    try {
+      const reply = await call(port, { headers: [['server', id]], body: 'x', agent })
+      outcome = reply.status === 200 ? '200' : `${reply.status} ${reply.json()['reason']}`
+    } catch (error) {
+      outcome = (error as Error).message
+    }
+    durationsMs.push(performance.now() - started)
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
+  }
+  const worker = async (): Promise<void> => {
+    while (running) {
+      await one()
+      if (pauseMs > 0) await new Promise((done) => setTimeout(done, pauseMs))
+    }
+  }
+  const workers = Array.from({ length: connections }, worker)
+  return {
+    outcomes,
+    durationsMs,
+    reset: () => {
+      outcomes.clear()
+      durationsMs.length = 0
+    },
+    stop: async () => {
+      running = false
+      await Promise.all(workers)
+      agent.destroy()
+    },
+  }
+}
+
+/** The value below which so many of 100 are. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))] ?? 0
+}
