@@ -2,16 +2,18 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { ensureEnvoy } from '../src/launch/envoy-binary.ts'
 
-const HELP = `Runs the tests: unit (beside the code), integration (real loopback peers), e2e (real Envoy), compose (real Docker).
+const HELP = `Runs the tests: unit (beside the code), integration (real loopback peers), e2e (real Envoy),
+browser (real Chromium), compose (real Docker).
 
-usage: npm test [-- unit|integration|e2e|compose ...] [-- --test-name-pattern=TEXT]
+usage: npm test [-- unit|integration|e2e|browser|compose ...] [-- --test-name-pattern=TEXT]
 `
 
 /** Globs, because a bare \`node --test\` would run test/support as well. */
 const KINDS = {
-  unit: 'src/**/*.test.ts',
+  unit: '{src,bench}/**/*.test.ts',
   integration: 'test/integration/**/*.test.ts',
   e2e: 'test/e2e/**/*.test.ts',
+  browser: 'test/browser/**/*.test.ts',
   compose: 'test/compose/**/*.test.ts',
 } as const
 
