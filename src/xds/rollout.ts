@@ -18,6 +18,8 @@ const RESOURCES_PER_RESPONSE_MAX = 2_000
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
 const ROUTE_INTERVAL_PER_ACK = 5
+/** So that one acknowledgement that a stopped machine held up for an hour doesn't hold up the next push for five. */
+const ROUTE_INTERVAL_MAX_MS = 10_000
 
 export interface RolloutOptions {
   /** How long a cluster outlives its last route: requests under way may still have to be tried again. */
@@ -69,7 +71,7 @@ export class Rollout {
     })
     this.endpoints = subscription('endpoints', {
       names: () => catalog.keys(),
-      desired: (name) => this.#endpoints(name),
+      desired: (name, asked) => this.#endpoints(name, asked),
     })
     this.virtualHosts = subscription('virtualHost', {
       names: () => catalog.virtualHostNames(),
@@ -90,7 +92,7 @@ export class Rollout {
     const received = this.subscription(kind).receive(request)
     if (received.kind === 'ack') {
       if (kind === 'cluster') this.#clustersRemoved(received.removed)
-      if (kind === 'endpoints') this.#endpointsAcknowledged(received.updated)
+      if (kind !== 'virtualHost') this.#markRoutesTo(received.updated)
     }
     if (kind === 'virtualHost' && received.kind !== 'request') {
       this.#routesAckMs = nowMs - this.#routesSentAtMs
@@ -127,7 +129,7 @@ export class Rollout {
 
   #routesDueAtMs(): number {
     const intervalMs = Math.max(ROUTE_INTERVAL_MIN_MS, this.#routesAckMs * ROUTE_INTERVAL_PER_ACK)
-    return this.#routesSentAtMs + intervalMs
+    return this.#routesSentAtMs + Math.min(intervalMs, ROUTE_INTERVAL_MAX_MS)
   }
 
   // Stages: what is desired of a name on this Envoy, as things are.
@@ -151,10 +153,12 @@ export class Rollout {
     return 'later'
   }
 
-  #endpoints(name: string): Desired<Resource> {
+  #endpoints(name: string, asked: boolean): Desired<Resource> {
     const zone = this.#catalog.zone(name)
-    if (zone?.known !== undefined) return zone.known.resource
-    return zone !== undefined || this.#hasCluster(name) ? 'later' : 'absent'
+    if (zone !== undefined) return zone.known?.resource ?? 'later'
+    // The cluster of a forgotten zone keeps its endpoints while it drains. But one that is being warmed waits for an
+    // answer, and Envoy takes no other cluster before.
+    return asked || !this.#hasCluster(name) ? 'absent' : 'later'
   }
 
   #virtualHost(name: string): Desired<VirtualHostResource> {
@@ -164,10 +168,10 @@ export class Rollout {
     const ready = new Set<string>()
     for (const service of learned.services) {
       const key = zoneKey(service, learned.id)
-      if (!this.clusters.held.has(key)) continue
+      if (!this.clusters.holds(key)) continue
       // After a reconnect: what it has of the endpoints is in a request that is yet to come.
       if (!this.endpoints.started) return 'later'
-      if (this.endpoints.held.has(key)) ready.add(service)
+      if (this.endpoints.holds(key)) ready.add(service)
     }
     return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(name, ready)
   }
@@ -204,8 +208,9 @@ export class Rollout {
     }
   }
 
-  #endpointsAcknowledged(updated: readonly Resource[]): void {
-    for (const { name } of updated) {
+  /** An Envoy acknowledges a new cluster and its endpoints in either order. */
+  #markRoutesTo(clusters: readonly Resource[]): void {
+    for (const { name } of clusters) {
       const zone = this.#catalog.zone(name)
       if (zone !== undefined) this.virtualHosts.mark(this.#catalog.virtualHostName(zone.id))
     }

@@ -11,7 +11,8 @@ export type Desired<R extends Resource> = R | 'absent' | 'later'
 export interface Offer<R extends Resource> {
   /** Every name for which something may be desired. */
   names(): Iterable<string>
-  desired(name: string): Desired<R>
+  /** @param asked the client waits for an answer about this name */
+  desired(name: string, asked: boolean): Desired<R>
 }
 
 /** What a request meant. */
@@ -36,7 +37,7 @@ export interface Held<R extends Resource> {
 interface InFlight<R extends Resource> {
   readonly nonce: string
   readonly updated: ReadonlyMap<string, R>
-  readonly removed: readonly string[]
+  readonly removed: ReadonlySet<string>
 }
 
 const WILDCARD = '*'
@@ -94,6 +95,11 @@ export class Subscription<R extends Resource = Resource> {
     return this.#rejected.size
   }
 
+  /** True for what the client has acknowledged, and isn't being told to remove. */
+  holds(name: string): boolean {
+    return this.held.has(name) && !this.#inFlight?.removed.has(name)
+  }
+
   /** True where a response under way carries the name. */
   isInFlight(name: string): boolean {
     return this.#inFlight?.updated.has(name) ?? false
@@ -139,23 +145,23 @@ export class Subscription<R extends Resource = Resource> {
   next(nowMs: number): DeltaDiscoveryResponse | undefined {
     if (this.#inFlight !== undefined || !this.#started) return undefined
     const updated = new Map<string, R>()
-    const removed: string[] = []
+    const removed = new Set<string>()
     for (const name of this.#dirty) {
-      if (updated.size + removed.length >= this.#resourcesMax) break
+      if (updated.size + removed.size >= this.#resourcesMax) break
       this.#dirty.delete(name)
       if (!this.#wants(name)) {
         this.#owed.delete(name)
         continue
       }
-      const desired = this.#offer.desired(name)
+      const desired = this.#offer.desired(name, this.#owed.has(name))
       if (desired === 'later') continue
       if (desired === 'absent') {
         // "Knowing When a Requested Resource Does Not Exist": a name asked for is answered by its removal.
-        if (this.held.has(name) || this.#owed.has(name)) removed.push(name)
+        if (this.held.has(name) || this.#owed.has(name)) removed.add(name)
       } else if (this.#isDue(desired)) updated.set(name, desired)
       this.#owed.delete(name)
     }
-    if (updated.size === 0 && removed.length === 0 && !this.#replyOwed) return undefined
+    if (updated.size === 0 && removed.size === 0 && !this.#replyOwed) return undefined
     this.#replyOwed = false
     this.#responses += 1
     this.#inFlight = { nonce: String(this.#responses), updated, removed }
@@ -187,8 +193,8 @@ export class Subscription<R extends Resource = Resource> {
     // "Incremental xDS": a nonce pairs a request with a response. Any other nonce is of a response settled before.
     if (inFlight === undefined || request.response_nonce !== inFlight.nonce) return { kind: 'request' }
     this.#inFlight = undefined
-    const { removed } = inFlight
     const updated = [...inFlight.updated.values()]
+    const removed = [...inFlight.removed]
     if (request.error_detail === undefined) {
       for (const resource of updated) this.#acknowledge(resource)
       for (const name of removed) this.forget(name)

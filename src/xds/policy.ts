@@ -1,0 +1,121 @@
+import { definitions } from '../grpc/protos.ts'
+import type { ZonePolicy } from './catalog.ts'
+import type { ClusterPolicy } from './cluster.ts'
+import { messageSchemas } from './message-schema.ts'
+import type { Place } from './message-yaml.ts'
+import type { Route } from './messages.ts'
+import { MESSAGE_NAMES } from './resource.ts'
+import { FORWARD, type RoutePolicy } from './virtual-host.ts'
+import { type SourceFile, YamlFile } from './yaml-file.ts'
+
+export type PolicyReading =
+  | {
+      readonly kind: 'policy'
+      readonly policy: ZonePolicy
+      /** Fields of the cold route and the cold cluster that learned zones don't have: `file:line:column: field`. */
+      readonly notCopied: readonly string[]
+    }
+  /** Each `file:line:column: field: what was expected`. */
+  | { readonly kind: 'faults'; readonly faults: readonly string[] }
+
+/** How the cold cluster finds addresses. A learned one is told them. */
+const DISCOVERY = new Set([
+  'name',
+  'type',
+  'cluster_type',
+  'lb_policy',
+  'load_assignment',
+  'dns_lookup_family',
+])
+/** Without these a learned zone would be spoken to in another way. */
+const INDISPENSABLE = new Set(['transport_socket', 'transport_socket_matches', 'filters', 'upstream_config'])
+
+const ROUTE_CONFIGURATION = 'type.googleapis.com/envoy.config.route.v3.RouteConfiguration'
+
+const schemas = messageSchemas(definitions)
+
+/**
+ * Reads from Envoy's own files what learned zones take over: the routes of the cold virtual host (the one for every
+ * domain), and the cluster that its route `forward` leads to. What can be taken over is what `proto/` has.
+ *
+ * @param idHeader the header with the zone's id, at which Envoy has to look too
+ */
+export function readPolicy(routes: SourceFile, bootstrap: SourceFile, idHeader: string): PolicyReading {
+  const routesFile = new YamlFile(routes)
+  const bootstrapFile = new YamlFile(bootstrap)
+  const notCopied: string[] = []
+  const cold = readRoutes(routesFile, idHeader, notCopied)
+  const cluster = cold && readCluster(bootstrapFile, cold.coldRoutes, notCopied)
+  const faults = [...routesFile.faults, ...bootstrapFile.faults]
+  if (cold === undefined || cluster === undefined || faults.length > 0) return { kind: 'faults', faults }
+  return { kind: 'policy', policy: { routes: cold, cluster }, notCopied }
+}
+
+function readRoutes(file: YamlFile, idHeader: string, notCopied: string[]): RoutePolicy | undefined {
+  const resources = file.items(file.at(file.root, 'resources'))
+  const configuration = resources.find((place) => file.text(place, '@type') === ROUTE_CONFIGURATION)
+  if (configuration === undefined)
+    return file.fault(file.root, `resources: expected a ${ROUTE_CONFIGURATION}`)
+
+  const name = file.text(configuration, 'name')
+  if (name === undefined) return file.fault(configuration, 'name: expected a text')
+  if (file.text(configuration, 'vhost_header')?.toLowerCase() !== idHeader)
+    file.fault(configuration, `vhost_header: expected ${idHeader}, by which learned zones are found`)
+  if (file.at(configuration, 'vhds') === undefined)
+    file.fault(configuration, 'vhds: expected a config_source, by which learned zones arrive')
+
+  const hosts = file.items(file.at(configuration, 'virtual_hosts'))
+  const cold = hosts.find((host) =>
+    file.items(file.at(host, 'domains')).some((domain) => file.text(domain) === '*'),
+  )
+  if (cold === undefined) return file.fault(configuration, 'virtual_hosts: expected one for the domain "*"')
+  for (const [key, place] of file.entries(cold))
+    if (!['name', 'domains', 'routes'].includes(key)) notCopied.push(`${file.position(place)}: ${place.path}`)
+
+  const places = file.items(file.at(cold, 'routes'))
+  const coldRoutes = places.map((place) => readRoute(file, place, notCopied))
+  if (coldRoutes.filter((route) => route.name === FORWARD).length !== 1)
+    file.fault(cold, `routes: expected one with the name ${FORWARD}`)
+  return { routeConfiguration: name, coldRoutes }
+}
+
+/** Per-route settings of the filters by which a request gets to a zone on the cold path: a learned route needs neither. */
+const COLD_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:dynamic_forward_proxy|ext_proc)\.v3\./
+
+/** The route `forward` is a pattern for learned ones; the others are taken over as they are, and so completely. */
+function readRoute(file: YamlFile, place: Place, notCopied: string[]): Route {
+  const { value, unknown } = file.message(schemas, 'envoy.config.route.v3.Route', place)
+  const route = value as unknown as Route
+  const isForward = route.name === FORWARD
+  const match = `${place.path}.match.`
+  for (const at of unknown) {
+    if (isForward && COLD_FILTERS.test(file.text(at, '@type') ?? '')) continue
+    if (isForward && !at.path.startsWith(match)) notCopied.push(`${file.position(at)}: ${at.path}`)
+    else file.fault(at, 'not supported where zones are learned')
+  }
+  if (isForward && (route.match?.prefix !== '/' || route.route?.cluster === undefined))
+    file.fault(place, 'expected the match prefix "/" and a route to a cluster')
+  else if (route.match === undefined) file.fault(place, 'match: expected a mapping')
+  else if (route.route === undefined && route.direct_response === undefined)
+    file.fault(place, 'expected a route or a direct_response')
+  return route
+}
+
+function readCluster(
+  file: YamlFile,
+  coldRoutes: readonly Route[],
+  notCopied: string[],
+): ClusterPolicy | undefined {
+  const name = coldRoutes.find((route) => route.name === FORWARD)?.route?.cluster
+  const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
+  const cold = clusters.find((place) => file.text(place, 'name') === name)
+  if (cold === undefined)
+    return file.fault(file.root, `static_resources.clusters: expected one with the name ${name}`)
+  const { value, unknown } = file.message(schemas, MESSAGE_NAMES.cluster, cold, DISCOVERY)
+  for (const at of unknown) {
+    const field = at.path.slice(cold.path.length + 1)
+    if (INDISPENSABLE.has(field)) file.fault(at, 'not supported where zones are learned')
+    else notCopied.push(`${file.position(at)}: ${at.path}`)
+  }
+  return value as ClusterPolicy
+}

@@ -1,0 +1,517 @@
+import assert from 'node:assert/strict'
+import { beforeEach, describe, test } from 'node:test'
+import fc from 'fast-check'
+import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import { Catalog, type ZonePolicy } from './catalog.ts'
+import { type Kind, kindOf, parseZoneKey, TYPE_URLS, type ZoneKey } from './resource.ts'
+import { Rollout } from './rollout.ts'
+import type { RoutingRules } from './virtual-host.ts'
+
+const DRAIN_MS = 1_000
+const HOUR_MS = 3_600_000
+
+const policy: ZonePolicy = {
+  routes: {
+    routeConfiguration: 'zonegate',
+    coldRoutes: [{ name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } }],
+  },
+  cluster: { connect_timeout: { seconds: 1 } },
+}
+const rules: RoutingRules = {
+  idHeader: 'server',
+  markHeader: 'x-mark',
+  methods: ['POST'],
+  services: [
+    { name: 'mail', paths: ['/mail'] },
+    { name: 'default', paths: [] },
+  ],
+  zoneName: (service, id) => `zone${id}-${service}.test`,
+}
+
+/**
+ * Envoy as far as xDS goes: subscribes to the endpoints of its clusters, and acknowledges a cluster only when its
+ * endpoints have come. Requests are queued until the test lets them through.
+ */
+class SimulatedEnvoy {
+  readonly clusters = new Map<string, string>()
+  readonly endpoints = new Map<string, string>()
+  readonly virtualHosts = new Map<string, { version: string; services: string[] }>()
+  /** Requests on their way to the control plane. */
+  requests: DeltaDiscoveryRequest[] = []
+  /** A breach of make-before-break, seen while a response was applied. */
+  faults: string[] = []
+  /** Refuses resources of these names. */
+  refuses = new Set<string>()
+  #warming = new Set<string>()
+  #clusterAck: DeltaDiscoveryRequest | undefined
+
+  connect(): void {
+    this.#warming.clear()
+    this.#clusterAck = undefined
+    this.requests = [this.#hello('cluster', this.clusters), this.#hello('virtualHost', this.#hostVersions())]
+    if (this.clusters.size > 0) {
+      const names = [...this.clusters.keys()]
+      this.requests.push({ ...this.#hello('endpoints', this.endpoints), resource_names_subscribe: names })
+    }
+  }
+
+  apply(response: DeltaDiscoveryResponse): void {
+    const kind = kindOf(response.type_url) as Kind
+    const answer = { type_url: response.type_url, response_nonce: response.nonce }
+    if (response.resources?.some(({ name }) => this.refuses.has(name))) {
+      this.requests.push({ ...answer, error_detail: { message: 'refused' } })
+      return
+    }
+    const updated = response.resources ?? []
+    const removed = response.removed_resources ?? []
+    if (kind === 'cluster') this.#applyClusters(updated, removed, answer)
+    else if (kind === 'endpoints') this.#applyEndpoints(updated, removed, answer)
+    else this.#applyVirtualHosts(updated, removed, answer)
+    this.#check()
+  }
+
+  #applyClusters(
+    updated: readonly { name: string; version: string }[],
+    removed: readonly string[],
+    answer: DeltaDiscoveryRequest,
+  ): void {
+    const fresh = updated.filter(({ name }) => !this.clusters.has(name)).map(({ name }) => name)
+    for (const { name, version } of updated) {
+      this.clusters.set(name, version)
+      this.#warming.add(name)
+    }
+    for (const name of removed) {
+      this.clusters.delete(name)
+      this.endpoints.delete(name)
+      this.#warming.delete(name)
+    }
+    if (fresh.length > 0 || removed.length > 0) {
+      this.requests.push({
+        type_url: TYPE_URLS.endpoints,
+        resource_names_subscribe: fresh,
+        resource_names_unsubscribe: [...removed],
+      })
+    }
+    this.#clusterAck = answer
+    this.#acknowledgeClusters()
+  }
+
+  #applyEndpoints(
+    updated: readonly { name: string; version: string }[],
+    removed: readonly string[],
+    answer: DeltaDiscoveryRequest,
+  ): void {
+    for (const { name, version } of updated) {
+      if (!this.clusters.has(name)) continue
+      this.endpoints.set(name, version)
+      this.#warming.delete(name)
+    }
+    for (const name of removed) this.#warming.delete(name)
+    this.requests.push(answer)
+    this.#acknowledgeClusters()
+  }
+
+  #applyVirtualHosts(
+    updated: NonNullable<DeltaDiscoveryResponse['resources']>,
+    removed: readonly string[],
+    answer: DeltaDiscoveryRequest,
+  ): void {
+    for (const { name, version, resource } of updated) {
+      const { value } = resource as unknown as { value: Buffer }
+      const services = rules.services.map((service) => service.name)
+      const routed = services.filter((service) => value.includes(`${service}/${name.split('/')[1]}`))
+      this.virtualHosts.set(name, { version, services: routed })
+    }
+    for (const name of removed) this.virtualHosts.delete(name)
+    this.requests.push(answer)
+  }
+
+  #acknowledgeClusters(): void {
+    if (this.#clusterAck === undefined || this.#warming.size > 0) return
+    this.requests.push(this.#clusterAck)
+    this.#clusterAck = undefined
+  }
+
+  #check(): void {
+    for (const [name, { services }] of this.virtualHosts) {
+      for (const service of services) {
+        const key = `${service}/${name.split('/')[1]}`
+        if (!this.clusters.has(key)) this.faults.push(`${name} leads to ${key}, which is no cluster`)
+        if (!this.endpoints.has(key)) this.faults.push(`${name} leads to ${key}, which has no endpoints`)
+      }
+    }
+  }
+
+  #hello(kind: Kind, versions: ReadonlyMap<string, string>): DeltaDiscoveryRequest {
+    return { type_url: TYPE_URLS[kind], initial_resource_versions: Object.fromEntries(versions) }
+  }
+
+  #hostVersions(): Map<string, string> {
+    return new Map([...this.virtualHosts].map(([name, { version }]) => [name, version]))
+  }
+}
+
+/** A catalogue, one Envoy and the rollout between them, with time that the test moves. */
+class Scene {
+  catalog: Catalog
+  rollout: Rollout
+  readonly envoy = new SimulatedEnvoy()
+  /** Responses on their way to Envoy. */
+  responses: DeltaDiscoveryResponse[] = []
+  nowMs = 0
+  /** Kinds in the order in which responses with content were sent, such as `cluster a/1`. */
+  sent: string[] = []
+  #disconnect: () => void = () => undefined
+  #processes = 0
+
+  constructor() {
+    this.catalog = new Catalog(policy, rules, 'p0')
+    this.rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
+    this.connect()
+  }
+
+  connect(): void {
+    this.#disconnect()
+    this.responses = []
+    const rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
+    this.rollout = rollout
+    this.#disconnect = this.catalog.onChange((kind, name) => rollout.mark(kind, name))
+    this.envoy.connect()
+  }
+
+  restartProcessor(): void {
+    this.#processes += 1
+    this.catalog = new Catalog(policy, rules, `p${this.#processes}`)
+    this.connect()
+  }
+
+  publish(key: string, address = '10.0.0.1', goodForMs = HOUR_MS): void {
+    const { service, id } = parseZoneKey(key) as { service: string; id: string }
+    const zone = { service, id, addresses: [address], port: 8101, staleAtMs: this.nowMs + goodForMs }
+    this.catalog.publish(zone, this.nowMs)
+  }
+
+  withdraw(key: string): void {
+    this.catalog.withdraw(key as ZoneKey)
+  }
+
+  /** One request, if there is one, and what is due. */
+  step(): void {
+    const request = this.envoy.requests.shift()
+    if (request !== undefined) {
+      const event = this.rollout.receive(request, this.nowMs)
+      for (const { service, id } of event?.found ?? []) this.catalog.adopt(service, id)
+    }
+    for (const response of this.rollout.next(this.nowMs)) {
+      this.responses.push(response)
+      const kind = kindOf(response.type_url)
+      for (const { name } of response.resources ?? []) this.sent.push(`${kind} ${name}`)
+      for (const name of response.removed_resources ?? []) this.sent.push(`${kind} -${name}`)
+    }
+  }
+
+  deliver(): void {
+    const response = this.responses.shift()
+    if (response !== undefined) this.envoy.apply(response)
+  }
+
+  /** Lets everything happen that can happen without time passing. */
+  settle(): void {
+    for (let round = 0; round < 1_000; round++) {
+      this.step()
+      this.deliver()
+      if (this.envoy.requests.length === 0 && this.responses.length === 0) return
+    }
+    assert.fail('never settles')
+  }
+
+  /** Lets time pass, and everything happen that happens in it. */
+  pass(ms: number): void {
+    const untilMs = this.nowMs + ms
+    for (let round = 0; round < 1_000; round++) {
+      this.settle()
+      const wakeAtMs = this.rollout.wakeAtMs()
+      if (wakeAtMs === undefined || wakeAtMs > untilMs) break
+      this.nowMs = Math.max(this.nowMs + 1, wakeAtMs)
+    }
+    this.nowMs = untilMs
+    this.settle()
+  }
+
+  hot(): string[] {
+    return [...this.envoy.virtualHosts]
+      .flatMap(([name, { services }]) => services.map((service) => `${service}/${name.split('/')[1]}`))
+      .sort()
+  }
+}
+
+describe('a rollout', () => {
+  let scene: Scene
+  beforeEach(() => {
+    scene = new Scene()
+    scene.pass(1_000)
+  })
+
+  test('sends a zone in the order cluster, endpoints, virtual host', () => {
+    scene.publish('default/1')
+    scene.pass(0)
+    assert.deepEqual(scene.sent, ['cluster default/1', 'endpoints default/1', 'virtualHost zonegate/1'])
+    assert.deepEqual(scene.hot(), ['default/1'])
+  })
+
+  test('sends a virtual host only when its endpoints are acknowledged', () => {
+    scene.publish('default/1')
+    scene.step() // cluster
+    scene.deliver()
+    scene.step() // subscription of endpoints, endpoints
+    assert.equal(scene.responses.length, 1)
+    scene.step()
+    assert.deepEqual(scene.sent, ['cluster default/1', 'endpoints default/1'])
+    scene.settle()
+    assert.deepEqual(scene.sent.slice(2), ['virtualHost zonegate/1'])
+  })
+
+  test('withdraws the virtual host first, and the cluster a drain later', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.sent = []
+    scene.withdraw('default/1')
+    scene.pass(DRAIN_MS - 1)
+    assert.deepEqual(scene.sent, ['virtualHost -zonegate/1'])
+    scene.pass(1)
+    assert.deepEqual(scene.sent, ['virtualHost -zonegate/1', 'cluster -default/1'])
+    assert.equal(scene.envoy.clusters.size, 0)
+  })
+
+  test('keeps the cluster of a zone that comes back while it drains', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.withdraw('default/1')
+    scene.pass(DRAIN_MS / 2)
+    scene.publish('default/1')
+    scene.pass(10 * DRAIN_MS)
+    assert.deepEqual(scene.hot(), ['default/1'])
+    assert.equal(scene.sent.includes('cluster -default/1'), false)
+  })
+
+  test('gives an id one virtual host with the services that are ready', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.publish('mail/1')
+    scene.pass(1_000)
+    assert.deepEqual(scene.hot(), ['default/1', 'mail/1'])
+    scene.withdraw('default/1')
+    scene.pass(1_000)
+    assert.deepEqual(scene.hot(), ['mail/1'])
+    assert.deepEqual(scene.envoy.faults, [])
+  })
+
+  test('withdraws one service at once while another of the same id is not ready yet', () => {
+    scene.publish('mail/1')
+    scene.pass(1_000)
+    scene.envoy.refuses.add('default/1')
+    scene.publish('default/1')
+    scene.withdraw('mail/1')
+    scene.pass(0)
+    assert.deepEqual(scene.hot(), [])
+  })
+
+  test('an address change touches only the endpoints', () => {
+    scene.publish('default/1', '10.0.0.1')
+    scene.pass(1_000)
+    scene.sent = []
+    scene.publish('default/1', '10.0.0.2')
+    scene.pass(1_000)
+    assert.deepEqual(scene.sent, ['endpoints default/1'])
+  })
+
+  test('the same addresses are sent again when less than half of their time is left', () => {
+    scene.publish('default/1', '10.0.0.1', HOUR_MS)
+    scene.pass(HOUR_MS / 2)
+    scene.sent = []
+    scene.publish('default/1', '10.0.0.1', HOUR_MS)
+    scene.pass(0)
+    assert.deepEqual(scene.sent, [])
+    scene.pass(1)
+    scene.publish('default/1', '10.0.0.1', HOUR_MS)
+    scene.pass(0)
+    assert.deepEqual(scene.sent, ['endpoints default/1'])
+  })
+
+  test('a changed policy sends clusters, their endpoints and virtual hosts', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.sent = []
+    const { routes } = policy
+    scene.catalog.setPolicy(
+      {
+        routes: {
+          ...routes,
+          coldRoutes: routes.coldRoutes.map((route) => ({ ...route, response_headers_to_remove: ['x'] })),
+        },
+        cluster: { connect_timeout: { seconds: 2 } },
+      },
+      rules,
+    )
+    scene.pass(1_000)
+    assert.deepEqual(scene.sent.sort(), [
+      'cluster default/1',
+      'endpoints default/1',
+      'virtualHost zonegate/1',
+    ])
+  })
+
+  test('pushes routes at most every 100 ms', () => {
+    scene.publish('default/1')
+    scene.pass(0)
+    scene.publish('default/2')
+    scene.publish('default/3')
+    scene.pass(99)
+    assert.deepEqual(scene.hot(), ['default/1'])
+    scene.pass(1)
+    assert.deepEqual(scene.hot(), ['default/1', 'default/2', 'default/3'])
+  })
+
+  test('pushes routes at most every five times as long as Envoy took for the last push', () => {
+    scene.publish('default/1')
+    for (let round = 0; round < 10 && !scene.sent.includes('virtualHost zonegate/1'); round++) {
+      scene.step()
+      scene.deliver()
+    }
+    scene.nowMs += 200 // Envoy is busy
+    scene.settle()
+    scene.publish('default/2')
+    scene.pass(799)
+    assert.deepEqual(scene.hot(), ['default/1'])
+    scene.pass(1)
+    assert.deepEqual(scene.hot(), ['default/1', 'default/2'])
+  })
+
+  test('a refused virtual host leaves the zone cold, and the others hot', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.envoy.refuses.add('zonegate/2')
+    scene.publish('default/2')
+    scene.pass(1_000)
+    assert.deepEqual(scene.hot(), ['default/1'])
+    scene.publish('default/3')
+    scene.pass(1_000)
+    assert.deepEqual(scene.hot(), ['default/1', 'default/3'])
+  })
+
+  describe('after a reconnect', () => {
+    test('to the same processor sends nothing that Envoy has', () => {
+      scene.publish('default/1')
+      scene.pass(1_000)
+      scene.sent = []
+      scene.connect()
+      scene.pass(1_000)
+      assert.deepEqual(scene.sent, [])
+    })
+
+    test('to a restarted processor leaves all zones until they are published or withdrawn', () => {
+      for (const key of ['default/1', 'mail/1', 'default/2']) scene.publish(key)
+      scene.pass(1_000)
+      scene.sent = []
+      scene.restartProcessor()
+      scene.pass(10 * DRAIN_MS)
+      assert.deepEqual(scene.sent, [])
+      assert.deepEqual(scene.hot(), ['default/1', 'default/2', 'mail/1'])
+      assert.deepEqual([...scene.catalog.keys()].sort(), ['default/1', 'default/2', 'mail/1'])
+
+      scene.publish('default/1')
+      scene.withdraw('default/2')
+      scene.pass(10 * DRAIN_MS)
+      assert.deepEqual(scene.sent, ['endpoints default/1', 'virtualHost -zonegate/2', 'cluster -default/2'])
+      assert.deepEqual(scene.hot(), ['default/1', 'mail/1'])
+    })
+
+    test('removes what is no zone of these rules', () => {
+      scene.envoy.clusters.set('other/1', 'v')
+      scene.envoy.clusters.set('no-zone', 'v')
+      scene.connect()
+      scene.pass(2 * DRAIN_MS)
+      assert.deepEqual([...scene.envoy.clusters.keys()], [])
+    })
+  })
+
+  test('asked for another type, says so', () => {
+    const request = { type_url: 'type.googleapis.com/envoy.config.listener.v3.Listener' }
+    assert.equal(scene.rollout.receive(request, 0), undefined)
+  })
+})
+
+const key = fc.constantFrom('default/1', 'mail/1', 'default/2', 'mail/2', 'default/3')
+const refusals = fc.uniqueArray(fc.constantFrom('default/1', 'mail/1', 'zonegate/1', 'zonegate/2'))
+const event = fc.oneof(
+  { weight: 4, arbitrary: key.map((k) => ({ kind: 'publish' as const, key: k })) },
+  { weight: 2, arbitrary: key.map((k) => ({ kind: 'withdraw' as const, key: k })) },
+  { weight: 10, arbitrary: fc.constant({ kind: 'step' as const }) },
+  { weight: 10, arbitrary: fc.constant({ kind: 'deliver' as const }) },
+  { weight: 2, arbitrary: fc.integer({ min: 1, max: 1_500 }).map((ms) => ({ kind: 'time' as const, ms })) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'reconnect' as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'restart' as const }) },
+)
+const eventOrRefusal = fc.oneof(
+  { weight: 20, arbitrary: event },
+  { weight: 1, arbitrary: refusals.map((names) => ({ kind: 'refuse' as const, names })) },
+)
+
+/** Lets things happen. @returns the zones that are published in the end */
+function happen(
+  scene: Scene,
+  events: readonly (typeof eventOrRefusal extends fc.Arbitrary<infer E> ? E : never)[],
+): Set<string> {
+  const published = new Set<string>()
+  let address = 0
+  for (const happening of events) {
+    if (happening.kind === 'publish') {
+      scene.publish(happening.key, `10.0.0.${++address % 250}`)
+      published.add(happening.key)
+    } else if (happening.kind === 'withdraw') {
+      scene.withdraw(happening.key)
+      published.delete(happening.key)
+    } else if (happening.kind === 'step') scene.step()
+    else if (happening.kind === 'deliver') scene.deliver()
+    else if (happening.kind === 'time') scene.nowMs += happening.ms
+    else if (happening.kind === 'reconnect') scene.connect()
+    else if (happening.kind === 'refuse') scene.envoy.refuses = new Set(happening.names)
+    else {
+      scene.restartProcessor()
+      published.clear()
+    }
+  }
+  return published
+}
+
+test('whatever happens in whatever order, no route leads to a missing cluster, and all ends as published', () => {
+  const events = fc.array(event, { maxLength: 120, size: 'max' })
+  fc.assert(
+    fc.property(events, (happenings) => {
+      const scene = new Scene()
+      const published = happen(scene, happenings)
+      scene.pass(20 * DRAIN_MS)
+      // Whoever knows the zones decides on those found.
+      for (const found of [...scene.catalog.keys()]) if (!published.has(found)) scene.withdraw(found)
+      for (const wanted of published) scene.publish(wanted)
+      scene.pass(20 * DRAIN_MS)
+      assert.deepEqual(scene.envoy.faults, [])
+      assert.deepEqual(scene.hot(), [...published].sort())
+      assert.deepEqual([...scene.envoy.clusters.keys()].sort(), [...published].sort())
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('whatever an Envoy refuses, no route leads to a missing cluster', () => {
+  const events = fc.array(eventOrRefusal, { maxLength: 120, size: 'max' })
+  fc.assert(
+    fc.property(events, (happenings) => {
+      const scene = new Scene()
+      happen(scene, happenings)
+      scene.pass(20 * DRAIN_MS)
+      assert.deepEqual(scene.envoy.faults, [])
+    }),
+    { numRuns: 500 },
+  )
+})
