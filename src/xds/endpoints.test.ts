@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { codec } from '../grpc/protos.ts'
+import { clusterTemplate } from './cluster.ts'
+import { durationOf, millisecondsOf } from './duration.ts'
+import { endpointsResource, sameAddresses } from './endpoints.ts'
+import type { Cluster, ClusterLoadAssignment } from './messages.ts'
+import { contentVersion, MESSAGE_NAMES, parseZoneKey } from './resource.ts'
+
+const { decode } = codec<ClusterLoadAssignment>(MESSAGE_NAMES.endpoints)
+const zone = { addresses: ['10.0.0.1', '2001:db8::1'], port: 8101, staleAtMs: 10_500 }
+
+test('endpoints carry the authority of the cold path as their host name', () => {
+  const resource = endpointsResource('mail/42', zone, 'v1')
+  assert.deepEqual(decode(resource.encode(0)), {
+    cluster_name: 'mail/42',
+    endpoints: [
+      {
+        lb_endpoints: [
+          {
+            endpoint: {
+              address: { socket_address: { address: '10.0.0.1', port_value: 8101 } },
+              hostname: '10.0.0.1:8101',
+            },
+          },
+          {
+            endpoint: {
+              address: { socket_address: { address: '2001:db8::1', port_value: 8101 } },
+              hostname: '[2001:db8::1]:8101',
+            },
+          },
+        ],
+      },
+    ],
+    policy: { endpoint_stale_after: { seconds: 10, nanos: 500_000_000 } },
+  })
+})
+
+test('endpoints may be used for what is left of their time at the moment of sending', () => {
+  const resource = endpointsResource('mail/42', zone, 'v1')
+  assert.deepEqual(decode(resource.encode(10_000)).policy?.endpoint_stale_after, {
+    seconds: 0,
+    nanos: 500_000_000,
+  })
+})
+
+test('endpoints whose time is over are none, as 0 would mean for ever', () => {
+  for (const nowMs of [10_500, 99_000])
+    assert.deepEqual(decode(endpointsResource('mail/42', zone, 'v1').encode(nowMs)), {
+      cluster_name: 'mail/42',
+    })
+})
+
+test('addresses are the same in any order, and with the same port', () => {
+  assert.equal(sameAddresses(zone, { ...zone, addresses: ['2001:db8::1', '10.0.0.1'], staleAtMs: 0 }), true)
+  assert.equal(sameAddresses(zone, { ...zone, addresses: ['10.0.0.1'] }), false)
+  assert.equal(sameAddresses(zone, { ...zone, addresses: ['10.0.0.1', '10.0.0.2'] }), false)
+  assert.equal(sameAddresses(zone, { ...zone, port: 8102 }), false)
+})
+
+test('a cluster has the fields of the cold one, and its endpoints from the same stream', () => {
+  const clusters = codec<Cluster>(MESSAGE_NAMES.cluster)
+  const cold = {
+    connect_timeout: { seconds: 1 },
+    circuit_breakers: { thresholds: [{ max_retries: { value: 4096 } }] },
+    outlier_detection: { split_external_local_origin_errors: true },
+  }
+  assert.deepEqual(clusters.decode(clusterTemplate(cold).stamp('mail/42')), {
+    ...cold,
+    name: 'mail/42',
+    type: 'EDS',
+    eds_cluster_config: {
+      eds_config: { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: { seconds: 5 } },
+    },
+    lb_policy: 'ROUND_ROBIN',
+  })
+})
+
+test('durations are exact to the millisecond', () => {
+  assert.deepEqual(durationOf(1_500.9), { seconds: 1, nanos: 500_000_000 })
+  assert.equal(millisecondsOf({ seconds: 1, nanos: 500_000_000 }), 1_500)
+  assert.equal(millisecondsOf({}), 0)
+})
+
+test("a cluster's name is read back as service and id, or not at all", () => {
+  assert.deepEqual(parseZoneKey('mail/42'), { key: 'mail/42', service: 'mail', id: '42' })
+  for (const name of ['', 'zones', '/42', 'mail/', 'mail/4/2']) assert.equal(parseZoneKey(name), undefined)
+})
+
+test('a version of content is stable from one process to the next', () => {
+  assert.equal(contentVersion('a', Buffer.from('b')), contentVersion('ab'))
+  assert.equal(contentVersion('ab'), '-44g_C5MPySM')
+})
