@@ -3,13 +3,15 @@ import type { Answer, Try } from './answer.ts'
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { AddressType } from './message.ts'
-import type { Resolution, StubResolver } from './stub-resolver.ts'
+import type { Budget, Resolution, StubResolver } from './stub-resolver.ts'
 import type { Timer, Timers } from './timers.ts'
 
 /** More than any client would try in turn; sorted first, so that the same ones are kept at each refresh. */
 const ADDRESSES_MAX = 32
 /** RFC 8305 §3's Resolution Delay: how long the first family's addresses wait for the other family's. */
 const RESOLUTION_DELAY_MS = 50
+
+const TYPES = { ipv4: ['A'], ipv6: ['AAAA'], both: ['A', 'AAAA'] } as const
 
 export interface AddressSettings {
   readonly family: 'ipv4' | 'ipv6' | 'both'
@@ -36,34 +38,46 @@ export class AddressResolver {
   readonly #settings: AddressSettings
   readonly #seams: AddressSeams
   readonly #running = new Set<AbortController>()
-  readonly types: readonly AddressType[]
+  readonly types: readonly [AddressType] | readonly [AddressType, AddressType]
 
   constructor(resolver: StubResolver, settings: AddressSettings, seams: AddressSeams) {
     this.#resolver = resolver
     this.#settings = settings
     this.#seams = seams
-    this.types = { ipv4: ['A'], ipv6: ['AAAA'], both: ['A', 'AAAA'] }[settings.family] as AddressType[]
+    this.types = TYPES[settings.family]
   }
 
   /** `awaited`: a request waits, so one family isn't kept back for long by the other's silence. Never rejects. */
   async resolve(name: DomainName, awaited: boolean): Promise<AddressResolution> {
     const controller = new AbortController()
     this.#running.add(controller)
-    const deadlineMs = this.#seams.timers.now() + this.#settings.budgetMs
-    const budget = { deadlineMs, signal: controller.signal }
-    let delay: Timer | null = null
+    const budget = {
+      deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs,
+      signal: controller.signal,
+    }
+    const [type, otherType] = this.types
+    const resolutions =
+      otherType === undefined
+        ? [await this.#resolver.resolve(name, type, budget)]
+        : await this.#resolveBoth(name, budget, awaited ? controller : null)
+    this.#running.delete(controller)
+    return { answer: this.#merge(name, resolutions), tries: resolutions.flatMap(({ tries }) => tries) }
+  }
+
+  /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
+  async #resolveBoth(name: DomainName, budget: Budget, hurry: AbortController | null): Promise<Resolution[]> {
+    const timers: Timer[] = []
     const resolutions = await Promise.all(
       this.types.map(async (type) => {
         const resolution = await this.#resolver.resolve(name, type, budget)
-        if (awaited && resolution.kind === 'positive' && this.types.length > 1) {
-          delay ??= this.#seams.timers.start(() => controller.abort(), RESOLUTION_DELAY_MS)
+        if (hurry !== null && resolution.kind === 'positive') {
+          timers.push(this.#seams.timers.start(() => hurry.abort(), RESOLUTION_DELAY_MS))
         }
         return resolution
       }),
     )
-    ;(delay as Timer | null)?.cancel()
-    this.#running.delete(controller)
-    return { answer: this.#merge(name, resolutions), tries: resolutions.flatMap(({ tries }) => tries) }
+    for (const timer of timers) timer.cancel()
+    return resolutions
   }
 
   close(): void {
@@ -100,9 +114,12 @@ export class AddressResolver {
 
   #positive(name: DomainName, found: readonly string[], ttlSeconds: number): Answer {
     const { min, max } = this.#settings.ttlSeconds
-    const distinct = [...new Set(found)]
-    const admitted = distinct.filter(this.#seams.admit)
-    const denied = distinct.filter((address) => !admitted.includes(address)).slice(0, ADDRESSES_MAX)
+    const admitted: string[] = []
+    const denied: string[] = []
+    for (const address of found.length === 1 ? found : new Set(found)) {
+      if (this.#seams.admit(address)) admitted.push(address)
+      else if (denied.length < ADDRESSES_MAX) denied.push(address)
+    }
     if (admitted.length > ADDRESSES_MAX) {
       this.#seams.onEvent({ kind: 'addresses_capped', name, found: admitted.length, kept: ADDRESSES_MAX })
     }

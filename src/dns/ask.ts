@@ -8,7 +8,7 @@ import { type AddressType, Rcode, rcodeText } from './message.ts'
 import type { Nameserver } from './nameservers.ts'
 import { encodeQuery, isTruncated } from './query.ts'
 import type { Timers } from './timers.ts'
-import { type ExchangeOutcome, exchangeOverTcp, exchangeOverUdp } from './transport.ts'
+import type { Transport } from './transport.ts'
 
 export interface Question {
   readonly name: DomainName
@@ -29,6 +29,7 @@ export interface AskOptions {
 
 export interface AskSeams {
   readonly timers: Timers
+  readonly transport: Transport
   /** An integer from 0 to 65,535 that can't be guessed. */
   readonly randomId: () => number
   readonly onEvent: (event: ResolverEvent) => void
@@ -37,95 +38,79 @@ export interface AskSeams {
 /** RCODEs by which nameservers have refused OPT (RFC 6891 §7 names FORMERR; BADVERS is OPT's own). */
 const EDNS_REFUSALS: readonly number[] = [Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS]
 
-/** `finding.outcome` and each try's outcome name the RCODE, or why there is none. */
+/** Adds each exchange to `tries`. An unusable finding's outcome is the RCODE, or why there is none. */
 export async function ask(
   nameserver: Nameserver,
   options: AskOptions,
   seams: AskSeams,
-): Promise<{ finding: Finding; tries: Try[] }> {
-  const tries: Try[] = []
-  const send = (transport: 'udp' | 'tcp', edns: boolean) =>
-    exchangeOnce(nameserver, transport, edns, options, seams, tries)
-
-  let transport: 'udp' | 'tcp' = options.useTcp ? 'tcp' : 'udp'
-  let reply = await send(transport, nameserver.edns)
-  if (nameserver.edns && reply.rcode !== null && EDNS_REFUSALS.includes(reply.rcode)) {
-    reply = await send(transport, false)
-    if (reply.rcode !== null && !EDNS_REFUSALS.includes(reply.rcode)) {
+  tries: Try[],
+): Promise<Finding> {
+  const protocol = options.useTcp ? 'tcp' : 'udp'
+  let reply = await exchangeOnce(nameserver, protocol, nameserver.edns, options, seams, tries)
+  if (nameserver.edns && EDNS_REFUSALS.includes(reply.rcode)) {
+    reply = await exchangeOnce(nameserver, protocol, false, options, seams, tries)
+    if (reply.rcode !== NO_RCODE && !EDNS_REFUSALS.includes(reply.rcode)) {
       nameserver.edns = false
       seams.onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
     }
   }
-  if (reply.truncated && transport === 'udp') {
-    transport = 'tcp'
-    reply = await send(transport, nameserver.edns)
-  }
-  return { finding: reply.finding, tries }
+  if (reply.truncated) reply = await exchangeOnce(nameserver, 'tcp', nameserver.edns, options, seams, tries)
+  return reply.finding
 }
 
 interface Reply {
   readonly finding: Finding
+  /** TC over UDP: the whole answer is to be had over TCP. */
   readonly truncated: boolean
-  readonly rcode: number | null
+  readonly rcode: number
 }
+
+const NO_RCODE = -1
 
 async function exchangeOnce(
   nameserver: Nameserver,
-  transport: 'udp' | 'tcp',
+  protocol: 'udp' | 'tcp',
   edns: boolean,
   { question, timeoutMs, deadlineMs, signal }: AskOptions,
-  { timers, randomId, onEvent }: AskSeams,
+  { timers, transport, randomId, onEvent }: AskSeams,
   tries: Try[],
 ): Promise<Reply> {
-  const query = encodeQuery({ id: randomId(), name: question.name, type: question.type, edns })
   const startMs = timers.now()
-  const exchange = transport === 'udp' ? exchangeOverUdp : exchangeOverTcp
-  const outcome = await exchange({
+  const outcome = await transport[protocol]({
     nameserver: nameserver.address,
-    query,
+    query: encodeQuery(randomId(), question.name, question.type, edns),
     timeoutMs: Math.max(0, Math.min(timeoutMs, deadlineMs - startMs)),
     signal,
-    timers,
   })
   const milliseconds = timers.now() - startMs
-  const reply = read(outcome, transport, question)
-  const text = outcomeText(reply)
+  const reply =
+    outcome.kind === 'response' ? read(outcome.octets, protocol, question) : unusable(outcome.kind)
+  const entry: Try = {
+    nameserver: nameserver.address.text,
+    outcome: reply.finding.kind === 'unusable' ? reply.finding.outcome : rcodeText(reply.rcode),
+    milliseconds,
+    type: question.type,
+    transport: protocol,
+  }
+  tries.push(entry)
+  nameserver.count(entry.outcome)
   if (outcome.kind === 'response') nameserver.answered(milliseconds)
-  nameserver.count(text)
-  tries.push({
-    nameserver: nameserver.address.text,
-    outcome: text,
-    milliseconds,
-    type: question.type,
-    transport,
-  })
-  onEvent({
-    kind: 'query',
-    nameserver: nameserver.address.text,
-    name: question.name,
-    type: question.type,
-    transport,
-    outcome: text,
-    milliseconds,
-  })
+  onEvent({ kind: 'query', name: question.name, try: entry })
   return reply
 }
 
-function read(outcome: ExchangeOutcome, transport: 'udp' | 'tcp', question: Question): Reply {
-  if (outcome.kind !== 'response') return unusable(outcome.kind)
-  // RFC 2181 §9: a truncated response is not to be used at all; what it cuts may not even decode.
-  if (isTruncated(outcome.octets))
-    return { ...unusable(transport === 'udp' ? 'truncated' : 'malformed'), truncated: true }
-  const message = decodeMessage(outcome.octets)
+function read(octets: Buffer, protocol: 'udp' | 'tcp', question: Question): Reply {
+  if (isTruncated(octets)) {
+    // RFC 2181 §9: a truncated response is not to be used at all; what it cuts may not even decode.
+    if (protocol === 'tcp') return unusable('malformed')
+    return { finding: { kind: 'unusable', outcome: 'truncated' }, truncated: true, rcode: NO_RCODE }
+  }
+  const message = decodeMessage(octets)
   if (isMalformed(message)) return unusable('malformed')
   const finding = classify(message, question.name, question.type, question.links)
   return { finding, truncated: false, rcode: message.rcode }
 }
 
 function unusable(outcome: string): Reply {
-  return { finding: { kind: 'unusable', outcome }, truncated: false, rcode: null }
-}
-
-function outcomeText({ finding, rcode }: Reply): string {
-  return finding.kind === 'unusable' ? finding.outcome : rcodeText(rcode ?? Rcode.NOERROR)
+  return { finding: { kind: 'unusable', outcome }, truncated: false, rcode: NO_RCODE }
 }

@@ -28,13 +28,14 @@ export function classify(message: Message, name: DomainName, type: AddressType, 
   const chain = followChain(message, name, linksBefore)
   if (chain === null) return { kind: 'unusable', outcome: 'cname_chain' }
   if (message.rcode === Rcode.NXDOMAIN) return { kind: 'nxdomain', ttlSeconds: negativeTtl(message, chain) }
-  const records = message.answers.flatMap((record) =>
-    record.type === type && record.name === chain.end ? [record] : [],
-  )
-  if (records.length > 0) {
-    const ttlSeconds = Math.min(chain.ttlSeconds, ...records.map((record) => record.ttlSeconds))
-    return { kind: 'positive', addresses: records.map((record) => record.address), ttlSeconds }
+  const addresses: string[] = []
+  let { ttlSeconds } = chain
+  for (const record of message.answers) {
+    if (record.type !== type || record.name !== chain.end) continue
+    addresses.push(record.address)
+    ttlSeconds = Math.min(ttlSeconds, record.ttlSeconds)
   }
+  if (addresses.length > 0) return { kind: 'positive', addresses, ttlSeconds }
   if (soaOf(message, chain.end) !== null) return { kind: 'nodata', ttlSeconds: negativeTtl(message, chain) }
   if (chain.links > linksBefore) {
     return { kind: 'alias', target: chain.end, links: chain.links, ttlSeconds: chain.ttlSeconds }

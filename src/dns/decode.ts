@@ -47,6 +47,7 @@ interface OptRecord {
 
 class Reader {
   readonly #octets: Buffer
+  /** Names by where they stand, since most are only pointed to. */
   readonly #namesByOffset = new Map<number, DomainName>()
   #at = 0
   #opt: OptRecord | null = null
@@ -113,37 +114,36 @@ class Reader {
       this.#opt = { edns: this.#edns(recordClass, ttl, end), extendedRcode: ttl >>> 24 }
       return null
     }
-    const head = { name, ttlSeconds: ttl >= TTL_TOP_BIT ? 0 : ttl }
-    const record = recordClass === RecordClass.IN ? this.#knownRecord(head, typeCode, length) : null
+    const ttlSeconds = ttl >= TTL_TOP_BIT ? 0 : ttl
+    const record =
+      recordClass === RecordClass.IN ? this.#knownRecord(name, ttlSeconds, typeCode, length) : null
     if (record !== null) {
       if (this.#at !== end) throw new Rejection('RDLENGTH does not fit the RDATA')
       return record
     }
     this.#at = end
-    return {
-      ...head,
-      type: 'other',
-      typeCode,
-      class: recordClass,
-      octets: this.#octets.subarray(end - length, end),
-    }
+    const octets = this.#octets.subarray(end - length, end)
+    return { name, ttlSeconds, type: 'other', typeCode, class: recordClass, octets }
   }
 
+  /** Null for a type that is kept as octets. */
   #knownRecord(
-    head: { name: DomainName; ttlSeconds: number },
+    name: DomainName,
+    ttlSeconds: number,
     typeCode: number,
     length: number,
   ): ResourceRecord | null {
     switch (typeCode) {
       case RecordType.A:
-        return { ...head, type: 'A', address: ipv4Text(this.#octets, this.#fixed(length, 4)) }
+        return { name, ttlSeconds, type: 'A', address: ipv4Text(this.#octets, this.#fixed(length, 4)) }
       case RecordType.AAAA:
-        return { ...head, type: 'AAAA', address: ipv6Text(this.#octets, this.#fixed(length, 16)) }
+        return { name, ttlSeconds, type: 'AAAA', address: ipv6Text(this.#octets, this.#fixed(length, 16)) }
       case RecordType.CNAME:
-        return { ...head, type: 'CNAME', target: this.#name() }
+        return { name, ttlSeconds, type: 'CNAME', target: this.#name() }
       case RecordType.SOA:
         return {
-          ...head,
+          name,
+          ttlSeconds,
           type: 'SOA',
           primary: this.#name(),
           mailbox: this.#name(),

@@ -6,13 +6,14 @@ import type { Answer, Try } from './answer.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
 import { parseDomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
+import type { NameserverAddress } from './exchange.ts'
 import { type KeptName, KeptNames } from './kept-names.ts'
 import { type Nameserver, NameserverSet } from './nameservers.ts'
 import type { ResolverEnvironment } from './resolv-conf.ts'
 import { ResolvConfFile } from './resolv-conf-file.ts'
 import { type ResolverSettings, StubResolver } from './stub-resolver.ts'
 import { nodeTimers, type Timers } from './timers.ts'
-import type { NameserverAddress } from './transport.ts'
+import { createTransport } from './transport.ts'
 
 export type { DnsEvent } from './events.ts'
 export type { KeptName } from './kept-names.ts'
@@ -126,6 +127,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const nameservers = new NameserverSet(onEvent)
   const stub = new StubResolver(nameservers, () => resolverSettings(options, file), {
     timers,
+    transport: createTransport(timers),
     randomId: () => randomInt(0x10000),
     onEvent,
   })

@@ -13,30 +13,30 @@ const NAME_OCTETS_MAX = 255
 const POINTER_MARK = 0xc0
 const HEADER_OCTETS = 12
 
+/** Nearly every name there is: it needs no escapes, and its wire form is two octets longer. */
+const PLAIN_NAME = /^[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/
 const PLAIN_LABEL = /^[a-z0-9_-]{1,63}$/
-/** One octet of a label as text: escaped, or a printable character that is neither `.` nor `\\`. */
+/** One octet of a label as text: escaped, or a printable character that is neither `.` nor `\`. */
 const OCTET_TEXT = /\\(\d{3}|[!-/:-~])|[!-\-/-[\]-~]/y
 const FINAL_DOT = /(?<=^|[^\\])((?:\\\\)*)\.$/
 
 /** Null where the text is no domain name: an empty or overlong label, an overlong name, a broken escape, not ASCII. */
 export function parseDomainName(text: string): DomainName | null {
-  const absolute = text.replace(FINAL_DOT, '$1')
-  if (absolute === '') return text === '.' ? ('' as DomainName) : null
-  const lower = absolute.replace(/[A-Z]/g, (letter) => letter.toLowerCase())
-  const labels = splitLabels(lower)
+  if (text.length <= NAME_OCTETS_MAX - 2 && PLAIN_NAME.test(text)) return text as DomainName
+  if (text === '.') return '' as DomainName
+  const labels = labelsOf(text.replace(FINAL_DOT, '$1'))
   if (labels === null) return null
-  let octets = 1
-  for (const label of labels) octets += 1 + label.length
-  if (octets > NAME_OCTETS_MAX) return null
-  return labels.map(labelText).join('.') as DomainName
+  const octets = labels.reduce((sum, label) => sum + 1 + label.length, 1)
+  return octets > NAME_OCTETS_MAX ? null : (labels.map(labelText).join('.') as DomainName)
+}
+
+/** True for names whose labels are the parts between the dots, octet by octet. */
+function isPlain(name: DomainName): boolean {
+  return !name.includes('\\')
 }
 
 /** The labels as octets, one latin1 character each; null where one is empty, too long or not well written. */
-function splitLabels(text: string): string[] | null {
-  if (!text.includes('\\')) {
-    const labels = text.split('.')
-    return labels.every((label) => PLAIN_LABEL.test(label) || isPrintableLabel(label)) ? labels : null
-  }
+function labelsOf(text: string): string[] | null {
   const labels: string[] = []
   let label = ''
   for (let at = 0; at <= text.length; ) {
@@ -48,48 +48,48 @@ function splitLabels(text: string): string[] | null {
       continue
     }
     OCTET_TEXT.lastIndex = at
-    const match = OCTET_TEXT.exec(text)
-    if (match === null) return null
-    const octet = match[1] === undefined ? match[0].charCodeAt(0) : escapedOctet(match[1])
+    const [written, escaped] = OCTET_TEXT.exec(text) ?? []
+    if (written === undefined) return null
+    const octet = escaped?.length === 3 ? Number(escaped) : (escaped ?? written).charCodeAt(0)
     if (octet > 0xff) return null
-    label += lowerCase(octet)
-    at = OCTET_TEXT.lastIndex
+    label += String.fromCharCode(lowerCase(octet))
+    at += written.length
   }
   return labels
 }
 
-function isPrintableLabel(label: string): boolean {
-  return label.length <= LABEL_OCTETS_MAX && /^[!-~]+$/.test(label)
-}
-
-function escapedOctet(escaped: string): number {
-  return escaped.length === 3 ? Number(escaped) : escaped.charCodeAt(0)
-}
-
-function lowerCase(octet: number): string {
-  return String.fromCharCode(octet >= 0x41 && octet <= 0x5a ? octet + 0x20 : octet)
-}
-
+/** Of one label's octets. */
 function labelText(label: string): string {
   if (PLAIN_LABEL.test(label)) return label
   let text = ''
   for (let at = 0; at < label.length; at++) {
-    const octet = label.charCodeAt(at)
-    if (octet === 0x2e || octet === 0x5c) text += `\\${label[at]}`
-    else if (octet > 0x20 && octet < 0x7f) text += label[at]
+    const octet = lowerCase(label.charCodeAt(at))
+    const character = String.fromCharCode(octet)
+    if (character === '.' || character === '\\') text += `\\${character}`
+    else if (octet > 0x20 && octet < 0x7f) text += character
     else text += `\\${String(octet).padStart(3, '0')}`
   }
   return text
 }
 
-/** The parent's text, one label shorter; null for the root. */
+/** RFC 4343 §3: ASCII letters only. */
+export function lowerCase(octet: number): number {
+  return octet >= 0x41 && octet <= 0x5a ? octet + 0x20 : octet
+}
+
+/** The name without its first label; null for the root. */
 export function parentOf(name: DomainName): DomainName | null {
   if (name === '') return null
-  for (let at = 0; at < name.length; at++) {
-    if (name[at] === '\\') at++
-    else if (name[at] === '.') return name.slice(at + 1) as DomainName
-  }
-  return '' as DomainName
+  let dot = name.indexOf('.')
+  while (dot > 0 && isEscaped(name, dot)) dot = name.indexOf('.', dot + 1)
+  return (dot < 0 ? '' : name.slice(dot + 1)) as DomainName
+}
+
+/** True where an odd number of backslashes stands before. */
+function isEscaped(text: string, at: number): boolean {
+  let backslashes = 0
+  while (text[at - 1 - backslashes] === '\\') backslashes++
+  return backslashes % 2 === 1
 }
 
 /** True where `name` is `ancestor` or lies below it. */
@@ -98,23 +98,24 @@ export function isWithin(name: DomainName, ancestor: DomainName): boolean {
   return false
 }
 
-/** The octets of one label of a name's text, from its start. */
-export function firstLabel(name: DomainName): Buffer {
-  const parent = parentOf(name)
-  const text = parent === null || parent === '' ? name : name.slice(0, name.length - parent.length - 1)
-  const labels = splitLabels(text)
-  return Buffer.from(labels?.[0] ?? '', 'latin1')
+/** Writes the first label with its length octet, and returns the offset behind it. There is room for 64 octets. */
+export function writeLabel(name: DomainName, parent: DomainName, buffer: Buffer, offset: number): number {
+  const text = parent === '' ? name : name.slice(0, name.length - parent.length - 1)
+  const label = isPlain(text as DomainName) ? text : (labelsOf(text)?.[0] ?? '')
+  buffer[offset] = label.length
+  return offset + 1 + buffer.write(label, offset + 1, 'latin1')
 }
 
-/** A wire name's text, and the offset behind it in the message; null where it breaks a rule. */
 export interface WireName {
   readonly name: DomainName
+  /** The offset behind the name. */
   readonly end: number
 }
 
 /**
- * Reads a name that may be compressed. Pointers lead strictly backwards, each before the part that holds it, as
- * "a prior occurrence" (RFC 1035 §4.1.4) demands: no loop is possible, and the 255 octets bound the work.
+ * Reads a name that may be compressed; null where it breaks a rule. Pointers lead strictly backwards, each to before
+ * the part that holds it, as "a prior occurrence" (RFC 1035 §4.1.4) demands: no loop is possible, and the 255 octets
+ * bound the work.
  */
 export function readName(message: Buffer, offset: number): WireName | null {
   let text = ''
@@ -137,14 +138,8 @@ export function readName(message: Buffer, offset: number): WireName | null {
     }
     octets += 1 + length
     if (length > LABEL_OCTETS_MAX || octets > NAME_OCTETS_MAX || at + 1 + length > message.length) return null
-    const label = labelText(
-      message.toString('latin1', at + 1, at + 1 + length).replace(/[A-Z]/g, lowerLetter),
-    )
+    const label = labelText(message.toString('latin1', at + 1, at + 1 + length))
     text = text === '' ? label : `${text}.${label}`
     at += 1 + length
   }
-}
-
-function lowerLetter(letter: string): string {
-  return letter.toLowerCase()
 }

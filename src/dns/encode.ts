@@ -1,55 +1,52 @@
-/** Message → octets. Owner names and names in RDATA are compressed (RFC 1035 §4.1.4; only types that RFC allows it for). */
-import { type DomainName, firstLabel, parentOf } from './domain-name.ts'
+/** Message → octets. Names are compressed where RFC 1035 §4.1.4 allows it: owners, and the RDATA of CNAME and SOA. */
+import { type DomainName, parentOf, writeLabel } from './domain-name.ts'
 import { ipOctets } from './ip-address.ts'
 import { type Message, RecordClass, RecordType, type ResourceRecord } from './message.ts'
 
 /** Pointers have 14 bits. */
 const POINTER_OFFSET_MAX = 0x3fff
+/** Enough for a query. */
+const INITIAL_OCTETS = 320
 
 export function encodeMessage(message: Message): Buffer {
   return new Writer().message(message)
 }
 
 class Writer {
-  readonly #parts: Buffer[] = []
-  readonly #offsets = new Map<DomainName, number>()
+  #buffer = Buffer.allocUnsafe(INITIAL_OCTETS)
   #length = 0
+  /** Where names stand that a later one may end in; null in a message of one name. */
+  #offsets: Map<DomainName, number> | null = null
 
   message(message: Message): Buffer {
+    const { questions, answers, authorities, additionals, edns } = message
+    if (questions.length + answers.length + authorities.length + additionals.length > 1)
+      this.#offsets = new Map()
     this.#uint16(message.id)
-    this.#uint16(
-      (message.response ? 0x8000 : 0) |
-        (message.opcode << 11) |
-        (message.authoritative ? 0x0400 : 0) |
-        (message.truncated ? 0x0200 : 0) |
-        (message.recursionDesired ? 0x0100 : 0) |
-        (message.recursionAvailable ? 0x0080 : 0) |
-        (message.rcode & 0xf),
-    )
-    this.#uint16(message.questions.length)
-    this.#uint16(message.answers.length)
-    this.#uint16(message.authorities.length)
-    this.#uint16(message.additionals.length + (message.edns === null ? 0 : 1))
-    for (const question of message.questions) {
+    this.#uint16(flagsOf(message))
+    this.#uint16(questions.length)
+    this.#uint16(answers.length)
+    this.#uint16(authorities.length)
+    this.#uint16(additionals.length + (edns === null ? 0 : 1))
+    for (const question of questions) {
       this.#name(question.name)
       this.#uint16(question.type)
       this.#uint16(question.class)
     }
-    for (const record of message.answers) this.#record(record)
-    for (const record of message.authorities) this.#record(record)
-    for (const record of message.additionals) this.#record(record)
-    if (message.edns !== null) this.#opt(message)
-    return Buffer.concat(this.#parts, this.#length)
-  }
-
-  #opt({ edns, rcode }: Message): void {
-    if (edns === null) return
-    this.#octets(Buffer.from([0]))
-    this.#uint16(RecordType.OPT)
-    this.#uint16(edns.udpPayloadOctets)
-    this.#octets(Buffer.from([rcode >> 4, edns.version, edns.dnssecOk ? 0x80 : 0, 0]))
-    this.#uint16(edns.options.length)
-    this.#octets(edns.options)
+    for (const record of answers) this.#record(record)
+    for (const record of authorities) this.#record(record)
+    for (const record of additionals) this.#record(record)
+    if (edns !== null) {
+      this.#uint8(0)
+      this.#uint16(RecordType.OPT)
+      this.#uint16(edns.udpPayloadOctets)
+      this.#uint8(message.rcode >> 4)
+      this.#uint8(edns.version)
+      this.#uint16(edns.dnssecOk ? 0x8000 : 0)
+      this.#uint16(edns.options.length)
+      this.#octets(edns.options)
+    }
+    return this.#buffer.subarray(0, this.#length)
   }
 
   #record(record: ResourceRecord): void {
@@ -57,10 +54,10 @@ class Writer {
     this.#uint16(record.type === 'other' ? record.typeCode : RecordType[record.type])
     this.#uint16(record.type === 'other' ? record.class : RecordClass.IN)
     this.#uint32(record.ttlSeconds)
-    const length = this.#octets(Buffer.alloc(2))
+    this.#uint16(0)
     const start = this.#length
     this.#rdata(record)
-    length.writeUInt16BE(this.#length - start, 0)
+    this.#buffer.writeUInt16BE(this.#length - start, start - 2)
   }
 
   #rdata(record: ResourceRecord): void {
@@ -88,37 +85,58 @@ class Writer {
   }
 
   #name(name: DomainName): void {
-    let rest: DomainName | null = name
-    while (rest !== null && rest !== '') {
-      const offset = this.#offsets.get(rest)
+    for (let rest = name; rest !== ''; ) {
+      const offset = this.#offsets?.get(rest)
       if (offset !== undefined) {
         this.#uint16(0xc000 | offset)
         return
       }
-      if (this.#length <= POINTER_OFFSET_MAX) this.#offsets.set(rest, this.#length)
-      const label = firstLabel(rest)
-      this.#octets(Buffer.from([label.length]))
-      this.#octets(label)
-      rest = parentOf(rest)
+      if (this.#length <= POINTER_OFFSET_MAX) this.#offsets?.set(rest, this.#length)
+      const parent = parentOf(rest) ?? ('' as DomainName)
+      this.#reserve(64)
+      this.#length = writeLabel(rest, parent, this.#buffer, this.#length)
+      rest = parent
     }
-    this.#octets(Buffer.from([0]))
+    this.#uint8(0)
+  }
+
+  #uint8(value: number): void {
+    this.#reserve(1)
+    this.#length = this.#buffer.writeUInt8(value, this.#length)
   }
 
   #uint16(value: number): void {
-    const octets = Buffer.alloc(2)
-    octets.writeUInt16BE(value, 0)
-    this.#octets(octets)
+    this.#reserve(2)
+    this.#length = this.#buffer.writeUInt16BE(value, this.#length)
   }
 
   #uint32(value: number): void {
-    const octets = Buffer.alloc(4)
-    octets.writeUInt32BE(value, 0)
-    this.#octets(octets)
+    this.#reserve(4)
+    this.#length = this.#buffer.writeUInt32BE(value, this.#length)
   }
 
-  #octets(octets: Buffer): Buffer {
-    this.#parts.push(octets)
+  #octets(octets: Buffer): void {
+    this.#reserve(octets.length)
+    octets.copy(this.#buffer, this.#length)
     this.#length += octets.length
-    return octets
   }
+
+  #reserve(octets: number): void {
+    if (this.#length + octets <= this.#buffer.length) return
+    const larger = Buffer.allocUnsafe(2 * (this.#length + octets))
+    this.#buffer.copy(larger, 0, 0, this.#length)
+    this.#buffer = larger
+  }
+}
+
+function flagsOf(message: Message): number {
+  return (
+    (message.response ? 0x8000 : 0) |
+    (message.opcode << 11) |
+    (message.authoritative ? 0x0400 : 0) |
+    (message.truncated ? 0x0200 : 0) |
+    (message.recursionDesired ? 0x0100 : 0) |
+    (message.recursionAvailable ? 0x0080 : 0) |
+    (message.rcode & 0xf)
+  )
 }

@@ -1,5 +1,5 @@
 /** What this client tells its surroundings, for logs and metrics. */
-import type { AddressType } from './message.ts'
+import type { Try } from './answer.ts'
 
 export type DnsEvent =
   | ResolverEvent
@@ -23,16 +23,8 @@ export type DnsEvent =
     }
 
 export type ResolverEvent =
-  /** One query sent to one nameserver, and what came of it: an RCODE, or why there is none. */
-  | {
-      readonly kind: 'query'
-      readonly nameserver: string
-      readonly name: string
-      readonly type: AddressType
-      readonly transport: 'udp' | 'tcp'
-      readonly outcome: string
-      readonly milliseconds: number
-    }
+  /** One query sent to one nameserver, and what came of it. */
+  | { readonly kind: 'query'; readonly name: string; readonly try: Try }
   | { readonly kind: 'nameserver_failing'; readonly nameserver: string; readonly outcome: string }
   | { readonly kind: 'nameserver_recovered'; readonly nameserver: string }
   | { readonly kind: 'edns_unsupported'; readonly nameserver: string }

@@ -20,9 +20,12 @@ export const Rcode = {
   BADVERS: 16,
 } as const
 
+const RCODE_TEXTS: ReadonlyMap<number, string> = new Map(
+  Object.entries(Rcode).map(([text, code]) => [code, text]),
+)
+
 export function rcodeText(rcode: number): string {
-  for (const [text, code] of Object.entries(Rcode)) if (code === rcode) return text
-  return `RCODE${rcode}`
+  return RCODE_TEXTS.get(rcode) ?? `RCODE${rcode}`
 }
 
 export const HEADER_OCTETS = 12

@@ -1,6 +1,6 @@
 /** The nameservers in force: their order, their health, and what they have done so far. */
 import type { ResolverEvent } from './events.ts'
-import type { NameserverAddress } from './transport.ts'
+import type { NameserverAddress } from './exchange.ts'
 
 /** How long a failed nameserver stays behind the others, doubling with each failure. */
 const PENALTY_MS_MIN = 1000
@@ -20,12 +20,14 @@ export class Nameserver {
   smoothedRttMs: number | null = null
   /** Queries by outcome. */
   readonly outcomes = new Map<string, number>()
+  lastOutcome = ''
 
   constructor(address: NameserverAddress) {
     this.address = address
   }
 
   count(outcome: string): void {
+    this.lastOutcome = outcome
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1)
   }
 
@@ -44,6 +46,8 @@ export class Nameserver {
     this.probeAtMs = nowMs + Math.min(PENALTY_MS_MAX, PENALTY_MS_MIN * 2 ** Math.min(this.failures - 1, 10))
   }
 }
+
+const NONE: readonly Nameserver[] = []
 
 export class NameserverSet {
   readonly #onEvent: (event: ResolverEvent) => void
@@ -65,16 +69,16 @@ export class NameserverSet {
   }
 
   /** The healthy ones first, in the order of the file or from the next one in turn; then by failures in a row. */
-  inOrder(rotate: boolean): Nameserver[] {
-    const count = this.#nameservers.length
-    const first = rotate ? this.#turn++ % count : 0
-    const order = [...this.#nameservers.slice(first), ...this.#nameservers.slice(0, first)]
-    return order.sort((a, b) => a.failures - b.failures)
+  inOrder(rotate: boolean): readonly Nameserver[] {
+    const all = this.#nameservers
+    const first = rotate ? this.#turn++ % all.length : 0
+    if (first === 0 && this.#allHealthy()) return all
+    return [...all.slice(first), ...all.slice(0, first)].sort((a, b) => a.failures - b.failures)
   }
 
   /** Penalised ones to be asked beside a healthy one; each is handed out once per penalty. */
-  takeDueForProbe(nowMs: number): Nameserver[] {
-    if (this.#nameservers.every(({ failures }) => failures > 0)) return []
+  takeDueForProbe(nowMs: number): readonly Nameserver[] {
+    if (this.#allHealthy() || this.#nameservers.every(({ failures }) => failures > 0)) return NONE
     const due = this.#nameservers.filter(
       ({ failures, probing, probeAtMs }) => failures > 0 && !probing && probeAtMs <= nowMs,
     )
@@ -82,9 +86,15 @@ export class NameserverSet {
     return due
   }
 
-  penalise(nameserver: Nameserver, outcome: string, nowMs: number): void {
+  #allHealthy(): boolean {
+    for (const { failures } of this.#nameservers) if (failures > 0) return false
+    return true
+  }
+
+  penalise(nameserver: Nameserver, nowMs: number): void {
     if (nameserver.failures === 0) {
-      this.#onEvent({ kind: 'nameserver_failing', nameserver: nameserver.address.text, outcome })
+      const { address, lastOutcome } = nameserver
+      this.#onEvent({ kind: 'nameserver_failing', nameserver: address.text, outcome: lastOutcome })
     }
     nameserver.penalise(nowMs)
   }

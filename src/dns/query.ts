@@ -1,5 +1,5 @@
 /** The queries of this client, and which response belongs to one. */
-import type { DomainName } from './domain-name.ts'
+import { type DomainName, lowerCase } from './domain-name.ts'
 import { encodeMessage } from './encode.ts'
 import { type AddressType, HEADER_OCTETS, RecordClass, RecordType } from './message.ts'
 
@@ -9,14 +9,7 @@ const QR = 0x80
 const OPCODE_MASK = 0x78
 const RCODE_MASK = 0x0f
 
-export interface QueryOptions {
-  readonly id: number
-  readonly name: DomainName
-  readonly type: AddressType
-  readonly edns: boolean
-}
-
-export function encodeQuery({ id, name, type, edns }: QueryOptions): Buffer {
+export function encodeQuery(id: number, name: DomainName, type: AddressType, edns: boolean): Buffer {
   return encodeMessage({
     id,
     response: false,
@@ -30,13 +23,11 @@ export function encodeQuery({ id, name, type, edns }: QueryOptions): Buffer {
     answers: [],
     authorities: [],
     additionals: [],
-    edns: edns
-      ? { udpPayloadOctets: UDP_PAYLOAD_OCTETS, version: 0, dnssecOk: false, options: NO_OPTIONS }
-      : null,
+    edns: edns ? EDNS : null,
   })
 }
 
-const NO_OPTIONS = Buffer.alloc(0)
+const EDNS = { udpPayloadOctets: UDP_PAYLOAD_OCTETS, version: 0, dnssecOk: false, options: Buffer.alloc(0) }
 
 /**
  * QR is set; id, opcode and the one question are the query's (RFC 5452 §9.1). Letter case isn't compared (RFC 4343).
@@ -62,7 +53,7 @@ function sameQuestion(query: Buffer, response: Buffer): boolean {
   const end = questionEnd(query)
   if (response.length < end) return false
   for (let at = HEADER_OCTETS; at < end - 4; at++)
-    if (lowerCase(query[at]) !== lowerCase(response[at])) return false
+    if (lowerCase(query[at] ?? 0) !== lowerCase(response[at] ?? 0)) return false
   for (let at = end - 4; at < end; at++) if (query[at] !== response[at]) return false
   return true
 }
@@ -71,11 +62,6 @@ function questionEnd(query: Buffer): number {
   let at = HEADER_OCTETS
   for (let length = query[at] ?? 0; length > 0; length = query[at] ?? 0) at += 1 + length
   return at + 5
-}
-
-function lowerCase(octet: number | undefined): number {
-  if (octet === undefined) return -1
-  return octet >= 0x41 && octet <= 0x5a ? octet + 0x20 : octet
 }
 
 /** TC: what follows the question may be cut anywhere and isn't read. */

@@ -1,6 +1,6 @@
 /** One name and type, asked of the nameservers in rounds until one gives an answer to use, or the budget ends. */
 import type { Try } from './answer.ts'
-import { type AskSeams, ask, type Question } from './ask.ts'
+import { type AskOptions, type AskSeams, ask, type Question } from './ask.ts'
 import type { Finding } from './classify.ts'
 import type { DomainName } from './domain-name.ts'
 import type { AddressType } from './message.ts'
@@ -88,39 +88,33 @@ export class StubResolver {
   /** glibc's rounds (resolv.conf(5)): every nameserver in order, `attempts` times; silent ones only from the second on. */
   async #rounds(question: Question, budget: Budget, tries: Try[]): Promise<RoundsResult> {
     const { attempts, rotate, timeoutMs, useTcp } = this.#settings()
-    const now = this.#seams.timers.now
+    const { now } = this.#seams.timers
     this.#probe(question)
-    const refusing = new Map<Nameserver, string>()
+    const refusing: Nameserver[] = []
     let candidates = this.#nameservers.inOrder(rotate)
-    for (let round = 0; round < attempts && candidates.length > 0; round++) {
+    for (let round = 1; round <= attempts && candidates.length > 0; round++) {
       const silent: Nameserver[] = []
-      for (const [index, nameserver] of candidates.entries()) {
+      let leftInRound = candidates.length
+      for (const nameserver of candidates) {
         const leftMs = budget.deadlineMs - now()
         if (leftMs <= 0 || budget.signal.aborted) return { kind: 'failure', cause: 'timeout' }
-        const leftInRound = candidates.length - index
-        const leftInAll = leftInRound + (attempts - round - 1) * candidates.length
-        const answer = await ask(
-          nameserver,
-          {
-            question,
-            timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound, leftInAll)),
-            deadlineMs: budget.deadlineMs,
-            useTcp,
-            signal: budget.signal,
-          },
-          this.#seams,
-        )
-        tries.push(...answer.tries)
-        if (answer.finding.kind !== 'unusable') {
-          this.#nameservers.recovered(nameserver)
-          for (const [other, outcome] of refusing) this.#nameservers.penalise(other, outcome, now())
-          return { kind: 'found', finding: answer.finding, nameserver }
+        const leftInAll = leftInRound-- + (attempts - round) * candidates.length
+        const options: AskOptions = {
+          question,
+          timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound + 1, leftInAll)),
+          deadlineMs: budget.deadlineMs,
+          useTcp,
+          signal: budget.signal,
         }
-        const { outcome } = answer.finding
-        if (outcome === 'aborted') return { kind: 'failure', cause: 'timeout' }
-        if (outcome === 'timeout') silent.push(nameserver)
-        if (isDead(outcome)) this.#nameservers.penalise(nameserver, outcome, now())
-        else refusing.set(nameserver, outcome)
+        const finding = await ask(nameserver, options, this.#seams, tries)
+        if (finding.kind !== 'unusable') {
+          this.#nameservers.recovered(nameserver)
+          for (const other of refusing) this.#nameservers.penalise(other, now())
+          return { kind: 'found', finding, nameserver }
+        }
+        if (finding.outcome === 'timeout') silent.push(nameserver)
+        if (isDead(finding.outcome)) this.#nameservers.penalise(nameserver, now())
+        else refusing.push(nameserver)
       }
       candidates = silent
     }
@@ -134,8 +128,8 @@ export class StubResolver {
     for (const nameserver of this.#nameservers.takeDueForProbe(now())) {
       const deadlineMs = now() + timeoutMs
       const options = { question, timeoutMs, deadlineMs, useTcp, signal: this.#closing.signal }
-      void ask(nameserver, options, this.#seams).then(({ finding }) => {
-        if (finding.kind === 'unusable') this.#nameservers.penalise(nameserver, finding.outcome, now())
+      void ask(nameserver, options, this.#seams, []).then((finding) => {
+        if (finding.kind === 'unusable') this.#nameservers.penalise(nameserver, now())
         else this.#nameservers.recovered(nameserver)
       })
     }

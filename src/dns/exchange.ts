@@ -1,0 +1,43 @@
+/**
+ * One exchange with one nameserver: octets out, the first response that belongs to the query in. Whatever else
+ * arrives is ignored while the timer runs on (RFC 5452 §9.1), so that nobody who can't see the query can answer it,
+ * end it, or make it last longer.
+ */
+export interface NameserverAddress {
+  /** IPv4, or IPv6 with an optional scope id. */
+  readonly host: string
+  readonly port: number
+  /** `address:port`, `[address]:port`. */
+  readonly text: string
+}
+
+export type ExchangeOutcome =
+  | { readonly kind: 'response'; readonly octets: Buffer }
+  /** `unreachable`: ICMP, a refused or broken connection, no socket to be had. */
+  | { readonly kind: 'timeout' | 'unreachable' | 'aborted' }
+
+export interface ExchangeOptions {
+  readonly nameserver: NameserverAddress
+  readonly query: Buffer
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+}
+
+/** Takes the outcome of an exchange; the first one counts. */
+export interface Settles {
+  settle(outcome: ExchangeOutcome): void
+}
+
+/** What waits for a response, until it is closed. */
+export interface Waiting {
+  close(): void
+}
+
+/** A literal address needs no look-up: the default one would wait for a thread of libuv's pool. */
+export function literalLookup(
+  host: string,
+  _options: unknown,
+  callback: (error: null, address: string, family: number) => void,
+): void {
+  callback(null, host, host.includes(':') ? 6 : 4)
+}
