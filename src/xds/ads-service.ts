@@ -1,8 +1,9 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { status } from '@grpc/grpc-js'
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
+import { encodeDeltaResponse } from './delta-response.ts'
 import { type Kind, kindOf } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
 
@@ -40,10 +41,18 @@ export interface ResourceStatus {
   readonly lastAckMs: number | undefined
 }
 
-type Call = ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>
+type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>
 
 /** Envoy's text about 2,000 resources can be long. */
 const REJECTION_LENGTH_MAX = 2_000
+
+/** The method's definition for a server that encodes responses itself. */
+export const adsDefinition = {
+  DeltaAggregatedResources: {
+    ...aggregatedDiscovery.DeltaAggregatedResources,
+    responseSerialize: (encoded: Buffer): Buffer => encoded,
+  },
+}
 
 /** The aggregated discovery service: a stream for each Envoy, each with its own state. */
 export class AdsService {
@@ -187,9 +196,9 @@ class AdsStream {
     const { clock } = this.#options
     const nowMs = clock.nowMs()
     for (const response of this.#rollout.next(nowMs)) {
-      const kind = kindOf(response.type_url)
+      const kind = kindOf(response.typeUrl)
       if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
-      this.#call.write(response)
+      this.#call.write(encodeDeltaResponse(response, nowMs))
     }
     this.#cancelTimer?.()
     const wakeAtMs = this.#rollout.wakeAtMs()

@@ -1,6 +1,6 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js'
-import { aggregatedDiscovery, loadReporting } from '../grpc/protos.ts'
-import { AdsService, type EnvoyStatus, type Log } from './ads-service.ts'
+import { loadReporting } from '../grpc/protos.ts'
+import { AdsService, adsDefinition, type EnvoyStatus, type Log } from './ads-service.ts'
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
 import type { Clock } from './clock.ts'
 import { millisecondsOf } from './duration.ts'
@@ -80,7 +80,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       loads.close()
     },
     services: [
-      [aggregatedDiscovery, { DeltaAggregatedResources: ads.handle }],
+      [adsDefinition, { DeltaAggregatedResources: ads.handle }],
       [loadReporting, { StreamLoadStats: loads.handle }],
     ],
   }

@@ -16,25 +16,38 @@ const { encode } = codec<ClusterLoadAssignment>(MESSAGE_NAMES.endpoints)
 
 /** @param version another one for other addresses and for another moment: Envoy counts from when it is sent a version */
 export function endpointsResource(key: ZoneKey, zone: ZoneAddresses, version: string): Resource {
-  const assignment = encode({
+  const encoded = encode({
     cluster_name: key,
     endpoints: [{ lb_endpoints: zone.addresses.map((address) => lbEndpoint(address, zone.port)) }],
   })
-  const nothing = encode({ cluster_name: key })
+  // A copy, as the encoder's buffer is a part of a larger one, which would be kept with it.
+  const assignment = Buffer.allocUnsafeSlow(encoded.length)
+  assignment.set(encoded)
   return {
     name: key,
     version,
     encode(nowMs) {
       const remainingMs = zone.staleAtMs - nowMs
-      if (remainingMs <= 0) return nothing // in force, Envoy's meaning of 0 is "for ever"
+      if (remainingMs <= 0) return encode({ cluster_name: key }) // Envoy takes 0 for "for ever"
       // Messages that follow each other are one message (protobuf encoding, "Last One Wins"): the addresses are
       // encoded once, the remaining time at each sending.
-      return Buffer.concat([
-        assignment,
-        encode({ policy: { endpoint_stale_after: durationOf(remainingMs) } }),
-      ])
+      return Buffer.concat([assignment, staleAfter(remainingMs)])
     },
   }
+}
+
+/** Above this, whole seconds are exact enough: rounded down, never longer than allowed. */
+const EXACT_BELOW_MS = 10_000
+let last: { readonly milliseconds: number; readonly bytes: Buffer } | undefined
+
+/** Most endpoints of a response have the same time left, so the last encoding is kept. */
+function staleAfter(remainingMs: number): Buffer {
+  const milliseconds = remainingMs < EXACT_BELOW_MS ? remainingMs : remainingMs - (remainingMs % 1000)
+  if (last?.milliseconds !== milliseconds) {
+    const bytes = encode({ policy: { endpoint_stale_after: durationOf(milliseconds) } })
+    last = { milliseconds, bytes }
+  }
+  return last.bytes
 }
 
 function lbEndpoint(address: string, port: number): LbEndpoint {

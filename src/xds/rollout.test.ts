@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import { Catalog, type ZonePolicy } from './catalog.ts'
-import { type Kind, kindOf, parseZoneKey, TYPE_URLS, type ZoneKey } from './resource.ts'
+import type { DeltaResponse } from './delta-response.ts'
+import { type Kind, kindOf, parseZoneKey, type Resource, TYPE_URLS, type ZoneKey } from './resource.ts'
 import { Rollout } from './rollout.ts'
 import type { RoutingRules } from './virtual-host.ts'
 
@@ -55,15 +56,14 @@ class SimulatedEnvoy {
     }
   }
 
-  apply(response: DeltaDiscoveryResponse): void {
-    const kind = kindOf(response.type_url) as Kind
-    const answer = { type_url: response.type_url, response_nonce: response.nonce }
-    if (response.resources?.some(({ name }) => this.refuses.has(name))) {
+  apply(response: DeltaResponse): void {
+    const kind = kindOf(response.typeUrl) as Kind
+    const answer = { type_url: response.typeUrl, response_nonce: response.nonce }
+    if (response.updated.some(({ name }) => this.refuses.has(name))) {
       this.requests.push({ ...answer, error_detail: { message: 'refused' } })
       return
     }
-    const updated = response.resources ?? []
-    const removed = response.removed_resources ?? []
+    const { updated, removed } = response
     if (kind === 'cluster') this.#applyClusters(updated, removed, answer)
     else if (kind === 'endpoints') this.#applyEndpoints(updated, removed, answer)
     else this.#applyVirtualHosts(updated, removed, answer)
@@ -112,12 +112,13 @@ class SimulatedEnvoy {
   }
 
   #applyVirtualHosts(
-    updated: NonNullable<DeltaDiscoveryResponse['resources']>,
+    updated: readonly Resource[],
     removed: readonly string[],
     answer: DeltaDiscoveryRequest,
   ): void {
-    for (const { name, version, resource } of updated) {
-      const { value } = resource as unknown as { value: Buffer }
+    for (const resource of updated) {
+      const { name, version } = resource
+      const value = resource.encode(0)
       const services = rules.services.map((service) => service.name)
       const routed = services.filter((service) => value.includes(`${service}/${name.split('/')[1]}`))
       this.virtualHosts.set(name, { version, services: routed })
@@ -157,7 +158,7 @@ class Scene {
   rollout: Rollout
   readonly envoy = new SimulatedEnvoy()
   /** Responses on their way to Envoy. */
-  responses: DeltaDiscoveryResponse[] = []
+  responses: DeltaResponse[] = []
   nowMs = 0
   /** Kinds in the order in which responses with content were sent, such as `cluster a/1`. */
   sent: string[] = []
@@ -204,9 +205,9 @@ class Scene {
     }
     for (const response of this.rollout.next(this.nowMs)) {
       this.responses.push(response)
-      const kind = kindOf(response.type_url)
-      for (const { name } of response.resources ?? []) this.sent.push(`${kind} ${name}`)
-      for (const name of response.removed_resources ?? []) this.sent.push(`${kind} -${name}`)
+      const kind = kindOf(response.typeUrl)
+      for (const { name } of response.updated) this.sent.push(`${kind} ${name}`)
+      for (const name of response.removed) this.sent.push(`${kind} -${name}`)
     }
   }
 

@@ -1,5 +1,6 @@
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import type { Catalog } from './catalog.ts'
+import type { DeltaResponse } from './delta-response.ts'
 import {
   type Kind,
   kindOf,
@@ -12,8 +13,8 @@ import {
 import { type Desired, type Offer, type Received, Subscription } from './subscription.ts'
 import type { VirtualHostResource } from './virtual-host.ts'
 
-/** Keeps one response's encoding, which holds the event loop, within a few milliseconds. */
-const RESOURCES_PER_RESPONSE_MAX = 2_000
+/** Keeps the making of one response, which holds the event loop, within a few milliseconds. */
+const RESOURCES_PER_RESPONSE_MAX = 1_000
 /** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
@@ -104,15 +105,15 @@ export class Rollout {
   }
 
   /** The responses to send now, in order. Call it after each request, after changes, and at `wakeAtMs`. */
-  next(nowMs: number): DeltaDiscoveryResponse[] {
+  next(nowMs: number): DeltaResponse[] {
     this.#nowMs = nowMs
     this.#endDrains(nowMs)
-    const clusters = this.clusters.next(nowMs)
+    const clusters = this.clusters.next()
     // "Resource warming": Envoy takes over a changed cluster, and acknowledges it, only when endpoints follow it.
-    for (const { name } of clusters?.resources ?? []) this.endpoints.resend(name)
-    const responses = [clusters, this.endpoints.next(nowMs)]
+    for (const { name } of clusters?.updated ?? []) this.endpoints.resend(name)
+    const responses = [clusters, this.endpoints.next()]
     if (nowMs >= this.#routesDueAtMs()) {
-      const routes = this.virtualHosts.next(nowMs)
+      const routes = this.virtualHosts.next()
       if (routes !== undefined) this.#routesSentAtMs = nowMs
       responses.push(routes)
     }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
+import type { DeltaResponse } from './delta-response.ts'
 import type { Resource } from './resource.ts'
 import { type Desired, Subscription } from './subscription.ts'
 
@@ -11,11 +12,11 @@ function thing(name: string, version: string): Resource {
 }
 
 /** `a@1 b@2 -c`: what a response updates and removes. */
-function text(response: DeltaDiscoveryResponse | undefined): string {
+function text(response: DeltaResponse | undefined): string {
   if (response === undefined) return 'nothing'
   return [
-    ...(response.resources ?? []).map(({ name, version }) => `${name}@${version}`),
-    ...(response.removed_resources ?? []).map((name) => `-${name}`),
+    ...response.updated.map(({ name, version }) => `${name}@${version}`),
+    ...response.removed.map((name) => `-${name}`),
   ].join(' ')
 }
 
@@ -53,9 +54,9 @@ describe('a subscription', () => {
     return next()
   }
 
-  let last: DeltaDiscoveryResponse | undefined
+  let last: DeltaResponse | undefined
   function next(): string {
-    const response = subscription.next(0)
+    const response = subscription.next()
     last = response ?? last
     return text(response)
   }
@@ -72,8 +73,7 @@ describe('a subscription', () => {
 
     test('everything to a first request without names', () => {
       assert.equal(request(), 'a@1 b@1')
-      assert.equal(last?.type_url, TYPE)
-      assert.deepEqual(last?.resources?.[0]?.resource, { type_url: TYPE, value: Buffer.from('a@1') })
+      assert.equal(last?.typeUrl, TYPE)
     })
 
     test('everything to "*"', () => {

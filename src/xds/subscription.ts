@@ -1,4 +1,5 @@
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from '../grpc/protos.ts'
+import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
+import type { DeltaResponse } from './delta-response.ts'
 import type { Resource } from './resource.ts'
 
 /**
@@ -141,8 +142,8 @@ export class Subscription<R extends Resource = Resource> {
     return received
   }
 
-  /** The next response, if one is due and none is under way. @param nowMs goes into what is encoded */
-  next(nowMs: number): DeltaDiscoveryResponse | undefined {
+  /** The next response, if one is due and none is under way. */
+  next(): DeltaResponse<R> | undefined {
     if (this.#inFlight !== undefined || !this.#started) return undefined
     const updated = new Map<string, R>()
     const removed = new Set<string>()
@@ -164,27 +165,15 @@ export class Subscription<R extends Resource = Resource> {
     if (updated.size === 0 && removed.size === 0 && !this.#replyOwed) return undefined
     this.#replyOwed = false
     this.#responses += 1
-    this.#inFlight = { nonce: String(this.#responses), updated, removed }
-    return this.#response(this.#inFlight, nowMs)
+    const nonce = String(this.#responses)
+    this.#inFlight = { nonce, updated, removed }
+    return { typeUrl: this.#typeUrl, nonce, updated: [...updated.values()], removed: [...removed] }
   }
 
   #isDue(desired: R): boolean {
     // "ACK and NACK semantics summary": a refused version is refused again; only a new one is worth sending.
     if (this.#rejected.get(desired.name) === desired.version) return false
     return this.#owed.has(desired.name) || this.held.get(desired.name)?.version !== desired.version
-  }
-
-  #response({ nonce, updated, removed }: InFlight<R>, nowMs: number): DeltaDiscoveryResponse {
-    return {
-      type_url: this.#typeUrl,
-      nonce,
-      resources: [...updated.values()].map((resource) => ({
-        name: resource.name,
-        version: resource.version,
-        resource: { type_url: this.#typeUrl, value: resource.encode(nowMs) },
-      })),
-      removed_resources: [...removed],
-    }
   }
 
   /** "ACK/NACK and resource type instance version": a request with the nonce of the response under way settles it. */
