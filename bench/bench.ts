@@ -7,7 +7,7 @@ import { startNameserver } from './nameserver.ts'
 import { help, type Options, parseOptions } from './options.ts'
 import { Processes } from './processes.ts'
 import { startReceivers } from './receivers.ts'
-import { caseTitle, renderMachine, renderTable, summarise } from './report.ts'
+import { caseTitle, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
 import { caddy } from './systems/caddy.ts'
 import { envoyBare } from './systems/envoy-bare.ts'
 import { envoyDns } from './systems/envoy-dns.ts'
@@ -16,9 +16,9 @@ import { haproxy } from './systems/haproxy.ts'
 import { nginxVariable } from './systems/nginx-variable.ts'
 import { seed } from './systems/seed.ts'
 import type { System } from './systems/system.ts'
-import { zonegateCold } from './systems/zonegate.ts'
-import { type Case, type Stage, type Turn, takeTurn } from './turn.ts'
-import { firstZones } from './zones.ts'
+import { zonegate, zonegateCold } from './systems/zonegate.ts'
+import { type Case, end, type Result, raise, type Stage, type Standing, type Turn, takeTurn } from './turn.ts'
+import { firstZones, receiverAddresses } from './zones.ts'
 
 const catalogue: readonly System[] = [
   envoyBare,
@@ -28,6 +28,7 @@ const catalogue: readonly System[] = [
   caddy,
   envoyDns,
   envoyStatic,
+  zonegate,
   zonegateCold,
 ]
 
@@ -58,7 +59,7 @@ async function main(): Promise<number> {
   const { systems, versions, missing } = await installedOf(chosen)
   if (systems.length === 0) throw new Error('none of these systems is installed')
   const cases = options.zones.flatMap((zones) => options.workers.map((workers) => ({ zones, workers })))
-  const stage = await setStage(options, versions)
+  const stage = await setStage(options, systems, versions)
   const turns = await takeTurns(stage, systems, cases, options.rounds)
   report(options, { systems, versions, missing, cases, turns })
   return turns.some((turn) => 'void' in turn.result) ? 1 : 0
@@ -85,14 +86,19 @@ async function installedOf(chosen: readonly System[]): Promise<Present> {
 }
 
 /** Load generator, receivers and nameserver: the same for every turn. */
-async function setStage(options: Options, versions: Map<string, string>): Promise<Stage> {
+async function setStage(
+  options: Options,
+  systems: readonly System[],
+  versions: Map<string, string>,
+): Promise<Stage> {
   const wrk = await findWrk()
   versions.set('wrk', `wrk ${wrk.version}`)
   const zonesMax = Math.max(...options.zones)
-  // Each worker keeps a connection to each zone, beside those of the load.
-  const connections = zonesMax * Math.max(...options.workers) + 2 * options.connections + 1_000
-  if (openFilesMax() < connections + 1_000) {
-    throw new Error(`so many zones and workers need a limit of ${connections + 1_000} open files (ulimit -n)`)
+  const connections = connectionsMax(systems, options)
+  if (openFilesMax() < connections) {
+    throw new Error(
+      `so many systems, zones and workers at once need a limit of ${connections} open files (ulimit -n)`,
+    )
   }
   const processes = new Processes()
   owned.add(processes)
@@ -110,25 +116,46 @@ async function setStage(options: Options, versions: Map<string, string>): Promis
   }
 }
 
-/** Round by round every system takes its turn, each round beginning with another one. */
+/** What the receivers must bear: all systems of a case keep their connections to the zones, each worker its own. */
+function connectionsMax(systems: readonly System[], { zones, workers, connections }: Options): number {
+  const perSystem = systems.map(({ connectsByZone }) =>
+    Math.max(connectsByZone ? Math.max(...zones) : 0, receiverAddresses.length),
+  )
+  return perSystem.reduce((sum, targets) => sum + targets * Math.max(...workers) + 2 * connections, 1_000)
+}
+
+/** All systems of a case are up together, idle but for the one whose turn it is: what is compared lies moments apart. */
 async function takeTurns(stage: Stage, systems: readonly System[], cases: readonly Case[], rounds: number) {
   const turns: Turn[] = []
+  const note = (turn: Turn) => {
+    turns.push(turn)
+    console.log(
+      `${caseTitle(turn)}, round ${turn.round + 1}/${rounds}, ${turn.system}: ${outcomeOf(turn.result)}`,
+    )
+  }
   for (const current of cases) {
+    console.log(`${caseTitle(current)}: starting ${systems.length} systems`)
+    const standing: Standing[] = []
+    for (const system of systems) {
+      const raised = await raise(stage, system, current)
+      if (!('void' in raised)) standing.push(raised)
+      else note({ system: system.name, round: 0, ...current, result: raised })
+    }
     for (let round = 0; round < rounds; round++) {
-      const first = round % Math.max(1, systems.length)
-      for (const system of [...systems.slice(first), ...systems.slice(0, first)]) {
-        const where = `${caseTitle(current)}, round ${round + 1}/${rounds}, ${system.name}`
-        const result = await takeTurn(stage, system, current)
-        turns.push({ system: system.name, round, ...current, result })
-        const outcome =
-          'void' in result
-            ? `void: ${result.void}`
-            : `${Math.round(result.requestsPerSecond)} req/s, ${result.cpuMicrosPerRequest.toFixed(1)} µs/req`
-        console.log(`${where}: ${outcome}`)
+      const first = round % Math.max(1, standing.length)
+      for (const state of [...standing.slice(first), ...standing.slice(0, first)]) {
+        note({ system: state.system.name, round, ...current, result: await takeTurn(stage, state) })
       }
     }
+    for (const { processes } of standing) await end(stage, processes)
   }
   return turns
+}
+
+function outcomeOf(result: Result): string {
+  return 'void' in result
+    ? `void: ${result.void}`
+    : `${Math.round(result.requestsPerSecond)} req/s, ${result.cpuMicrosPerRequest.toFixed(1)} µs/req`
 }
 
 interface Outcome extends Present {
@@ -153,8 +180,10 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
   )
   for (const { rows, voids, ...current } of summaries) {
     console.log(`\n${caseTitle(current)}\n${rows.length === 0 ? 'no figures' : renderTable(rows, titles)}`)
+    const own = rows.find((row) => row.system === zonegate.name)
+    if (own !== undefined) console.log(renderRatios(own, titles))
     for (const turn of voids)
-      console.log(`void: ${turn.system}, round ${turn.round + 1}: ${voidReason(turn)}`)
+      console.log(`${turn.system}, round ${turn.round + 1}: ${outcomeOf(turn.result)}`)
   }
   for (const [name, reason] of missing) console.log(`left out: ${name}: ${reason}`)
   if (options.jsonPath === undefined) return
@@ -167,10 +196,6 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
     turns,
   }
   writeFileSync(options.jsonPath, `${JSON.stringify(everything, null, 2)}\n`)
-}
-
-function voidReason(turn: Turn): string {
-  return 'void' in turn.result ? turn.result.void : ''
 }
 
 try {

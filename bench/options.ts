@@ -24,8 +24,8 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
 
   --zones 1,100        how many zones the requests cycle over; each number is a table of its own
   --workers 1          workers of each proxy; each number is a table of its own
-  --rounds 3           turns of each system; the tables show medians
-  --seconds 5          length of a turn under load
+  --rounds 8           turns of each system; the tables show medians
+  --seconds 2          length of a turn under load
   --connections 32     connections of wrk
   --systems a,b        only these
   --request-ids        every Envoy makes request ids (otherwise none does)
@@ -44,8 +44,8 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     options: {
       zones: { type: 'string', default: '1,100' },
       workers: { type: 'string', default: '1' },
-      rounds: { type: 'string', default: '3' },
-      seconds: { type: 'string', default: '5' },
+      rounds: { type: 'string', default: '8' },
+      seconds: { type: 'string', default: '2' },
       connections: { type: 'string', default: '32' },
       systems: { type: 'string' },
       'request-ids': { type: 'boolean', default: false },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { median, renderTable, summarise } from './report.ts'
+import { median, renderRatios, renderTable, summarise } from './report.ts'
 import type { Figures, Turn } from './turn.ts'
 
 function turn(system: string, round: number, requestsPerSecond: number, cpuMicrosPerRequest: number): Turn {
@@ -30,8 +30,8 @@ test('a ratio compares within a round, so a machine that slows down does not ben
     turn('zonegate', 1, 9_000, 88),
   ]
   const [, row] = summarise(turns, ['envoy-bare', 'zonegate'])
-  assert.ok(Math.abs((row?.against.bare?.requestsPerSecond ?? 0) - 0.9) < 1e-9)
-  assert.ok(Math.abs((row?.against.bare?.cpuMicrosPerRequest ?? 0) - 1.1) < 1e-9)
+  assert.ok(Math.abs((row?.against.bare?.requestsPerSecond.median ?? 0) - 0.9) < 1e-9)
+  assert.ok(Math.abs((row?.against.bare?.cpuMicrosPerRequest.median ?? 0) - 1.1) < 1e-9)
   assert.equal(row?.requestsPerSecond, 13_500)
   assert.deepEqual(row?.range, [9_000, 18_000])
 })
@@ -60,6 +60,20 @@ test('without a yardstick its columns stay empty', () => {
   const [, line] = table.split('\n')
   assert.match(
     line ?? '',
-    /^the seed +12,345 +12,345-12,345 +- +1\.00 +50\.0 +- +1\.00 +1\.50 +2\.50 +3 +5 %$/,
+    /^the seed +12,345 +12,345-12,345 +- +- +1\.00 +50\.0 +- +- +1\.00 +1\.50 +2\.50 +3 +5 %$/,
+  )
+})
+
+test('ratios say how far apart the rounds were, and leave out who did not run', () => {
+  const rates = [15_000, 16_000, 17_000, 18_000]
+  const turns = rates.flatMap((rate, round) => [
+    turn('envoy-static', round, 20_000, 50),
+    turn('zonegate', round, rate, 50),
+  ])
+  const [, row] = summarise(turns, ['envoy-static', 'zonegate'])
+  assert.ok(row)
+  assert.equal(
+    renderRatios(row, new Map([['envoy-static', 'by hand']])),
+    'zonegate ÷ by hand: throughput 0.82 (middle half of the rounds 0.78-0.88), CPU 1.00 (middle half of the rounds 1.00-1.00)',
   )
 })

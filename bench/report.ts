@@ -1,8 +1,8 @@
 import type { Machine } from './machine.ts'
 import type { Case, Figures, Turn } from './turn.ts'
 
-/** What is measured against: the limit of the technique, and the recipe to be replaced. */
-export const yardsticks = { bare: 'envoy-bare', seed: 'seed' } as const
+/** What is measured against: the limit of the technique, what an operator would write by hand, the recipe to be replaced. */
+export const yardsticks = { bare: 'envoy-bare', hand: 'envoy-static', seed: 'seed' } as const
 
 export interface Row {
   readonly system: string
@@ -20,8 +20,14 @@ export interface Row {
 }
 
 export interface Ratio {
-  readonly requestsPerSecond: number
-  readonly cpuMicrosPerRequest: number
+  readonly requestsPerSecond: Spread
+  readonly cpuMicrosPerRequest: Spread
+}
+
+/** Of the rounds' values: the median, and the quarters below and above which the outer halves of them lie. */
+export interface Spread {
+  readonly median: number
+  readonly quartiles: readonly [number, number]
 }
 
 /**
@@ -45,7 +51,11 @@ export function summarise(turns: readonly Turn[], order: readonly string[]): Row
       p99Micros: median(all.map((figures) => figures.p99Micros)),
       coresUsedByOthers: median(all.map((figures) => figures.coresUsedByOthers)),
       processes: processMedians(all),
-      against: { bare: against(yardsticks.bare), seed: against(yardsticks.seed) },
+      against: {
+        bare: against(yardsticks.bare),
+        hand: against(yardsticks.hand),
+        seed: against(yardsticks.seed),
+      },
       turns: all.length,
     }
   })
@@ -63,7 +73,7 @@ function ratio(own: Map<number, Figures>, other: Map<number, Figures> | undefine
   const rounds = [...own.keys()].filter((round) => other?.has(round))
   if (rounds.length === 0) return undefined
   const of = (pick: (figures: Figures) => number) =>
-    median(rounds.map((round) => pick(own.get(round) as Figures) / pick(other?.get(round) as Figures)))
+    spread(rounds.map((round) => pick(own.get(round) as Figures) / pick(other?.get(round) as Figures)))
   return {
     requestsPerSecond: of((figures) => figures.requestsPerSecond),
     cpuMicrosPerRequest: of((figures) => figures.cpuMicrosPerRequest),
@@ -83,6 +93,15 @@ function processMedians(all: readonly Figures[]): Figures['processes'] {
   )
 }
 
+function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b)
+  const [low, high] = [
+    sorted.slice(0, Math.ceil(sorted.length / 2)),
+    sorted.slice(Math.floor(sorted.length / 2)),
+  ]
+  return { median: median(sorted), quartiles: [median(low), median(high)] }
+}
+
 /** The middle one, or the mean of the two in the middle. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
@@ -96,9 +115,11 @@ const columns = [
   'req/s',
   'low-high',
   '× bare',
+  '× hand',
   '× seed',
   'CPU µs/req',
   '× bare',
+  '× hand',
   '× seed',
   'p50 ms',
   'p99 ms',
@@ -117,9 +138,11 @@ export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, st
     thousands(row.requestsPerSecond),
     row.range.map(thousands).join('-'),
     times(row.against.bare?.requestsPerSecond),
+    times(row.against.hand?.requestsPerSecond),
     times(row.against.seed?.requestsPerSecond),
     row.cpuMicrosPerRequest.toFixed(1),
     times(row.against.bare?.cpuMicrosPerRequest),
+    times(row.against.hand?.cpuMicrosPerRequest),
     times(row.against.seed?.cpuMicrosPerRequest),
     (row.p50Micros / 1000).toFixed(2),
     (row.p99Micros / 1000).toFixed(2),
@@ -127,7 +150,23 @@ export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, st
     `${(row.coresUsedByOthers * 100).toFixed(0)} %`,
     byProcess(row),
   ])
-  return align([columns, ...cells])
+  return align([columns, ...cells], [columns.length - 1])
+}
+
+/** How a system stands to each yardstick that ran with it, and how far to trust that. */
+export function renderRatios(row: Row, titles: ReadonlyMap<string, string>): string {
+  const title = (name: string) => titles.get(name) ?? name
+  const lines = Object.entries(row.against).flatMap(([yardstick, ratio]) => {
+    const name = yardsticks[yardstick as keyof typeof yardsticks]
+    if (ratio === undefined || name === row.system) return []
+    const { requestsPerSecond, cpuMicrosPerRequest } = ratio
+    return `${title(row.system)} ÷ ${title(name)}: throughput ${within(requestsPerSecond)}, CPU ${within(cpuMicrosPerRequest)}`
+  })
+  return lines.join('\n')
+}
+
+function within({ median, quartiles: [low, high] }: Spread): string {
+  return `${median.toFixed(2)} (middle half of the rounds ${low.toFixed(2)}-${high.toFixed(2)})`
 }
 
 function byProcess(row: Row): string {
@@ -136,9 +175,10 @@ function byProcess(row: Row): string {
   return processes.map(([role, cost]) => `${role} ${cost.cpuMicrosPerRequest.toFixed(1)}`).join(' + ')
 }
 
-function align(lines: readonly (readonly string[])[]): string {
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)))
-  const isText = (i: number) => i === 0 || i === columns.length - 1
+/** Lines of a table, figures to the right; the first column is text, and those named. */
+export function align(lines: readonly (readonly string[])[], textColumns: readonly number[] = []): string {
+  const widths = (lines[0] ?? []).map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)))
+  const isText = (i: number) => i === 0 || textColumns.includes(i)
   const pad = (cell: string, i: number) =>
     isText(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)
   return lines.map((line) => line.map(pad).join('  ').trimEnd()).join('\n')
@@ -153,8 +193,8 @@ function thousands(value: number): string {
   return Math.round(value).toLocaleString('en-GB')
 }
 
-function times(value: number | undefined): string {
-  return value === undefined ? '-' : value.toFixed(2)
+function times(value: Spread | undefined): string {
+  return value === undefined ? '-' : value.median.toFixed(2)
 }
 
 function mebibytes(bytes: number): string {

@@ -17,8 +17,10 @@ export interface Case {
 export interface Turn extends Case {
   readonly system: string
   readonly round: number
-  readonly result: Figures | { readonly void: string }
+  readonly result: Result
 }
+
+export type Result = Figures | { readonly void: string }
 
 export interface Figures {
   readonly requestsPerSecond: number
@@ -38,47 +40,88 @@ export interface Stage {
   readonly connections: number
   readonly seconds: number
   readonly requestIds: boolean
-  /** Told of the processes of each turn, so that they can be ended whatever happens. */
+  /** Told of the processes of each system, so that they can be ended whatever happens. */
   readonly owned: Set<Processes>
 }
 
-/** Long enough for a just-in-time compiler. */
-const warmUpSeconds = 2
+/** A system that is up and does its job. It stays up, idle, while others take their turns. */
+export interface Standing {
+  readonly system: System
+  readonly case: Case
+  readonly running: Running
+  readonly processes: Processes
+}
 
-/** Starts a system alone, proves that it does its job, warms it up, measures it and ends it. */
-export async function takeTurn(
+/** Long enough for a just-in-time compiler. */
+const firstWarmUpSeconds = 3
+/** Before each turn: connections that were idle have been closed by some systems, and have to be opened again. */
+const warmUpSeconds = 1
+
+/** Starts a system for all its turns of a case, and proves that it does its job. */
+export async function raise(
   stage: Stage,
   system: System,
-  { zones, workers }: Case,
-): Promise<Turn['result']> {
+  current: Case,
+): Promise<Standing | { readonly void: string }> {
   const processes = new Processes()
   stage.owned.add(processes)
   try {
+    const zones = firstZones(current.zones)
     const { nameserver, requestIds } = stage
-    const setting = { zones: firstZones(zones), workers, nameserver, processes, requestIds }
-    const running = await system.start(setting)
-    await verify(system, running, setting.zones)
+    const running = await system.start({
+      zones,
+      workers: current.workers,
+      nameserver,
+      processes,
+      requestIds,
+    })
+    await verify(system, running, zones)
     await running.settle?.()
-    const load = { port: running.port, zones, connections: stage.connections }
-    await runLoad(processes, stage.wrk, { ...load, seconds: warmUpSeconds })
+    const standing = { system, case: current, running, processes }
+    await load(stage, standing, firstWarmUpSeconds)
+    return standing
+  } catch (error) {
+    await end(stage, processes)
+    return { void: (error as Error).message }
+  }
+}
+
+export async function end(stage: Stage, processes: Processes): Promise<void> {
+  await processes.stop()
+  stage.owned.delete(processes)
+}
+
+/** Loads a system and measures what that costs. */
+export async function takeTurn(stage: Stage, standing: Standing): Promise<Result> {
+  const { running } = standing
+  try {
+    await load(stage, standing, warmUpSeconds)
 
     const before = await count(stage, running)
-    const seen = await runLoad(processes, stage.wrk, { ...load, seconds: stage.seconds })
+    const seen = await load(stage, standing, stage.seconds)
     const after = await count(stage, running)
 
     const dead = running.children.find((child) => child.ended() !== undefined)
     const missing = seen.requests - (after.served - before.served)
     const fault =
-      dead?.ended() ?? faultOf(seen) ?? (missing > 0 ? `${missing} answers not by a receiver` : undefined)
-    if (fault !== undefined) return { void: fault }
-
-    return figures(running, seen, before, after)
+      dead?.ended() ??
+      faultOf(seen) ??
+      (missing > 0 ? `${missing} answers not by a receiver` : undefined) ??
+      (await running.fault?.())
+    return fault === undefined ? figures(running, seen, before, after) : { void: fault }
   } catch (error) {
     return { void: (error as Error).message }
-  } finally {
-    await processes.stop()
-    stage.owned.delete(processes)
   }
+}
+
+function load(stage: Stage, { running, processes, case: current }: Standing, seconds: number): Promise<Load> {
+  const { port } = running
+  return runLoad(processes, stage.wrk, {
+    port,
+    zones: current.zones,
+    connections: stage.connections,
+    seconds,
+  })
 }
 
 /** What has been counted up to a moment. */

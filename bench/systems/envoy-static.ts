@@ -10,6 +10,7 @@ export const envoyStatic: System = {
   name: 'envoy-static',
   title: 'hand-written Envoy, static zones',
   routesByZone: true,
+  connectsByZone: true,
   installed: envoyInstalled,
   start: (setting) =>
     startEnvoy(setting, {

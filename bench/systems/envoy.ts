@@ -106,6 +106,8 @@ export async function runEnvoy({ processes, workers }: Setting, configuration: s
     '--disable-hot-restart',
     '--log-level',
     'warning',
+    '--file-flush-interval-msec',
+    '200',
   ]
   return processes.start('envoy', await ensureEnvoy(), args)
 }

@@ -9,6 +9,8 @@ export interface System {
   readonly title: string
   /** False for the limit, which sends everything to one receiver. All others do the whole job and are held to it. */
   readonly routesByZone: boolean
+  /** True where each zone has upstream connections of its own, and not each address. */
+  readonly connectsByZone?: boolean
   installed(): Promise<Installed>
   /** Starts it for a setting; its processes end with `setting.processes`. */
   start(setting: Setting): Promise<Running>
@@ -29,6 +31,8 @@ export interface Running {
   readonly port: number
   /** Its processes, each the leader of a session that is charged to it. */
   readonly children: readonly Child[]
-  /** Waits until it has reached its steady state, once every zone was asked for. */
+  /** Brings it to its steady state, once every zone was asked for. */
   settle?(): Promise<void>
+  /** What went wrong since it settled that no client sees; undefined: nothing. */
+  fault?(): Promise<string | undefined>
 }

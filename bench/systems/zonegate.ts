@@ -1,15 +1,32 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
 import { renderEnvoyConfig } from '../../src/launch/envoy-config.ts'
+import { askEach, asking, expectStatus } from '../ask.ts'
+import { usageOf } from '../cpu.ts'
+import { readStat } from '../envoy-admin.ts'
 import { freePort } from '../ports.ts'
-import { untilListening } from '../processes.ts'
-import { receiverNetwork, searchDomain } from '../zones.ts'
+import { type Child, untilListening } from '../processes.ts'
+import { receiverNetwork, searchDomain, type Zone } from '../zones.ts'
 import { envoyInstalled, runEnvoy, startWithinMs } from './envoy.ts'
 import type { Installed, Running, Setting, System } from './system.ts'
 
-/** Zonegate as it ships, but for the access log (off everywhere) and request ids (alike everywhere). */
+/** Zonegate as it ships. For the comparison without access log (off everywhere) and with request ids as everywhere. */
+
+/** Zones in use are routed inside Envoy. */
+export const zonegate: System = {
+  name: 'zonegate',
+  title: 'Zonegate, learned zones',
+  routesByZone: true,
+  connectsByZone: true,
+  installed,
+  async start(setting) {
+    const running = await startZonegate(setting, { learned: true, accessLog: false })
+    return { ...running, ...onlyHot(running, setting.zones) }
+  },
+}
 
 /** Every request is asked about: Envoy, the processor and the dynamic forward proxy. */
 export const zonegateCold: System = {
@@ -17,7 +34,7 @@ export const zonegateCold: System = {
   title: 'Zonegate, cold path',
   routesByZone: true,
   installed,
-  start: startZonegate,
+  start: (setting) => startZonegate(setting, { learned: false, accessLog: false }),
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -29,33 +46,68 @@ async function installed(): Promise<Installed> {
   return { version: `Zonegate ${version} on ${envoy.version} and Node ${process.versions.node}` }
 }
 
-async function startZonegate(setting: Setting): Promise<Running> {
-  const { processes, nameserver } = setting
+export interface ZonegateOptions {
+  /** False: the cold path alone. */
+  readonly learned: boolean
+  readonly accessLog: boolean
+  /** Options of Node for the processor. */
+  readonly nodeOptions?: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export interface RunningZonegate extends Running {
+  readonly adminPort: number
+  readonly processor: Child
+  readonly envoy: Child
+  /** Starts another Envoy in the place of one that has ended. */
+  startEnvoy(): Promise<Child>
+}
+
+export async function startZonegate(setting: Setting, options: ZonegateOptions): Promise<RunningZonegate> {
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
+  const { processes } = setting
   cpSync(join(root, 'envoy'), join(processes.scratch, 'envoy'), { recursive: true })
+  const processor = await startProcessor(setting, options, httpPort)
 
-  const config = join(processes.scratch, 'zonegate.yaml')
-  const own = {
-    listen: { http: `127.0.0.1:${httpPort}` },
-    dns: { nameservers: [`${nameserver.address}:${nameserver.port}`], search: searchDomain },
-    addresses: { allow: [receiverNetwork] },
-  }
-  writeFileSync(config, stringify(own))
-  const main = join(root, 'src/main.ts')
-  const node = ['--disable-warning=ExperimentalWarning', main, 'serve', '--config', config]
-  const processor = await processes.start('processor', process.execPath, node)
-  await untilListening(processor, '127.0.0.1', httpPort)
-
-  const text = withoutExtras(readFileSync(join(root, 'envoy/envoy.yaml'), 'utf8'), setting.requestIds)
+  const file = readFileSync(join(root, 'envoy/envoy.yaml'), 'utf8')
   const addresses = {
     listen: { host: '127.0.0.1', port },
     admin: { host: '127.0.0.1', port: adminPort },
     processor: 'unix:run/processor.sock',
   }
-  const envoy = await runEnvoy(setting, renderEnvoyConfig(text, addresses))
-  await untilListening(envoy, '127.0.0.1', port, startWithinMs)
-  return { port, children: [envoy, processor] }
+  const configuration = renderEnvoyConfig(
+    options.accessLog ? file : withoutExtras(file, setting.requestIds),
+    addresses,
+  )
+  const startEnvoy = async (): Promise<Child> => {
+    const envoy = await runEnvoy(setting, configuration)
+    await untilListening(envoy, '127.0.0.1', port, startWithinMs)
+    return envoy
+  }
+  const envoy = await startEnvoy()
+  return { port, adminPort, children: [envoy, processor], processor, envoy, startEnvoy }
 }
+
+async function startProcessor(setting: Setting, options: ZonegateOptions, httpPort: number): Promise<Child> {
+  const { processes, nameserver, zones } = setting
+  const config = join(processes.scratch, 'zonegate.yaml')
+  const own = {
+    listen: { http: `127.0.0.1:${httpPort}` },
+    dns: { nameservers: [`${nameserver.address}:${nameserver.port}`], search: searchDomain },
+    addresses: { allow: [receiverNetwork] },
+    learned: options.learned ? { zonesMax: Math.max(zonesMaxDefault, zones.length) } : { enabled: false },
+  }
+  writeFileSync(config, stringify(own))
+  const main = join(root, 'src/main.ts')
+  const node = ['--disable-warning=ExperimentalWarning', ...(options.nodeOptions ?? [])]
+  const args = [...node, main, 'serve', '--config', config]
+  const processor = await processes.start('processor', process.execPath, args, { env: options.env ?? {} })
+  await untilListening(processor, '127.0.0.1', httpPort)
+  return processor
+}
+
+/** Of `learned.zonesMax`. */
+const zonesMaxDefault = 2_000
 
 /** Envoy's file without what no other system of the comparison does. */
 function withoutExtras(text: string, requestIds: boolean): string {
@@ -65,4 +117,56 @@ function withoutExtras(text: string, requestIds: boolean): string {
   delete connectionManager.access_log
   connectionManager.generate_request_id = requestIds
   return stringify(config)
+}
+
+const hotWithinMs = 60_000
+/** Several times what a push of routes takes. */
+const betweenPassesMs = 200
+/** Of one core: the processor keeps addresses fresh and reads load reports, but no request may reach it. */
+const idleCpuShareMax = 0.1
+
+/** Makes every zone hot, and afterwards tells if any request was asked about all the same. */
+function onlyHot(
+  running: RunningZonegate,
+  zones: readonly Zone[],
+): Required<Pick<Running, 'settle' | 'fault'>> {
+  let settled = { asked: 0, cpuMicros: 0, atMs: 0 }
+  const state = async () => ({
+    asked: await askedSoFar(running),
+    cpuMicros: usageOf([running.processor.pid]).get(running.processor.pid)?.cpuMicros ?? 0,
+    atMs: performance.now(),
+  })
+  return {
+    async settle() {
+      await untilHot(running, zones)
+      settled = await state()
+    },
+    async fault() {
+      const { asked, cpuMicros, atMs } = await state()
+      if (asked > settled.asked) return `${asked - settled.asked} requests were asked about by hot zones`
+      const share = (cpuMicros - settled.cpuMicros) / 1000 / (atMs - settled.atMs)
+      return share > idleCpuShareMax
+        ? `the processor used ${(share * 100).toFixed(0)} % of a core`
+        : undefined
+    },
+  }
+}
+
+/** Asks for all zones, again and again, until the processor hears of none any more. They must have been asked for once. */
+export async function untilHot(running: RunningZonegate, zones: readonly Zone[]): Promise<void> {
+  const deadline = performance.now() + hotWithinMs
+  await asking(running.port, async (ask) => {
+    for (;;) {
+      const before = await askedSoFar(running)
+      await askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`))
+      if ((await askedSoFar(running)) === before) return
+      if (performance.now() > deadline) throw new Error(`not all zones are hot after ${hotWithinMs / 1000} s`)
+      await sleep(betweenPassesMs)
+    }
+  })
+}
+
+/** Streams that Envoy has opened to the processor: one for each request asked about, and two that stay. */
+export function askedSoFar({ adminPort }: RunningZonegate): Promise<number> {
+  return readStat(adminPort, 'cluster.processor.upstream_rq_total')
 }

@@ -1,0 +1,65 @@
+import { Agent, type IncomingMessage, request } from 'node:http'
+import type { Zone } from './zones.ts'
+
+/** Single requests to a proxy on 127.0.0.1, to prove or bring about something; load is made by wrk. */
+
+export interface Answer {
+  readonly status: number
+  readonly body: string
+}
+
+/** @param id the `server` header; left out where undefined */
+export type Ask = (method: string, id?: string) => Promise<Answer>
+
+const atOnce = 16
+
+/** Gives `use` a way to ask over kept-alive connections, which end with it. */
+export async function asking<Result>(port: number, use: (ask: Ask) => Promise<Result>): Promise<Result> {
+  const agent = new Agent({ keepAlive: true, maxSockets: atOnce })
+  try {
+    return await use((method, id) => answer(agent, port, method, id))
+  } finally {
+    agent.destroy()
+  }
+}
+
+/** POSTs to every zone once, several at a time. */
+export async function askEach(ask: Ask, zones: readonly Zone[], expect: (zone: Zone, got: Answer) => void) {
+  const rest = zones[Symbol.iterator]()
+  const worker = async () => {
+    for (const zone of rest) expect(zone, await ask('POST', zone.id))
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+}
+
+export function expectStatus(status: number, got: Answer, what: string): void {
+  if (got.status !== status)
+    throw new Error(`${what} got ${got.status} instead of ${status}: ${got.body.trim()}`)
+}
+
+function answer(agent: Agent, port: number, method: string, id?: string): Promise<Answer> {
+  const headers = id === undefined ? {} : { server: id }
+  return new Promise((resolve, reject) => {
+    const outgoing = request({
+      agent,
+      host: '127.0.0.1',
+      port,
+      method,
+      path: '/callback',
+      headers,
+      timeout: 10_000,
+    })
+    outgoing.once('timeout', () => outgoing.destroy(new Error('no answer within 10 s')))
+    outgoing.once('error', reject)
+    outgoing.once('response', (response: IncomingMessage) => {
+      let body = ''
+      response.setEncoding('utf8')
+      response.on('data', (text: string) => {
+        body += text
+      })
+      response.once('error', reject)
+      response.once('end', () => resolve({ status: response.statusCode ?? 0, body }))
+    })
+    outgoing.end(method === 'POST' ? 'hello' : undefined)
+  })
+}
