@@ -108,24 +108,26 @@ export class Rollout {
   next(nowMs: number): DeltaResponse[] {
     this.#nowMs = nowMs
     this.#endDrains(nowMs)
-    const clusters = this.clusters.next()
+    // Clusters and virtual hosts take turns: a large push of the ones would pass for a slow table of the others.
+    const routes = this.#routesAreDue(nowMs) ? this.virtualHosts.next() : undefined
+    if (routes !== undefined) this.#routesSentAtMs = nowMs
+    const clusters = this.virtualHosts.inFlight ? undefined : this.clusters.next()
     // "Resource warming": Envoy takes over a changed cluster, and acknowledges it, only when endpoints follow it.
     for (const { name } of clusters?.updated ?? []) this.endpoints.resend(name)
-    const responses = [clusters, this.endpoints.next()]
-    if (nowMs >= this.#routesDueAtMs()) {
-      const routes = this.virtualHosts.next()
-      if (routes !== undefined) this.#routesSentAtMs = nowMs
-      responses.push(routes)
-    }
-    return responses.filter((response) => response !== undefined)
+    return [clusters, this.endpoints.next(), routes].filter((response) => response !== undefined)
   }
 
   /** When `next` may have something that it hasn't now, without a request or a change. */
   wakeAtMs(): number | undefined {
     let atMs = Number.POSITIVE_INFINITY
     for (const drainedAtMs of this.#draining.values()) atMs = Math.min(atMs, drainedAtMs)
-    if (this.virtualHosts.pending && !this.virtualHosts.inFlight) atMs = Math.min(atMs, this.#routesDueAtMs())
+    if (this.virtualHosts.pending && !this.virtualHosts.inFlight && !this.clusters.inFlight)
+      atMs = Math.min(atMs, this.#routesDueAtMs())
     return atMs === Number.POSITIVE_INFINITY ? undefined : atMs
+  }
+
+  #routesAreDue(nowMs: number): boolean {
+    return !this.clusters.inFlight && nowMs >= this.#routesDueAtMs()
   }
 
   #routesDueAtMs(): number {

@@ -286,9 +286,10 @@ describe('the control plane, to a peer on loopback', () => {
     publish('2')
     const again = connect()
     again.send('virtualHost', { initial_resource_versions: { ...hosts, 'zonegate/3': 'old' } })
+    assert.equal(await again.next(), 'virtualHost -zonegate/3')
+    again.ack()
     again.send('cluster', { initial_resource_versions: { 'default/1': 'old' } })
-    const first = [await again.next(), await again.next()].sort()
-    assert.deepEqual(first, ['cluster default/1 default/2', 'virtualHost -zonegate/3'])
+    assert.equal(await again.next(), 'cluster default/1 default/2')
     assert.deepEqual(found, [])
   })
 
@@ -309,9 +310,24 @@ describe('the control plane, to a peer on loopback', () => {
     assert.equal(await peer.isQuiet(), true)
     publish('7')
     assert.equal(await peer.next(), 'cluster default/7')
+    peer.ack()
     assert.equal(await peer.next(), 'endpoints default/7')
     plane.withdraw('default/8')
     assert.equal(await peer.next(), 'virtualHost -zonegate/8')
+  })
+
+  test('sends clusters and virtual hosts in turns', async () => {
+    const peer = await withZone('1')
+    publish('2')
+    assert.equal(await peer.next(), 'cluster default/2')
+    plane.withdraw('default/1')
+    assert.equal(await peer.isQuiet(), true)
+    peer.ack()
+    assert.equal(await peer.next(), 'virtualHost -zonegate/1')
+    publish('3')
+    assert.equal(await peer.isQuiet(), true)
+    peer.ack()
+    assert.equal(await peer.next(), 'cluster default/3')
   })
 
   test('keeps peers apart: each with its own subscriptions and acknowledgements', async () => {
