@@ -15,7 +15,7 @@ example: node src/main.ts serve --config /etc/zonegate.yaml
 `
 
 const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Promise<void>>> = {
-  serve,
+  serve: (configPath) => serve({ configPath, environment: process.env }),
   healthcheck,
 }
 

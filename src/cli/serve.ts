@@ -1,99 +1,96 @@
-import { serveAdmin, type Unready } from '../admin/server.ts'
+import type { ServerDuplexStream } from '@grpc/grpc-js'
+import type { Unready } from '../admin/server.ts'
 import { announceRoutes } from '../config/announce-routes.ts'
-import { loadConfig } from '../config/load.ts'
-import { rulesOf } from '../config/rules.ts'
-import { parseHostPort } from '../config/schema.ts'
-import { createDns } from '../dns/dns.ts'
-import { createRefusalLog } from '../ext-proc/refusal-log.ts'
-import { externalProcessorService } from '../ext-proc/service.ts'
+import { LiveConfig } from '../config/live-config.ts'
+import { loadConfig, readHttpToken } from '../config/load.ts'
 import { createHealth } from '../grpc/health-service.ts'
 import { type Service, serveGrpc } from '../grpc/server.ts'
-import { createLog, type Logger } from '../log.ts'
-import { createDecider, type Decider } from '../routing/decider.ts'
-import { addressPolicy } from '../routing/denied-addresses.ts'
-import type { Rules } from '../routing/rules.ts'
-import { dnsEventLog } from './dns-event-log.ts'
-import { type Learning, startLearning } from './learning.ts'
+import { createLog } from '../log.ts'
+import { serveOperators } from './operators.ts'
+import { type Running, run, startLasting } from './running.ts'
 
 /** How long streams in flight may go on after SIGTERM; what is left then is destroyed. Docker's patience is 10 s. */
 const DRAIN_MS = 5000
 
+export interface ServeOptions {
+  readonly configPath: string | undefined
+  readonly environment: NodeJS.ProcessEnv
+}
+
 /** Runs the processor until SIGTERM or SIGINT. Throws where something is wrong at the start: nothing runs then. */
-export async function serve(configPath: string | undefined): Promise<void> {
-  const { config, source } = loadConfig(configPath)
-  const log = createLog(config.log.level)
-  const dns = createDns(config.dns, {
-    now: () => performance.now(),
-    environment: process.env,
-    admit: addressPolicy(config.addresses.allow),
-    onEvent: dnsEventLog(log),
+export async function serve({ configPath, environment }: ServeOptions): Promise<void> {
+  const loaded = loadConfig(configPath, environment)
+  const { listen } = loaded.config
+  const token = readHttpToken(loaded.config)
+  const log = createLog({
+    level: loaded.config.log.level,
+    pretty: process.stdout.isTTY,
+    colour: (environment['NO_COLOR'] ?? '') === '',
+    output: process.stdout,
   })
-  const search = dns.searchDomain()
-  if (search === null) {
-    throw new Error(
-      `dns.search: ${config.dns.resolvConf} names no search domain; set dns.search in zonegate.yaml, like "game.test"`,
-    )
-  }
 
-  const starting: Unready = { processor: 'starting' }
-  let unready: Unready = starting
-  const http = hostPortOf(config.listen.http)
-  const admin = await serveAdmin(http.host, http.port, () => unready)
-  const health = createHealth()
-  const rules = rulesOf(config)
-  const searchNow = (): string => dns.searchDomain() ?? search
-  const learning = config.learned.enabled
-    ? startLearning({ config, rules, search: searchNow, dns, log })
-    : null
-  const processor = extProc(rules, log, createDecider(rules, searchNow, dns.lookup), learning)
-  const grpc = await serveGrpc(config.listen.grpc, [processor, health.service, ...(learning?.services ?? [])])
-  const stopAnnouncing = announceRoutes(config.listen.grpc, log)
-  unready = {}
-  log.info(
-    {
-      config: source,
-      grpc: config.listen.grpc,
-      http: config.listen.http,
-      search,
-      nameservers: dns.nameservers(),
+  const lasting = startLasting(log, environment, () => running)
+  let running: Running = run(loaded.config, lasting, null)
+  const live = new LiveConfig(configPath, loaded, {
+    load: (path) => loadConfig(path, environment),
+    apply: (config) => {
+      running = run(config, lasting, running)
+      log.level = config.log.level
     },
-    'ready',
-  )
+    log,
+    date: () => new Date(),
+  })
 
-  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+  let unready: Unready = { processor: 'starting' }
+  const closeOperators = await serveOperators({
+    lasting,
+    live,
+    running: () => running,
+    unready: () => unready,
+    token,
+  })
+  const health = createHealth()
+  const services = [delegate(() => running.processor), health.service, ...lasting.control.services]
+  const grpc = await serveGrpc(listen.grpc, services)
+  const stopWatching = [announceRoutes(listen.grpc, log), live.watch()]
+  process.on('SIGHUP', () => live.reload('SIGHUP'))
+  unready = {}
+  const { search, dns } = running
+  const addresses = { grpc: listen.grpc, http: listen.http, nameservers: dns.nameservers() }
+  log.info({ config: loaded.source, search: search(), ...addresses }, 'ready')
+
+  onceStopped(async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
     unready = { processor: 'stopping' }
     health.stop()
-    stopAnnouncing()
-    learning?.close()
+    for (const stop of stopWatching) stop()
+    lasting.control.close()
+    running.zones.close()
     await grpc.drain(DRAIN_MS)
-    admin.close()
-    dns.close()
+    closeOperators()
+    running.dns.close()
     log.info('stopped')
-    process.exit(0)
-  }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))
-}
-
-function extProc(rules: Rules, log: Logger, decide: Decider, learning: Learning | null): Service {
-  const logRefusal = createRefusalLog(
-    (fields) => log.warn(fields, 'refused'),
-    () => performance.now(),
-  )
-  return externalProcessorService({
-    idHeader: rules.header,
-    methods: rules.methods,
-    decide,
-    onDecision: (decision, head) => {
-      if (decision.kind === 'reject') logRefusal(decision, head.ids.join(','), head.requestId)
-      else learning?.used(decision.zone, decision.answer)
-    },
-    onBug: (error) => log.error({ err: error }, 'a bug: this request failed with 502, others go on'),
   })
 }
 
-function hostPortOf(text: string): { host: string; port: number } {
-  const parsed = parseHostPort(text)
-  if (parsed === null) throw new Error(`the schema lets through only host:port, not "${text}"`)
-  return parsed
+/** The same service, each stream handed to whichever processor runs when it begins. */
+function delegate(processor: () => Service): Service {
+  const [definition] = processor()
+  const Process = (stream: ServerDuplexStream<unknown, unknown>): void => {
+    const handle = processor()[1]['Process'] as (stream: ServerDuplexStream<unknown, unknown>) => void
+    handle(stream)
+  }
+  return [definition, { Process }]
+}
+
+/** Stops at the first signal; more of them change nothing, as stopping is bounded in time. */
+function onceStopped(stop: (signal: NodeJS.Signals) => Promise<void>): void {
+  let stopping = false
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (stopping) return
+      stopping = true
+      void stop(signal).then(() => process.exit(0))
+    })
+  }
 }

@@ -17,7 +17,12 @@ test('an empty file is the defaults', () =>
 
 test('the defaults are the documented ones', () => {
   const { listen, rules, dns, addresses, log } = parseConfig('', 'z.yaml')
-  assert.deepEqual(listen, { grpc: 'unix:run/processor.sock', http: '127.0.0.1:9003' })
+  assert.deepEqual(listen, {
+    grpc: 'unix:run/processor.sock',
+    http: '127.0.0.1:9003',
+    httpToken: null,
+    httpTokenFile: null,
+  })
   assert.deepEqual(rules, {
     methods: ['POST'],
     header: 'server',
@@ -39,12 +44,12 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'an unknown key is named where it stands',
     'dns:\n  budget: 5\n',
-    /^z\.yaml:2:3: dns\.budget: no such key$/,
+    /^z\.yaml:2:3: dns\.budget: no such key, did you mean budgetMs\?$/,
   ],
   [
     'a wrong type says what was expected and what was there',
     'dns:\n  budgetMs: soon\n',
-    /^z\.yaml:2:3: dns\.budgetMs: .*expected number.*"soon"/,
+    /^z\.yaml:2:3: dns\.budgetMs: expected a number, got "soon"$/,
   ],
   ['a value out of range', 'rules:\n  port: 70000\n', /^z\.yaml:2:3: rules\.port: .*65535.*70000/],
   [
@@ -87,7 +92,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
     'rules: { port: 0 }\nlog: { level: loud }\nfoo: 1\n',
     /^z\.yaml:1:10: rules\.port/,
     /^z\.yaml:2:8: log\.level/,
-    /^z\.yaml:3:1: foo: no such key/,
+    /^z\.yaml:3:1: foo: no such key, expected one of listen, rules/,
   ],
   ['a list where keys are expected', '- 1\n', /^z\.yaml:1:1: .*expected/],
 ]

@@ -1,95 +1,139 @@
 import { readFileSync } from 'node:fs'
-import { isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
-import type { z } from 'zod'
+import { LineCounter, parseDocument } from 'yaml'
+import { ConfigError, type Fault, faultsOf } from './faults.ts'
 import { type Config, configSchema } from './schema.ts'
 
-/** Every fault of a configuration file at once, one line each: `file:line:column: key: what was expected`. */
-export class ConfigError extends Error {
-  readonly faults: readonly string[]
+export { ConfigError } from './faults.ts'
 
-  constructor(faults: readonly string[]) {
-    super(faults.join('\n'))
-    this.name = 'ConfigError'
-    this.faults = faults
-  }
+/** The file that is read where none is named. */
+export const CONFIG_FILE = 'zonegate.yaml'
+/** No configuration is as long; a log file that is named by mistake is. */
+const FILE_LENGTH_MAX = 1_000_000
+
+/** Keys that the environment overrides, for containers. */
+const OVERRIDES: Readonly<Record<string, string>> = {
+  ZONEGATE_HTTP: 'http',
+  ZONEGATE_HTTP_TOKEN: 'httpToken',
+  ZONEGATE_HTTP_TOKEN_FILE: 'httpTokenFile',
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** A configuration and where it is from: a path, or `defaults`. */
+export interface LoadedConfig {
+  readonly config: Config
+  readonly source: string
 }
 
 /**
  * Reads the configuration: `path` where the operator named one (it must exist then), else `./zonegate.yaml` where there
- * is one, else the defaults.
+ * is one, else the defaults. Of `environment`, ZONEGATE_HTTP, ZONEGATE_HTTP_TOKEN and ZONEGATE_HTTP_TOKEN_FILE stand
+ * above the file's `listen`.
  * @throws ConfigError
  */
-export function loadConfig(path: string | undefined): { config: Config; source: string } {
-  const file = path ?? 'zonegate.yaml'
-  let text: string
+export function loadConfig(path: string | undefined, environment: Environment = {}): LoadedConfig {
+  const file = path ?? CONFIG_FILE
+  const text = readText(file, path === undefined)
+  return text === undefined
+    ? { config: parseConfig('', 'defaults', environment), source: 'defaults' }
+    : { config: parseConfig(text, file, environment), source: file }
+}
+
+function readText(file: string, mayBeAbsent: boolean): string | undefined {
   try {
-    text = readFileSync(file, 'utf8')
+    return readFileSync(file, 'utf8')
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' && path === undefined) return { config: configSchema.parse({}), source: 'defaults' }
-    const why =
-      code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'not readable' : (error as Error).message
-    throw new ConfigError([`${file}: ${why}; name another with --config or ZONEGATE_CONFIG`])
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' && mayBeAbsent) return undefined
+    const why = code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'not readable' : message
+    throw fault(file, `${why}; name another with --config or ZONEGATE_CONFIG`)
   }
-  return { config: parseConfig(text, file), source: file }
 }
 
 /** @throws ConfigError */
-export function parseConfig(text: string, file: string): Config {
+export function parseConfig(text: string, file: string, environment: Environment = {}): Config {
+  if (text.length > FILE_LENGTH_MAX) throw fault(file, `expected ${FILE_LENGTH_MAX} characters or fewer`)
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true })
-  const at = (offset: number): string => {
+  const place = (offset: number): { file: string; line: number; column: number } => {
     const { line, col } = lines.linePos(offset)
-    return `${file}:${line}:${col}`
+    return { file, line: Math.max(1, line), column: Math.max(1, col) }
   }
   if (document.errors.length > 0) {
     throw new ConfigError(
-      document.errors.map((error) => `${at(error.pos[0])}: ${error.message.split('\n')[0]}`),
+      document.errors.map(({ pos, message }) => ({
+        ...place(pos[0]),
+        key: '',
+        message: message.split('\n')[0] ?? message,
+      })),
     )
   }
-  const value: unknown = document.toJS()
-  const result = configSchema.safeParse(value ?? {}, { reportInput: true })
+  const { value, variableOfKey } = override(plainValue(document, file), environment)
+  const result = configSchema.safeParse(value, { reportInput: true })
   if (result.success) return result.data
-  const faults = result.error.issues.flatMap((issue) => describe(issue, document.contents, at))
-  throw new ConfigError(faults.map(({ text: fault }) => fault))
+  throw new ConfigError(
+    result.error.issues.flatMap((issue) => {
+      const variable = variableOfKey.get(issue.path.join('.'))
+      const faults = faultsOf(issue, document.contents, place)
+      return variable === undefined
+        ? faults
+        : faults.map(({ key, message }) => ({ file: variable, key, message }))
+    }),
+  )
 }
 
-interface Fault {
-  readonly text: string
-}
-
-function describe(issue: z.core.$ZodIssue, root: Node | null, at: (offset: number) => string): Fault[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => {
-      const path = [...issue.path, key]
-      return { text: `${at(offsetOf(root, path))}: ${path.join('.')}: no such key` }
-    })
+/**
+ * The token that clients of `listen.http` must send; null: none.
+ * @throws ConfigError
+ */
+export function readHttpToken({ listen }: Config): string | null {
+  if (listen.httpTokenFile === null) return listen.httpToken
+  const key = 'listen.httpTokenFile'
+  let token: string
+  try {
+    token = readFileSync(listen.httpTokenFile, 'utf8').trim()
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    throw fault(listen.httpTokenFile, code === 'ENOENT' ? 'no such file' : message, key)
   }
-  const key = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `
-  const message = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message
-  const input = issue.input
-  const got = input === undefined || typeof input === 'object' ? '' : `, got ${JSON.stringify(input)}`
-  return [{ text: `${at(offsetOf(root, issue.path))}: ${key}${message}${got}` }]
+  if (!/^[\x21-\x7e]{16,}$/.test(token))
+    throw fault(
+      listen.httpTokenFile,
+      'expected a token of 16 printable characters or more, without spaces',
+      key,
+    )
+  return token
 }
 
-/** Offset of the value at `path`, or of its nearest parent that is there; the key itself where the last step is a key. */
-function offsetOf(root: Node | null, path: readonly PropertyKey[]): number {
-  let node: unknown = root
-  let offset = root?.range?.[0] ?? 0
-  for (const step of path) {
-    if (isMap(node)) {
-      const pair = node.items.find(
-        (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(step),
-      )
-      if (pair === undefined) break
-      offset = (pair.key as Node).range?.[0] ?? offset
-      node = pair.value
-      continue
-    }
-    const next = (node as { items?: readonly Node[] } | null)?.items?.[Number(step)]
-    if (next === undefined) break
-    node = next
-    offset = next.range?.[0] ?? offset
+function plainValue(document: ReturnType<typeof parseDocument>, file: string): unknown {
+  try {
+    return document.toJS() ?? {}
+  } catch (error) {
+    // Aliases that multiply themselves ("billion laughs").
+    throw fault(file, (error as Error).message)
   }
-  return offset
+}
+
+/** Puts what the environment says into `listen`. */
+function override(
+  value: unknown,
+  environment: Environment,
+): { value: unknown; variableOfKey: ReadonlyMap<string, string> } {
+  const variableOfKey = new Map<string, string>()
+  const listen: Record<string, string> = {}
+  for (const [variable, key] of Object.entries(OVERRIDES)) {
+    const text = environment[variable]
+    if (text === undefined || text === '') continue
+    listen[key] = text
+    variableOfKey.set(`listen.${key}`, variable)
+  }
+  if (variableOfKey.size === 0 || typeof value !== 'object' || value === null) return { value, variableOfKey }
+  const own = (value as { listen?: unknown }).listen
+  const merged = typeof own === 'object' && own !== null ? { ...own, ...listen } : (own ?? listen)
+  return { value: { ...value, listen: merged }, variableOfKey }
+}
+
+function fault(file: string, message: string, key = ''): ConfigError {
+  const only: Fault = { file, key, message }
+  return new ConfigError([only])
 }

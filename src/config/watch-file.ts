@@ -1,16 +1,24 @@
-import { unwatchFile, watchFile } from 'node:fs'
+import { type Stats, unwatchFile, watchFile } from 'node:fs'
 
 /**
- * Calls back when the file's content may have changed, however it was saved: in place, by rename, by a symlink swap, or
- * by a new bind mount. Polls `stat`, which sees all of these alike, where file notifications miss some.
+ * Calls back when a file's content may have become another, however it was saved: in place, by rename, by a symlink
+ * swap, or by a new bind mount. Polls `stat`, which sees all of these alike, where file notifications miss some.
+ *
+ * Calls back only once nothing has changed for a whole interval: a file that is being written in place is empty or half
+ * for a moment, and half a file may well be valid.
+ * @returns ends the watch
  */
 export function watchFileForChanges(path: string, intervalMs: number, onChange: () => void): () => void {
-  const listener = (
-    now: { mtimeMs: number; ino: number; size: number },
-    before: { mtimeMs: number; ino: number; size: number },
-  ): void => {
-    if (now.mtimeMs !== before.mtimeMs || now.ino !== before.ino || now.size !== before.size) onChange()
+  let settling: NodeJS.Timeout | undefined
+  const listener = (now: Stats, before: Stats): void => {
+    if (now.mtimeMs === before.mtimeMs && now.ino === before.ino && now.size === before.size) return
+    clearTimeout(settling)
+    settling = setTimeout(onChange, intervalMs)
+    settling.unref()
   }
   watchFile(path, { persistent: false, interval: intervalMs }, listener)
-  return () => unwatchFile(path, listener)
+  return () => {
+    clearTimeout(settling)
+    unwatchFile(path, listener)
+  }
 }

@@ -18,19 +18,24 @@ const METADATA_NAMESPACE = 'zonegate'
 /** Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew. */
 const ENCODED_MAX = 8192
 
+/** A request as far as the processor sees it: what decides, and what its log line is found by. */
+export interface SeenRequest extends RequestHead {
+  readonly requestId: string
+  /** W3C Trace Context, as the client sent it; empty: none. */
+  readonly traceparent: string
+}
+
 /**
- * The part of a request that decides; null for a message that is no request head.
+ * The part of a request that the processor sees; null for a message that is no request head.
  * @param idHeader lower case, as Envoy sends all header names
  */
-export function headOf(
-  request: ProcessingRequest,
-  idHeader: string,
-): (RequestHead & { requestId: string }) | null {
+export function headOf(request: ProcessingRequest, idHeader: string): SeenRequest | null {
   const headers = request.request_headers?.headers?.headers
   if (headers === undefined) return null
   let method = ''
   let path = ''
   let requestId = ''
+  let traceparent = ''
   const ids: string[] = []
   for (const { key, raw_value } of headers) {
     const value = raw_value?.toString('latin1') ?? ''
@@ -38,8 +43,9 @@ export function headOf(
     else if (key === ':path') path = value
     else if (key === idHeader) ids.push(value)
     else if (key === 'x-request-id') requestId = value
+    else if (key === 'traceparent') traceparent = value
   }
-  return { method, path, ids, requestId }
+  return { method, path, ids, requestId, traceparent }
 }
 
 /** Turns decisions into encoded `ProcessingResponse`s, each encoded once and sent again as the same bytes. */

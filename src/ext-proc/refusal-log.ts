@@ -5,6 +5,14 @@ import type { RejectReason } from '../routing/reject-reason.ts'
 const BURST = 20
 const LINES_PER_SECOND = 5
 
+/** What a request's line is found by. */
+export interface LoggedRequest {
+  /** All its ids, as received. */
+  readonly id: string
+  readonly requestId: string
+  readonly traceId: string | undefined
+}
+
 type Refusal = Extract<Decision, { kind: 'reject' }>
 /** What a refusal's line holds. `suppressed`: lines of this reason that were left out since the last one. */
 export type RefusalFields = Readonly<Record<string, unknown>>
@@ -16,7 +24,7 @@ export type RefusalFields = Readonly<Record<string, unknown>>
  */
 export function createRefusalLog(write: (fields: RefusalFields) => void, now: () => number) {
   const buckets = new Map<RejectReason, { tokens: number; filledAt: number; suppressed: number }>()
-  return (refusal: Refusal, id: string | undefined, requestId: string): void => {
+  return (refusal: Refusal, request: LoggedRequest): void => {
     const at = now()
     let bucket = buckets.get(refusal.reason)
     if (bucket === undefined) {
@@ -32,19 +40,19 @@ export function createRefusalLog(write: (fields: RefusalFields) => void, now: ()
     bucket.tokens -= 1
     const { suppressed } = bucket
     bucket.suppressed = 0
-    write(fieldsOf(refusal, id, requestId, suppressed))
+    write(fieldsOf(refusal, request, suppressed))
   }
 }
 
 function fieldsOf(
   { reason, zone, answer }: Refusal,
-  id: string | undefined,
-  requestId: string,
+  { id, requestId, traceId }: LoggedRequest,
   suppressed: number,
 ): RefusalFields {
   return {
     reason,
     request_id: requestId,
+    ...(traceId !== undefined && { trace_id: traceId }),
     id,
     ...(zone && { name: zone.name }),
     ...(answer?.kind === 'nxdomain' && { rcode: 'NXDOMAIN', nameserver: answer.nameserver }),

@@ -1,4 +1,5 @@
 import {
+  type Metadata,
   type ServerDuplexStream,
   type ServiceDefinition,
   status,
@@ -7,16 +8,15 @@ import {
 import { externalProcessor, type ProcessingRequest } from '../grpc/protos.ts'
 import type { Decider } from '../routing/decider.ts'
 import type { Decision } from '../routing/decision.ts'
-import type { RequestHead } from '../routing/rules.ts'
-import { createEncoder, headOf } from './messages.ts'
+import { createEncoder, headOf, type SeenRequest } from './messages.ts'
 
 export interface ExtProcOptions {
   /** Lower-case name of the header that carries the id. */
   readonly idHeader: string
   readonly methods: ReadonlySet<string>
   readonly decide: Decider
-  /** Told of each decision, with the request it was made for. */
-  readonly onDecision: (decision: Decision, head: RequestHead & { requestId: string }) => void
+  /** Told of each decision, with the request it was made for, and the metadata that Envoy sent beside it. */
+  readonly onDecision: (decision: Decision, request: SeenRequest, metadata: Metadata) => void
   /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
   readonly onBug: (error: unknown) => void
 }
@@ -46,7 +46,7 @@ export function externalProcessorService(
       if (stream.cancelled) return
       stream.write(encode(decision))
       answered()
-      options.onDecision(decision, head)
+      options.onDecision(decision, head, stream.metadata)
     }
     const decision = options.decide(head)
     if (decision instanceof Promise) decision.then(answer).catch((error: unknown) => fail(stream, error))

@@ -93,6 +93,11 @@ export class LearnedZones {
     return this.#learned.size
   }
 
+  /** The learned zones, the least recently used first. */
+  *zones(): Generator<ZoneRef> {
+    for (const { zone } of this.#learned.values()) yield zone
+  }
+
   /**
    * A request was forwarded by way of the processor. The second one within the idle time makes the zone learned, so that
    * a scan over names that all resolve evicts nobody.

@@ -48,7 +48,7 @@ test('faults of the configuration: all of them, with file:line:column, and nothi
   const { code, stderr } = await run([], 'dns: { budgetMs: 0 }\nfoo: 1\n')
   assert.equal(code, 1)
   assert.match(stderr, /^zonegate: zonegate\.yaml:1:8: dns\.budgetMs: /m)
-  assert.match(stderr, /^zonegate: zonegate\.yaml:2:1: foo: no such key$/m)
+  assert.match(stderr, /^zonegate: zonegate\.yaml:2:1: foo: no such key, expected one of listen, /m)
   assert.deepEqual(
     readdirSync(folder).filter((name) => name === 'run'),
     [],

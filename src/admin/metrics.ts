@@ -1,0 +1,314 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client'
+import type { DnsStatus } from '../dns/dns.ts'
+import type { DecisionCounts } from '../status/decision-counts.ts'
+import type { DnsQueryCounts } from '../status/dns-query-counts.ts'
+import type { Histogram } from '../status/histogram.ts'
+import type { Answers } from '../status/push-counts.ts'
+import type { Build, ConfigStatus } from '../status/status.ts'
+import type { ControlPlaneStatus } from '../xds/control-plane.ts'
+
+export interface MetricSources {
+  readonly build: Build
+  readonly decisions: DecisionCounts
+  readonly queries: DnsQueryCounts
+  readonly dns: () => DnsStatus
+  readonly zones: () => { readonly known: number; readonly learned: number }
+  readonly controlPlane: () => ControlPlaneStatus | null
+  /** By kind of resource. */
+  readonly pushes: () => ReadonlyMap<string, Answers>
+  readonly config: () => ConfigStatus
+  readonly ready: () => boolean
+}
+
+/** A value and its labels; `name` where it isn't the metric's own. */
+interface Sample {
+  readonly value: number
+  readonly labels?: Readonly<Record<string, string | number>>
+  readonly name?: string
+}
+
+/** A metric that is read when it is asked for: nothing is done for it at a request. */
+interface View {
+  readonly name: string
+  readonly help: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly labels: readonly string[]
+  readonly samples: () => Iterable<Sample>
+}
+
+/** Resolution of the event loop's delay, which is also what an idle loop shows. */
+const LOOP_RESOLUTION_MS = 10
+
+/** What Prometheus reads. Label sets are bounded: never an id, a zone or a name. */
+export class Metrics {
+  readonly #registry = new Registry()
+  readonly #loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
+  /** All of `zonegate_*`, for the documentation. */
+  readonly views: readonly Omit<View, 'samples'>[]
+
+  constructor(sources: MetricSources) {
+    collectDefaultMetrics({ register: this.#registry })
+    this.#loop.enable()
+    const views = [
+      ...requestViews(sources),
+      ...dnsViews(sources),
+      ...controlPlaneViews(sources),
+      ...processViews(sources, () => this.#loopDelay()),
+    ]
+    for (const view of views) this.#registry.registerMetric(metricOf(view))
+    this.views = views
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  close(): void {
+    this.#loop.disable()
+    this.#registry.clear()
+  }
+
+  /** Since the last time, seconds. */
+  #loopDelay(): { readonly p50: number; readonly p99: number; readonly max: number } {
+    const seconds = (nanoseconds: number): number =>
+      Math.max(0, (Number.isFinite(nanoseconds) ? nanoseconds : 0) / 1e9 - LOOP_RESOLUTION_MS / 1000)
+    const { max } = this.#loop
+    const delay = {
+      p50: seconds(this.#loop.percentile(50)),
+      p99: seconds(this.#loop.percentile(99)),
+      max: seconds(max),
+    }
+    this.#loop.reset()
+    return delay
+  }
+}
+
+function requestViews({ decisions }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_decisions_total',
+      help: 'Requests that asked the processor, by result, and for those refused by reason.',
+      type: 'counter',
+      labels: ['result', 'reason'],
+      samples: () => [
+        { labels: { result: 'forwarded', reason: '' }, value: decisions.forwarded },
+        ...Object.entries(decisions.refused).map(([reason, value]) => ({
+          labels: { result: 'refused', reason },
+          value,
+        })),
+      ],
+    },
+    {
+      name: 'zonegate_decision_duration_seconds',
+      help: 'From a request head to its decision, DNS included.',
+      type: 'histogram',
+      labels: [],
+      samples: () => histogramSamples('zonegate_decision_duration_seconds', {}, decisions.seconds),
+    },
+    {
+      name: 'zonegate_answers_total',
+      help: 'What DNS said to requests: addresses (positive), addresses past their lifetime (stale), nxdomain, nodata or failure.',
+      type: 'counter',
+      labels: ['class'],
+      samples: () => labelled('class', decisions.answers),
+    },
+  ]
+}
+
+function dnsViews({ dns, queries }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_dns_lookups_total',
+      help: 'Lookups of requests: from the cache within the lifetime (fresh), past it (stale), as a failure of a moment ago (backed_off), after asking (waited), or turned away (overloaded).',
+      type: 'counter',
+      labels: ['result'],
+      samples: () => {
+        const { backedOff, ...lookups } = dns().lookups
+        return labelled('result', { ...lookups, backed_off: backedOff })
+      },
+    },
+    {
+      name: 'zonegate_dns_queries_total',
+      help: 'Queries to nameservers, by RCODE or by why there was none.',
+      type: 'counter',
+      labels: ['nameserver', 'outcome'],
+      samples: () =>
+        [...queries.byNameserver].flatMap(([nameserver, { outcomes }]) =>
+          [...outcomes].map(([outcome, value]) => ({ labels: { nameserver, outcome }, value })),
+        ),
+    },
+    {
+      name: 'zonegate_dns_query_duration_seconds',
+      help: 'From a query to its answer or its end.',
+      type: 'histogram',
+      labels: ['nameserver'],
+      samples: () =>
+        [...queries.byNameserver].flatMap(([nameserver, { seconds }]) =>
+          histogramSamples('zonegate_dns_query_duration_seconds', { nameserver }, seconds),
+        ),
+    },
+    {
+      name: 'zonegate_dns_nameserver_failing',
+      help: 'Whether a nameserver in force is failing (1) and the others are asked first.',
+      type: 'gauge',
+      labels: ['nameserver'],
+      samples: () =>
+        dns().nameservers.map(({ nameserver, failures }) => ({
+          labels: { nameserver },
+          value: failures > 0 ? 1 : 0,
+        })),
+    },
+    {
+      name: 'zonegate_dns_queries_in_flight',
+      help: 'Queries under way; dns.queriesInFlightMax is the most.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: dns().queriesInFlight }],
+    },
+    {
+      name: 'zonegate_dns_refreshes_waiting',
+      help: 'Names in use that wait for their turn to be asked again.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: dns().refreshesWaiting }],
+    },
+    {
+      name: 'zonegate_dns_names',
+      help: 'Names in the cache; dns.cacheEntriesMax is the most.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: dns().names }],
+    },
+  ]
+}
+
+function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_zones',
+      help: 'Zones that requests went to lately: all of them (known), and those pushed to Envoys (learned).',
+      type: 'gauge',
+      labels: ['set'],
+      samples: () => labelled('set', zones()),
+    },
+    {
+      name: 'zonegate_envoys_connected',
+      help: 'Envoys that are connected for zones.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: controlPlane()?.envoys.length ?? 0 }],
+    },
+    {
+      name: 'zonegate_xds_responses_total',
+      help: 'Answers of Envoys to pushes: ack (taken over) or nack (refused), by kind of resource.',
+      type: 'counter',
+      labels: ['kind', 'result'],
+      samples: () =>
+        [...pushes()].flatMap(([kind, { acks, nacks }]) => [
+          { labels: { kind, result: 'ack' }, value: acks },
+          { labels: { kind, result: 'nack' }, value: nacks },
+        ]),
+    },
+    {
+      name: 'zonegate_xds_resources_rejected',
+      help: 'Versions of resources that connected Envoys refuse at present.',
+      type: 'gauge',
+      labels: ['kind'],
+      samples: () => labelled('kind', rejected(controlPlane())),
+    },
+  ]
+}
+
+function processViews(
+  { build, config, ready }: MetricSources,
+  loopDelay: () => Record<string, number>,
+): View[] {
+  return [
+    {
+      name: 'zonegate_config_reloads_total',
+      help: 'Readings of a changed configuration: accepted, or rejected with the one before still in force.',
+      type: 'counter',
+      labels: ['result'],
+      samples: () => labelled('result', config().reloads),
+    },
+    {
+      name: 'zonegate_config_faults',
+      help: 'Faults in the configuration file as it is now; 0: what is in the file is in force.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: config().faults.length }],
+    },
+    {
+      name: 'zonegate_event_loop_delay_seconds',
+      help: 'How late the event loop was since the last scrape: median (p50), p99 and max.',
+      type: 'gauge',
+      labels: ['stat'],
+      samples: () => labelled('stat', loopDelay()),
+    },
+    {
+      name: 'zonegate_ready',
+      help: 'Whether the processor takes requests (1).',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: ready() ? 1 : 0 }],
+    },
+    {
+      name: 'zonegate_build_info',
+      help: 'Always 1; the version is in the labels.',
+      type: 'gauge',
+      labels: ['version', 'node'],
+      samples: () => [{ labels: { version: build.version, node: build.node }, value: 1 }],
+    },
+  ]
+}
+
+function rejected(status: ControlPlaneStatus | null): Record<string, number> {
+  const sums: Record<string, number> = { cluster: 0, endpoints: 0, virtualHost: 0 }
+  for (const { resources } of status?.envoys ?? [])
+    for (const [kind, resource] of Object.entries(resources))
+      sums[kind] = (sums[kind] ?? 0) + resource.rejected
+  return sums
+}
+
+function labelled(label: string, values: Readonly<Record<string, number>>): Sample[] {
+  return Object.entries(values).map(([key, value]) => ({ labels: { [label]: key }, value }))
+}
+
+function histogramSamples(
+  name: string,
+  labels: Readonly<Record<string, string>>,
+  histogram: Histogram,
+): Sample[] {
+  const bucket = (le: number | string, value: number): Sample => ({
+    name: `${name}_bucket`,
+    labels: { ...labels, le },
+    value,
+  })
+  const cumulative = histogram.cumulative()
+  return [
+    ...histogram.bounds.map((bound, at) => bucket(bound, cumulative[at] ?? 0)),
+    bucket('+Inf', histogram.count),
+    { name: `${name}_sum`, labels, value: histogram.sum },
+    { name: `${name}_count`, labels, value: histogram.count },
+  ]
+}
+
+/** prom-client asks a registered metric for nothing but its name and `get`. */
+function metricOf({ name, help, type, samples }: View): Metric<string> {
+  const get = async () => ({
+    name,
+    help,
+    type,
+    values: [...samples()].map(({ name: metricName = name, labels = {}, value }) => ({
+      metricName,
+      labels,
+      value,
+    })),
+  })
+  return { name, get } as unknown as Metric<string>
+}

@@ -1,0 +1,32 @@
+import { createRefusalLog, type LoggedRequest } from '../ext-proc/refusal-log.ts'
+import type { ExtProcOptions } from '../ext-proc/service.ts'
+import { traceIdOf } from '../ext-proc/trace-context.ts'
+import type { Logger } from '../log.ts'
+
+/**
+ * A line for each refusal, as many as its limit lets through, and at level `debug` one for each request that is
+ * forwarded. Both are found by `request_id`, and by `trace_id` where the request is part of a trace.
+ */
+export function requestLog(log: Logger): ExtProcOptions['onDecision'] {
+  const logRefusal = createRefusalLog(
+    (fields) => log.warn(fields, 'refused'),
+    () => performance.now(),
+  )
+  return (decision, request, metadata) => {
+    // The client's own trace context, else that of Envoy's own span.
+    const logged = (): LoggedRequest => ({
+      id: request.ids.join(','),
+      requestId: request.requestId,
+      traceId: traceIdOf(request.traceparent) ?? traceIdOf(String(metadata.get('traceparent')[0] ?? '')),
+    })
+    if (decision.kind === 'reject') logRefusal(decision, logged())
+    else if (log.isLevelEnabled('debug')) {
+      const { id, requestId, traceId } = logged()
+      const { zone, authority } = decision
+      log.debug(
+        { request_id: requestId, trace_id: traceId, id, name: zone.name, address: authority },
+        'forwarded',
+      )
+    }
+  }
+}

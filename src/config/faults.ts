@@ -1,0 +1,167 @@
+import { isMap, isPair, isScalar, type Node } from 'yaml'
+import type * as z from 'zod'
+import { configSchema } from './schema.ts'
+
+/** One thing that is wrong with a configuration. */
+export interface Fault {
+  /** Path of the file, or the name of an environment variable. */
+  readonly file: string
+  /** From 1; absent where the whole file is meant. */
+  readonly line?: number
+  readonly column?: number
+  /** `dns.budgetMs`; empty where no key is meant. */
+  readonly key: string
+  /** What was expected, and what was there. */
+  readonly message: string
+}
+
+/** Every fault of a configuration at once. */
+export class ConfigError extends Error {
+  readonly details: readonly Fault[]
+  /** One line each: `file:line:column: key: what was expected`. */
+  readonly faults: readonly string[]
+
+  constructor(details: readonly Fault[]) {
+    const faults = details.map(faultText)
+    super(faults.join('\n'))
+    this.name = 'ConfigError'
+    this.details = details
+    this.faults = faults
+  }
+}
+
+export function faultText({ file, line, column, key, message }: Fault): string {
+  const place = line === undefined ? file : `${file}:${line}:${column}`
+  return key === '' ? `${place}: ${message}` : `${place}: ${key}: ${message}`
+}
+
+type Issue = z.core.$ZodIssue
+type Path = readonly PropertyKey[]
+/** Keys whose values no message repeats. */
+const SECRETS: ReadonlySet<string> = new Set(['listen.httpToken'])
+/** An edit or two: a letter dropped, added, changed or swapped. */
+const TYPO_DISTANCE_MAX = 2
+
+/**
+ * The faults of one issue of the schema.
+ * @param root the document that was checked
+ * @param place says where an offset of the document is
+ */
+export function faultsOf(
+  issue: Issue,
+  root: Node | null,
+  place: (offset: number) => { file: string; line: number; column: number },
+): Fault[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => {
+      const path = [...issue.path, key]
+      return { ...place(offsetOf(root, path)), key: path.join('.'), message: noSuchKey(key, issue.path) }
+    })
+  }
+  const key = issue.path.join('.')
+  const got = SECRETS.has(key) ? '' : gotText(issue.input)
+  return [{ ...place(offsetOf(root, issue.path)), key, message: `${expectation(issue)}${got}` }]
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  object: 'keys with values',
+  record: 'keys with values',
+  array: 'a list',
+  string: 'a text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+}
+
+/** What was expected, in the words of someone who writes the file. */
+function expectation(issue: Issue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${TYPES[issue.expected] ?? issue.expected}`
+    case 'invalid_value':
+      return `expected one of ${issue.values.map(String).join(', ')}`
+    case 'too_small':
+      return issue.origin === 'array'
+        ? `expected ${issue.minimum} or more entries`
+        : issue.origin === 'string'
+          ? 'expected a text that is not empty'
+          : `expected ${issue.minimum} or more`
+    case 'too_big':
+      return issue.origin === 'array'
+        ? `expected ${issue.maximum} entries or fewer`
+        : `expected ${issue.maximum} or less`
+    case 'invalid_key':
+      return issue.issues[0]?.message ?? issue.message
+    default:
+      return issue.message
+  }
+}
+
+function gotText(input: unknown): string {
+  if (input === undefined) return ''
+  if (input === null) return ', got nothing'
+  if (Array.isArray(input)) return ', got a list'
+  return typeof input === 'object' ? ', got keys' : `, got ${JSON.stringify(input)}`
+}
+
+/** Names the key that was probably meant, or all that there are. */
+function noSuchKey(key: string, path: Path): string {
+  const keys = keysAt(path)
+  const meant = keys.find((known) => isTypo(key, known))
+  const hint = meant === undefined ? `expected one of ${keys.join(', ')}` : `did you mean ${meant}?`
+  return keys.length === 0 ? 'no such key' : `no such key, ${hint}`
+}
+
+interface SchemaNode {
+  readonly def: { readonly type: string; readonly innerType?: SchemaNode; readonly valueType?: SchemaNode }
+  readonly shape?: Readonly<Record<string, SchemaNode>>
+}
+
+/** The keys that the schema has below a path. */
+function keysAt(path: Path): string[] {
+  let node: SchemaNode | undefined = configSchema as unknown as SchemaNode
+  for (const step of [...path, null]) {
+    while (node?.def.innerType !== undefined) node = node.def.innerType
+    if (step === null) break
+    node = node?.shape?.[String(step)] ?? node?.def.valueType
+  }
+  return Object.keys(node?.shape ?? {})
+}
+
+/** True within two edits (Levenshtein), letter case aside. */
+function isTypo(text: string, known: string): boolean {
+  const [a, b] = [text.toLowerCase(), known.toLowerCase()]
+  if (Math.abs(a.length - b.length) > TYPO_DISTANCE_MAX) return b.startsWith(a) && a.length > 2
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const swap = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(swap, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return (row[b.length] as number) <= Math.min(TYPO_DISTANCE_MAX, Math.floor(b.length / 2))
+}
+
+/** Offset of the key at `path`, or of its nearest parent that is there. */
+function offsetOf(root: Node | null, path: Path): number {
+  let node: unknown = root
+  let offset = root?.range?.[0] ?? 0
+  for (const step of path) {
+    if (isMap(node)) {
+      const pair = node.items.find(
+        (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(step),
+      )
+      if (pair === undefined) break
+      offset = (pair.key as Node).range?.[0] ?? offset
+      node = pair.value
+      continue
+    }
+    const next = (node as { items?: readonly Node[] } | null)?.items?.[Number(step)]
+    if (next === undefined) break
+    node = next
+    offset = next.range?.[0] ?? offset
+  }
+  return offset
+}

@@ -1,0 +1,230 @@
+import type { Zone } from '../routing/rules.ts'
+import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
+
+/** Points of a zone's history: five minutes, with SLOT_SECONDS. */
+export const HISTORY_POINTS = 60
+/** Envoys report loads as often. */
+export const SLOT_SECONDS = 5
+/** The open slot, the closed ones, and one more because a point is the mean of two slots. */
+const SLOTS = HISTORY_POINTS + 2
+/** An Envoy that has a zone reports it each period, used or not: after two periods without, it has it no more. */
+const REPORTED_SLOTS = 2
+const ENVOYS_PER_ZONE_MAX = 16
+
+export interface ZoneLoad {
+  readonly requests: number
+  readonly errors: number
+  readonly connectFailures: number
+}
+
+/** What a zone was asked for lately. */
+export interface ZoneUse extends ZoneRef {
+  readonly name: string
+  /** Pushed to the Envoys. */
+  readonly learned: boolean
+  /** Envoys that have reported it as theirs lately. */
+  readonly envoys: readonly string[]
+  readonly requestsPerSecond: number
+  /** Requests per second, oldest first: a point for each SLOT_SECONDS. Absent where it wasn't asked for. */
+  readonly history?: readonly number[]
+  /** Within the history. */
+  readonly errors: number
+  readonly connectFailures: number
+}
+
+interface Entry {
+  readonly zone: ZoneRef
+  name: string
+  usedAtMs: number
+  readonly requests: Uint32Array
+  readonly errors: Uint32Array
+  readonly connectFailures: Uint32Array
+  /** Envoy → the slot of its last report. */
+  readonly envoys: Map<string, number>
+}
+
+export interface ZoneActivityOptions {
+  /** The most zones without a route in Envoy that are remembered; the least recently used goes first. */
+  readonly coldMax: number
+  /** Such a zone without requests for so long is forgotten. */
+  readonly idleMs: number
+}
+
+/**
+ * The zones that requests go to, and how many: cold requests as they are decided, hot ones as Envoys report them. A zone
+ * is here from its first forwarded request until it is idle, or its name is gone from DNS.
+ */
+export class ZoneActivity {
+  readonly #now: () => number
+  readonly #learned = new Map<string, Entry>()
+  /** The least recently used first. */
+  readonly #cold = new Map<string, Entry>()
+  #options: ZoneActivityOptions
+  #slot = 0
+
+  /** @param now monotonic, milliseconds */
+  constructor(options: ZoneActivityOptions, now: () => number) {
+    this.#options = options
+    this.#now = now
+  }
+
+  set options(options: ZoneActivityOptions) {
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#learned.size + this.#cold.size
+  }
+
+  get learnedCount(): number {
+    return this.#learned.size
+  }
+
+  /** A request was forwarded by way of the processor. */
+  forwarded({ service, id, name }: Zone): void {
+    const key = `${service.name}/${id}`
+    const learned = this.#learned.get(key)
+    if (learned !== undefined) {
+      this.#countRequests(learned, 1)
+      return
+    }
+    const entry = this.#cold.get(key) ?? newEntry({ service: service.name, id })
+    entry.name = name
+    entry.usedAtMs = this.#now()
+    this.#countRequests(entry, 1)
+    this.#cold.delete(key)
+    this.#cold.set(key, entry)
+    this.#bound()
+  }
+
+  /** The zone's name doesn't exist (any more). */
+  notFound({ service, id }: Zone): void {
+    this.#cold.delete(`${service.name}/${id}`)
+  }
+
+  /** A zone became learned, or is no more. */
+  changed(zone: ZoneRef, change: ZoneChange, name: string): void {
+    const key = keyOf(zone)
+    if (change === 'learned' || change === 'adopted') {
+      const entry = this.#learned.get(key) ?? this.#cold.get(key) ?? newEntry(zone)
+      entry.name = name
+      this.#cold.delete(key)
+      this.#learned.set(key, entry)
+      return
+    }
+    const entry = this.#learned.get(key)
+    this.#learned.delete(key)
+    if (entry === undefined || change === 'nxdomain' || change === 'renamed' || change === 'unknown') return
+    this.#cold.set(key, entry)
+    this.#bound()
+  }
+
+  /** An Envoy's load report. */
+  reported(envoy: string, zone: ZoneRef, load: ZoneLoad): void {
+    const key = keyOf(zone)
+    const entry = this.#learned.get(key) ?? this.#cold.get(key)
+    if (entry === undefined) return
+    if (entry.envoys.size < ENVOYS_PER_ZONE_MAX || entry.envoys.has(envoy))
+      entry.envoys.set(envoy, this.#slot)
+    if (load.requests > 0) entry.usedAtMs = this.#now()
+    this.#countRequests(entry, load.requests)
+    const at = this.#slot % SLOTS
+    entry.errors[at] = (entry.errors[at] as number) + load.errors
+    entry.connectFailures[at] = (entry.connectFailures[at] as number) + load.connectFailures
+  }
+
+  /** Begins the next slot. Call it each SLOT_SECONDS. */
+  nextSlot(): void {
+    this.#slot += 1
+    const at = this.#slot % SLOTS
+    const nowMs = this.#now()
+    for (const entries of [this.#learned, this.#cold]) {
+      for (const [key, entry] of entries) {
+        entry.requests[at] = 0
+        entry.errors[at] = 0
+        entry.connectFailures[at] = 0
+        for (const [envoy, slot] of entry.envoys)
+          if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
+        if (entries === this.#cold && nowMs - entry.usedAtMs >= this.#options.idleMs) entries.delete(key)
+      }
+    }
+  }
+
+  /** Which slot is open: it grows by one each SLOT_SECONDS. */
+  get slot(): number {
+    return this.#slot
+  }
+
+  /** Null for a zone that nobody uses. */
+  find(zone: ZoneRef): ZoneUse | null {
+    const key = keyOf(zone)
+    const learned = this.#learned.get(key)
+    const entry = learned ?? this.#cold.get(key)
+    return entry === undefined ? null : this.#use(entry, learned !== undefined, false)
+  }
+
+  *list(history: boolean): Generator<ZoneUse> {
+    for (const entry of this.#learned.values()) yield this.#use(entry, true, history)
+    for (const entry of this.#cold.values()) yield this.#use(entry, false, history)
+  }
+
+  #use(entry: Entry, learned: boolean, history: boolean): ZoneUse {
+    return {
+      ...entry.zone,
+      name: entry.name,
+      learned,
+      envoys: [...entry.envoys.keys()],
+      requestsPerSecond: this.#rate(entry, this.#slot - 1),
+      errors: sum(entry.errors),
+      connectFailures: sum(entry.connectFailures),
+      ...(history && { history: this.#history(entry) }),
+    }
+  }
+
+  #history(entry: Entry): number[] {
+    const first = this.#slot - HISTORY_POINTS
+    return Array.from({ length: HISTORY_POINTS }, (_, point) => this.#rate(entry, first + point))
+  }
+
+  /** Reports of several Envoys don't keep step with slots: the mean of two hides that. */
+  #rate({ requests }: Entry, slot: number): number {
+    const both = (requests[index(slot)] as number) + (requests[index(slot - 1)] as number)
+    return Math.round((both / (2 * SLOT_SECONDS)) * 10) / 10
+  }
+
+  #countRequests(entry: Entry, requests: number): void {
+    const at = this.#slot % SLOTS
+    entry.requests[at] = (entry.requests[at] as number) + requests
+  }
+
+  #bound(): void {
+    const [oldest] = this.#cold.keys()
+    if (this.#cold.size > this.#options.coldMax && oldest !== undefined) this.#cold.delete(oldest)
+  }
+}
+
+function newEntry(zone: ZoneRef): Entry {
+  return {
+    zone: { service: zone.service, id: zone.id },
+    name: '',
+    usedAtMs: 0,
+    requests: new Uint32Array(SLOTS),
+    errors: new Uint32Array(SLOTS),
+    connectFailures: new Uint32Array(SLOTS),
+    envoys: new Map(),
+  }
+}
+
+function index(slot: number): number {
+  return (slot + SLOTS) % SLOTS
+}
+
+function sum(counts: Uint32Array): number {
+  let total = 0
+  for (const count of counts) total += count
+  return total
+}
+
+function keyOf({ service, id }: ZoneRef): string {
+  return `${service}/${id}`
+}
