@@ -38,6 +38,8 @@ export class AddressResolver {
   readonly #settings: AddressSettings
   readonly #seams: AddressSeams
   readonly #running = new Set<AbortController>()
+  /** As many as were ever running at once, at most. */
+  readonly #idle: AbortController[] = []
   readonly types: readonly [AddressType] | readonly [AddressType, AddressType]
 
   constructor(resolver: StubResolver, settings: AddressSettings, seams: AddressSeams) {
@@ -48,68 +50,57 @@ export class AddressResolver {
   }
 
   /** `awaited`: a request waits, so one family isn't kept back for long by the other's silence. Never rejects. */
-  async resolve(name: DomainName, awaited: boolean): Promise<AddressResolution> {
-    const controller = new AbortController()
+  resolve(name: DomainName, awaited: boolean): Promise<AddressResolution> {
+    // A signal that was never aborted serves again: making one costs as much as decoding the response.
+    const controller = this.#idle.pop() ?? new AbortController()
     this.#running.add(controller)
     const budget = {
       deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs,
       signal: controller.signal,
     }
     const [type, otherType] = this.types
-    const resolutions =
+    const resolved =
       otherType === undefined
-        ? [await this.#resolver.resolve(name, type, budget)]
-        : await this.#resolveBoth(name, budget, awaited ? controller : null)
-    this.#running.delete(controller)
-    return { answer: this.#merge(name, resolutions), tries: resolutions.flatMap(({ tries }) => tries) }
-  }
-
-  /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
-  async #resolveBoth(name: DomainName, budget: Budget, hurry: AbortController | null): Promise<Resolution[]> {
-    const timers: Timer[] = []
-    const resolutions = await Promise.all(
-      this.types.map(async (type) => {
-        const resolution = await this.#resolver.resolve(name, type, budget)
-        if (hurry !== null && resolution.kind === 'positive') {
-          timers.push(this.#seams.timers.start(() => hurry.abort(), RESOLUTION_DELAY_MS))
-        }
-        return resolution
-      }),
-    )
-    for (const timer of timers) timer.cancel()
-    return resolutions
+        ? this.#resolver.resolve(name, type, budget)
+        : this.#resolveBoth(name, budget, awaited ? controller : null)
+    return resolved.then((resolution) => {
+      this.#running.delete(controller)
+      if (!controller.signal.aborted) this.#idle.push(controller)
+      return { answer: this.#answer(name, resolution), tries: resolution.tries }
+    })
   }
 
   close(): void {
     for (const controller of this.#running) controller.abort()
   }
 
-  /** One family's failure or absence doesn't cost the other's addresses; but a failure is never passed off as absence. */
-  #merge(name: DomainName, resolutions: readonly Resolution[]): Answer {
-    const positives = resolutions.filter((resolution) => resolution.kind === 'positive')
-    if (positives.length > 0) {
-      const addresses = positives.flatMap((resolution) => resolution.addresses)
-      const ttlSeconds = Math.min(...positives.map((resolution) => resolution.ttlSeconds))
-      return this.#positive(name, addresses, ttlSeconds)
+  /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
+  async #resolveBoth(name: DomainName, budget: Budget, hurry: AbortController | null): Promise<Resolution> {
+    const timers: Timer[] = []
+    const one = async (type: AddressType): Promise<Resolution> => {
+      const resolution = await this.#resolver.resolve(name, type, budget)
+      if (hurry !== null && resolution.kind === 'positive') {
+        timers.push(this.#seams.timers.start(() => hurry.abort(), RESOLUTION_DELAY_MS))
+      }
+      return resolution
     }
-    const nxdomain = resolutions.find((resolution) => resolution.kind === 'nxdomain')
-    if (nxdomain?.kind === 'nxdomain') return this.#negative(name, nxdomain)
-    const failure = resolutions.find((resolution) => resolution.kind === 'failure')
-    if (failure?.kind === 'failure') {
-      const tries = resolutions.flatMap((resolution) => resolution.tries)
-      return { kind: 'failure', name, cause: failure.cause, tries }
-    }
-    const [nodata] = resolutions.flatMap((resolution) => (resolution.kind === 'nodata' ? [resolution] : []))
-    if (nodata === undefined) throw new Error('a resolution is positive, NXDOMAIN, NODATA or failed')
-    return this.#negative(name, nodata)
+    const [ipv4, ipv6] = await Promise.all([one('A'), one('AAAA')])
+    for (const timer of timers) timer.cancel()
+    return mergeFamilies(ipv4, ipv6)
   }
 
-  #negative(
-    name: DomainName,
-    { kind, ttlSeconds, nameserver }: { kind: 'nxdomain' | 'nodata'; ttlSeconds: number; nameserver: string },
-  ): Answer {
-    const { negativeTtlSecondsMax } = this.#settings
-    return { kind, name, ttlSeconds: Math.min(ttlSeconds, negativeTtlSecondsMax), nameserver }
+  #answer(name: DomainName, resolution: Resolution): Answer {
+    switch (resolution.kind) {
+      case 'positive':
+        return this.#positive(name, resolution.addresses, resolution.ttlSeconds)
+      case 'failure':
+        return { kind: 'failure', name, cause: resolution.cause, tries: resolution.tries }
+      default: {
+        const { kind, nameserver } = resolution
+        const ttlSeconds = Math.min(resolution.ttlSeconds, this.#settings.negativeTtlSecondsMax)
+        return { kind, name, ttlSeconds, nameserver }
+      }
+    }
   }
 
   #positive(name: DomainName, found: readonly string[], ttlSeconds: number): Answer {
@@ -133,6 +124,21 @@ export class AddressResolver {
       stale: false,
     }
   }
+}
+
+/**
+ * One family's failure or absence doesn't cost the other's addresses. NXDOMAIN holds for every type (RFC 8020 §2);
+ * NODATA for one type only, so it doesn't hide that the other family couldn't be asked.
+ */
+const PRECEDENCE = { positive: 0, nxdomain: 1, failure: 2, nodata: 3 } as const
+
+export function mergeFamilies(a: Resolution, b: Resolution): Resolution {
+  const [first, second] = PRECEDENCE[a.kind] <= PRECEDENCE[b.kind] ? [a, b] : [b, a]
+  const tries = [...a.tries, ...b.tries]
+  if (first.kind === 'failure' || second.kind !== first.kind) return { ...first, tries }
+  const ttlSeconds = Math.min(first.ttlSeconds, second.ttlSeconds)
+  if (first.kind !== 'positive' || second.kind !== 'positive') return { ...first, ttlSeconds, tries }
+  return { ...first, addresses: [...first.addresses, ...second.addresses], ttlSeconds, tries }
 }
 
 /** Fisher and Yates. */

@@ -39,23 +39,39 @@ export interface AskSeams {
 const EDNS_REFUSALS: readonly number[] = [Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS]
 
 /** Adds each exchange to `tries`. An unusable finding's outcome is the RCODE, or why there is none. */
-export async function ask(
+export function ask(
   nameserver: Nameserver,
   options: AskOptions,
   seams: AskSeams,
   tries: Try[],
 ): Promise<Finding> {
-  const protocol = options.useTcp ? 'tcp' : 'udp'
-  let reply = await exchangeOnce(nameserver, protocol, nameserver.edns, options, seams, tries)
-  if (nameserver.edns && EDNS_REFUSALS.includes(reply.rcode)) {
-    reply = await exchangeOnce(nameserver, protocol, false, options, seams, tries)
-    if (reply.rcode !== NO_RCODE && !EDNS_REFUSALS.includes(reply.rcode)) {
-      nameserver.edns = false
-      seams.onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
-    }
+  const asking = { nameserver, options, seams, tries }
+  return exchange(asking, options.useTcp ? 'tcp' : 'udp', nameserver.edns).then((reply) => {
+    if (nameserver.edns && EDNS_REFUSALS.includes(reply.rcode)) return askWithoutEdns(asking)
+    return reply.truncated ? askOverTcp(asking) : reply.finding
+  })
+}
+
+/** RFC 6891 §7. That the nameserver doesn't know OPT is remembered only where the query fares better without. */
+async function askWithoutEdns(asking: Asking): Promise<Finding> {
+  const { nameserver, options, seams } = asking
+  const reply = await exchange(asking, options.useTcp ? 'tcp' : 'udp', false)
+  if (reply.rcode !== NO_RCODE && !EDNS_REFUSALS.includes(reply.rcode) && nameserver.edns) {
+    nameserver.edns = false
+    seams.onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
   }
-  if (reply.truncated) reply = await exchangeOnce(nameserver, 'tcp', nameserver.edns, options, seams, tries)
-  return reply.finding
+  return reply.truncated ? askOverTcp(asking) : reply.finding
+}
+
+async function askOverTcp(asking: Asking): Promise<Finding> {
+  return (await exchange(asking, 'tcp', asking.nameserver.edns)).finding
+}
+
+interface Asking {
+  readonly nameserver: Nameserver
+  readonly options: AskOptions
+  readonly seams: AskSeams
+  readonly tries: Try[]
 }
 
 interface Reply {
@@ -67,36 +83,34 @@ interface Reply {
 
 const NO_RCODE = -1
 
-async function exchangeOnce(
-  nameserver: Nameserver,
-  protocol: 'udp' | 'tcp',
-  edns: boolean,
-  { question, timeoutMs, deadlineMs, signal }: AskOptions,
-  { timers, transport, randomId, onEvent }: AskSeams,
-  tries: Try[],
-): Promise<Reply> {
+/** One query and what came of it, which is also taken down: in the tries, the nameserver's counters, an event. */
+function exchange(asking: Asking, protocol: 'udp' | 'tcp', edns: boolean): Promise<Reply> {
+  const { nameserver, options, seams, tries } = asking
+  const { question, timeoutMs, deadlineMs, signal } = options
+  const { timers, transport, randomId, onEvent } = seams
   const startMs = timers.now()
-  const outcome = await transport[protocol]({
-    nameserver: nameserver.address,
-    query: encodeQuery(randomId(), question.name, question.type, edns),
-    timeoutMs: Math.max(0, Math.min(timeoutMs, deadlineMs - startMs)),
-    signal,
-  })
-  const milliseconds = timers.now() - startMs
-  const reply =
-    outcome.kind === 'response' ? read(outcome.octets, protocol, question) : unusable(outcome.kind)
-  const entry: Try = {
-    nameserver: nameserver.address.text,
-    outcome: reply.finding.kind === 'unusable' ? reply.finding.outcome : rcodeText(reply.rcode),
-    milliseconds,
-    type: question.type,
-    transport: protocol,
-  }
-  tries.push(entry)
-  nameserver.count(entry.outcome)
-  if (outcome.kind === 'response') nameserver.answered(milliseconds)
-  onEvent({ kind: 'query', name: question.name, try: entry })
-  return reply
+  const query = encodeQuery(randomId(), question.name, question.type, edns)
+  const waitMs = Math.max(0, Math.min(timeoutMs, deadlineMs - startMs))
+  return transport[protocol]({ nameserver: nameserver.address, query, timeoutMs: waitMs, signal }).then(
+    (outcome) => {
+      const milliseconds = timers.now() - startMs
+      const reply =
+        outcome.kind === 'response' ? read(outcome.octets, protocol, question) : unusable(outcome.kind)
+      const { finding, rcode } = reply
+      const entry: Try = {
+        nameserver: nameserver.address.text,
+        outcome: finding.kind === 'unusable' ? finding.outcome : rcodeText(rcode),
+        milliseconds,
+        type: question.type,
+        transport: protocol,
+      }
+      tries.push(entry)
+      nameserver.count(entry.outcome)
+      if (outcome.kind === 'response') nameserver.answered(milliseconds)
+      onEvent({ kind: 'query', name: question.name, try: entry })
+      return reply
+    },
+  )
 }
 
 function read(octets: Buffer, protocol: 'udp' | 'tcp', question: Question): Reply {

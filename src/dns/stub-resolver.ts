@@ -28,8 +28,6 @@ export interface Budget {
 
 export type Resolution = {
   readonly tries: readonly Try[]
-  /** The aliases followed beyond the first response, and what was asked for: for explanations. */
-  readonly name: DomainName
 } & (
   | {
       readonly kind: 'positive'
@@ -41,11 +39,7 @@ export type Resolution = {
   | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' }
 )
 
-/** A finding that needs no other nameserver. */
-type UsableFinding = Exclude<Finding, { kind: 'unusable' }>
-type RoundsResult =
-  | { readonly kind: 'found'; readonly finding: UsableFinding; readonly nameserver: Nameserver }
-  | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' }
+type Alias = Extract<Finding, { kind: 'alias' }>
 
 export class StubResolver {
   readonly #nameservers: NameserverSet
@@ -60,25 +54,8 @@ export class StubResolver {
     this.#seams = seams
   }
 
-  async resolve(name: DomainName, type: AddressType, budget: Budget): Promise<Resolution> {
-    const tries: Try[] = []
-    const first = await this.#rounds({ name, type, links: 0 }, budget, tries)
-    if (first.kind === 'failure') return { ...first, name, tries }
-    if (first.finding.kind !== 'alias') {
-      return { ...first.finding, name, tries, nameserver: first.nameserver.address.text }
-    }
-    const { target, links, ttlSeconds } = first.finding
-    const second = await this.#rounds({ name: target, type, links }, budget, tries)
-    if (second.kind === 'failure') return { ...second, name, tries }
-    // One question more is asked for an alias, not a walk through zones: that is the nameserver's task.
-    if (second.finding.kind === 'alias') return { kind: 'failure', cause: 'nameservers_failed', name, tries }
-    return {
-      ...second.finding,
-      ttlSeconds: Math.min(ttlSeconds, second.finding.ttlSeconds),
-      name,
-      tries,
-      nameserver: second.nameserver.address.text,
-    }
+  resolve(name: DomainName, type: AddressType, budget: Budget): Promise<Resolution> {
+    return this.#rounds({ name, type, links: 0 }, budget, [])
   }
 
   close(): void {
@@ -86,7 +63,7 @@ export class StubResolver {
   }
 
   /** glibc's rounds (resolv.conf(5)): every nameserver in order, `attempts` times; silent ones only from the second on. */
-  async #rounds(question: Question, budget: Budget, tries: Try[]): Promise<RoundsResult> {
+  async #rounds(question: Question, budget: Budget, tries: Try[]): Promise<Resolution> {
     const { attempts, rotate, timeoutMs, useTcp } = this.#settings()
     const { now } = this.#seams.timers
     this.#probe(question)
@@ -94,14 +71,15 @@ export class StubResolver {
     let candidates = this.#nameservers.inOrder(rotate)
     for (let round = 1; round <= attempts && candidates.length > 0; round++) {
       const silent: Nameserver[] = []
-      let leftInRound = candidates.length
-      for (const nameserver of candidates) {
+      for (let at = 0; at < candidates.length; at++) {
+        const nameserver = candidates[at] as Nameserver
         const leftMs = budget.deadlineMs - now()
-        if (leftMs <= 0 || budget.signal.aborted) return { kind: 'failure', cause: 'timeout' }
-        const leftInAll = leftInRound-- + (attempts - round) * candidates.length
+        if (leftMs <= 0 || budget.signal.aborted) return { kind: 'failure', cause: 'timeout', tries }
+        const leftInRound = candidates.length - at
+        const leftInAll = leftInRound + (attempts - round) * candidates.length
         const options: AskOptions = {
           question,
-          timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound + 1, leftInAll)),
+          timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound, leftInAll)),
           deadlineMs: budget.deadlineMs,
           useTcp,
           signal: budget.signal,
@@ -110,7 +88,8 @@ export class StubResolver {
         if (finding.kind !== 'unusable') {
           this.#nameservers.recovered(nameserver)
           for (const other of refusing) this.#nameservers.penalise(other, now())
-          return { kind: 'found', finding, nameserver }
+          if (finding.kind === 'alias') return this.#follow(finding, question, budget, tries)
+          return { ...finding, nameserver: nameserver.address.text, tries }
         }
         if (finding.outcome === 'timeout') silent.push(nameserver)
         if (isDead(finding.outcome)) this.#nameservers.penalise(nameserver, now())
@@ -118,7 +97,17 @@ export class StubResolver {
       }
       candidates = silent
     }
-    return { kind: 'failure', cause: budget.deadlineMs <= now() ? 'timeout' : 'nameservers_failed' }
+    const cause = budget.deadlineMs <= now() ? 'timeout' : 'nameservers_failed'
+    return { kind: 'failure', cause, tries }
+  }
+
+  /** Asks for the target of an alias: once, since a walk through zones is the nameserver's task. */
+  async #follow(alias: Alias, from: Question, budget: Budget, tries: Try[]): Promise<Resolution> {
+    if (from.links > 0) return { kind: 'failure', cause: 'nameservers_failed', tries }
+    const question = { name: alias.target, type: from.type, links: alias.links }
+    const resolution = await this.#rounds(question, budget, tries)
+    if (resolution.kind === 'failure') return resolution
+    return { ...resolution, ttlSeconds: Math.min(alias.ttlSeconds, resolution.ttlSeconds) }
   }
 
   /** Asks penalised nameservers the same question on the side: nobody waits for them, and an answer brings them back. */

@@ -14,7 +14,7 @@ import {
 } from './exchange.ts'
 import { isResponseTo } from './query.ts'
 
-const QUERIES_PER_SOCKET_MAX = 32
+const QUERIES_PER_SOCKET_MAX = 64
 
 export class UdpSockets {
   readonly #newest = new Map<string, QuerySocket>()
