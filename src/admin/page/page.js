@@ -1,0 +1,86 @@
+// The operator's page: joins the stream of events to what is shown.
+
+import { byId, setAttribute, setText } from './dom.js'
+import { ExplainBox } from './explain.js'
+import { duration, timeOfDay } from './format.js'
+import { LiveStream } from './live.js'
+import { createOverview } from './overview.js'
+import { Panels } from './panels.js'
+import { RecentRefusals } from './recent-refusals.js'
+import { StatusModel } from './status-model.js'
+import { api } from './token.js'
+import { ZoneTable } from './zone-table.js'
+
+const model = new StatusModel()
+const explainBox = new ExplainBox(api, model)
+const table = new ZoneTable(model, (zone) => explainBox.explainZone(zone))
+const overview = createOverview()
+const panels = new Panels()
+const refusals = new RecentRefusals()
+const FIRST_WORDS = { live: 'Live', connecting: 'Connecting', paused: 'Paused while out of sight' }
+let connection = { kind: 'connecting' }
+/** Why nothing is live; until it is again. */
+let lost = null
+
+const stream = new LiveStream({
+  fetch: (signal) => api('api/events', { signal }),
+  onEvent(type, data) {
+    if (!model.apply(type, data)) return
+    document.body.dataset['loaded'] = ''
+    table.update(model.zones)
+    const recent = refusals.add(model.status)
+    overview.show(model, recent)
+    panels.show(model.status, recent)
+  },
+  onChange(change) {
+    connection = change
+    if (change.kind === 'lost') lost = change.why
+    else if (change.kind !== 'connecting') lost = null
+    showConnection()
+  },
+})
+stream.open()
+
+// Without the texts the reasons' names must do.
+fetch('page/reasons.json')
+  .then((response) => response.json())
+  .then((reasons) => {
+    panels.reasons = reasons
+  })
+  .catch(() => undefined)
+
+byId('retry').addEventListener('click', () => stream.retryNow())
+addEventListener('keydown', (event) => {
+  const typing = event.target.closest?.('input, select, textarea, dialog')
+  if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || typing) return
+  event.preventDefault()
+  byId('search').focus()
+})
+setInterval(() => {
+  if (document.hidden) return
+  showConnection()
+  if (connection.kind === 'live') table.tick()
+}, 1000)
+
+function showConnection() {
+  const { text, detail } = connectionText()
+  setAttribute(byId('live'), 'data-state', lost === null ? connection.kind : 'lost')
+  setText(byId('live-text'), text)
+  setText(byId('live-detail'), detail)
+  byId('retry').hidden = connection.kind !== 'lost'
+  document.title = lost === null ? 'Zonegate' : 'Not live · Zonegate'
+}
+
+/** `text` is spoken when it changes, so it stays the same over tries that fail; `detail` counts on in silence. */
+function connectionText() {
+  const text = lost === null ? FIRST_WORDS[connection.kind] : `Not live: ${lost}`
+  if (connection.kind === 'live') return { text, detail: '' }
+  const asOf = model.status === null ? '' : `as of ${timeOfDay(model.status.at)}`
+  const next =
+    connection.kind === 'lost'
+      ? `next try in ${duration(connection.retryAt - performance.now())}`
+      : lost === null
+        ? ''
+        : 'trying'
+  return { text, detail: [asOf, next].filter(Boolean).join(', ') }
+}

@@ -1,0 +1,160 @@
+// What the zones depend on, in tables: nameservers, Envoys; and what was refused.
+
+import { arrange, byId, element, setAttribute, setText, shape } from './dom.js'
+import { count, counted, duration, milliseconds } from './format.js'
+
+/** RCODEs that are an answer about the name; any other outcome is the nameserver's failure. */
+const ANSWERS = new Set(['NOERROR', 'NXDOMAIN'])
+
+/**
+ * @typedef {string | { text: string, tone?: string, shape?: string }} Cell
+ * @typedef {{ cells: Cell[], note: string }} Row `note` stands under the whole row
+ */
+
+export class Panels {
+  #nameservers = new Panel('nameservers', ['Nameserver', 'RTT', 'Failed', 'State'])
+  #envoys = new Panel('envoys', ['Envoy', 'Acknowledged', 'NACKs'])
+  #refusals = new Panel('refusals', ['Reason', 'Last min', 'Total'])
+  /** What each reason means, by reason: a file beside the page. */
+  reasons = {}
+
+  /** @param {Record<string, number>} recent refusals of the last minute, by reason */
+  show(status, recent) {
+    const { nameservers } = status.dns
+    this.#nameservers.show(nameservers.map(nameserverRow), 'No nameserver is in force: see resolv.conf.')
+    this.#envoys.show(
+      status.envoys.map(envoyRow),
+      'No Envoy is connected. Those that run send every request here, or go on with the zones that they have.',
+    )
+    const refused = Object.entries(status.decisions.refused).filter(([, all]) => all > 0)
+    this.#refusals.show(
+      refused
+        .sort((a, b) => b[1] - a[1])
+        .map(([reason, all]) => refusalRow(reason, recent[reason] ?? 0, all, this.reasons[reason])),
+      'The processor has refused nothing since it started.',
+    )
+  }
+}
+
+/** A table that is patched cell by cell, so that a selection or the reader's place in it survives. */
+class Panel {
+  #place
+  #empty = element('p', { class: 'quiet' })
+  #table
+  #body = element('tbody')
+  #rows = []
+
+  constructor(id, heads) {
+    this.#place = byId(id).querySelector('.panel')
+    this.#table = element(
+      'table',
+      { 'aria-labelledby': `${id}-title` },
+      element('thead', {}, element('tr', {}, ...heads.map((head) => element('th', { scope: 'col' }, head)))),
+      this.#body,
+    )
+  }
+
+  /** @param {Row[]} rows */
+  show(rows, emptyText) {
+    setText(this.#empty, emptyText)
+    arrange(this.#place, [rows.length === 0 ? this.#empty : this.#table])
+    while (this.#rows.length < rows.length) this.#rows.push(new PanelRow(rows[0].cells.length))
+    this.#rows.length = rows.length
+    rows.forEach((row, at) => {
+      this.#rows[at].show(row)
+    })
+    arrange(
+      this.#body,
+      this.#rows.flatMap(({ elements }) => elements),
+    )
+  }
+}
+
+class PanelRow {
+  elements
+  #cells
+  #note = element('td')
+
+  constructor(columns) {
+    this.#cells = Array.from({ length: columns }, (_, at) => {
+      const [mark, text] = [shape('ok'), element('span')]
+      const cell = at === 0 ? element('th', { scope: 'row' }) : element('td')
+      cell.append(element('span', { class: 'value' }, mark, text))
+      return { cell, mark, text }
+    })
+    this.#note.colSpan = columns
+    this.elements = [
+      element('tr', {}, ...this.#cells.map(({ cell }) => cell)),
+      element('tr', { class: 'note' }, this.#note),
+    ]
+  }
+
+  show({ cells, note }) {
+    cells.forEach((value, at) => {
+      const { cell, mark, text } = this.#cells[at]
+      const {
+        text: words,
+        tone = null,
+        shape: name = '',
+      } = typeof value === 'string' ? { text: value } : value
+      setText(text, words)
+      setAttribute(cell, 'data-tone', tone)
+      mark.toggleAttribute('hidden', name === '')
+      setAttribute(mark.firstChild, 'href', `#${name}`)
+    })
+    setText(this.#note, note)
+  }
+}
+
+function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes, penaltyMs }) {
+  let failed = 0
+  const parts = []
+  for (const [outcome, times] of Object.entries(outcomes)) {
+    if (!ANSWERS.has(outcome)) failed += times
+    parts.push(`${count(times)} ${outcome}`)
+  }
+  const asked = parts.length === 0 ? 'Not asked yet' : parts.join(', ')
+  const again = penaltyMs ? `, asked again in ${duration(penaltyMs)}` : ''
+  return {
+    cells: [
+      nameserver,
+      smoothedRttMs === null ? '–' : milliseconds(smoothedRttMs),
+      failed === 0 ? { text: '0', tone: 'quiet' } : count(failed),
+      failures === 0
+        ? { text: 'healthy', tone: 'good', shape: 'ok' }
+        : { text: 'penalised', tone: 'bad', shape: 'bad' },
+    ],
+    note: failures === 0 ? asked : `${counted(failures, 'failure')} in a row${again}. ${asked}`,
+  }
+}
+
+function envoyRow({ envoy, connectedMs, resources, lastRejection }) {
+  const { cluster, endpoints, virtualHost } = resources
+  const kinds = [cluster, endpoints, virtualHost]
+  const nacks = kinds.reduce((sum, kind) => sum + kind.nacks, 0)
+  const refused = kinds.reduce((sum, kind) => sum + kind.rejected, 0)
+  const held = `${counted(cluster.held, 'cluster')}, ${count(endpoints.held)} with endpoints, ${counted(virtualHost.held, 'route')}`
+  const refusal = refused === 0 ? '' : `; refuses ${count(refused)}`
+  const nack = lastRejection === undefined ? '' : ` Last NACK: ${lastRejection}`
+  return {
+    cells: [
+      envoy || 'unnamed',
+      refused === 0
+        ? { text: 'all', tone: 'good', shape: 'ok' }
+        : { text: 'not all', tone: 'bad', shape: 'bad' },
+      nacks === 0 ? { text: '0', tone: 'quiet' } : { text: count(nacks), tone: 'bad' },
+    ],
+    note: `Connected for ${duration(connectedMs)}. Has ${held}${refusal}.${nack}`,
+  }
+}
+
+function refusalRow(reason, recent, all, texts) {
+  return {
+    cells: [
+      reason,
+      recent === 0 ? { text: '0', tone: 'quiet' } : { text: count(recent), tone: 'bad' },
+      count(all),
+    ],
+    note: texts?.cause ?? '',
+  }
+}

@@ -1,0 +1,117 @@
+// A list of any length of which only the rows in sight, and a few more, are in the document.
+
+import { arrange, setAttribute } from './dom.js'
+
+/** Rows kept ready on either side of what is in sight: for the Tab key, and for fast scrolling. */
+const OVERSCAN = 12
+
+/**
+ * Rows are absolutely placed in a body as high as the whole list, which the page scrolls. Their order in the document
+ * is the order of the list, for the Tab key and for screen readers, which aria-rowindex tells where they are.
+ */
+export class RowWindow {
+  #body
+  #createRow
+  #items = []
+  /** Row by its item's key: those in the document. */
+  #rows = new Map()
+  #spare = []
+  #rowHeight = 0
+  #frame = 0
+
+  /**
+   * @param {HTMLElement} body
+   * @param {() => { element: HTMLElement, show(item: { key: string }): void }} createRow
+   */
+  constructor(body, createRow) {
+    this.#body = body
+    this.#createRow = createRow
+    addEventListener('scroll', () => this.#renderSoon(), { passive: true })
+    new ResizeObserver(() => {
+      this.#rowHeight = 0
+      this.#renderSoon()
+    }).observe(document.body)
+    body.addEventListener('keydown', (event) => this.#onArrow(event))
+  }
+
+  /** The rows in the document. */
+  get rows() {
+    return this.#rows.values()
+  }
+
+  show(items) {
+    this.#items = items
+    this.#render()
+  }
+
+  /** True while something in a row has the focus. */
+  get hasFocus() {
+    return this.#body.contains(document.activeElement)
+  }
+
+  #renderSoon() {
+    this.#frame ||= requestAnimationFrame(() => this.#render())
+  }
+
+  #render() {
+    cancelAnimationFrame(this.#frame)
+    this.#frame = 0
+    this.#rowHeight ||= Number.parseFloat(getComputedStyle(this.#body).getPropertyValue('--row'))
+    const rows = this.#rowsFor(this.#withFocused(...this.#inSight()))
+    this.#rows.clear()
+    for (const [index, row] of rows) {
+      const item = this.#items[index]
+      this.#rows.set(item.key, row)
+      row.show(item)
+      setAttribute(row.element, 'aria-rowindex', String(index + 2))
+      const top = `${index * this.#rowHeight}px`
+      if (row.element.style.top !== top) row.element.style.top = top
+    }
+    arrange(
+      this.#body,
+      Array.from(rows.values(), ({ element }) => element),
+    )
+    this.#body.style.height = `${this.#items.length * this.#rowHeight}px`
+  }
+
+  /** Each item's own row, if it is there; else one that nobody needs any more. */
+  #rowsFor(indexes) {
+    const rows = new Map(indexes.map((index) => [index, this.#rows.get(this.#items[index].key)]))
+    const used = new Set(rows.values())
+    for (const row of this.#rows.values()) if (!used.has(row)) this.#spare.push(row)
+    for (const [index, row] of rows) rows.set(index, row ?? this.#spare.pop() ?? this.#createRow())
+    this.#spare.length = Math.min(this.#spare.length, OVERSCAN)
+    return rows
+  }
+
+  #inSight() {
+    const { top } = this.#body.getBoundingClientRect()
+    const bound = (index) => Math.min(this.#items.length, Math.max(0, index))
+    const first = Math.floor(-top / this.#rowHeight)
+    const last = Math.ceil((window.innerHeight - top) / this.#rowHeight)
+    return [bound(first - OVERSCAN), bound(last + OVERSCAN)]
+  }
+
+  /** The row that has the focus stays in the document, wherever the page is scrolled to. */
+  #withFocused(from, to) {
+    const indexes = Array.from({ length: to - from }, (_, at) => from + at)
+    for (const [key, row] of this.hasFocus ? this.#rows : []) {
+      if (!row.element.contains(document.activeElement)) continue
+      const index = this.#items.findIndex((item) => item.key === key)
+      if (index >= to) indexes.push(index)
+      else if (index !== -1 && index < from) indexes.unshift(index)
+    }
+    return indexes
+  }
+
+  /** Arrows go from row to row. */
+  #onArrow(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
+    const row = event.target.closest('[aria-rowindex]')
+    if (step === undefined || row === null) return
+    const item = this.#items[Number(row.getAttribute('aria-rowindex')) - 2 + step]
+    if (item === undefined) return
+    event.preventDefault()
+    this.#rows.get(item.key)?.element.querySelector('button').focus()
+  }
+}

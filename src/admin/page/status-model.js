@@ -1,0 +1,66 @@
+// The processor's status as the events tell it: a snapshot, then what changes.
+
+import { zoneView } from './zone-list.js'
+
+export class StatusModel {
+  /** The last status without its zones; null before the first snapshot. */
+  status = null
+  /** zoneViews. A zone that has not changed is the same object as before. */
+  zones = []
+  /** Requests per second of all zones, oldest first. */
+  history = []
+  #byKey = new Map()
+  /** From performance.now() to the clock of the status. */
+  #offset = 0
+
+  /** Milliseconds since 1970 on the processor's clock. */
+  now() {
+    return performance.now() + this.#offset
+  }
+
+  /** A lifetime of so many seconds is a full bar. */
+  get ttlSecondsMax() {
+    return this.status?.dns.ttlSecondsMax ?? 60
+  }
+
+  /** @returns false where the event is none of ours */
+  apply(type, data) {
+    if (type !== 'snapshot' && type !== 'update') return false
+    const { zones, ...status } = JSON.parse(data)
+    if (type === 'snapshot') this.#byKey = new Map(zones.map((zone) => [keyOf(zone), zoneView(zone)]))
+    else this.#update(zones, status.history)
+    this.status = status
+    this.zones = [...this.#byKey.values()]
+    this.#offset = status.at - performance.now()
+    this.history = totalOf(this.zones, status.history.points)
+    return true
+  }
+
+  /** Zones come without their history: a new slot adds one point, which is the rate of now. */
+  #update({ changed, removed }, { slot, points }) {
+    for (const key of removed) this.#byKey.delete(key)
+    for (const zone of changed) {
+      const key = keyOf(zone)
+      const history = this.#byKey.get(key)?.history ?? new Array(points).fill(0)
+      this.#byKey.set(key, zoneView({ ...zone, history }))
+    }
+    const slots = Math.min(points, slot - this.status.history.slot)
+    if (slots <= 0) return
+    for (const [key, zone] of this.#byKey) {
+      const { history, requestsPerSecond } = zone
+      if (requestsPerSecond === 0 && history.every((point) => point === 0)) continue
+      const added = new Array(slots).fill(requestsPerSecond)
+      this.#byKey.set(key, { ...zone, history: [...history.slice(slots), ...added] })
+    }
+  }
+}
+
+function keyOf({ service, id }) {
+  return `${service}/${id}`
+}
+
+function totalOf(zones, points) {
+  const total = new Array(points).fill(0)
+  for (const { history } of zones) for (let at = 0; at < points; at++) total[at] += history[at] ?? 0
+  return total
+}

@@ -1,0 +1,79 @@
+// Which zones are shown, and in which order. Pure.
+
+/** What `Show` offers. */
+export const SHOWN = {
+  all: { title: 'All zones', test: () => true },
+  hot: { title: 'Hot: routed inside Envoy', test: ({ route }) => route === 'hot' },
+  cold: { title: 'Cold: ask the processor', test: ({ route }) => route !== 'hot' },
+  stale: { title: 'Stale answers', test: ({ state }) => state === 'stale' },
+  unresolved: { title: 'Without a usable address', test: (zone) => isUnresolved(zone) },
+  errors: { title: 'With errors', test: (zone) => errorsOf(zone) > 0 },
+}
+
+/** The worst comes first where states are sorted. */
+const STATES = ['failed', 'denied', 'nxdomain', 'nodata', 'stale', 'unknown', 'fresh']
+const ROUTES = ['hot', 'learned', 'cold']
+
+/** The table's columns, in order. `first`: the direction that a reader wants to see at the first press. */
+export const COLUMNS = [
+  { key: 'id', title: 'Id', first: 'ascending', value: ({ sortId }) => sortId },
+  { key: 'service', title: 'Service', first: 'ascending', value: ({ service }) => service },
+  { key: 'name', title: 'Name', first: 'ascending', value: ({ sortName }) => sortName },
+  {
+    key: 'state',
+    title: 'State',
+    first: 'ascending',
+    value: ({ state, route }) => STATES.indexOf(state) * ROUTES.length + ROUTES.indexOf(route),
+  },
+  { key: 'addresses', title: 'Addresses', first: 'ascending', value: ({ sortAddress }) => sortAddress },
+  { key: 'ttl', title: 'TTL left', first: 'ascending', value: ({ expiresAt }) => expiresAt ?? -1 },
+  { key: 'rate', title: 'Req/s', first: 'descending', value: ({ requestsPerSecond }) => requestsPerSecond },
+  { key: 'errors', title: 'Errors', first: 'descending', value: (zone) => errorsOf(zone) },
+]
+
+export function isUnresolved({ state }) {
+  return state !== 'fresh' && state !== 'stale' && state !== 'unknown'
+}
+
+export function errorsOf({ errors, connectFailures }) {
+  return errors + connectFailures
+}
+
+/** A zone as it arrived, with what searching and sorting need of it: made once for each change of the zone. */
+export function zoneView(zone) {
+  const { service, id, name, state, route, addresses } = zone
+  return {
+    ...zone,
+    key: `${service}/${id}`,
+    sortId: naturally(id),
+    sortName: naturally(name),
+    sortAddress: naturally(addresses[0] ?? ''),
+    text: `${id} ${service} ${name} ${state} ${route} ${addresses.join(' ')}`.toLowerCase(),
+  }
+}
+
+/** @param {{ search: string, show: keyof typeof SHOWN }} filter every word of `search` must be there */
+export function filterZones(zones, { search, show }) {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean)
+  const { test } = SHOWN[show]
+  return zones.filter((zone) => test(zone) && words.every((word) => zone.text.includes(word)))
+}
+
+/** Sorts in place. Equal ones by id and service, so that their order never flickers. */
+export function sortZones(zones, { key, direction }) {
+  const { value } = COLUMNS.find((column) => column.key === key)
+  const sign = direction === 'ascending' ? 1 : -1
+  return zones.sort(
+    (a, b) =>
+      sign * compare(value(a), value(b)) || compare(a.sortId, b.sortId) || compare(a.service, b.service),
+  )
+}
+
+function compare(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+/** Numbers in a text padded, so that plain comparison puts 9 before 10. */
+function naturally(text) {
+  return text.replace(/\d+/g, (digits) => digits.padStart(10, '0'))
+}

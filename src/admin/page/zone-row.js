@@ -1,0 +1,165 @@
+// One row of the zones table. Rows are used again for other zones as the table scrolls.
+
+import { element, setAttribute, setText, shape } from './dom.js'
+import { count, counted, duration, rate } from './format.js'
+import { createSparkline } from './sparkline.js'
+import { errorsOf } from './zone-list.js'
+
+/** What DNS knows, in words, and how loudly it is said. */
+const STATES = {
+  fresh: null,
+  stale: { text: 'stale', tone: 'warn', shape: 'warn' },
+  denied: { text: 'denied', tone: 'bad', shape: 'bad' },
+  nxdomain: { text: 'NXDOMAIN', tone: 'bad', shape: 'bad' },
+  nodata: { text: 'NODATA', tone: 'bad', shape: 'bad' },
+  failed: { text: 'failed', tone: 'bad', shape: 'bad' },
+  unknown: { text: 'not resolved', tone: 'quiet', shape: 'cold' },
+}
+const ROUTES = {
+  hot: 'Hot: routed inside Envoy',
+  learned: 'Learned: pushed to Envoy, not reported back yet',
+  cold: 'Cold: each request asks the processor',
+}
+
+export class ZoneRow {
+  element
+  zone = null
+  #cells = createCells()
+  #clock
+
+  /**
+   * @param {{ ttlSecondsMax: number, now(): number }} clock on which lifetimes end, and what a full bar is
+   * @param {(zone: object) => void} onExplain
+   */
+  constructor(clock, onExplain) {
+    this.#clock = clock
+    const { id, service, name, state, addresses, ttl, rates, errors } = this.#cells
+    id.button.addEventListener('click', () => onExplain(this.zone))
+    this.element = element(
+      'tr',
+      { role: 'row' },
+      element('th', { role: 'rowheader', scope: 'row', class: 'c-id' }, id.button),
+      cell('service', '', service),
+      cell('name', '', name),
+      cell('state', '', state.route, state.answer),
+      cell('addresses', '', addresses.first, addresses.others, addresses.more),
+      cell('ttl', 'TTL left', ttl.text, ttl.bar),
+      cell('rate', 'Req/s', rates.text, rates.sparkline.element),
+      cell('errors', 'Errors', errors.shape, errors.text),
+    )
+  }
+
+  /** @param {object} zone a zoneView */
+  show(zone) {
+    if (zone === this.zone) return
+    this.zone = zone
+    this.#showZone(zone)
+    this.tick(this.#clock.now())
+  }
+
+  /** Lets time pass: what is left of the answer's lifetime. */
+  tick(now) {
+    const { text, bar, left } = this.#cells.ttl
+    const { expiresAt, state } = this.zone
+    const remaining = expiresAt === null ? null : expiresAt - now
+    setText(text, ttlText(remaining, state))
+    const part =
+      remaining === null ? 0 : Math.min(1, Math.max(0, remaining / 1000 / this.#clock.ttlSecondsMax))
+    // In steps of a hundredth: a bar is a few dozen pixels wide.
+    const scale = `scaleX(${Math.round(part * 100) / 100})`
+    if (left.style.transform !== scale) left.style.transform = scale
+    setAttribute(bar, 'data-tone', state === 'stale' ? 'warn' : part < 0.1 ? 'quiet' : null)
+  }
+
+  #showZone(zone) {
+    const { id, service, name, state, addresses, rates, errors } = this.#cells
+    setText(id.text, zone.id)
+    setText(service, zone.service)
+    setText(name, zone.name)
+    setAttribute(name, 'title', zone.name)
+    showState(state, zone)
+    showAddresses(addresses, zone.addresses)
+    setText(rates.text, rate(zone.requestsPerSecond))
+    setAttribute(rates.text, 'data-tone', zone.requestsPerSecond === 0 ? 'quiet' : null)
+    rates.sparkline.show(zone.history)
+    showErrors(errors, zone)
+  }
+}
+
+function createCells() {
+  const idText = element('span')
+  const left = element('i')
+  return {
+    id: {
+      text: idText,
+      button: element('button', { type: 'button', title: 'Explain a request to this zone' }, idText),
+    },
+    service: element('span'),
+    name: element('span'),
+    state: {
+      route: element('span', { class: 'route' }, shape('cold'), element('span')),
+      answer: element('span', { class: 'answer' }, shape('warn'), element('span')),
+    },
+    addresses: {
+      first: element('span'),
+      others: element('span', { class: 'others' }),
+      more: element('span', { class: 'more' }),
+    },
+    ttl: { text: element('span'), left, bar: element('span', { class: 'bar', 'aria-hidden': 'true' }, left) },
+    rates: { text: element('span'), sparkline: createSparkline() },
+    errors: { text: element('span'), shape: shape('warn') },
+  }
+}
+
+/** @param {string} label stands before the value where the columns have no heads: on a phone */
+function cell(name, label, ...children) {
+  return element(
+    'td',
+    { role: 'cell', class: `c-${name}`, ...(label === '' ? {} : { 'data-label': label }) },
+    ...children,
+  )
+}
+
+function showState({ route, answer }, zone) {
+  setShape(route.firstChild, zone.route)
+  setText(route.lastChild, zone.route)
+  const envoys = zone.envoys.length > 0 ? `\nOn ${zone.envoys.join(', ')}` : ''
+  setAttribute(route, 'title', ROUTES[zone.route] + envoys)
+  setAttribute(route, 'data-route', zone.route)
+  const words = STATES[zone.state]
+  // Without an address there is no route: every request asks.
+  route.hidden = words?.tone === 'bad'
+  answer.hidden = words === null
+  if (words === null) return
+  setShape(answer.firstChild, words.shape)
+  setText(answer.lastChild, words.text)
+  setAttribute(answer, 'data-tone', words.tone)
+}
+
+function showErrors({ text, shape }, zone) {
+  const all = errorsOf(zone)
+  setText(text, count(all))
+  setAttribute(text, 'data-tone', all === 0 ? 'quiet' : 'bad')
+  shape.toggleAttribute('hidden', all === 0)
+  const what = `${counted(zone.errors, 'answer')} 5xx or broken off, ${counted(zone.connectFailures, 'failed connection')}`
+  setAttribute(text, 'title', all === 0 ? null : what)
+}
+
+function setShape(svg, name) {
+  setAttribute(svg.firstChild, 'href', `#${name}`)
+}
+
+/** CSS shows either all of them or how many more there are than the first. */
+function showAddresses({ first, others, more }, addresses) {
+  const rest = addresses.slice(1)
+  setText(first, addresses[0] ?? '–')
+  setText(others, rest.map((address) => `, ${address}`).join(''))
+  setText(more, rest.length === 0 ? '' : `  +${rest.length}`)
+  setAttribute(more, 'title', rest.length === 0 ? null : addresses.join('\n'))
+}
+
+function ttlText(remaining, state) {
+  if (remaining === null) return '–'
+  if (remaining > 0) return duration(remaining)
+  return state === 'stale' ? `${duration(-remaining)} over` : '0 s'
+}

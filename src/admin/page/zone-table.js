@@ -1,0 +1,157 @@
+// The zones table: its columns, what is searched for, and the order.
+
+import { byId, element, setAttribute, setText } from './dom.js'
+import { count, counted } from './format.js'
+import { RowWindow } from './row-window.js'
+import { COLUMNS, filterZones, SHOWN, sortZones } from './zone-list.js'
+import { ZoneRow } from './zone-row.js'
+
+const OPPOSITE = { ascending: 'descending', descending: 'ascending' }
+
+export class ZoneTable {
+  #body = byId('rows')
+  #table = this.#body.closest('table')
+  #window
+  #sort = { key: 'id', direction: 'ascending' }
+  #filter = { search: '', show: 'all' }
+  #clock
+  #all = []
+  /** Those that are shown, in their order. */
+  #zones = []
+  #pointed = false
+
+  /**
+   * @param {{ ttlSecondsMax: number, now(): number }} clock
+   * @param {(zone: object) => void} onExplain
+   */
+  constructor(clock, onExplain) {
+    this.#clock = clock
+    this.#window = new RowWindow(this.#body, () => new ZoneRow(clock, onExplain))
+    this.#createHeads()
+    this.#createChoices()
+    this.#holdWhilePointed()
+  }
+
+  /** @param {object[]} zones zoneViews: the same object as before where a zone has not changed */
+  update(zones) {
+    this.#all = zones
+    this.#select()
+  }
+
+  /** Lets a moment pass. */
+  tick() {
+    const now = this.#clock.now()
+    for (const row of this.#window.rows) row.tick(now)
+  }
+
+  /** Changes which zones are shown, as the controls do. */
+  filter(change) {
+    this.#filter = { ...this.#filter, ...change }
+    const { search, show } = this.#filter
+    if (byId('search').value !== search) byId('search').value = search
+    byId('show').value = show
+    this.#select()
+  }
+
+  #select() {
+    const found = filterZones(this.#all, this.#filter)
+    // Rows don't change places under a pointer that is about to press one, nor under the keyboard's focus.
+    const held = this.#pointed || this.#window.hasFocus
+    this.#zones = held ? inOrderOf(this.#zones, found, this.#sort) : sortZones(found, this.#sort)
+    const { search, show } = this.#filter
+    const some = search.trim() !== '' || show !== 'all'
+    const total = counted(this.#all.length, 'zone')
+    setText(byId('zones-count'), some ? `${count(found.length)} of ${total}` : total)
+    setAttribute(this.#table, 'aria-rowcount', String(found.length + 1))
+    this.#showEmpty(found.length === 0, this.#all.length > 0)
+    this.#window.show(this.#zones)
+  }
+
+  #showEmpty(empty, filtered) {
+    const place = byId('zones-empty')
+    this.#table.hidden = empty
+    place.hidden = !empty
+    const kind = filtered ? 'filtered' : 'none'
+    if (!empty || place.dataset['kind'] === kind) return
+    place.dataset['kind'] = kind
+    if (filtered) {
+      const all = element('button', { type: 'button' }, 'Show all zones')
+      all.addEventListener('click', () => {
+        this.filter({ search: '', show: 'all' })
+        byId('search').focus()
+      })
+      place.replaceChildren(element('p', { class: 'lead' }, 'No zone matches'), all)
+      return
+    }
+    place.replaceChildren(
+      element('p', { class: 'lead' }, 'No zone has been asked for yet'),
+      element(
+        'p',
+        {},
+        'A zone appears here with the first request that is forwarded to it, and leaves when nobody asks for it any more. What a request would meet now: explain one above.',
+      ),
+    )
+  }
+
+  #sortBy(key, direction) {
+    this.#sort = { key, direction }
+    this.#zones = sortZones([...this.#zones], this.#sort)
+    for (const head of byId('columns').children) {
+      setAttribute(head, 'aria-sort', head.dataset['key'] === key ? direction : null)
+    }
+    byId('sort').value = `${key} ${direction}`
+    this.#window.show(this.#zones)
+  }
+
+  #createHeads() {
+    for (const { key, title, first } of COLUMNS) {
+      const button = element('button', { type: 'button' }, title)
+      button.addEventListener('click', () => {
+        this.#sortBy(key, this.#sort.key === key ? OPPOSITE[this.#sort.direction] : first)
+      })
+      const attributes = { role: 'columnheader', scope: 'col', 'data-key': key, class: `c-${key}` }
+      byId('columns').append(element('th', attributes, button))
+    }
+    byId('columns').firstChild.setAttribute('aria-sort', this.#sort.direction)
+  }
+
+  #createChoices() {
+    const [search, show, sort] = [byId('search'), byId('show'), byId('sort')]
+    for (const [value, { title }] of Object.entries(SHOWN)) show.append(element('option', { value }, title))
+    for (const { key, title, first } of COLUMNS) {
+      for (const direction of [first, OPPOSITE[first]]) {
+        const arrow = direction === 'ascending' ? '↑' : '↓'
+        sort.append(element('option', { value: `${key} ${direction}` }, `${title} ${arrow}`))
+      }
+    }
+    search.addEventListener('input', () => this.filter({ search: search.value }))
+    search.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') this.filter({ search: '' })
+    })
+    show.addEventListener('change', () => this.filter({ show: show.value }))
+    sort.addEventListener('change', () => this.#sortBy(...sort.value.split(' ')))
+  }
+
+  #holdWhilePointed() {
+    this.#body.addEventListener('pointermove', ({ pointerType }) => {
+      this.#pointed = pointerType === 'mouse'
+    })
+    this.#body.addEventListener('pointerleave', () => {
+      this.#pointed = false
+      this.#select()
+    })
+  }
+}
+
+/** The found zones in the order that they had; those that are new follow. */
+function inOrderOf(before, found, sort) {
+  const byKey = new Map(found.map((zone) => [zone.key, zone]))
+  const kept = []
+  for (const { key } of before) {
+    const zone = byKey.get(key)
+    if (zone === undefined) continue
+    kept.push(zone)
+    byKey.delete(key)
+  }
+  return [...kept, ...sortZones([...byKey.values()], sort)]
+}
