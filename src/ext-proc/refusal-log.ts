@@ -13,6 +13,9 @@ export interface LoggedRequest {
   readonly traceId: string | undefined
 }
 
+/** A client's id may be long and is of no use then. */
+const ID_LENGTH_MAX = 64
+
 type Refusal = Extract<Decision, { kind: 'reject' }>
 /** What a refusal's line holds. `suppressed`: lines of this reason that were left out since the last one. */
 export type RefusalFields = Readonly<Record<string, unknown>>
@@ -53,7 +56,7 @@ function fieldsOf(
     reason,
     request_id: requestId,
     ...(traceId !== undefined && { trace_id: traceId }),
-    id,
+    id: id?.slice(0, ID_LENGTH_MAX),
     ...(zone && { name: zone.name }),
     ...(answer?.kind === 'nxdomain' && { rcode: 'NXDOMAIN', nameserver: answer.nameserver }),
     ...(answer?.kind === 'nodata' && { rcode: 'NOERROR', nameserver: answer.nameserver }),

@@ -20,6 +20,7 @@ const CASES: [title: string, head: RequestHead, expected: string, search?: strin
   ['an empty id is missing', post(['']), 'server_header_missing'],
   ["Envoy's stand-in for a missing header is missing", post(['-']), 'server_header_missing'],
   ['two headers are invalid', post(['12', '12']), 'server_header_invalid'],
+  ['two headers are invalid though one is empty', post(['', '12']), 'server_header_invalid'],
   ['two values in one header are invalid', post(['12,13']), 'server_header_invalid'],
   ['/mail goes to mail', post(['12'], '/mail'), 'zone12-mail.game.test'],
   ['/mail with a query goes to mail', post(['12'], '/mail?x=1'), 'zone12-mail.game.test'],

@@ -49,8 +49,9 @@ export function zoneOf(head: RequestHead, rules: Rules, search: string): Zone | 
   if (!rules.methods.has(head.method)) return 'method_not_allowed'
 
   const [id = ''] = head.ids
+  if (head.ids.length > 1) return 'server_header_invalid'
   if (id === '' || id === '-') return 'server_header_missing'
-  if (head.ids.length > 1 || id.includes(',') || !rules.idPattern.test(id)) return 'server_header_invalid'
+  if (id.includes(',') || !rules.idPattern.test(id)) return 'server_header_invalid'
 
   const service = rules.serviceByPath.get(pathOf(head.path)) ?? rules.fallback
   const name = nameOf(rules.host, id, service.name, search)

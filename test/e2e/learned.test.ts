@@ -182,7 +182,7 @@ test('an edit of routes.yaml is live on learned zones within seconds, and 0 fail
     assert.equal((await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status, 504)
     const routes = join(gateway.folder, 'envoy/routes.yaml')
     const good = readFileSync(routes, 'utf8')
-    writeFileSync(routes, good.replace('per_try_idle_timeout: 0.5s', 'per_try_idle_timeout: 3s'))
+    writeFileSync(routes, good.replace('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
     await until(
       'it answers',
       async () => (await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status === 200,

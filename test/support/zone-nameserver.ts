@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startNameserver } from '../../demo/nameserver.ts'
+import { freePort } from './ports.ts'
 
 const DNSMASQ = '/usr/sbin/dnsmasq'
 const READY_WITHIN_MS = 5000
@@ -18,7 +19,7 @@ export interface ZoneNameserver {
 export async function startZoneNameserver(
   records: Readonly<Record<string, readonly string[]>>,
 ): Promise<ZoneNameserver> {
-  const port = await freeUdpPort()
+  const port = await freeDnsPort()
   if (!existsSync(DNSMASQ)) {
     const socket = await startNameserver('127.0.0.1', port, records)
     return { address: `127.0.0.1:${port}`, close: () => new Promise((done) => socket.close(() => done())) }
@@ -66,13 +67,16 @@ export async function startZoneNameserver(
   }
 }
 
-function freeUdpPort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** A port that is free over UDP and TCP: nameservers take both. */
+async function freeDnsPort(): Promise<number> {
+  for (;;) {
+    const port = await freePort()
     const probe = createSocket('udp4')
-    probe.once('error', reject)
-    probe.bind(0, '127.0.0.1', () => {
-      const { port } = probe.address()
-      probe.close(() => resolve(port))
+    const isFree = await new Promise<boolean>((resolve) => {
+      probe.once('error', () => resolve(false))
+      probe.bind(port, '127.0.0.1', () => resolve(true))
     })
-  })
+    await new Promise<void>((done) => (isFree ? probe.close(() => done()) : done()))
+    if (isFree) return port
+  }
 }
