@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { type ServerDuplexStream, status, type UntypedHandleCall } from '@grpc/grpc-js'
 import { ROUTES_FILE } from '../config/announce-routes.ts'
 import { watchFileForChanges } from '../config/watch-file.ts'
-import { FORWARD_HEADER } from '../ext-proc/messages.ts'
+import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { aggregatedDiscovery, loadReporting } from '../grpc/protos.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
@@ -48,11 +48,11 @@ export interface EnvoyControlEvents {
  */
 export function startEnvoyControl(events: EnvoyControlEvents, log: Logger): EnvoyControl {
   let plane: ControlPlane | undefined
-  let source: PolicySource | undefined
   let rules: RoutingRules | undefined
+  const source = policySource(log)
 
   const reload = (): void => {
-    const policy = source?.reload()
+    const policy = source.reload()
     if (policy === undefined || rules === undefined) return
     if (plane === undefined) plane = createPlane(policy, rules, events, log)
     else plane.setPolicy(policy, rules)
@@ -77,12 +77,9 @@ export function startEnvoyControl(events: EnvoyControlEvents, log: Logger): Envo
       return plane !== undefined
     },
     follow: (next, search) => {
-      const idHeader = rules?.idHeader
       rules = routingRules(next, search)
-      if (source === undefined || idHeader !== next.header) {
-        source = policySource(next.header, log)
-        reload()
-      } else if (source.policy !== undefined) plane?.setPolicy(source.policy, rules)
+      if (source.policy === undefined) reload()
+      else plane?.setPolicy(source.policy, rules)
     },
     publish: (zone) => plane?.publish(zone),
     withdraw: ({ service, id }) => plane?.withdraw(zoneKey(service, id)),
@@ -120,11 +117,11 @@ function createPlane(
   })
 }
 
-function policySource(idHeader: string, log: Logger): PolicySource {
+function policySource(log: Logger): PolicySource {
   return new PolicySource({
     routesPath: ROUTES_FILE,
     bootstrapPath: BOOTSTRAP_FILE,
-    idHeader,
+    routeHeader: ROUTE_HEADER,
     readFile: (path) => readFileSync(path, 'utf8'),
     log,
   })
@@ -132,8 +129,7 @@ function policySource(idHeader: string, log: Logger): PolicySource {
 
 function routingRules(rules: Rules, search: string): RoutingRules {
   return {
-    idHeader: rules.header,
-    markHeader: FORWARD_HEADER,
+    routeHeader: ROUTE_HEADER,
     methods: [...rules.methods],
     services: servicesOf(rules),
     zoneName: (service, id) => fillHost(rules.host, id, service, search),

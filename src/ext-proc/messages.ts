@@ -12,7 +12,7 @@ import type { RequestHead } from '../routing/rules.ts'
  * Carries the address to Envoy, which forwards only a request that has it, there and nowhere else, and strips a
  * client's own. See `forward` in envoy/routes.yaml and docs/decisions/0003.
  */
-export const FORWARD_HEADER = 'x-zonegate-forward'
+export const ROUTE_HEADER = 'x-zonegate-route'
 /** Namespace of the dynamic metadata that Envoy's access log reads the zone's name from. */
 const METADATA_NAMESPACE = 'zonegate'
 /** Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew. */
@@ -88,7 +88,7 @@ function responseTo(decision: Decision, allow: string): ProcessingResponse {
     request_headers: {
       response: {
         header_mutation: {
-          set_headers: [overwrite(FORWARD_HEADER, decision.authority)],
+          set_headers: [overwrite(ROUTE_HEADER, decision.authority)],
         },
         clear_route_cache: true,
       },

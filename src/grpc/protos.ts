@@ -169,7 +169,6 @@ const protoFiles = [
   'envoy/config/route/v3/route_components.proto',
   'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
   'envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto',
-  'envoy/type/matcher/v3/http_inputs.proto',
   'grpc/health/v1/health.proto',
 ]
 

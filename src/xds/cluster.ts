@@ -9,12 +9,35 @@ export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config'
 /** Envoy takes no further cluster while one waits for its endpoints, so there is an end to that. */
 const ENDPOINTS_TIMEOUT_SECONDS = 5
 
+/**
+ * Of a zone's addresses, one that refuses connections is left out for a while. What an application answers counts
+ * nothing, and one address always stays: with none left Envoy would not even try (Envoy doc: Outlier detection).
+ * A cold cluster with `outlier_detection` of its own has it instead.
+ */
+const OUTLIER_DETECTION = {
+  split_external_local_origin_errors: true,
+  consecutive_local_origin_failure: { value: 3 },
+  interval: { seconds: 1 },
+  base_ejection_time: { seconds: 5 },
+  max_ejection_time: { seconds: 30 },
+  max_ejection_percent: { value: 90 },
+  enforcing_consecutive_5xx: { value: 0 },
+  enforcing_consecutive_gateway_failure: { value: 0 },
+  enforcing_success_rate: { value: 0 },
+  enforcing_local_origin_success_rate: { value: 0 },
+  enforcing_failure_percentage: { value: 0 },
+} as const
+/** Addresses that are left out stay so, however few are left. */
+const COMMON_LB_CONFIG = { healthy_panic_threshold: { value: 0 } } as const
+
 const { encode } = codec<Cluster>(MESSAGE_NAMES.cluster)
 
 /** The clusters of all zones: alike but for the name. */
 export function clusterTemplate(policy: ClusterPolicy): Template {
   return template((name) =>
     encode({
+      outlier_detection: OUTLIER_DETECTION,
+      common_lb_config: COMMON_LB_CONFIG,
       ...policy,
       name,
       type: 'EDS',

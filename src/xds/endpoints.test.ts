@@ -64,6 +64,7 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
     connect_timeout: { seconds: 1 },
     circuit_breakers: { thresholds: [{ max_retries: { value: 4096 } }] },
     outlier_detection: { split_external_local_origin_errors: true },
+    common_lb_config: { healthy_panic_threshold: { value: 30 } },
   }
   assert.deepEqual(clusters.decode(clusterTemplate(cold).stamp('mail/42')), {
     ...cold,
@@ -74,6 +75,13 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
     },
     lb_policy: 'ROUND_ROBIN',
   })
+})
+
+test('a cluster leaves out addresses that refuse connections, unless the cold one says otherwise', () => {
+  const { decode } = codec<Cluster>(MESSAGE_NAMES.cluster)
+  const own = decode(clusterTemplate({}).stamp('mail/42'))['outlier_detection'] as Record<string, unknown>
+  assert.deepEqual(own['consecutive_local_origin_failure'], { value: 3 })
+  assert.deepEqual(own['enforcing_consecutive_5xx'], { value: 0 })
 })
 
 test('durations are exact to the millisecond', () => {

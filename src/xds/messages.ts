@@ -39,22 +39,7 @@ export interface LbEndpoint {
 export interface VirtualHost {
   readonly name: string
   readonly domains: readonly string[]
-  readonly matcher: Matcher
-}
-
-export interface Matcher {
-  readonly matcher_list: {
-    readonly matchers: readonly {
-      readonly predicate: {
-        readonly single_predicate: {
-          readonly input: TypedExtensionConfig
-          readonly value_match: { readonly exact: string; readonly ignore_case: boolean }
-        }
-      }
-      readonly on_match: { readonly action: TypedExtensionConfig }
-    }[]
-  }
-  readonly on_no_match: { readonly action: TypedExtensionConfig }
+  readonly routes: readonly Route[]
 }
 
 export interface TypedExtensionConfig {

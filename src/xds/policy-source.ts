@@ -5,7 +5,7 @@ import { readPolicy } from './policy.ts'
 export interface PolicySourceOptions {
   readonly routesPath: string
   readonly bootstrapPath: string
-  readonly idHeader: string
+  readonly routeHeader: string
   /** Text of a file. @throws where it can't be read */
   readFile(path: string): string
   readonly log: Pick<Log, 'warn' | 'error'>
@@ -28,13 +28,13 @@ export class PolicySource {
 
   /** Reads the files again. @returns the policy if it is another one than before */
   reload(): ZonePolicy | undefined {
-    const { routesPath, bootstrapPath, idHeader, log } = this.#options
+    const { routesPath, bootstrapPath, routeHeader, log } = this.#options
     const [routes, bootstrap] = [this.#read(routesPath), this.#read(bootstrapPath)]
     if (routes === undefined || bootstrap === undefined) return undefined
     const reading = readPolicy(
       { path: routesPath, text: routes },
       { path: bootstrapPath, text: bootstrap },
-      idHeader,
+      routeHeader,
     )
     if (reading.kind === 'faults') {
       const after = this.#policy === undefined ? 'no zone is learned' : 'learned zones keep what they have'

@@ -7,7 +7,7 @@ import { PolicySource } from './policy-source.ts'
 const ROUTES = `resources:
 - "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
   name: zonegate
-  vhost_header: Server
+  vhost_header: X-Mark
   vhds: { config_source: { ads: {} } }
   virtual_hosts:
   - name: other
@@ -54,7 +54,7 @@ static_resources:
 `
 
 const read = (routes = ROUTES, bootstrap = BOOTSTRAP): PolicyReading =>
-  readPolicy({ path: 'routes.yaml', text: routes }, { path: 'envoy.yaml', text: bootstrap }, 'server')
+  readPolicy({ path: 'routes.yaml', text: routes }, { path: 'envoy.yaml', text: bootstrap }, 'x-mark')
 
 const good = (reading: PolicyReading) => {
   assert.equal(reading.kind, 'policy', reading.kind === 'faults' ? reading.faults.join('\n') : '')
@@ -215,7 +215,12 @@ describe('a fault is named with its place and what was expected:', () => {
       'match: { prefix: "/a", headers: [{ name: x-mark',
       /expected the match prefix "\/"/,
     ],
-    ['vhost_header: Server', 'vhost_header: id', /^routes\.yaml:2:3: .*vhost_header: expected server/],
+    ['vhost_header: X-Mark', 'vhost_header: id', /^routes\.yaml:2:3: .*vhost_header: expected x-mark/],
+    [
+      '- name: processor_refused',
+      '- { match: { prefix: "/" }, direct_response: { status: 503 } }\n    - name: processor_refused',
+      /routes: expected exactly one after forward/,
+    ],
     [/ {2}vhds: .*\n/, '', /vhds: expected a config_source/],
     ['domains: ["*"]', 'domains: [a.test]', /virtual_hosts: expected one for the domain "\*"/],
     ['RouteConfiguration', 'Other', /resources: expected a type\.googleapis\.com/],
@@ -254,7 +259,7 @@ test("the project's own files are read without a fault, and nothing is left out"
     path: name,
     text: readFileSync(new URL(`../../envoy/${name}`, import.meta.url), 'utf8'),
   })
-  const reading = readPolicy(file('routes.yaml'), file('envoy.yaml'), 'server')
+  const reading = readPolicy(file('routes.yaml'), file('envoy.yaml'), 'x-zonegate-route')
   assert.deepEqual(good(reading).notCopied, [])
 })
 
@@ -268,7 +273,7 @@ describe('a policy source', () => {
   const source = new PolicySource({
     routesPath: 'routes.yaml',
     bootstrapPath: 'envoy.yaml',
-    idHeader: 'server',
+    routeHeader: 'x-mark',
     readFile(path) {
       const text = files.get(path)
       if (text === undefined) throw new Error('no such file')

@@ -38,20 +38,20 @@ const schemas = messageSchemas(definitions)
  * Reads from Envoy's own files what learned zones take over: the routes of the cold virtual host (the one for every
  * domain), and the cluster that its route `forward` leads to. What can be taken over is what `proto/` has.
  *
- * @param idHeader the header with the zone's id, at which Envoy has to look too
+ * @param routeHeader the header by which Envoy finds virtual hosts
  */
-export function readPolicy(routes: SourceFile, bootstrap: SourceFile, idHeader: string): PolicyReading {
+export function readPolicy(routes: SourceFile, bootstrap: SourceFile, routeHeader: string): PolicyReading {
   const routesFile = new YamlFile(routes)
   const bootstrapFile = new YamlFile(bootstrap)
   const notCopied: string[] = []
-  const cold = readRoutes(routesFile, idHeader, notCopied)
+  const cold = readRoutes(routesFile, routeHeader, notCopied)
   const cluster = cold && readCluster(bootstrapFile, cold.coldRoutes, notCopied)
   const faults = [...routesFile.faults, ...bootstrapFile.faults]
   if (cold === undefined || cluster === undefined || faults.length > 0) return { kind: 'faults', faults }
   return { kind: 'policy', policy: { routes: cold, cluster }, notCopied }
 }
 
-function readRoutes(file: YamlFile, idHeader: string, notCopied: string[]): RoutePolicy | undefined {
+function readRoutes(file: YamlFile, routeHeader: string, notCopied: string[]): RoutePolicy | undefined {
   const resources = file.items(file.at(file.root, 'resources'))
   const configuration = resources.find((place) => file.text(place, '@type') === ROUTE_CONFIGURATION)
   if (configuration === undefined)
@@ -59,8 +59,8 @@ function readRoutes(file: YamlFile, idHeader: string, notCopied: string[]): Rout
 
   const name = file.text(configuration, 'name')
   if (name === undefined) return file.fault(configuration, 'name: expected a text')
-  if (file.text(configuration, 'vhost_header')?.toLowerCase() !== idHeader)
-    file.fault(configuration, `vhost_header: expected ${idHeader}, by which learned zones are found`)
+  if (file.text(configuration, 'vhost_header')?.toLowerCase() !== routeHeader)
+    file.fault(configuration, `vhost_header: expected ${routeHeader}, by which learned zones are found`)
   if (file.at(configuration, 'vhds') === undefined)
     file.fault(configuration, 'vhds: expected a config_source, by which learned zones arrive')
 
@@ -76,6 +76,12 @@ function readRoutes(file: YamlFile, idHeader: string, notCopied: string[]): Rout
   const coldRoutes = places.map((place) => readRoute(file, place, notCopied))
   if (coldRoutes.filter((route) => route.name === FORWARD).length !== 1)
     file.fault(cold, `routes: expected one with the name ${FORWARD}`)
+  const [ask, ...more] = coldRoutes.slice(coldRoutes.findIndex((route) => route.name === FORWARD) + 1)
+  if (ask?.match?.prefix !== '/' || more.length > 0)
+    file.fault(
+      cold,
+      `routes: expected exactly one after ${FORWARD}, for the prefix "/": the one that asks the processor`,
+    )
   return { routeConfiguration: name, coldRoutes }
 }
 

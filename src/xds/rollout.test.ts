@@ -14,13 +14,15 @@ const HOUR_MS = 3_600_000
 const policy: ZonePolicy = {
   routes: {
     routeConfiguration: 'zonegate',
-    coldRoutes: [{ name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } }],
+    coldRoutes: [
+      { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } },
+      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
+    ],
   },
   cluster: { connect_timeout: { seconds: 1 } },
 }
 const rules: RoutingRules = {
-  idHeader: 'server',
-  markHeader: 'x-mark',
+  routeHeader: 'x-mark',
   methods: ['POST'],
   services: [
     { name: 'mail', paths: ['/mail'] },

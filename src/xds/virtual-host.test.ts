@@ -23,7 +23,7 @@ const notPost: Route = {
 }
 const noId: Route = {
   name: 'server_header_missing',
-  match: { prefix: '/', headers: [{ name: 'server', string_match: { safe_regex: { regex: '-?' } } }] },
+  match: { prefix: '/', headers: [{ name: 'X-Mark', string_match: { safe_regex: { regex: '[A-Z]+/-?' } } }] },
   direct_response: { status: 403 },
 }
 const forward: Route = {
@@ -52,8 +52,7 @@ const ask: Route = { name: 'processor_refused', match: { prefix: '/' }, direct_r
 
 const policy: RoutePolicy = { routeConfiguration: 'zonegate', coldRoutes: [notPost, noId, forward, ask] }
 const rules: RoutingRules = {
-  idHeader: 'server',
-  markHeader: 'x-mark',
+  routeHeader: 'x-mark',
   methods: ['POST'],
   services: [
     { name: 'mail', paths: ['/mail', '/post'] },
@@ -64,74 +63,46 @@ const rules: RoutingRules = {
 
 const routes = (learned: string[], by: Partial<RoutingRules> = {}, of: RoutePolicy = policy): Route[] =>
   routesOf('42', new Set(learned), of, { ...rules, ...by })
-/** `learned /mail -> mail/42`, or the name of a cold route. */
+/** `learned /mail -> mail/42`, or name and path of a cold route. */
 const summary = (route: Route): string => {
-  if (route.name !== 'learned') return String(route.name)
-  return `learned ${route.match.path ?? route.match.prefix} -> ${route.route?.cluster}`
+  const path = route.match.path ?? route.match.prefix
+  return route.name === 'learned' ? `learned ${path} -> ${route.route?.cluster}` : `${route.name} ${path}`
 }
 
 describe('routes of an id', () => {
   const table: [learned: string[], routes: string[]][] = [
     [
       ['default', 'mail'],
-      [
-        'method_not_allowed',
-        'server_header_missing',
-        'learned /mail -> mail/42',
-        'learned /post -> mail/42',
-        'learned / -> default/42',
-      ],
+      ['learned /mail -> mail/42', 'learned /post -> mail/42', 'learned / -> default/42'],
     ],
-    [
-      ['default'],
-      [
-        'method_not_allowed',
-        'server_header_missing',
-        'learned / -> default/42',
-        'forward',
-        'processor_refused',
-      ],
-    ],
-    [
-      ['mail'],
-      [
-        'method_not_allowed',
-        'server_header_missing',
-        'learned /mail -> mail/42',
-        'learned /post -> mail/42',
-        'forward',
-        'processor_refused',
-      ],
-    ],
+    [['default'], ['processor_refused /mail', 'processor_refused /post', 'learned / -> default/42']],
+    [['mail'], ['learned /mail -> mail/42', 'learned /post -> mail/42', 'processor_refused /']],
   ]
   for (const [learned, expected] of table) {
-    test(`with ${learned.join(' and ')} learned stand before "forward", and replace it if nothing is left for it`, () => {
+    test(`with ${learned.join(' and ')} learned lead to it, and for the rest to the processor`, () => {
       assert.deepEqual(routes(learned).map(summary), expected)
     })
   }
 
-  test('leave the paths of services that are not learned to the cold routes', () => {
-    const other = routes(['default']).find(({ name }) => name === 'learned')
-    assert.deepEqual(
-      other?.match.headers?.filter(({ name }) => name === ':path').map(({ string_match }) => string_match),
-      [{ exact: '/mail' }, { prefix: '/mail?' }, { exact: '/post' }, { prefix: '/post?' }],
-    )
+  const refusal: Route = { name: 'blocked', match: { prefix: '/admin' }, direct_response: { status: 403 } }
+  test('begin with the cold routes before "forward" that look at more than method and id', () => {
+    const of = { ...policy, coldRoutes: [notPost, noId, refusal, forward, ask] }
+    assert.deepEqual(routes(['default', 'mail'], {}, of).map(summary).slice(0, 2), [
+      'blocked /admin',
+      'learned /mail -> mail/42',
+    ])
   })
 
-  test('look at the method themselves where no cold route has refused the others', () => {
-    const unguarded = { ...policy, coldRoutes: [noId, forward, ask] }
-    const one = routes(['default', 'mail'], {}, unguarded)
-    assert.deepEqual(one.map(summary).slice(-2), ['forward', 'processor_refused'])
-    assert.deepEqual(one[1]?.match.headers?.at(-1), { name: ':method', string_match: { exact: 'POST' } })
-    const two = routes(['mail'], { methods: ['POST', 'PUT'] }, unguarded)
-    assert.deepEqual(two[1]?.match.headers?.at(-1)?.string_match, { safe_regex: { regex: 'POST|PUT' } })
+  test('keep a refusal of methods that is not the one by which learned zones are found', () => {
+    const names = routes(['mail'], { methods: ['POST', 'PUT'] }).map(({ name }) => name)
+    assert.equal(names[0], 'method_not_allowed')
   })
 
   test('are the cold route without the mark, and with the own cluster, host and retries elsewhere', () => {
-    assert.deepEqual(routes(['mail'])[2], {
+    assert.deepEqual(routes(['mail'])[0], {
       name: 'learned',
       match: { path: '/mail', headers: [{ name: 'content-type', present_match: true }] },
-      request_headers_to_remove: ['x-internal'],
+      request_headers_to_remove: ['x-mark', 'x-internal'],
       response_headers_to_remove: ['x-reason'],
       metadata: {
         filter_metadata: {
@@ -170,39 +141,28 @@ describe('routes of an id', () => {
 
 describe('a virtual host', () => {
   const { decode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
-  const lists = codec<{ routes: Route[] }>('envoy.config.route.v3.RouteList')
-  const bytes = virtualHostTemplate(policy, rules, new Set(['default'])).stamp('a-42')
-  const host = decode(bytes)
-  const [matcher] = host.matcher.matcher_list.matchers
-  assert.ok(matcher)
-  const listOf = ({ action }: { action: { typed_config: unknown } }): Route[] =>
-    lists.decode((action.typed_config as { value: Buffer }).value).routes
+  const learned = new Set(['default'])
+  const host = decode(virtualHostTemplate(policy, rules, learned).stamp('a-42'))
 
-  test('is found by its id, and takes only requests of which this is the whole header, in any case', () => {
+  test('is found by each method with the id alone', () => {
     assert.equal(host.name, 'zonegate/a-42')
-    assert.deepEqual(host.domains, ['a-42'])
-    assert.deepEqual(matcher.predicate.single_predicate.value_match, { exact: 'a-42', ignore_case: true })
+    assert.deepEqual(host.domains, ['POST/a-42'])
+    const two = decode(
+      virtualHostTemplate(policy, { ...rules, methods: ['POST', 'PUT'] }, learned).stamp('7'),
+    )
+    assert.deepEqual(two.domains, ['POST/7', 'PUT/7'])
   })
 
   test('has its routes as they were built: no field is lost on the way', () => {
-    const sent = listOf(matcher.on_match)
-    const built = routesOf('a-42', new Set(['default']), policy, rules)
-    assert.deepEqual(sent.map(summary), built.map(summary))
+    const built = routesOf('a-42', learned, policy, rules)
+    assert.deepEqual(host.routes.map(summary), built.map(summary))
     // Empty lists, a zero and packed messages read back differently; the rest is compared.
-    const [learned, asBuilt] = [sent, built].map((all) => all.find(({ name }) => name === 'learned'))
-    assert.deepEqual(learned?.match, asBuilt?.match)
-    assert.deepEqual(learned?.metadata, asBuilt?.metadata)
-    assert.deepEqual(learned?.request_headers_to_remove, ['x-internal'])
-    assert.equal(learned?.route?.cluster, 'default/a-42')
-    assert.deepEqual(Object.keys(learned?.route ?? {}).sort(), Object.keys(asBuilt?.route ?? {}).sort())
-  })
-
-  test('leaves a repeated header to the cold routes, all but "forward"', () => {
-    assert.deepEqual(listOf(host.matcher.on_no_match).map(summary), [
-      'method_not_allowed',
-      'server_header_missing',
-      'processor_refused',
-    ])
+    const [sent, asBuilt] = [host.routes, built].map((all) => all.find(({ name }) => name === 'learned'))
+    assert.deepEqual(sent?.match, asBuilt?.match)
+    assert.deepEqual(sent?.metadata, asBuilt?.metadata)
+    assert.deepEqual(sent?.request_headers_to_remove, ['x-mark', 'x-internal'])
+    assert.equal(sent?.route?.cluster, 'default/a-42')
+    assert.deepEqual(Object.keys(sent?.route ?? {}).sort(), Object.keys(asBuilt?.route ?? {}).sort())
   })
 
   test('has a name from which the id can be read back', () => {

@@ -1,12 +1,5 @@
-import { type Any, codec, type Struct, type Value } from '../grpc/protos.ts'
-import type {
-  HeaderMatcher,
-  RetryPolicy,
-  Route,
-  RouteMatch,
-  TypedExtensionConfig,
-  VirtualHost,
-} from './messages.ts'
+import { codec, type Struct, type Value } from '../grpc/protos.ts'
+import type { RetryPolicy, Route, RouteMatch, TypedExtensionConfig, VirtualHost } from './messages.ts'
 import { MESSAGE_NAMES, type Resource, typeUrl, zoneKey } from './resource.ts'
 import { type Template, template } from './template.ts'
 
@@ -20,11 +13,9 @@ export interface RoutePolicy {
 
 /** What of the processor's rules shapes a learned route. */
 export interface RoutingRules {
-  /** Header with the zone's id, in lower case. */
-  readonly idHeader: string
-  /** Header by which the processor lets a request pass to the route `forward`, in lower case. */
-  readonly markHeader: string
-  /** Methods that are forwarded. */
+  /** Header by which Envoy finds the virtual host, in lower case. The processor puts the address in its place. */
+  readonly routeHeader: string
+  /** Methods that are forwarded: only requests with one of them come to a learned zone's virtual host. */
   readonly methods: readonly string[]
   /** Services by literal path. Exactly one has no paths: it has all the others. */
   readonly services: readonly ServiceRoutes[]
@@ -60,32 +51,22 @@ export function virtualHostTemplate(
   rules: RoutingRules,
   learned: ReadonlySet<string>,
 ): Template {
-  // An id has no comma, so from here the processor never lets a request pass: the route `forward` would be dead weight.
-  const cold = routeList(policy.coldRoutes.filter(({ name }) => name !== FORWARD))
   return template((id) =>
     encode({
       name: virtualHostName(policy, id),
-      domains: [id],
-      // `vhost_header` has looked at the first value of a repeated id header only. The matcher looks at all of them,
-      // joined by commas: such a request takes the cold routes, and is refused there.
-      matcher: {
-        matcher_list: {
-          matchers: [
-            {
-              predicate: {
-                single_predicate: {
-                  input: headerInput(rules.idHeader),
-                  value_match: { exact: id, ignore_case: true },
-                },
-              },
-              on_match: { action: routeList(routesOf(id, learned, policy, rules)) },
-            },
-          ],
-        },
-        on_no_match: { action: cold },
-      },
+      domains: rules.methods.map((method) => routeKey(method, id)),
+      routes: routesOf(id, learned, policy, rules),
     }),
   )
+}
+
+/**
+ * What the listener makes of a request for Envoy to find its virtual host by: the method, and all values of the id
+ * header joined by commas. So a request with another method, without an id or with several comes to no learned zone's
+ * virtual host, and is refused by the cold one. Envoy compares without case.
+ */
+export function routeKey(method: string, id: string): string {
+  return `${method}/${id}`
 }
 
 /** A virtual host that says which services it routes, each to the cluster `<service>/<id>`. */
@@ -114,7 +95,10 @@ export function virtualHostId(policy: RoutePolicy, name: string): string | undef
   return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
 }
 
-/** Where the cold routes refuse or answer by themselves they still do; the learned routes stand just before `forward`. */
+/**
+ * The routes of one id: its learned services lead to their clusters, the paths of the others to the route that asks the
+ * processor. In front stand the cold routes that stand before `forward` there, but for those that refuse a method or an id.
+ */
 export function routesOf(
   id: string,
   learned: ReadonlySet<string>,
@@ -123,24 +107,32 @@ export function routesOf(
 ): Route[] {
   const at = policy.coldRoutes.findIndex(({ name }) => name === FORWARD)
   const forward = policy.coldRoutes[at]
-  if (forward === undefined) throw new Error('a route policy has the route "forward"')
-  const before = policy.coldRoutes.slice(0, at)
-  const guarded = before.some((route) => refusesOtherMethods(route, rules.methods))
-  const guard = guarded ? [] : [methodMatcher(rules.methods)]
+  const ask = policy.coldRoutes[at + 1]
+  if (forward === undefined || ask === undefined) throw new Error('a route policy has "forward" and one more')
+  const routeTo = (service: string, path: Pick<RouteMatch, 'path' | 'prefix'>): Route =>
+    learned.has(service) ? learnedRoute(forward, service, id, path, rules) : { ...ask, match: path }
 
-  const hot: Route[] = []
-  const unlearnedPaths: string[] = []
-  for (const { name, paths } of rules.services) {
-    if (!learned.has(name)) unlearnedPaths.push(...paths)
-    else for (const path of paths) hot.push(learnedRoute(forward, name, id, { path }, guard, rules))
-  }
-  for (const { name, paths } of rules.services) {
-    if (paths.length > 0 || !learned.has(name)) continue
-    const others = [...guard, ...unlearnedPaths.flatMap(notThePath)]
-    hot.push(learnedRoute(forward, name, id, { prefix: '/' }, others, rules))
-  }
-  const complete = guarded && rules.services.every(({ name }) => learned.has(name))
-  return [...before, ...hot, ...(complete ? [] : policy.coldRoutes.slice(at))]
+  const before = policy.coldRoutes.slice(0, at).filter((route) => !isDecidedByKey(route, rules))
+  const byPath = rules.services.flatMap(({ name, paths }) => paths.map((path) => routeTo(name, { path })))
+  const others = rules.services.filter(({ paths }) => paths.length === 0)
+  return [...before, ...byPath, ...others.map(({ name }) => routeTo(name, { prefix: '/' }))]
+}
+
+/** True for a refusal that looks at nothing but the method or the key: what comes to a learned zone has passed it. */
+function isDecidedByKey({ direct_response, match }: Route, rules: RoutingRules): boolean {
+  const { prefix, headers = [], ...conditions } = match
+  const [only] = headers
+  if (direct_response === undefined || prefix !== '/' || headers.length !== 1 || only === undefined)
+    return false
+  if (Object.keys(conditions).length > 0) return false
+  if (only.name.toLowerCase() === rules.routeHeader) return true
+  const [method, ...more] = rules.methods
+  return (
+    only.name === ':method' &&
+    more.length === 0 &&
+    only.invert_match === true &&
+    only.string_match?.['exact'] === method
+  )
 }
 
 /** The cold route with the processor's part taken out and the zone's own cluster put in. */
@@ -149,19 +141,17 @@ function learnedRoute(
   service: string,
   id: string,
   path: Pick<RouteMatch, 'path' | 'prefix'>,
-  matchers: readonly HeaderMatcher[],
   rules: RoutingRules,
 ): Route {
   const { prefix: _all, ...match } = forward.match
   // HTTP filters run as the route says on which a request comes in, which on the cold path is never `forward`.
   const { typed_per_filter_config: _unused, ...rest } = forward
-  const isNoMark = (header: string): boolean => header.toLowerCase() !== rules.markHeader
-  const conditions = (match.headers ?? []).filter(({ name }) => isNoMark(name))
+  const isOther = (header: string): boolean => header.toLowerCase() !== rules.routeHeader
+  const conditions = (match.headers ?? []).filter(({ name }) => isOther(name))
   return {
     ...rest,
     name: LEARNED,
-    match: { ...match, ...path, headers: [...conditions, ...matchers] },
-    request_headers_to_remove: (forward.request_headers_to_remove ?? []).filter(isNoMark),
+    match: { ...match, ...path, headers: conditions },
     metadata: withZone(forward.metadata, rules.zoneName(service, id)),
     route: {
       ...forward.route,
@@ -191,51 +181,4 @@ function withZone(metadata: Route['metadata'], zone: string): NonNullable<Route[
   }
   const own: Struct = { fields }
   return { filter_metadata: { ...others, [METADATA]: own } }
-}
-
-/** `/mail` and `/mail?x=1`, as `path` of a RouteMatch would have them: the literal path before `?`. */
-function notThePath(path: string): HeaderMatcher[] {
-  return [
-    { name: ':path', string_match: { exact: path }, invert_match: true },
-    { name: ':path', string_match: { prefix: `${path}?` }, invert_match: true },
-  ]
-}
-
-function methodMatcher(methods: readonly string[]): HeaderMatcher {
-  const [first, ...more] = methods
-  return {
-    name: ':method',
-    string_match: more.length === 0 ? { exact: first } : { safe_regex: { regex: methods.join('|') } },
-  }
-}
-
-/** True for a route that surely answers every request whose method the processor would refuse. */
-function refusesOtherMethods({ direct_response, match }: Route, methods: readonly string[]): boolean {
-  const { prefix, headers = [], ...conditions } = match
-  const [method] = headers
-  return (
-    direct_response !== undefined &&
-    prefix === '/' &&
-    Object.keys(conditions).length === 0 &&
-    headers.length === 1 &&
-    method?.name === ':method' &&
-    method.invert_match === true &&
-    methods.includes(String(method.string_match?.['exact']))
-  )
-}
-
-function headerInput(header: string): TypedExtensionConfig {
-  return {
-    name: header,
-    typed_config: {
-      '@type': typeUrl('envoy.type.matcher.v3.HttpRequestHeaderMatchInput'),
-      header_name: header,
-    },
-  }
-}
-
-function routeList(routes: readonly Route[]): TypedExtensionConfig {
-  const name = 'envoy.config.route.v3.RouteList'
-  const typed_config: Any = { '@type': typeUrl(name), routes }
-  return { name: 'routes', typed_config }
 }

@@ -50,30 +50,30 @@ const TRICKS: [title: string, request: () => string][] = [
   ],
   [
     "a client's own forward header",
-    () => `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-forward: ${baited()}\r\n${body}`,
+    () => `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-route: ${baited()}\r\n${body}`,
   ],
   [
     'the forward header twice',
     () =>
-      `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-forward: ${baited()}\r\nX-Zonegate-Forward: ${admin()}\r\n${body}`,
+      `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-route: ${baited()}\r\nx-zonegate-route: ${admin()}\r\n${body}`,
   ],
   [
     'the forward header without a usable id',
-    () => `POST / HTTP/1.1\r\nhost: ${baited()}\r\nserver: a.b\r\nx-zonegate-forward: ${baited()}\r\n${body}`,
+    () => `POST / HTTP/1.1\r\nhost: ${baited()}\r\nserver: a.b\r\nx-zonegate-route: ${baited()}\r\n${body}`,
   ],
   [
     'the forward header without an id',
-    () => `POST / HTTP/1.1\r\nhost: ${baited()}\r\nx-zonegate-forward: ${baited()}\r\n${body}`,
+    () => `POST / HTTP/1.1\r\nhost: ${baited()}\r\nx-zonegate-route: ${baited()}\r\n${body}`,
   ],
   [
     'the forward header with GET',
     () =>
-      `GET / HTTP/1.1\r\nhost: ${baited()}\r\nserver: 1\r\nx-zonegate-forward: ${baited()}\r\nconnection: close\r\n\r\n`,
+      `GET / HTTP/1.1\r\nhost: ${baited()}\r\nserver: 1\r\nx-zonegate-route: ${baited()}\r\nconnection: close\r\n\r\n`,
   ],
   [
     'the forward header named in Connection',
     () =>
-      `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-forward: ${baited()}\r\nconnection: close, x-zonegate-forward\r\ncontent-length: 1\r\n\r\nx`,
+      `POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nx-zonegate-route: ${baited()}\r\nconnection: close, x-zonegate-route\r\ncontent-length: 1\r\n\r\nx`,
   ],
   [
     "Envoy's own control headers",

@@ -104,7 +104,7 @@ test('a request is forwarded to its zone, untouched', async () => {
     ['x-forwarded-proto', 'https'],
     ['x-request-id', 'the-clients-own'],
     ['x-envoy-max-retries', '9'],
-    ['x-zonegate-forward', '127.0.0.1:1'],
+    ['x-zonegate-route', '127.0.0.1:1'],
     ['x-signature', 'a=b; c="d"'],
     ['Cookie', 'k=v'],
   ]
@@ -123,7 +123,7 @@ test('a request is forwarded to its zone, untouched', async () => {
   assert.equal(got?.headers['x-request-id'], 'the-clients-own')
   assert.equal(got?.headers['x-signature'], 'a=b; c="d"')
   assert.equal(got?.headers['cookie'], 'k=v')
-  assert.equal(got?.headers['x-zonegate-forward'], undefined)
+  assert.equal(got?.headers['x-zonegate-route'], undefined)
   assert.equal(got?.headers['x-envoy-max-retries'], undefined)
 })
 

@@ -27,13 +27,13 @@ const policy: ZonePolicy = {
         // A cluster outlives its last route by the route's timeout.
         route: { cluster: 'zones', timeout: { seconds: 0, nanos: 50_000_000 } },
       },
+      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
     ],
   },
   cluster: { connect_timeout: { seconds: 1 } },
 }
 const rules: RoutingRules = {
-  idHeader: 'server',
-  markHeader: 'x-mark',
+  routeHeader: 'x-mark',
   methods: ['POST'],
   services: [{ name: 'default', paths: [] }],
   zoneName: (service, id) => `zone${id}-${service}.test`,
