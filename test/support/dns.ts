@@ -17,6 +17,10 @@ export class WindableClock implements Timers {
     return timer
   }
 
+  get timersRunning(): number {
+    return this.#timers.size
+  }
+
   /** What is due by then goes off in the order of its time. */
   wind(milliseconds: number): void {
     this.#addedMs += milliseconds
