@@ -58,8 +58,8 @@ class RunningTimer implements Timer {
   }
 }
 
-export const TIMEOUT_MS = 40
-export const BUDGET_MS = 400
+export const TIMEOUT_MS = 100
+export const BUDGET_MS = 800
 
 const OPTIONS: DnsOptions = {
   resolvConf: '/nonexistent/resolv.conf',
