@@ -4,10 +4,11 @@ import { type ServerDuplexStream, status, type UntypedHandleCall } from '@grpc/g
 import { ROUTES_FILE } from '../config/announce-routes.ts'
 import { watchFileForChanges } from '../config/watch-file.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
-import { aggregatedDiscovery, loadReporting } from '../grpc/protos.ts'
+import { loadReporting } from '../grpc/protos.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { fillHost, type Rules, servicesOf } from '../routing/rules.ts'
+import { adsDefinition } from '../xds/ads-service.ts'
 import type { Clock } from '../xds/clock.ts'
 import { type ControlPlane, type ControlPlaneStatus, createControlPlane } from '../xds/control-plane.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
@@ -68,7 +69,7 @@ export function startEnvoyControl(events: EnvoyControlEvents, log: Logger): Envo
   return {
     services: [
       [
-        aggregatedDiscovery,
+        adsDefinition,
         { DeltaAggregatedResources: handing(() => plane?.services[0]?.[1]['DeltaAggregatedResources']) },
       ],
       [loadReporting, { StreamLoadStats: handing(() => plane?.services[1]?.[1]['StreamLoadStats']) }],

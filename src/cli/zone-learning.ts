@@ -107,7 +107,7 @@ function takeBack(parts: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): 
 
 function tell({ rules, search, activity, log }: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): void {
   activity.changed(zone, change, fillHost(rules.host, zone.id, zone.service, search()))
-  log.debug({ ...zone, change }, 'learned zones changed')
+  log.debug({ zone: `${zone.service}/${zone.id}`, change }, 'learned zones changed')
 }
 
 function sweepIntervalMs({ dns }: Config): number {

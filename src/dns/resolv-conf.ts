@@ -67,10 +67,12 @@ export function parseResolvConf(
     if (applyLine(draft, words)) settings++
     else draft.ignored.push(line.trim())
   }
-  if (settings === 0)
-    return { invalid: text.trim() === '' ? 'it is empty' : 'it has no line that is understood' }
-  if (nameserverLines > 0 && draft.nameservers.length === 0)
+  if (nameserverLines > 0 && draft.nameservers.length === 0) {
     return { invalid: 'no nameserver in it is an IP address' }
+  }
+  if (settings === 0) {
+    return { invalid: text.trim() === '' ? 'it is empty' : 'it has no line that is understood' }
+  }
   applyEnvironment(draft, environment)
   return draft
 }

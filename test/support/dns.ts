@@ -17,6 +17,10 @@ export class WindableClock implements Timers {
     return timer
   }
 
+  get timersRunning(): number {
+    return this.#timers.size
+  }
+
   /** What is due by then goes off in the order of its time. */
   wind(milliseconds: number): void {
     this.#addedMs += milliseconds
@@ -54,8 +58,8 @@ class RunningTimer implements Timer {
   }
 }
 
-export const TIMEOUT_MS = 40
-export const BUDGET_MS = 400
+export const TIMEOUT_MS = 100
+export const BUDGET_MS = 800
 
 const OPTIONS: DnsOptions = {
   resolvConf: '/nonexistent/resolv.conf',

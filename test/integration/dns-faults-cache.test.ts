@@ -1,0 +1,480 @@
+/** The rows of the fault table that are about time: lifetimes, refreshes, changes of resolv.conf. */
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Answer } from '../../src/dns/answer.ts'
+import { type Bench, withDns } from '../support/dns.ts'
+import { always, type Script, silent, soa, startNameserver } from '../support/nameserver.ts'
+
+const FINE = always('10.0.0.1')
+const NAME = 'zone1-default.game.test'
+
+function addressesOf(answer: Answer): readonly string[] {
+  assert.equal(answer.kind, 'positive', JSON.stringify(answer))
+  return answer.kind === 'positive' ? [...answer.addresses].sort() : []
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let left = 100; !condition(); left--) {
+    assert.ok(left > 0, 'it took too long')
+    await sleep(10)
+  }
+}
+
+const negatives: [string, 'nxdomain' | 'nodata', Script, number][] = [
+  [
+    '12: NXDOMAIN, SOA minimum 17',
+    'nxdomain',
+    (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 17)] }),
+    17,
+  ],
+  [
+    '12: NXDOMAIN, SOA TTL 9 below its minimum',
+    'nxdomain',
+    (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 17, 9)] }),
+    9,
+  ],
+  [
+    '12: NXDOMAIN, SOA minimum beyond the cap',
+    'nxdomain',
+    (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 7200)] }),
+    30,
+  ],
+  ['14: NXDOMAIN without SOA', 'nxdomain', (query) => query.reply({ rcode: 3 }), 5],
+  [
+    '14: NXDOMAIN with the SOA of another zone',
+    'nxdomain',
+    (query) => query.reply({ rcode: 3, authorities: [soa('other.test', 17)] }),
+    5,
+  ],
+  ['14: NODATA without SOA', 'nodata', (query) => query.reply(), 5],
+  [
+    '15: NODATA, SOA minimum 17',
+    'nodata',
+    (query) => query.reply({ authorities: [soa('game.test', 17)] }),
+    17,
+  ],
+]
+for (const [what, kind, script, ttlSeconds] of negatives) {
+  test(`${what}: one query in ${ttlSeconds} s`, async () => {
+    await withDns([script], async ({ dns, clock, ns1 }) => {
+      const first = await dns.lookup(NAME)
+      assert.deepEqual(first, { kind, name: NAME, ttlSeconds, nameserver: ns1.address })
+      clock.wind(ttlSeconds * 1000 - 500)
+      assert.equal((await dns.lookup(NAME)).kind, kind)
+      assert.equal(ns1.queries.length, 1)
+      clock.wind(501)
+      assert.equal((await dns.lookup(NAME)).kind, kind)
+      assert.equal(ns1.queries.length, 2)
+    })
+  })
+}
+
+for (const [kind, rcode] of [
+  ['nxdomain', 3],
+  ['nodata', 0],
+] as const) {
+  test(`13: ${kind} while a stale answer is held: the stale answer is dropped`, async () => {
+    await withDns([FINE], async ({ dns, clock, ns1 }) => {
+      await dns.lookup(NAME)
+      clock.wind(61_000)
+      ns1.script = (query) => query.reply({ rcode, authorities: [soa('game.test', 17)] })
+      assert.equal((await dns.lookup(NAME)).kind, kind)
+      ns1.script = silent
+      clock.wind(18_000)
+      assert.equal((await dns.lookup(NAME)).kind, 'failure')
+    })
+  })
+}
+
+test('39: a name in use is asked again before its TTL ends, and has its new addresses without a wait', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    await dns.lookup(NAME)
+    ns1.script = always('10.0.0.2')
+    clock.wind(44_000)
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.1'])
+    assert.equal(ns1.queries.length, 1, 'not yet')
+    clock.wind(2000)
+    const answer = dns.lookup(NAME)
+    assert.ok(!(answer instanceof Promise))
+    await until(() => ns1.queries.length === 2)
+    await sleep(5)
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.2'])
+  })
+})
+
+test('39: a name that nobody asks for is not asked again', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    await dns.lookup(NAME)
+    clock.wind(600_000)
+    await sleep(10)
+    assert.equal(ns1.queries.length, 1)
+  })
+})
+
+test('39: a kept name is refreshed by itself, and tells only changes', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    const told: Answer[] = []
+    const kept = dns.keep(NAME, (answer) => told.push(answer))
+    await until(() => told.length === 1)
+    assert.deepEqual(addressesOf(told[0] as Answer), ['10.0.0.1'])
+
+    clock.wind(46_000)
+    await until(() => ns1.queries.length === 2)
+    await sleep(5)
+    assert.equal(told.length, 1, 'the same addresses')
+
+    ns1.script = always('10.0.0.2', '10.0.0.1')
+    clock.wind(46_000)
+    await until(() => told.length === 2)
+    assert.deepEqual(addressesOf(told[1] as Answer), ['10.0.0.1', '10.0.0.2'])
+    assert.deepEqual(addressesOf(kept?.current() as Answer), ['10.0.0.1', '10.0.0.2'])
+    assert.ok((kept?.expiresAtMs() ?? 0) > clock.now() + 59_000)
+
+    ns1.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 17)] })
+    clock.wind(46_000)
+    await until(() => told.length === 3)
+    assert.equal(told[2]?.kind, 'nxdomain')
+
+    kept?.release()
+    ns1.script = FINE
+    clock.wind(100_000)
+    await sleep(10)
+    assert.equal(told.length, 3)
+    assert.equal(ns1.queries.length, 4)
+  })
+})
+
+test('39: a kept name whose nameservers die goes stale, then fails, and comes back', async () => {
+  await withDns(
+    [FINE],
+    async ({ dns, clock, ns1 }) => {
+      const told: string[] = []
+      dns.keep(NAME, (answer) =>
+        told.push(answer.kind === 'positive' && answer.stale ? 'stale' : answer.kind),
+      )
+      await until(() => told.length === 1)
+      ns1.script = (query) => query.reply({ rcode: 2 })
+      const wind = async (milliseconds: number): Promise<void> => {
+        clock.wind(milliseconds)
+        await sleep(2)
+        await until(() => dns.status().queriesInFlight === 0)
+      }
+      for (let seconds = 0; seconds < 90; seconds += 5) await wind(5000)
+      assert.deepEqual(told, ['positive', 'stale', 'failure'])
+      ns1.script = FINE
+      await wind(10_000)
+      await until(() => told.length === 4)
+      assert.equal(told[3], 'positive')
+    },
+    { staleSeconds: 20 },
+  )
+})
+
+test('39: kept names outlive any scan', async () => {
+  await withDns(
+    [FINE],
+    async ({ dns }) => {
+      const kept = dns.keep(NAME, () => {})
+      await until(() => kept?.current() !== null)
+      for (let at = 0; at < 200; at++) await dns.lookup(`zone${at}x-default.game.test`)
+      assert.ok(!(dns.lookup(NAME) instanceof Promise))
+      assert.equal(dns.status().names, 33)
+      assert.deepEqual(
+        [...dns.names()].filter(({ kept }) => kept).map(({ name }) => name),
+        [NAME],
+      )
+    },
+    { cacheEntriesMax: 32 },
+  )
+})
+
+test('48: a name in trouble is asked for again, once a second at most', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    await dns.lookup(NAME)
+    dns.refresh(NAME)
+    await sleep(5)
+    assert.equal(ns1.queries.length, 1)
+    ns1.script = always('10.0.0.2')
+    clock.wind(1000)
+    dns.refresh(NAME)
+    dns.refresh(NAME)
+    await until(() => ns1.queries.length === 2)
+    await sleep(5)
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.2'])
+    dns.refresh('zone2-default.game.test')
+    await sleep(5)
+    assert.equal(ns1.queries.length, 2, 'a name that is not cached is not asked for')
+  })
+})
+
+test('45: a jump of the wall clock expires nothing', async (context) => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    await dns.lookup(NAME)
+    context.mock.method(Date, 'now', () => 4_000_000_000_000)
+    assert.ok(!(dns.lookup(NAME) instanceof Promise))
+    assert.equal(ns1.queries.length, 1)
+  })
+})
+
+/** Two nameservers on one port of two addresses, and a resolv.conf to name them. */
+async function withResolvConf(
+  test: (bench: Bench, files: { directory: string; path: string }) => Promise<void>,
+  text: string,
+): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'zonegate-resolv-conf-'))
+  const path = join(directory, 'resolv.conf')
+  const one = await startNameserver(always('10.0.0.1'), '127.0.0.1')
+  const two = await startNameserver(always('10.0.0.2'), '127.0.0.2', one.port)
+  writeFileSync(path, text)
+  try {
+    await withDns(
+      [],
+      (bench) => test(bench, { directory, path }),
+      { resolvConf: path, nameservers: null, search: null },
+      { nameserverPort: one.port },
+    )
+  } finally {
+    rmSync(directory, { recursive: true })
+    await Promise.all([one.stop(), two.stop()])
+  }
+}
+
+const ONE = 'search one.test\nnameserver 127.0.0.1\n'
+const TWO = 'search two.test\nnameserver 127.0.0.2\n'
+
+async function untilSecond({ dns }: Bench): Promise<void> {
+  await until(() => dns.searchDomain() === 'two.test')
+  assert.deepEqual(addressesOf(await dns.lookup('zone1-default.two.test')), ['10.0.0.2'])
+}
+
+test('43: resolv.conf written in place is taken over', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    assert.equal(bench.dns.searchDomain(), 'one.test')
+    assert.deepEqual(addressesOf(await bench.dns.lookup('zone1-default.one.test')), ['10.0.0.1'])
+    writeFileSync(path, TWO)
+    await untilSecond(bench)
+  }, ONE)
+})
+
+test('43: resolv.conf replaced by rename is taken over', async () => {
+  await withResolvConf(async (bench, { directory, path }) => {
+    await sleep(20)
+    writeFileSync(join(directory, 'new'), TWO)
+    renameSync(join(directory, 'new'), path)
+    await untilSecond(bench)
+  }, ONE)
+})
+
+test('43: a swapped symlink elsewhere is seen by the poll', async () => {
+  await withResolvConf(async (bench, { directory, path }) => {
+    const elsewhere = join(directory, 'elsewhere')
+    mkdirSync(elsewhere)
+    writeFileSync(join(elsewhere, 'one'), ONE)
+    writeFileSync(join(elsewhere, 'two'), TWO)
+    symlinkSync('one', join(elsewhere, 'current'))
+    unlinkSync(path)
+    symlinkSync(join(elsewhere, 'current'), path)
+    await sleep(80)
+    assert.equal(bench.dns.searchDomain(), 'one.test')
+
+    symlinkSync('two', join(elsewhere, 'next'))
+    renameSync(join(elsewhere, 'next'), join(elsewhere, 'current'))
+    await sleep(80)
+    assert.equal(bench.dns.searchDomain(), 'one.test', 'nothing happened in its own directory')
+    bench.clock.wind(2000)
+    await untilSecond(bench)
+  }, ONE)
+})
+
+const notTaken: [string, (path: string) => void, RegExp][] = [
+  ['emptied', (path) => writeFileSync(path, ''), /^it is empty$/],
+  [
+    'made unreadable',
+    (path) => {
+      unlinkSync(path)
+      mkdirSync(path)
+    },
+    /^it can't be read \(EISDIR\)$/,
+  ],
+  ['removed', (path) => unlinkSync(path), /^it can't be read \(ENOENT\)$/],
+  ['overwritten with binary', (path) => writeFileSync(path, 'nameserver 127.0.0.2\0'), /^it is not a text$/],
+  [
+    'left with no usable nameserver',
+    (path) => writeFileSync(path, 'nameserver nonsense\n'),
+    /^no nameserver in it is an IP address$/,
+  ],
+  [
+    'left without any nameserver',
+    (path) => writeFileSync(path, 'search one.test\n'),
+    /^it has no nameserver line$/,
+  ],
+]
+for (const [what, change, reason] of notTaken) {
+  test(`43: resolv.conf ${what}: the old nameservers hold, with one warning; a good file is taken later`, async () => {
+    await withResolvConf(async (bench, { path }) => {
+      const { dns, clock, events } = bench
+      await sleep(20)
+      change(path)
+      const kept = () => events.filter((event) => event.kind === 'resolv_conf_kept')
+      await until(() => kept().length > 0)
+      clock.wind(2000)
+      await sleep(20)
+      assert.equal(kept().length, 1)
+      assert.match(kept()[0]?.reason ?? '', reason)
+      assert.deepEqual(addressesOf(await dns.lookup('zone1-default.one.test')), ['10.0.0.1'])
+
+      rmSync(path, { recursive: true, force: true })
+      writeFileSync(path, TWO)
+      clock.wind(2000)
+      await untilSecond(bench)
+    }, ONE)
+  })
+}
+
+test('43: names that failed are asked for again at once by new nameservers', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns } = bench
+    assert.equal((await dns.lookup('zone1-default.two.test')).kind, 'failure')
+    writeFileSync(path, TWO)
+    await untilSecond(bench)
+  }, 'search one.test\nnameserver 127.0.0.3\n')
+})
+
+test('43: options no-reload: changes are not looked for', async () => {
+  await withResolvConf(async ({ dns, clock }, { path }) => {
+    writeFileSync(path, TWO)
+    clock.wind(5000)
+    await sleep(80)
+    assert.equal(dns.searchDomain(), 'one.test')
+  }, `${ONE}options no-reload\n`)
+})
+
+const loopback6 = Object.entries(networkInterfaces()).find(([, addresses]) =>
+  addresses?.some(({ address }) => address === '::1'),
+)?.[0]
+test('47: IPv6 nameservers, with a scope id too', {
+  skip: loopback6 === undefined && 'no IPv6 here',
+}, async () => {
+  const ipv6 = await startNameserver(FINE, '::1')
+  try {
+    for (const host of ['::1', `::1%${loopback6}`]) {
+      await withDns(
+        [],
+        async ({ dns }) => {
+          assert.deepEqual(dns.nameservers(), [`[${host}]:${ipv6.port}`])
+          assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.1'])
+        },
+        { nameservers: [`[${host}]:${ipv6.port}`] },
+      )
+    }
+  } finally {
+    await ipv6.stop()
+  }
+})
+
+test('a flushed name is asked for again, and serves stale while its nameservers fail', async () => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    await dns.lookup(NAME)
+    dns.flush(NAME)
+    assert.ok(dns.lookup(NAME) instanceof Promise)
+    await until(() => ns1.queries.length === 2)
+    await sleep(5)
+    ns1.script = silent
+    dns.flush()
+    const answer = await dns.lookup(NAME)
+    assert.ok(answer.kind === 'positive' && answer.stale)
+  })
+})
+
+test('an explanation asks past the cache, and tells every try', async () => {
+  await withDns([(query) => query.reply({ rcode: 2 }), FINE], async ({ dns, ns1, ns2 }) => {
+    const { answer, tries, cached } = await dns.explain(NAME)
+    assert.deepEqual(addressesOf(answer), ['10.0.0.1'])
+    assert.deepEqual(
+      tries.map(({ nameserver, outcome, type, transport }) => [nameserver, outcome, type, transport]),
+      [
+        [ns1.address, 'SERVFAIL', 'A', 'udp'],
+        [ns2.address, 'NOERROR', 'A', 'udp'],
+      ],
+    )
+    assert.equal(cached, null)
+    assert.equal(dns.status().names, 0)
+  })
+})
+
+test('a name is found in any spelling; what is no name is a failure', async () => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    await dns.lookup('Zone1-Default.GAME.test.')
+    await dns.lookup(NAME)
+    assert.equal(ns1.queries.length, 1)
+    for (const text of [
+      '',
+      '.',
+      'a..b',
+      `${'a'.repeat(64)}.test`,
+      `${'a.'.repeat(127)}b`,
+      'ä.test',
+      'a b.test',
+    ]) {
+      const answer = await dns.lookup(text)
+      assert.equal(answer.kind === 'failure' && answer.cause, 'invalid_name', text)
+    }
+    assert.equal(ns1.queries.length, 1)
+  })
+})
+
+test('addresses are shuffled at each refresh', async () => {
+  const all = Array.from({ length: 8 }, (_, at) => `10.0.0.${at}`)
+  await withDns(
+    [always(...all)],
+    async ({ dns, clock }) => {
+      const orders = new Set<string>()
+      for (let refresh = 0; refresh < 5; refresh++) {
+        const answer = await dns.lookup(NAME)
+        orders.add(answer.kind === 'positive' ? answer.addresses.join() : '')
+        clock.wind(61_000)
+      }
+      assert.ok(orders.size > 1)
+    },
+    {},
+    { random: Math.random },
+  )
+})
+
+test('a closed Dns ends its queries and leaves no timer behind', async () => {
+  await withDns([silent], async ({ dns, clock }) => {
+    const answer = Promise.resolve(dns.lookup(NAME))
+    dns.keep('zone2-default.game.test', () => {})
+    await sleep(10)
+    dns.close()
+    assert.equal((await answer).kind, 'failure')
+    assert.equal(clock.timersRunning, 0)
+  })
+})
+
+test('rotate spreads queries over the nameservers', async () => {
+  await withDns(
+    [FINE, FINE],
+    async ({ dns, ns1, ns2 }) => {
+      for (let at = 0; at < 10; at++) await dns.lookup(`zone${at}-default.game.test`)
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [5, 5])
+    },
+    { rotate: true },
+  )
+})
+
+test('a query asks with RD and EDNS 1232 from a fresh port and an id of its own', async () => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    for (let at = 0; at < 8; at++) await dns.lookup(`zone${at}-default.game.test`)
+    assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size > 1)
+    assert.ok(new Set(ns1.queries.map(({ message }) => message.id)).size > 1)
+    for (const { message } of ns1.queries) {
+      assert.ok(message.recursionDesired)
+      assert.equal(message.edns?.udpPayloadOctets, 1232)
+    }
+  })
+})
