@@ -4,9 +4,10 @@ import { AdsService, adsDefinition, type EnvoyStatus, type Log } from './ads-ser
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
 import type { Clock } from './clock.ts'
 import { millisecondsOf } from './duration.ts'
+import { FORWARD } from './learned-route.ts'
 import { LoadReportService, type ZoneLoad } from './load-report-service.ts'
 import type { ZoneKey } from './resource.ts'
-import { FORWARD, type RoutingRules } from './virtual-host.ts'
+import type { RoutingRules } from './virtual-host.ts'
 
 /** Envoy's control plane, as those who know the zones see it. */
 export interface ControlPlane {

@@ -45,16 +45,25 @@ export interface VirtualHost {
 export interface Matcher {
   readonly matcher_list: {
     readonly matchers: readonly {
-      readonly predicate: {
-        readonly single_predicate: {
-          readonly input: TypedExtensionConfig
-          readonly value_match: { readonly exact: string; readonly ignore_case: boolean }
-        }
-      }
+      readonly predicate: Predicate
       readonly on_match: { readonly action: TypedExtensionConfig }
     }[]
   }
   readonly on_no_match: { readonly action: TypedExtensionConfig }
+}
+
+export interface Predicate {
+  readonly single_predicate?: {
+    readonly input: TypedExtensionConfig
+    readonly value_match: {
+      readonly exact?: string
+      readonly prefix?: string
+      readonly ignore_case?: boolean
+    }
+  }
+  readonly and_matcher?: { readonly predicate: readonly Predicate[] }
+  readonly or_matcher?: { readonly predicate: readonly Predicate[] }
+  readonly not_matcher?: Predicate
 }
 
 export interface TypedExtensionConfig {
@@ -83,9 +92,18 @@ export interface RouteMatch extends Carried {
 
 export interface HeaderMatcher extends Carried {
   readonly name: string
-  readonly string_match?: Carried
+  readonly string_match?: StringMatcher
   readonly present_match?: boolean
   readonly invert_match?: boolean
+}
+
+export interface StringMatcher {
+  readonly exact?: string
+  readonly prefix?: string
+  readonly suffix?: string
+  readonly contains?: string
+  readonly safe_regex?: { readonly regex: string }
+  readonly ignore_case?: boolean
 }
 
 export interface RouteAction extends Carried {

@@ -1,11 +1,12 @@
 import { definitions } from '../grpc/protos.ts'
 import type { ZonePolicy } from './catalog.ts'
 import type { ClusterPolicy } from './cluster.ts'
+import { FORWARD } from './learned-route.ts'
 import { messageSchemas } from './message-schema.ts'
 import type { Place } from './message-yaml.ts'
 import type { Route } from './messages.ts'
 import { MESSAGE_NAMES } from './resource.ts'
-import { FORWARD, type RoutePolicy } from './virtual-host.ts'
+import type { RoutePolicy } from './virtual-host.ts'
 import { type SourceFile, YamlFile } from './yaml-file.ts'
 
 export type PolicyReading =

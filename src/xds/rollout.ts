@@ -176,7 +176,7 @@ export class Rollout {
       if (!this.endpoints.started) return 'later'
       if (this.endpoints.holds(key)) ready.add(service)
     }
-    return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(name, ready)
+    return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(learned.id, ready)
   }
 
   #hasCluster(name: string): boolean {

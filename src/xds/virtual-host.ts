@@ -1,16 +1,11 @@
-import { type Any, codec, type Struct, type Value } from '../grpc/protos.ts'
-import type {
-  HeaderMatcher,
-  RetryPolicy,
-  Route,
-  RouteMatch,
-  TypedExtensionConfig,
-  VirtualHost,
-} from './messages.ts'
-import { MESSAGE_NAMES, type Resource, typeUrl, zoneKey } from './resource.ts'
+import { type Any, codec } from '../grpc/protos.ts'
+import { conditionsOf, FORWARD, learnedRoute } from './learned-route.ts'
+import type { Predicate, Route, TypedExtensionConfig, VirtualHost } from './messages.ts'
+import { MESSAGE_NAMES, type Resource, typeUrl } from './resource.ts'
+import { mayMatch } from './route-match.ts'
 import { type Template, template } from './template.ts'
 
-/** What a learned zone's routes take over from Envoy's cold virtual host. */
+/** What learned zones' routes take over from Envoy's cold virtual host. */
 export interface RoutePolicy {
   /** Name of the RouteConfiguration that asks for virtual hosts. */
   readonly routeConfiguration: string
@@ -18,7 +13,7 @@ export interface RoutePolicy {
   readonly coldRoutes: readonly Route[]
 }
 
-/** What of the processor's rules shapes a learned route. */
+/** What of the processor's rules shapes a virtual host. */
 export interface RoutingRules {
   /** Header with the zone's id, in lower case. */
   readonly idHeader: string
@@ -28,7 +23,7 @@ export interface RoutingRules {
   readonly methods: readonly string[]
   /** Services by literal path. Exactly one has no paths: it has all the others. */
   readonly services: readonly ServiceRoutes[]
-  /** The zone's name in DNS, for Envoy's access log: `zone` in the route's metadata `zonegate`. */
+  /** The zone's name in DNS. It may depend on the id only by containing it. */
   readonly zoneName: (service: string, id: string) => string
 }
 
@@ -37,201 +32,181 @@ export interface ServiceRoutes {
   readonly paths: readonly string[]
 }
 
-/** The cold route that forwards: every learned route is a copy of it. */
-export const FORWARD = 'forward'
-/** The name of a learned route: `%ROUTE_NAME%` in Envoy's access log. */
-export const LEARNED = 'learned'
-
-/** Namespace of route metadata and of the processor's dynamic metadata. */
-const METADATA = 'zonegate'
-
-const PREVIOUS_HOSTS: TypedExtensionConfig = {
-  name: 'envoy.retry_host_predicates.previous_hosts',
-  typed_config: { '@type': typeUrl('envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate') },
-}
-/** How often a retry draws an address anew because it drew one that the request has tried. */
-const HOST_SELECTION_ATTEMPTS = 5
-
-const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
-
-/** The virtual hosts of all ids of which the same services are learned: alike but for the id. */
-export function virtualHostTemplate(
-  policy: RoutePolicy,
-  rules: RoutingRules,
-  learned: ReadonlySet<string>,
-): Template {
-  // An id has no comma, so from here the processor never lets a request pass: the route `forward` would be dead weight.
-  const cold = routeList(policy.coldRoutes.filter(({ name }) => name !== FORWARD))
-  return template((id) =>
-    encode({
-      name: virtualHostName(policy, id),
-      domains: [id],
-      // `vhost_header` has looked at the first value of a repeated id header only. The matcher looks at all of them,
-      // joined by commas: such a request takes the cold routes, and is refused there.
-      matcher: {
-        matcher_list: {
-          matchers: [
-            {
-              predicate: {
-                single_predicate: {
-                  input: headerInput(rules.idHeader),
-                  value_match: { exact: id, ignore_case: true },
-                },
-              },
-              on_match: { action: routeList(routesOf(id, learned, policy, rules)) },
-            },
-          ],
-        },
-        on_no_match: { action: cold },
-      },
-    }),
-  )
-}
-
 /** A virtual host that says which services it routes, each to the cluster `<service>/<id>`. */
 export interface VirtualHostResource extends Resource {
-  readonly id: string
   readonly services: ReadonlySet<string>
 }
 
-export function virtualHostResource(
-  name: string,
-  id: string,
-  services: ReadonlySet<string>,
-  virtualHosts: Template,
-): VirtualHostResource {
-  return { name, version: virtualHosts.version, id, services, encode: () => virtualHosts.stamp(id) }
-}
+const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
-/** Envoy ignores the removal of a virtual host whose name doesn't begin with the route configuration's. */
-export function virtualHostName(policy: RoutePolicy, id: string): string {
-  return `${policy.routeConfiguration}/${id}`
-}
+/** The virtual hosts of one policy: those of ids with the same services learned are alike but for the id. */
+export class VirtualHosts {
+  readonly #policy: RoutePolicy
+  readonly #rules: RoutingRules
+  /** Cold routes that look at the id: of two ids, one may need them and the other not. */
+  readonly #routesAboutIds: readonly Route[]
+  readonly #templates = new Map<string, { services: ReadonlySet<string>; hosts: Template }>()
 
-/** Reads the id back; undefined where the name is another route configuration's. */
-export function virtualHostId(policy: RoutePolicy, name: string): string | undefined {
-  const prefix = `${policy.routeConfiguration}/`
-  return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
-}
-
-/** Where the cold routes refuse or answer by themselves they still do; the learned routes stand just before `forward`. */
-export function routesOf(
-  id: string,
-  learned: ReadonlySet<string>,
-  policy: RoutePolicy,
-  rules: RoutingRules,
-): Route[] {
-  const at = policy.coldRoutes.findIndex(({ name }) => name === FORWARD)
-  const forward = policy.coldRoutes[at]
-  if (forward === undefined) throw new Error('a route policy has the route "forward"')
-  const before = policy.coldRoutes.slice(0, at)
-  const guarded = before.some((route) => refusesOtherMethods(route, rules.methods))
-  const guard = guarded ? [] : [methodMatcher(rules.methods)]
-
-  const hot: Route[] = []
-  const unlearnedPaths: string[] = []
-  for (const { name, paths } of rules.services) {
-    if (!learned.has(name)) unlearnedPaths.push(...paths)
-    else for (const path of paths) hot.push(learnedRoute(forward, name, id, { path }, guard, rules))
+  constructor(policy: RoutePolicy, rules: RoutingRules) {
+    this.#policy = policy
+    this.#rules = rules
+    this.#routesAboutIds = policy.coldRoutes.filter(({ match }) =>
+      match.headers?.some(({ name }) => name.toLowerCase() === rules.idHeader),
+    )
   }
-  for (const { name, paths } of rules.services) {
-    if (paths.length > 0 || !learned.has(name)) continue
-    const others = [...guard, ...unlearnedPaths.flatMap(notThePath)]
-    hot.push(learnedRoute(forward, name, id, { prefix: '/' }, others, rules))
+
+  /** Envoy ignores the removal of a virtual host whose name doesn't begin with the route configuration's. */
+  nameOf(id: string): string {
+    return `${this.#policy.routeConfiguration}/${id}`
   }
-  const complete = guarded && rules.services.every(({ name }) => learned.has(name))
-  return [...before, ...hot, ...(complete ? [] : policy.coldRoutes.slice(at))]
-}
 
-/** The cold route with the processor's part taken out and the zone's own cluster put in. */
-function learnedRoute(
-  forward: Route,
-  service: string,
-  id: string,
-  path: Pick<RouteMatch, 'path' | 'prefix'>,
-  matchers: readonly HeaderMatcher[],
-  rules: RoutingRules,
-): Route {
-  const { prefix: _all, ...match } = forward.match
-  // HTTP filters run as the route says on which a request comes in, which on the cold path is never `forward`.
-  const { typed_per_filter_config: _unused, ...rest } = forward
-  const isNoMark = (header: string): boolean => header.toLowerCase() !== rules.markHeader
-  const conditions = (match.headers ?? []).filter(({ name }) => isNoMark(name))
-  return {
-    ...rest,
-    name: LEARNED,
-    match: { ...match, ...path, headers: [...conditions, ...matchers] },
-    request_headers_to_remove: (forward.request_headers_to_remove ?? []).filter(isNoMark),
-    metadata: withZone(forward.metadata, rules.zoneName(service, id)),
-    route: {
-      ...forward.route,
-      cluster: zoneKey(service, id),
-      auto_host_rewrite: { value: true },
-      ...(forward.route?.retry_policy && { retry_policy: toOtherHosts(forward.route.retry_policy) }),
-    },
+  /** Reads the id back; undefined where the name is another route configuration's. */
+  idOf(name: string): string | undefined {
+    const prefix = `${this.#policy.routeConfiguration}/`
+    return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
+  }
+
+  /** The virtual host of an id, with routes to these of its services. */
+  resource(id: string, services: ReadonlySet<string>): VirtualHostResource {
+    const known = { [this.#rules.idHeader]: [id] }
+    const alike = [...services].sort()
+    for (const route of this.#routesAboutIds) alike.push(mayMatch(route, known) ? '+' : '-')
+    const { hosts, services: learned } = this.#template(alike.join(), id, services)
+    return {
+      name: this.nameOf(id),
+      version: hosts.version,
+      services: learned,
+      encode: () => hosts.stamp(id),
+    }
+  }
+
+  #template(
+    alike: string,
+    id: string,
+    services: ReadonlySet<string>,
+  ): { services: ReadonlySet<string>; hosts: Template } {
+    let known = this.#templates.get(alike)
+    if (known === undefined) {
+      const learned = new Set(services)
+      const cold = this.#coldRoutes(id, learned)
+      known = { services: learned, hosts: template((sample) => encode(this.#build(sample, learned, cold))) }
+      this.#templates.set(alike, known)
+    }
+    return known
+  }
+
+  /** The message, as a template makes it for all ids with the same cold routes. */
+  build(id: string, services: ReadonlySet<string>): VirtualHost {
+    return this.#build(id, services, this.#coldRoutes(id, services))
+  }
+
+  /**
+   * `vhost_header` has picked the virtual host by the first value of the id header. The matcher lets in what the learned
+   * routes are for, and looks at all values, joined by commas: a repeated header takes the cold routes, and is refused.
+   */
+  #build(id: string, services: ReadonlySet<string>, cold: ColdRoutes): VirtualHost {
+    const hot = [...cold.before, ...this.#learnedRoutes(id, services), ...cold.after]
+    return {
+      name: this.nameOf(id),
+      domains: [id],
+      matcher: {
+        matcher_list: {
+          matchers: [{ predicate: this.#isHot(id, services), on_match: { action: routeList(hot) } }],
+        },
+        on_no_match: { action: routeList(cold.all) },
+      },
+    }
+  }
+
+  /** One route for each path of a service, and the service of all other paths last. */
+  #learnedRoutes(id: string, services: ReadonlySet<string>): Route[] {
+    const { markHeader, zoneName } = this.#rules
+    const [named, others] = this.#learnedServices(services)
+    const route = (service: string, path: LearnedPath): Route =>
+      learnedRoute(this.#forward, markHeader, { service, id, path, zoneName: zoneName(service, id) })
+    return [
+      ...named.flatMap(({ name, paths }) => paths.map((path) => route(name, { path }))),
+      ...others.map(({ name }) => route(name, { prefix: '/' })),
+    ]
+  }
+
+  #isHot(id: string, services: ReadonlySet<string>): Predicate {
+    const { idHeader, methods } = this.#rules
+    const [named, others] = this.#learnedServices(services)
+    const conditions = [
+      headerIs(idHeader, { exact: id, ignore_case: true }),
+      anyOf(methods.map((method) => headerIs(':method', { exact: method }))),
+    ]
+    const cold = this.#rules.services.filter(({ name }) => !services.has(name)).flatMap(({ paths }) => paths)
+    if (others.length === 0) conditions.push(anyOf(named.flatMap(({ paths }) => paths).flatMap(isPath)))
+    else if (cold.length > 0) conditions.push({ not_matcher: anyOf(cold.flatMap(isPath)) })
+    return { and_matcher: { predicate: conditions } }
+  }
+
+  /** Those with paths of their own, and the one for all others. */
+  #learnedServices(services: ReadonlySet<string>): [named: ServiceRoutes[], others: ServiceRoutes[]] {
+    const learned = this.#rules.services.filter(({ name }) => services.has(name))
+    return [
+      learned.filter(({ paths }) => paths.length > 0),
+      learned.filter(({ paths }) => paths.length === 0),
+    ]
+  }
+
+  get #forward(): Route {
+    const forward = this.#policy.coldRoutes.find(({ name }) => name === FORWARD)
+    if (forward === undefined) throw new Error('a route policy has the route "forward"')
+    return forward
+  }
+
+  /** The cold routes that a request with this id may still need. */
+  #coldRoutes(id: string, services: ReadonlySet<string>): ColdRoutes {
+    const { idHeader, markHeader, methods } = this.#rules
+    const { coldRoutes } = this.#policy
+    const forward = this.#forward
+    const at = coldRoutes.indexOf(forward)
+    const hot = coldRoutes.filter((route) => mayMatch(route, { [idHeader]: [id], ':method': methods }))
+    const all = coldRoutes.filter((route) => mayMatch(route, { [idHeader]: [id] }))
+    // The processor lets nothing pass but other services' requests: a repeated header never.
+    const isComplete = this.#rules.services.every(({ name }) => services.has(name))
+    const isConditional = conditionsOf(forward, markHeader).length > 0
+    return {
+      before: hot.filter((route) => coldRoutes.indexOf(route) < at),
+      after: isConditional ? hot.filter((route) => coldRoutes.indexOf(route) > at) : [],
+      all: isComplete ? all.filter((route) => route !== forward) : all,
+    }
   }
 }
 
-function toOtherHosts(policy: RetryPolicy): RetryPolicy {
-  const predicates = policy.retry_host_predicate ?? []
-  if (predicates.some(({ name }) => name === PREVIOUS_HOSTS.name)) return policy
-  return {
-    host_selection_retry_max_attempts: HOST_SELECTION_ATTEMPTS,
-    ...policy,
-    retry_host_predicate: [...predicates, PREVIOUS_HOSTS],
+interface ColdRoutes {
+  /** In front of the learned routes: where cold routes answer by themselves, they still do. */
+  readonly before: readonly Route[]
+  /** Behind the learned routes, where these have further conditions. */
+  readonly after: readonly Route[]
+  /** For all requests that are not for learned routes. */
+  readonly all: readonly Route[]
+}
+
+type LearnedPath = Parameters<typeof learnedRoute>[2]['path']
+
+type ValueMatch = NonNullable<Predicate['single_predicate']>['value_match']
+
+function headerIs(header: string, value_match: ValueMatch): Predicate {
+  const typed_config: Any = {
+    '@type': typeUrl('envoy.type.matcher.v3.HttpRequestHeaderMatchInput'),
+    header_name: header,
   }
+  return { single_predicate: { input: { name: header, typed_config }, value_match } }
 }
 
-function withZone(metadata: Route['metadata'], zone: string): NonNullable<Route['metadata']> {
-  const others = metadata?.filter_metadata ?? {}
-  const fields: Record<string, Value> = {
-    ...others[METADATA]?.fields,
-    zone: { stringValue: zone },
-    path: { stringValue: 'hot' },
-  }
-  const own: Struct = { fields }
-  return { filter_metadata: { ...others, [METADATA]: own } }
+/** `/mail` and `/mail?x=1`, as `path` of a RouteMatch has it: the literal path before `?`. */
+function isPath(path: string): Predicate[] {
+  return [headerIs(':path', { exact: path }), headerIs(':path', { prefix: `${path}?` })]
 }
 
-/** `/mail` and `/mail?x=1`, as `path` of a RouteMatch would have them: the literal path before `?`. */
-function notThePath(path: string): HeaderMatcher[] {
-  return [
-    { name: ':path', string_match: { exact: path }, invert_match: true },
-    { name: ':path', string_match: { prefix: `${path}?` }, invert_match: true },
-  ]
-}
-
-function methodMatcher(methods: readonly string[]): HeaderMatcher {
-  const [first, ...more] = methods
-  return {
-    name: ':method',
-    string_match: more.length === 0 ? { exact: first } : { safe_regex: { regex: methods.join('|') } },
-  }
-}
-
-/** True for a route that surely answers every request whose method the processor would refuse. */
-function refusesOtherMethods({ direct_response, match }: Route, methods: readonly string[]): boolean {
-  const { prefix, headers = [], ...conditions } = match
-  const [method] = headers
-  return (
-    direct_response !== undefined &&
-    prefix === '/' &&
-    Object.keys(conditions).length === 0 &&
-    headers.length === 1 &&
-    method?.name === ':method' &&
-    method.invert_match === true &&
-    methods.includes(String(method.string_match?.['exact']))
-  )
-}
-
-function headerInput(header: string): TypedExtensionConfig {
-  return {
-    name: header,
-    typed_config: {
-      '@type': typeUrl('envoy.type.matcher.v3.HttpRequestHeaderMatchInput'),
-      header_name: header,
-    },
-  }
+/** Envoy wants two predicates or more in a list. */
+function anyOf(predicates: readonly Predicate[]): Predicate {
+  const [first, second] = predicates
+  return first !== undefined && second === undefined ? first : { or_matcher: { predicate: predicates } }
 }
 
 function routeList(routes: readonly Route[]): TypedExtensionConfig {
