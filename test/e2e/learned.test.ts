@@ -276,7 +276,8 @@ test('restarted with dead nameservers: nothing is withdrawn; nameservers back: a
 test('an address is never used longer than staleSeconds past its TTL, though the processor is dead', async () => {
   const load = startLoad(gateway.port, 8, IDS, 5)
   try {
-    await tick(500)
+    await until('all are learned', async () => (await learnedIds()).size >= ZONES)
+    load.reset()
     await gateway.processor?.stop('SIGKILL')
     const killedAt = performance.now()
     await tick(5000)
