@@ -12,6 +12,8 @@ const NAME_OCTETS_MAX = 255
 /** RFC 1035 §4.1.4: the two top bits of a length octet mark a pointer; 01 and 10 are not in use. */
 const POINTER_MARK = 0xc0
 const HEADER_OCTETS = 12
+/** No name has more labels than this, so none needs more pointers. */
+const POINTERS_MAX = 127
 
 /** Nearly every name there is: it needs no escapes, and its wire form is two octets longer. */
 const PLAIN_NAME = /^[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/
@@ -114,8 +116,8 @@ export interface WireName {
 
 /**
  * Reads a name that may be compressed; null where it breaks a rule. Pointers lead strictly backwards, each to before
- * the part that holds it, as "a prior occurrence" (RFC 1035 §4.1.4) demands: no loop is possible, and the 255 octets
- * bound the work.
+ * the part that holds it, as "a prior occurrence" (RFC 1035 §4.1.4) demands: no loop is possible. The number of octets
+ * and of pointers bounds the work.
  */
 export function readName(message: Buffer, offset: number): WireName | null {
   let text = ''
@@ -123,6 +125,7 @@ export function readName(message: Buffer, offset: number): WireName | null {
   let at = offset
   let partStart = offset
   let end = -1
+  let pointersLeft = POINTERS_MAX
   for (;;) {
     const length = message[at]
     if (length === undefined) return null
@@ -131,7 +134,7 @@ export function readName(message: Buffer, offset: number): WireName | null {
       const low = message[at + 1]
       if (low === undefined) return null
       const target = ((length & ~POINTER_MARK) << 8) | low
-      if (target >= partStart || target < HEADER_OCTETS) return null
+      if (target >= partStart || target < HEADER_OCTETS || pointersLeft-- === 0) return null
       if (end < 0) end = at + 2
       at = partStart = target
       continue

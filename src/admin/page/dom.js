@@ -21,11 +21,30 @@ export function svgElement(name, attributes = {}, ...children) {
   return made
 }
 
-/** One of the page's shapes (see page.html): beside a word that says the same. */
+/**
+ * Shapes stand beside words, so that nothing is said by colour alone. Paths rather than a sprite: each `use` has a shadow
+ * tree of its own, which costs a table of many rows dearly.
+ */
+const DISC = 'M8 2.5a5.5 5.5 0 1 1 0 11a5.5 5.5 0 1 1 0-11z'
+const SHAPES = {
+  hot: { solid: true, d: DISC },
+  learned: { solid: true, d: `${DISC}M8 4a4 4 0 0 1 0 8z` },
+  cold: { solid: true, d: `${DISC}M8 4a4 4 0 1 0 0 8a4 4 0 1 0 0-8z` },
+  ok: { d: 'm3 8.5 3.3 3.3L13 4.8' },
+  warn: { d: 'M8 2.3 14.3 13.2H1.7zM8 6.5v3M8 11.3v.1' },
+  bad: { d: 'm4 4 8 8M12 4l-8 8' },
+}
+
 export function shape(name) {
-  const use = svgElement('use')
-  use.setAttribute('href', `#${name}`)
-  return svgElement('svg', { class: 'shape', 'aria-hidden': 'true' }, use)
+  const made = svgElement('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' }, svgElement('path'))
+  setShape(made, name)
+  return made
+}
+
+export function setShape(made, name) {
+  const { d, solid = false } = SHAPES[name]
+  setAttribute(made, 'class', solid ? 'shape solid' : 'shape')
+  setAttribute(made.firstChild, 'd', d)
 }
 
 export function byId(id) {

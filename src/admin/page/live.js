@@ -55,7 +55,7 @@ export class LiveStream {
       if (!response.ok) throw new Error(await reasonOf(response))
       this.#watchSilence()
       await this.#read(response.body)
-      throw new Error('the processor ended the connection')
+      throw new Error('the processor hung up')
     } catch (error) {
       if (this.#abort === abort) this.#lost(error)
     }
@@ -78,13 +78,13 @@ export class LiveStream {
     clearTimeout(this.#silenceTimer)
     const abort = this.#abort
     this.#silenceTimer = setTimeout(() => {
-      if (this.#abort === abort) this.#lost(new Error('the processor has gone silent'))
+      if (this.#abort === abort) this.#lost(new Error('the processor is silent'))
     }, SILENCE_MS_MAX)
   }
 
   #lost(error) {
     this.#close()
-    const why = error instanceof TypeError ? 'the processor can not be reached' : error.message
+    const why = error instanceof TypeError ? 'processor unreachable' : error.message
     // Pages that lost the same processor don't come back in the same moment.
     const delayMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** this.#failures) * (0.75 + Math.random() / 2)
     this.#failures = Math.min(this.#failures + 1, 10)

@@ -16,6 +16,7 @@ export function createOverview() {
     refused: new Figure('Refused', '#refusals'),
   }
   const sparkline = createSparkline()
+  figures.rate.element.classList.add('wide')
   figures.rate.element.append(sparkline.element)
   byId('overview').replaceChildren(...Object.values(figures).map(({ element }) => element))
   return {

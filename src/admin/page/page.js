@@ -64,7 +64,7 @@ setInterval(() => {
 
 function showConnection() {
   const { text, detail } = connectionText()
-  setAttribute(byId('live'), 'data-state', lost === null ? connection.kind : 'lost')
+  setAttribute(byId('top'), 'data-state', lost === null ? connection.kind : 'lost')
   setText(byId('live-text'), text)
   setText(byId('live-detail'), detail)
   byId('retry').hidden = connection.kind !== 'lost'

@@ -1,6 +1,6 @@
 // What the zones depend on, in tables: nameservers, Envoys; and what was refused.
 
-import { arrange, byId, element, setAttribute, setText, shape } from './dom.js'
+import { arrange, byId, element, setAttribute, setShape, setText, shape } from './dom.js'
 import { count, counted, duration, milliseconds } from './format.js'
 
 /** RCODEs that are an answer about the name; any other outcome is the nameserver's failure. */
@@ -100,7 +100,7 @@ class PanelRow {
       setText(text, words)
       setAttribute(cell, 'data-tone', tone)
       mark.toggleAttribute('hidden', name === '')
-      setAttribute(mark.firstChild, 'href', `#${name}`)
+      if (name !== '') setShape(mark, name)
     })
     setText(this.#note, note)
   }

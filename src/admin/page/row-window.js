@@ -78,7 +78,12 @@ export class RowWindow {
   #rowsFor(indexes) {
     const rows = new Map(indexes.map((index) => [index, this.#rows.get(this.#items[index].key)]))
     const used = new Set(rows.values())
-    for (const row of this.#rows.values()) if (!used.has(row)) this.#spare.push(row)
+    for (const row of this.#rows.values()) {
+      if (used.has(row)) continue
+      // Out first: those that stay are in their order then, and none of them is moved.
+      if (!row.element.contains(document.activeElement)) row.element.remove()
+      this.#spare.push(row)
+    }
     for (const [index, row] of rows) rows.set(index, row ?? this.#spare.pop() ?? this.#createRow())
     this.#spare.length = Math.min(this.#spare.length, OVERSCAN)
     return rows

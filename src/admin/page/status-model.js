@@ -27,29 +27,30 @@ export class StatusModel {
   apply(type, data) {
     if (type !== 'snapshot' && type !== 'update') return false
     const { zones, ...status } = JSON.parse(data)
+    const { points, slot } = status.history
+    const slots = type === 'snapshot' ? points : slot - this.status.history.slot
     if (type === 'snapshot') this.#byKey = new Map(zones.map((zone) => [keyOf(zone), zoneView(zone)]))
-    else this.#update(zones, status.history)
+    else this.#update(zones, points, slots)
     this.status = status
     this.zones = [...this.#byKey.values()]
     this.#offset = status.at - performance.now()
-    this.history = totalOf(this.zones, status.history.points)
+    if (slots > 0) this.history = totalOf(this.zones, points)
     return true
   }
 
   /** Zones come without their history: a new slot adds one point, which is the rate of now. */
-  #update({ changed, removed }, { slot, points }) {
+  #update({ changed, removed }, points, slots) {
     for (const key of removed) this.#byKey.delete(key)
     for (const zone of changed) {
       const key = keyOf(zone)
       const history = this.#byKey.get(key)?.history ?? new Array(points).fill(0)
       this.#byKey.set(key, zoneView({ ...zone, history }))
     }
-    const slots = Math.min(points, slot - this.status.history.slot)
     if (slots <= 0) return
     for (const [key, zone] of this.#byKey) {
       const { history, requestsPerSecond } = zone
       if (requestsPerSecond === 0 && history.every((point) => point === 0)) continue
-      const added = new Array(slots).fill(requestsPerSecond)
+      const added = new Array(Math.min(slots, points)).fill(requestsPerSecond)
       this.#byKey.set(key, { ...zone, history: [...history.slice(slots), ...added] })
     }
   }

@@ -1,6 +1,6 @@
 // One row of the zones table. Rows are used again for other zones as the table scrolls.
 
-import { element, setAttribute, setText, shape } from './dom.js'
+import { element, setAttribute, setShape, setText, shape } from './dom.js'
 import { count, counted, duration, rate } from './format.js'
 import { createSparkline } from './sparkline.js'
 import { errorsOf } from './zone-list.js'
@@ -43,9 +43,9 @@ export class ZoneRow {
       cell('name', '', name),
       cell('state', '', state.route, state.answer),
       cell('addresses', '', addresses.first, addresses.others, addresses.more),
-      cell('ttl', 'TTL left', ttl.text, ttl.bar),
-      cell('rate', 'Req/s', rates.text, rates.sparkline.element),
-      cell('errors', 'Errors', errors.shape, errors.text),
+      cell('ttl', 'TTL', ttl.text, ttl.bar),
+      cell('rate', '', rates.text, rates.sparkline.element),
+      errors.cell,
     )
   }
 
@@ -59,15 +59,15 @@ export class ZoneRow {
 
   /** Lets time pass: what is left of the answer's lifetime. */
   tick(now) {
-    const { text, bar, left } = this.#cells.ttl
+    const { text, bar } = this.#cells.ttl
     const { expiresAt, state } = this.zone
     const remaining = expiresAt === null ? null : expiresAt - now
     setText(text, ttlText(remaining, state))
     const part =
       remaining === null ? 0 : Math.min(1, Math.max(0, remaining / 1000 / this.#clock.ttlSecondsMax))
     // In steps of a hundredth: a bar is a few dozen pixels wide.
-    const scale = `scaleX(${Math.round(part * 100) / 100})`
-    if (left.style.transform !== scale) left.style.transform = scale
+    const size = `${Math.round(part * 100)}% 100%`
+    if (bar.style.backgroundSize !== size) bar.style.backgroundSize = size
     setAttribute(bar, 'data-tone', state === 'stale' ? 'warn' : part < 0.1 ? 'quiet' : null)
   }
 
@@ -88,7 +88,6 @@ export class ZoneRow {
 
 function createCells() {
   const idText = element('span')
-  const left = element('i')
   return {
     id: {
       text: idText,
@@ -105,10 +104,15 @@ function createCells() {
       others: element('span', { class: 'others' }),
       more: element('span', { class: 'more' }),
     },
-    ttl: { text: element('span'), left, bar: element('span', { class: 'bar', 'aria-hidden': 'true' }, left) },
+    ttl: { text: element('span'), bar: element('span', { class: 'bar', 'aria-hidden': 'true' }) },
     rates: { text: element('span'), sparkline: createSparkline() },
-    errors: { text: element('span'), shape: shape('warn') },
+    errors: createErrors(),
   }
+}
+
+function createErrors() {
+  const [mark, text] = [shape('warn'), element('span')]
+  return { mark, text, cell: cell('errors', 'Errors', mark, text) }
 }
 
 /** @param {string} label stands before the value where the columns have no heads: on a phone */
@@ -136,17 +140,13 @@ function showState({ route, answer }, zone) {
   setAttribute(answer, 'data-tone', words.tone)
 }
 
-function showErrors({ text, shape }, zone) {
+function showErrors({ cell, mark, text }, zone) {
   const all = errorsOf(zone)
   setText(text, count(all))
-  setAttribute(text, 'data-tone', all === 0 ? 'quiet' : 'bad')
-  shape.toggleAttribute('hidden', all === 0)
+  setAttribute(cell, 'data-tone', all === 0 ? 'quiet' : 'bad')
+  mark.toggleAttribute('hidden', all === 0)
   const what = `${counted(zone.errors, 'answer')} 5xx or broken off, ${counted(zone.connectFailures, 'failed connection')}`
-  setAttribute(text, 'title', all === 0 ? null : what)
-}
-
-function setShape(svg, name) {
-  setAttribute(svg.firstChild, 'href', `#${name}`)
+  setAttribute(cell, 'title', all === 0 ? null : what)
 }
 
 /** CSS shows either all of them or how many more there are than the first. */
