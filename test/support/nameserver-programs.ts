@@ -1,0 +1,176 @@
+/** Nameservers in use all over the world, with one small zone, on a free port of the loopback. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export const BIG_ANSWER = Array.from({ length: 250 }, (_, at) => `10.1.${at >> 8}.${at & 255}`)
+
+const ZONE = `$ORIGIN game.test.
+$TTL 300
+@ SOA ns hostmaster 1 3600 600 86400 17
+@ NS ns
+ns A 127.0.0.1
+zone1 A 10.0.0.1
+zone1 A 10.0.0.2
+zone1 AAAA 2001:db8::1
+alias CNAME zone1
+alias2 CNAME alias
+ipv4 A 10.0.0.3
+${BIG_ANSWER.map((address) => `big A ${address}`).join('\n')}
+`
+
+export interface NameserverProgram {
+  readonly name: string
+  /** Writes what it needs into the directory, and says how to run it. */
+  readonly prepare: (directory: string, port: number) => { command: string; arguments: string[] }
+  /** It sends the SOA with negative answers. */
+  readonly sendsSoa: boolean
+}
+
+const dnsmasq: NameserverProgram = {
+  name: 'dnsmasq',
+  sendsSoa: false,
+  prepare(directory, port) {
+    const hosts = join(directory, 'hosts')
+    const addresses = [
+      ['zone1', '10.0.0.1'],
+      ['zone1', '10.0.0.2'],
+      ['zone1', '2001:db8::1'],
+      ['ipv4', '10.0.0.3'],
+      ...BIG_ANSWER.map((address) => ['big', address]),
+    ]
+    writeFileSync(hosts, addresses.map(([name, address]) => `${address} ${name}.game.test\n`).join(''))
+    const flags = [
+      '--keep-in-foreground',
+      '--conf-file=/dev/null',
+      '--no-hosts',
+      '--no-resolv',
+      '--bind-interfaces',
+    ]
+    const values = {
+      'listen-address': '127.0.0.1',
+      port,
+      'addn-hosts': hosts,
+      local: '/game.test/',
+      'local-ttl': 300,
+      'pid-file': join(directory, 'pid'),
+      ...(process.getuid?.() === 0 ? { user: 'root' } : {}),
+    }
+    const cnames = ['--cname=alias.game.test,zone1.game.test', '--cname=alias2.game.test,alias.game.test']
+    const options = Object.entries(values).map(([name, value]) => `--${name}=${value}`)
+    return { command: 'dnsmasq', arguments: [...flags, ...options, ...cnames] }
+  },
+}
+
+const unbound: NameserverProgram = {
+  name: 'unbound',
+  sendsSoa: true,
+  prepare(directory, port) {
+    const zone = join(directory, 'zone')
+    const file = join(directory, 'unbound.conf')
+    writeFileSync(zone, ZONE)
+    writeFileSync(
+      file,
+      `server:
+  interface: 127.0.0.1
+  port: ${port}
+  do-daemonize: no
+  chroot: ""
+  username: ""
+  directory: "${directory}"
+  pidfile: ""
+  use-syslog: no
+  module-config: "iterator"
+  local-zone: "test." nodefault
+remote-control:
+  control-enable: no
+auth-zone:
+  name: "game.test."
+  zonefile: "${zone}"
+  for-downstream: yes
+  for-upstream: yes
+`,
+    )
+    return { command: 'unbound', arguments: ['-d', '-c', file] }
+  },
+}
+
+const knot: NameserverProgram = {
+  name: 'knotd',
+  sendsSoa: true,
+  prepare(directory, port) {
+    const zone = join(directory, 'zone')
+    const file = join(directory, 'knot.conf')
+    writeFileSync(zone, ZONE)
+    writeFileSync(
+      file,
+      `server:
+    listen: 127.0.0.1@${port}
+    rundir: "${directory}"
+database:
+    storage: "${directory}"
+zone:
+  - domain: game.test
+    file: "${zone}"
+    zonefile-sync: -1
+`,
+    )
+    return { command: 'knotd', arguments: ['-c', file] }
+  },
+}
+
+export const NAMESERVER_PROGRAMS: readonly NameserverProgram[] = [dnsmasq, unbound, knot]
+
+export function isInstalled({ name }: NameserverProgram): boolean {
+  return spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined
+}
+
+/** Runs it, with its messages held back, for as long as `use` takes. */
+export async function withNameserverProgram(
+  program: NameserverProgram,
+  use: (address: string) => Promise<void>,
+): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), `zonegate-${program.name}-`))
+  const port = await freePort()
+  const { command, arguments: args } = program.prepare(directory, port)
+  const child = spawn(command, args, { stdio: 'ignore' })
+  try {
+    await use(`127.0.0.1:${port}`)
+  } finally {
+    await end(child)
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGKILL')
+  await exited
+}
+
+/** Free for UDP and TCP, and below the range that the kernel takes for connections: nobody gets it by chance. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(10_000, 32_000)
+    const socket = createSocket('udp4')
+    const server = createServer()
+    try {
+      socket.bind(port, '127.0.0.1')
+      await once(socket, 'listening')
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      return port
+    } catch {
+      // In use: another one.
+    } finally {
+      socket.close()
+      server.close()
+    }
+  }
+}
