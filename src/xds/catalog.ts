@@ -34,6 +34,12 @@ export interface CatalogZone {
 }
 
 /**
+ * Of the time for which addresses are good, an Envoy has at least so much left when the processor dies. The rest is what
+ * it costs not to send all endpoints at every refresh.
+ */
+const REMAINING_MIN = 0.75
+
+/**
  * What every Envoy should have in the end: the learned zones as resources. Which of them an Envoy may be told of now is
  * rollout.ts's business.
  */
@@ -77,14 +83,14 @@ export class Catalog {
 
   /**
    * Adds a zone, or changes its addresses. An Envoy counts the time for which addresses are good from when it is sent
-   * them; the same addresses are sent again only when the time it still has is less than half of what it could have.
+   * them; the same addresses are sent again only when it has used up some of that time.
    */
   publish(zone: LearnedZone, nowMs: number): void {
     const key = zoneKey(zone.service, zone.id)
     const before = this.#zones.get(key)
     if (before?.known !== undefined && sameAddresses(before.known.addresses, zone)) {
       const remainingMs = before.known.addresses.staleAtMs - nowMs
-      if (remainingMs > 0 && remainingMs >= (zone.staleAtMs - nowMs) / 2) return
+      if (remainingMs > 0 && remainingMs >= (zone.staleAtMs - nowMs) * REMAINING_MIN) return
     }
     this.#publications += 1
     const version = `${this.#epoch}.${this.#publications}`

@@ -328,9 +328,9 @@ describe('a rollout', () => {
     assert.deepEqual(scene.sent, ['endpoints default/1'])
   })
 
-  test('the same addresses are sent again when less than half of their time is left', () => {
+  test('the same addresses are sent again when less than three quarters of their time are left', () => {
     scene.publish('default/1', '10.0.0.1', HOUR_MS)
-    scene.pass(HOUR_MS / 2)
+    scene.pass(HOUR_MS / 4)
     scene.sent = []
     scene.publish('default/1', '10.0.0.1', HOUR_MS)
     scene.pass(0)
