@@ -1,43 +1,139 @@
 import { parseArgs } from 'node:util'
-import { healthcheck } from './cli/healthcheck.ts'
+import type { Terminal } from './cli/command.ts'
+import {
+  type Arguments,
+  CONFIG_DETAILS,
+  CONFIG_OPTION,
+  type Command,
+  configPath,
+  UsageError,
+} from './cli/command.ts'
+import { explainCommand } from './cli/explain.ts'
+import { flushCommand } from './cli/flush.ts'
+import { healthcheckCommand } from './cli/healthcheck.ts'
 import { serve } from './cli/serve.ts'
-import { ConfigError } from './config/load.ts'
+import { statusCommand } from './cli/status.ts'
+import { validateCommand } from './cli/validate.ts'
+import { versionCommand } from './cli/version.ts'
+import { ConfigError } from './config/faults.ts'
+
+const serveCommand: Command = {
+  summary: 'runs the processor that Envoy asks',
+  usage: '',
+  details: `${CONFIG_DETAILS}
+
+A change of the configuration's file, or SIGHUP, is taken over while it runs. SIGTERM ends it once what is under way
+is answered.`,
+  example: 'zonegate serve --config /etc/zonegate.yaml',
+  options: CONFIG_OPTION,
+  positionalsMax: 0,
+  run: async (args, terminal) => {
+    await serve({ configPath: configPath(args, terminal), environment: terminal.environment })
+    return UNTIL_SIGNALLED
+  },
+}
+
+/** `serve` has no end of its own: it ends the process itself. */
+const UNTIL_SIGNALLED = -1
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  serve: serveCommand,
+  validate: validateCommand,
+  explain: explainCommand,
+  status: statusCommand,
+  flush: flushCommand,
+  healthcheck: healthcheckCommand,
+  version: versionCommand,
+}
+
+const EXIT_FAILED = 1
+const EXIT_USAGE = 2
+
+/** The composition root: what the command line and the environment say becomes arguments here. */
+async function main(): Promise<number> {
+  const terminal: Terminal = {
+    environment: process.env,
+    stdout: process.stdout,
+    colour: process.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '',
+  }
+  const [first = 'serve', ...rest] = process.argv.slice(2)
+  // Without a command, options are those of `serve`.
+  const [name, line] = first.startsWith('-') ? ['serve', [first, ...rest]] : [first, rest]
+  if (['--help', '-h', 'help'].includes(first)) {
+    process.stdout.write(HELP)
+    return 0
+  }
+  const command = first === '--version' ? versionCommand : COMMANDS[name]
+  if (command === undefined) throw new UsageError(`no command "${name}"; --help lists them`)
+  const { values, positionals } = parse(name, command, first === '--version' ? [] : line)
+  if (values['help'] === true) {
+    process.stdout.write(helpOf(name, command))
+    return 0
+  }
+  return command.run(argumentsOf(values, positionals), terminal)
+}
+
+type Values = Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>
+
+function parse(
+  name: string,
+  { options, positionalsMax }: Command,
+  args: readonly string[],
+): { values: Values; positionals: string[] } {
+  const help = `"zonegate ${name} --help" says what it takes`
+  let parsed: { values: Values; positionals: string[] }
+  try {
+    parsed = parseArgs({
+      args: [...args],
+      options: { ...options, help: { type: 'boolean', short: 'h' } },
+      allowPositionals: true,
+    })
+  } catch (error) {
+    const [message = ''] = (error as Error).message.split(/\. |\n/)
+    throw new UsageError(`${message}; ${help}`)
+  }
+  const extra = parsed.positionals[positionalsMax]
+  if (extra !== undefined) throw new UsageError(`unexpected "${extra}"; ${help}`)
+  return parsed
+}
+
+function argumentsOf(values: Values, positionals: readonly string[]): Arguments {
+  return {
+    positionals,
+    text: (option) => values[option] as string | undefined,
+    texts: (option) => (values[option] ?? []) as string[],
+    flag: (option) => values[option] === true,
+  }
+}
+
+function helpOf(name: string, { summary, usage, details, example }: Command): string {
+  const line = ['zonegate', name, usage].filter(Boolean).join(' ')
+  return `zonegate ${name}: ${summary}\n\nusage: ${line}\n\n${details}\n\nexample: ${example}\n`
+}
 
 const HELP = `zonegate: one callback URL in front of many zones
 
-usage: node src/main.ts [serve] [--config FILE]        the processor that Envoy asks
-       node src/main.ts healthcheck [--config FILE]    exit 0 if the processor is ready, else 1
+usage: zonegate [COMMAND] [OPTION...]
 
-  --config FILE   configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults
-  --help          this text
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
+  .join('\n')}
 
-example: node src/main.ts serve --config /etc/zonegate.yaml
+Without a command: serve. "zonegate COMMAND --help" says what each takes.
+Exit 0: done, or so it is. Exit 1: it failed, or it is not so. Exit 2: a wrong command line.
+NO_COLOR switches colours off.
+
+example: zonegate explain --id 12 --path /mail
 `
 
-const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Promise<void>>> = {
-  serve: (configPath) => serve({ configPath, environment: process.env }),
-  healthcheck,
-}
-
-/** The composition root: what the command line and the environment say becomes arguments here. */
-async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    options: { config: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
-    allowPositionals: true,
-  })
-  if (values.help) {
-    process.stdout.write(HELP)
-    return
-  }
-  const [name = 'serve', ...rest] = positionals
-  const command = COMMANDS[name]
-  if (command === undefined || rest.length > 0)
-    throw new Error(`no command "${positionals.join(' ')}"; --help lists them`)
-  await command(values.config ?? process.env['ZONEGATE_CONFIG'])
-}
-
-main().catch((error: unknown) => {
-  const lines = error instanceof ConfigError ? error.faults : [(error as Error).message]
-  for (const line of lines) process.stderr.write(`zonegate: ${line}\n`)
-  process.exit(1)
-})
+main().then(
+  (code) => {
+    // Not `process.exit`: what was written may still be on its way into a pipe.
+    if (code !== UNTIL_SIGNALLED) process.exitCode = code
+  },
+  (error: unknown) => {
+    const lines = error instanceof ConfigError ? error.faults : [(error as Error).message]
+    for (const line of lines) process.stderr.write(`zonegate: ${line}\n`)
+    process.exit(error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED)
+  },
+)

@@ -1,12 +1,11 @@
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
-import { createDns, type Dns } from '../dns/dns.ts'
+import type { Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
 import { type ExtProcOptions, externalProcessorService } from '../ext-proc/service.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { createDecider } from '../routing/decider.ts'
-import { addressPolicy } from '../routing/denied-addresses.ts'
 import type { Rules } from '../routing/rules.ts'
 import { DecisionCounts } from '../status/decision-counts.ts'
 import { DnsQueryCounts } from '../status/dns-query-counts.ts'
@@ -14,6 +13,7 @@ import { PushCounts } from '../status/push-counts.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
 import { dnsEventLog } from './dns-event-log.ts'
 import { type EnvoyControl, startEnvoyControl } from './envoy-control.ts'
+import { noSearchDomain, openDns } from './open-dns.ts'
 import { requestLog } from './request-log.ts'
 import { learnZones, type ZoneLearning } from './zone-learning.ts'
 
@@ -124,15 +124,8 @@ function same(a: Config, b: Config, sections: readonly (keyof Config)[]): boolea
 }
 
 function startDns(config: Config, { environment, onDnsEvent }: Lasting): Dns {
-  const dns = createDns(config.dns, {
-    now: () => performance.now(),
-    environment,
-    admit: addressPolicy(config.addresses.allow),
-    onEvent: onDnsEvent,
-  })
+  const dns = openDns(config, environment, onDnsEvent)
   if (dns.searchDomain() !== null) return dns
   dns.close()
-  throw new Error(
-    `dns.search: ${config.dns.resolvConf} names no search domain; set dns.search in zonegate.yaml, like "game.test"`,
-  )
+  throw new Error(noSearchDomain(config))
 }

@@ -71,15 +71,18 @@ export function parseConfig(text: string, file: string, environment: Environment
   const { value, variableOfKey } = override(plainValue(document, file), environment)
   const result = configSchema.safeParse(value, { reportInput: true })
   if (result.success) return result.data
-  throw new ConfigError(
-    result.error.issues.flatMap((issue) => {
-      const variable = variableOfKey.get(issue.path.join('.'))
-      const faults = faultsOf(issue, document.contents, place)
-      return variable === undefined
-        ? faults
-        : faults.map(({ key, message }) => ({ file: variable, key, message }))
-    }),
-  )
+  const faults = result.error.issues.flatMap((issue): Fault[] => {
+    const variable = variableOfKey.get(issue.path.join('.'))
+    const found = faultsOf(issue, document.contents, place)
+    return variable === undefined
+      ? found
+      : found.map(({ key, message }) => ({ file: variable, key, message }))
+  })
+  throw new ConfigError(faults.sort(byPlace))
+}
+
+function byPlace(a: Fault, b: Fault): number {
+  return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
 }
 
 /**

@@ -110,13 +110,13 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     wayOut: 'Keep message_timeout in envoy/envoy.yaml above dns.budgetMs, and look if the processor has CPU.',
   },
   processor_unavailable: {
-    status: '5xx',
+    status: '502',
     cause: 'Envoy could not reach the processor, or the processor failed this request.',
     wayOut:
       'Check with "zonegate healthcheck" that it runs, and that Envoy\'s cluster processor has the address of listen.grpc and may open it.',
   },
   upgrade_refused: {
-    status: '4xx',
+    status: '403',
     cause: 'The request asks for another protocol (Upgrade), and none is supported.',
     wayOut: 'Have the caller send a plain HTTP request.',
   },

@@ -108,7 +108,7 @@ test('a file where the socket should be is kept, and told', async () => {
 
 test('an unknown command points to --help', async () => {
   const { code, stderr } = await run(['srve'])
-  assert.deepEqual([code, stderr], [1, 'zonegate: no command "srve"; --help lists them\n'])
+  assert.deepEqual([code, stderr], [2, 'zonegate: no command "srve"; --help lists them\n'])
 })
 
 test('--help has usage and an example', async () => {
@@ -120,5 +120,8 @@ test('--help has usage and an example', async () => {
 test('healthcheck of a processor that does not run: exit 1 and why', async () => {
   const { code, stderr } = await run(['healthcheck'], `${http}\n`)
   assert.equal(code, 1)
-  assert.match(stderr, /^zonegate: not ready: http:\/\/127\.0\.0\.1:1\/readyz: /)
+  assert.match(
+    stderr,
+    /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it/,
+  )
 })

@@ -1,0 +1,95 @@
+import { type IncomingMessage, request } from 'node:http'
+import { loadConfig, readHttpToken } from '../config/load.ts'
+import { hostPortOf } from '../config/schema.ts'
+import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
+
+/** An explanation may wait for nameservers as long as a request: `dns.budgetMs`, at most a minute. */
+const TIMEOUT_MS = 65_000
+const HEALTH_TIMEOUT_MS = 2000
+/** More than the status of 100,000 zones. */
+const BODY_LENGTH_MAX = 256 * 1024 * 1024
+
+export interface Reply {
+  readonly status: number
+  readonly body: string
+}
+
+/** Asks a running processor, over `listen.http` of the same configuration unless `--server` names another. */
+export class ProcessorClient {
+  readonly #url: URL
+  readonly #token: string | null
+
+  constructor(url: URL, token: string | null) {
+    this.#url = url
+    this.#token = token
+  }
+
+  static of(args: Arguments, terminal: Terminal): ProcessorClient {
+    const { config } = loadConfig(configPath(args, terminal), terminal.environment)
+    const text = args.text('server')
+    const { host, port } = hostPortOf(config.listen.http)
+    const url = URL.parse(text ?? `http://${bracketed(wildcardToLoopback(host))}:${port}`)
+    if (url?.protocol !== 'http:')
+      throw new UsageError(`--server: expected a URL like http://127.0.0.1:9003, got "${text}"`)
+    return new ProcessorClient(url, readHttpToken(config))
+  }
+
+  /** JSON of a path. @throws Error that says what to do */
+  async json<Value>(path: string, method: 'GET' | 'POST' = 'GET'): Promise<Value> {
+    const { status, body } = await this.#ask(path, method, TIMEOUT_MS)
+    if (status === 200) return JSON.parse(body)
+    throw new Error(this.#refusal(status, body))
+  }
+
+  health(): Promise<Reply> {
+    return this.#ask('/readyz', 'GET', HEALTH_TIMEOUT_MS)
+  }
+
+  #refusal(status: number, body: string): string {
+    if (status === 401)
+      return `${this.#url.origin} wants a token: set listen.httpToken or httpTokenFile to the one that it has`
+    let why = `${status}`
+    try {
+      why = String(JSON.parse(body).error ?? why)
+    } catch {}
+    return `${this.#url.origin} answers: ${why}`
+  }
+
+  #ask(path: string, method: string, timeoutMs: number): Promise<Reply> {
+    const url = new URL(path, this.#url)
+    const headers = this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }
+    return new Promise((resolve, reject) => {
+      const call = request(url, { method, headers, timeout: timeoutMs, agent: false }, (response) => {
+        readBody(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject)
+      })
+      call.on('timeout', () => call.destroy(new Error('no answer in time')))
+      call.on('error', (error: NodeJS.ErrnoException) =>
+        reject(
+          new Error(
+            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it with "zonegate serve", or name another with --server`,
+          ),
+        ),
+      )
+      call.end()
+    })
+  }
+}
+
+async function readBody(response: IncomingMessage): Promise<string> {
+  response.setEncoding('utf8')
+  let body = ''
+  for await (const text of response) {
+    body += text
+    if (body.length > BODY_LENGTH_MAX) throw new Error('the answer is too long: is this a processor?')
+  }
+  return body
+}
+
+/** A server that listens everywhere is asked on loopback. */
+function wildcardToLoopback(host: string): string {
+  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+}
+
+function bracketed(host: string): string {
+  return host.includes(':') ? `[${host}]` : host
+}

@@ -1,0 +1,24 @@
+import { ProcessorClient } from './client.ts'
+import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command } from './command.ts'
+import { json } from './text.ts'
+
+export const flushCommand: Command = {
+  summary: 'ends the lifetime of cached DNS answers',
+  usage: '[NAME]',
+  details: `  NAME             a zone's name; without it: all names. Each is asked for again at once or at its next request;
+                   while nameservers fail, the old answers serve on
+${CLIENT_DETAILS}`,
+  example: 'zonegate flush zone12-mail.game.test',
+  options: CLIENT_OPTIONS,
+  positionalsMax: 1,
+  run: async (args, terminal) => {
+    const [name] = args.positionals
+    const query = name === undefined ? '' : `?${new URLSearchParams({ name })}`
+    const reply = await ProcessorClient.of(args, terminal).json<{ flushed: string }>(
+      `/api/flush${query}`,
+      'POST',
+    )
+    terminal.stdout.write(args.flag('json') ? json(reply) : `flushed: ${reply.flushed}\n`)
+    return 0
+  },
+}

@@ -1,0 +1,205 @@
+import type { NameserverStatus } from '../dns/dns.ts'
+import type { Status, ZoneStatus } from '../status/status.ts'
+import type { EnvoyStatus } from '../xds/ads-service.ts'
+import { ProcessorClient } from './client.ts'
+import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command, type Terminal, UsageError } from './command.ts'
+import { type Colour, type Column, duration, json, type Paint, paintFor, table } from './text.ts'
+
+const VIEWS = ['zones', 'nameservers', 'envoys'] as const
+type View = (typeof VIEWS)[number]
+
+const WATCH_INTERVAL_MS = 2000
+/** Zones of the overview: the busiest. */
+const OVERVIEW_ZONES = 10
+/** The addresses that a row has room for. */
+const ADDRESSES_SHOWN = 3
+/** Back to the corner, and all that was there before away. */
+const CLEAR = '\u001b[H\u001b[2J'
+
+export const statusCommand: Command = {
+  summary: 'zones, nameservers and Envoys as they are now',
+  usage: '[zones | nameservers | envoys] [--watch]',
+  details: `  zones            each zone: addresses, state, TTL left, requests a second, errors of the last five minutes
+  nameservers      round trip time and failures
+  envoys           what each has acknowledged and refused
+  --watch          again every ${WATCH_INTERVAL_MS / 1000} s, until Ctrl-C
+${CLIENT_DETAILS}`,
+  example: 'zonegate status zones --watch',
+  options: { ...CLIENT_OPTIONS, watch: { type: 'boolean' } },
+  positionalsMax: 1,
+  run: async (args, terminal) => {
+    const [name] = args.positionals
+    const view = VIEWS.find((known) => known === name)
+    if (name !== undefined && view === undefined)
+      throw new UsageError(`no view "${name}"; there are ${VIEWS.join(', ')}`)
+    const client = ProcessorClient.of(args, terminal)
+    for (;;) {
+      const status = await client.json<Status>('/api/status')
+      const text = args.flag('json')
+        ? jsonText(status, view, args.flag('watch'))
+        : viewText(status, view, terminal)
+      const again = args.flag('watch')
+      terminal.stdout.write(
+        again && terminal.stdout.isTTY && !args.flag('json') ? CLEAR + fit(text, terminal) : text,
+      )
+      if (!again) return 0
+      await new Promise((resolve) => setTimeout(resolve, WATCH_INTERVAL_MS))
+    }
+  },
+}
+
+function jsonText(status: Status, view: View | undefined, oneLine: boolean): string {
+  const value =
+    view === undefined
+      ? status
+      : { at: status.at, [view]: view === 'nameservers' ? status.dns.nameservers : status[view] }
+  return oneLine ? `${JSON.stringify(value)}\n` : json(value)
+}
+
+function viewText(status: Status, view: View | undefined, terminal: Terminal): string {
+  const paint = paintFor(terminal)
+  if (view === 'zones') return zonesText(status, status.zones.length, paint)
+  if (view === 'nameservers') return nameserversText(status, paint)
+  if (view === 'envoys') return envoysText(status, paint)
+  return [
+    summaryText(status, paint),
+    nameserversText(status, paint),
+    envoysText(status, paint),
+    refusalsText(status, paint),
+    zonesText(status, OVERVIEW_ZONES, paint),
+  ].join('\n')
+}
+
+function summaryText({ at, build, ready, unready, config }: Status, paint: Paint): string {
+  const upSeconds = (at - Date.parse(build.startedAt)) / 1000
+  const state = ready ? paint('green', 'ready') : paint('red', 'not ready')
+  const lines = [
+    `zonegate ${build.version} on Node ${build.node}: ${state}, up for ${duration(upSeconds)}`,
+    `configuration ${config.source}, read ${duration((at - Date.parse(config.loadedAt)) / 1000)} ago`,
+    ...Object.entries(unready).map(([part, why]) => paint('red', `not ready: ${part}: ${why}`)),
+    ...config.faults.map((fault) => paint('red', `not taken: ${fault}`)),
+    ...config.needsRestart.map((key) => paint('yellow', `${key}: takes effect at the next start`)),
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+function refusalsText({ decisions }: Status, paint: Paint): string {
+  const reasons = Object.entries(decisions.refused).filter(([, count]) => count > 0)
+  if (reasons.length === 0) return 'Nothing was refused by the processor since its start.\n'
+  const columns: Column<[string, number]>[] = [
+    { title: 'REFUSED BY REASON', text: ([reason]) => reason },
+    { title: 'COUNT', align: 'right', text: ([, count]) => String(count) },
+  ]
+  return table(
+    columns,
+    reasons.sort((a, b) => b[1] - a[1]),
+    paint,
+  )
+}
+
+function nameserversText({ dns }: Status, paint: Paint): string {
+  const columns: Column<NameserverStatus>[] = [
+    { title: 'NAMESERVER', text: ({ nameserver }) => nameserver },
+    {
+      title: 'STATE',
+      text: ({ failures }) => (failures === 0 ? 'healthy' : `${failures} failures in a row`),
+      colour: ({ failures }) => (failures === 0 ? 'green' : 'red'),
+    },
+    {
+      title: 'RTT',
+      align: 'right',
+      text: ({ smoothedRttMs }) => (smoothedRttMs === null ? '-' : `${smoothedRttMs.toFixed(1)} ms`),
+    },
+    {
+      title: 'QUERIES BY OUTCOME',
+      text: ({ outcomes }) =>
+        Object.entries(outcomes)
+          .map(([outcome, count]) => `${outcome} ${count}`)
+          .join(', '),
+    },
+  ]
+  return table(columns, dns.nameservers, paint)
+}
+
+function envoysText({ envoys }: Status, paint: Paint): string {
+  if (envoys.length === 0) return 'No Envoy is connected for zones: every request asks the processor.\n'
+  const held = (kind: keyof EnvoyStatus['resources']) => (envoy: EnvoyStatus) =>
+    String(envoy.resources[kind].held)
+  const sum = ({ resources }: EnvoyStatus, count: 'nacks' | 'rejected'): number =>
+    Object.values(resources).reduce((total, resource) => total + resource[count], 0)
+  const columns: Column<EnvoyStatus>[] = [
+    { title: 'ENVOY', text: ({ envoy }) => envoy },
+    { title: 'CONNECTED', align: 'right', text: ({ connectedMs }) => duration(connectedMs / 1000) },
+    { title: 'CLUSTERS', align: 'right', text: held('cluster') },
+    { title: 'ENDPOINTS', align: 'right', text: held('endpoints') },
+    { title: 'ROUTES', align: 'right', text: held('virtualHost') },
+    {
+      title: 'REFUSED',
+      align: 'right',
+      text: (envoy) => String(sum(envoy, 'rejected')),
+      colour: (envoy) => (sum(envoy, 'rejected') > 0 ? 'red' : undefined),
+    },
+    { title: 'NACKS', align: 'right', text: (envoy) => String(sum(envoy, 'nacks')) },
+    { title: 'LAST NACK', text: ({ lastRejection }) => lastRejection ?? '-' },
+  ]
+  return table(columns, envoys, paint)
+}
+
+const STATE_COLOURS: Readonly<Record<ZoneStatus['state'], Colour>> = {
+  fresh: 'green',
+  stale: 'yellow',
+  unknown: 'dim',
+  denied: 'red',
+  nxdomain: 'red',
+  nodata: 'red',
+  failed: 'red',
+}
+
+/** The busiest first. */
+function zonesText({ at, zones, zonesLearned }: Status, rowsMax: number, paint: Paint): string {
+  if (zones.length === 0) return 'No zone was asked for lately.\n'
+  const columns: Column<ZoneStatus>[] = [
+    { title: 'ID', text: ({ id }) => id },
+    { title: 'SERVICE', text: ({ service }) => service },
+    { title: 'STATE', text: ({ state }) => state, colour: ({ state }) => STATE_COLOURS[state] },
+    { title: 'ROUTE', text: ({ route }) => route },
+    {
+      title: 'TTL LEFT',
+      align: 'right',
+      text: ({ expiresAt }) => (expiresAt === null ? '-' : duration((expiresAt - at) / 1000)),
+    },
+    { title: 'REQ/S', align: 'right', text: ({ requestsPerSecond }) => requestsPerSecond.toFixed(1) },
+    {
+      title: 'ERRORS',
+      align: 'right',
+      text: (zone) => String(errorsOf(zone)),
+      colour: (zone) => (errorsOf(zone) > 0 ? 'red' : undefined),
+    },
+    { title: 'ADDRESSES', text: ({ addresses }) => addressesText(addresses) },
+    { title: 'NAME', text: ({ name }) => name },
+  ]
+  const sorted = zones.toSorted((a, b) => b.requestsPerSecond - a.requestsPerSecond || byId(a, b))
+  const shown = sorted.slice(0, rowsMax)
+  const more = zones.length - shown.length
+  const rest = more > 0 ? `and ${more} more: "zonegate status zones"` : `${zonesLearned} routed inside Envoy`
+  return `${table(columns, shown, paint)}${paint('dim', `${zones.length} zones, ${rest}`)}\n`
+}
+
+function byId(a: ZoneStatus, b: ZoneStatus): number {
+  return a.id.localeCompare(b.id, 'en', { numeric: true }) || a.service.localeCompare(b.service)
+}
+
+function errorsOf({ errors, connectFailures }: ZoneStatus): number {
+  return errors + connectFailures
+}
+
+function addressesText(addresses: readonly string[]): string {
+  const more = addresses.length - ADDRESSES_SHOWN
+  return addresses.slice(0, ADDRESSES_SHOWN).join(', ') + (more > 0 ? `, ${more} more` : '')
+}
+
+/** As many lines as the terminal has. */
+function fit(text: string, { stdout }: Terminal): string {
+  const lines = text.split('\n')
+  return lines.length <= stdout.rows ? text : `${lines.slice(0, stdout.rows - 1).join('\n')}\n`
+}

@@ -1,0 +1,101 @@
+import { readPolicy } from '../xds/policy.ts'
+import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
+import type { Fault } from './faults.ts'
+import type { Config } from './schema.ts'
+
+export type { SourceFile } from '../xds/yaml-file.ts'
+
+const EXT_PROC = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
+/** Envoy's default for `message_timeout` of ext_proc. */
+const MESSAGE_TIMEOUT_SECONDS_DEFAULT = 0.2
+
+/** What Envoy's own files are to the processor. */
+export interface EnvoyFilesCheck {
+  readonly faults: readonly Fault[]
+  /** Not wrong, yet to be known. */
+  readonly notes: readonly Fault[]
+}
+
+type Place = ReturnType<YamlFile['items']>[number]
+
+/** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
+export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: SourceFile): EnvoyFilesCheck {
+  const reading = readPolicy(routes, bootstrap, config.rules.header)
+  const policyFaults = reading.kind === 'faults' ? reading.faults : []
+  const notCopied = reading.kind === 'policy' ? reading.notCopied : []
+  const file = new YamlFile(bootstrap)
+  if (file.faults.length === 0) {
+    for (const filter of extProcFilters(file)) {
+      checkMessageTimeout(file, filter, config)
+      checkForwardedHeaders(file, filter, config)
+    }
+  }
+  const faults = [...policyFaults, ...file.faults].map(faultOfLine)
+  const notes = notCopied.map((line) => ({
+    ...faultOfLine(`${line}: learned zones don't take this over`),
+  }))
+  return { faults: distinct(faults), notes: [...notes, ...processorAddressNotes(file, config)] }
+}
+
+/** Of all listeners. */
+function extProcFilters(file: YamlFile): Place[] {
+  const resources = file.at(file.root, 'static_resources')
+  return file
+    .items(file.at(resources, 'listeners'))
+    .flatMap((listener) => file.items(file.at(listener, 'filter_chains')))
+    .flatMap((chain) => file.items(file.at(chain, 'filters')))
+    .flatMap((filter) => file.items(file.at(file.at(filter, 'typed_config'), 'http_filters')))
+    .map((filter) => file.at(filter, 'typed_config'))
+    .filter((typed) => typed !== undefined)
+    .filter((typed) => EXT_PROC.test(file.text(typed, '@type') ?? ''))
+}
+
+function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {
+  const place = file.at(filter, 'message_timeout')
+  const text = file.text(place)
+  const seconds = text === undefined ? MESSAGE_TIMEOUT_SECONDS_DEFAULT : Number(text.replace(/s$/, ''))
+  if (seconds * 1000 > dns.budgetMs) return
+  const got = text ?? `${MESSAGE_TIMEOUT_SECONDS_DEFAULT}s, Envoy's default`
+  const what = `expected more than dns.budgetMs of zonegate.yaml (${dns.budgetMs} ms), got ${got}`
+  file.fault(place ?? filter, place === undefined ? `message_timeout: ${what}` : what)
+}
+
+function checkForwardedHeaders(file: YamlFile, filter: Place, { rules }: Config): void {
+  const allowed = file.at(file.at(filter, 'forward_rules'), 'allowed_headers')
+  if (allowed === undefined) return
+  const patterns = file.at(allowed, 'patterns')
+  const exact = file.items(patterns).map((pattern) => file.text(pattern, 'exact'))
+  // What isn't compared literally may well let the header through.
+  if (exact.includes(rules.header) || exact.includes(undefined)) return
+  file.fault(patterns ?? allowed, `expected { exact: ${rules.header} }, the header of rules.header`)
+}
+
+/** Where Envoy looks for the processor. Launchers set it, so another address may be meant. */
+function processorAddressNotes(file: YamlFile, { listen }: Config): Fault[] {
+  const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
+  const processor = clusters.find((cluster) => file.text(cluster, 'name') === 'processor')
+  const endpoint = file
+    .items(file.at(file.at(processor, 'load_assignment'), 'endpoints'))
+    .flatMap((locality) => file.items(file.at(locality, 'lb_endpoints')))
+    .map((entry) => file.at(file.at(entry, 'endpoint'), 'address'))[0]
+  const pipe = file.at(file.at(endpoint, 'pipe'), 'path')
+  if (pipe === undefined || listen.grpc === `unix:${file.text(pipe)}`) return []
+  const message = `Envoy looks for the processor on ${file.text(pipe)}, listen.grpc is ${listen.grpc}`
+  return [faultOfLine(`${file.position(pipe)}: ${pipe.path}: ${message}`)]
+}
+
+/** Reads `file:line:column: key: message` back. */
+function faultOfLine(text: string): Fault {
+  const [, file, line, column, rest = text] = /^(.+?):(\d+):(\d+): (.*)$/s.exec(text) ?? []
+  if (file === undefined) return { file: '', key: '', message: text }
+  const [, key, message] = /^([\w@.[\]]+): (.*)$/s.exec(rest) ?? []
+  const place = { file, line: Number(line), column: Number(column) }
+  return key === undefined || message === undefined
+    ? { ...place, key: '', message: rest }
+    : { ...place, key, message }
+}
+
+/** Two readers of one file find the same broken line. */
+function distinct(faults: readonly Fault[]): Fault[] {
+  return [...new Map(faults.map((fault) => [JSON.stringify(fault), fault])).values()]
+}
