@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, beforeEach, test } from 'node:test'
+import { after, before, beforeEach, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
 import { a, always, type ScriptedNameserver, silent, soa, startNameserver } from '../support/nameserver.ts'
@@ -26,172 +26,174 @@ let id: string
 
 const learning = { enabled: false } // each request asks DNS' cache
 
-before(async () => {
-  port = await freePort(HOST)
-  receivers = await Promise.all([HOST, OTHER_HOST].map((host) => startReceiver(host, port)))
-  ns1 = await startNameserver(always(HOST))
-  ns2 = await startNameserver(always(HOST))
-  gateway = await startGateway({
-    config: {
-      rules: { port },
-      dns: {
-        nameservers: [ns1.address, ns2.address],
-        search: 'game.test',
-        timeoutMs: TIMEOUT_MS,
-        attempts: 1,
-        budgetMs: BUDGET_MS,
-        ttlSeconds: { min: 1, max: 1 },
-        staleSeconds: STALE_SECONDS,
+suite('DNS faults, through Envoy', () => {
+  before(async () => {
+    port = await freePort(HOST)
+    receivers = await Promise.all([HOST, OTHER_HOST].map((host) => startReceiver(host, port)))
+    ns1 = await startNameserver(always(HOST))
+    ns2 = await startNameserver(always(HOST))
+    gateway = await startGateway({
+      config: {
+        rules: { port },
+        dns: {
+          nameservers: [ns1.address, ns2.address],
+          search: 'game.test',
+          timeoutMs: TIMEOUT_MS,
+          attempts: 1,
+          budgetMs: BUDGET_MS,
+          ttlSeconds: { min: 1, max: 1 },
+          staleSeconds: STALE_SECONDS,
+        },
+        learned: learning,
+        addresses: { allow: ['127.0.67.0/24'] },
       },
-      learned: learning,
-      addresses: { allow: ['127.0.67.0/24'] },
-    },
-  })
-})
-after(async () => {
-  await gateway?.stop()
-  await Promise.all([ns1?.stop(), ns2?.stop(), ...(receivers ?? []).map((receiver) => receiver.close())])
-})
-beforeEach(async () => {
-  ns1.script = always(HOST)
-  ns2.script = always(HOST)
-  names += 1
-  id = `f${names}`
-  // Both nameservers are healthy again before the next fault: a penalty ends with a good answer.
-  for (let i = 0; i < 20; i += 1) {
-    const before = ns1.queries.length
-    await ask(`warm${names}x${i}`)
-    if (ns1.queries.length > before) break
-    await tick(300)
-  }
-})
-
-const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
-const ask = (zone = id): Promise<Reply> => call(gateway.port, { headers: [['server', zone]], body: 'x' })
-const outcome = async (zone = id): Promise<string> => {
-  const reply = await ask(zone)
-  return reply.status === 200 ? reply.text : `${reply.status} ${reply.json()['reason']}`
-}
-const timed = async (zone = id): Promise<{ outcome: string; ms: number }> => {
-  const started = performance.now()
-  return { outcome: await outcome(zone), ms: performance.now() - started }
-}
-const asked = (server: ScriptedNameserver, zone = id): number =>
-  server.queries.filter(({ name }) => name.includes(`zone${zone}-`)).length
-const OK = `receiver ${HOST}`
-
-test('1: the first nameserver drops everything: forwarded after one timeout, afterwards it costs nothing', async () => {
-  ns1.script = silent
-  const first = await timed()
-  assert.equal(first.outcome, OK)
-  assert.ok(first.ms < TIMEOUT_MS + 300, `${first.ms} ms`)
-  const next = await timed(`${id}b`)
-  assert.equal(next.outcome, OK)
-  assert.ok(next.ms < TIMEOUT_MS, `${next.ms} ms`)
-})
-
-test('5: all dead, the answer fresh: forwarded, no query sent', async () => {
-  assert.equal(await outcome(), OK)
-  ns1.script = ns2.script = silent
-  const before = asked(ns1) + asked(ns2)
-  assert.equal(await outcome(), OK)
-  assert.equal(asked(ns1) + asked(ns2), before)
-})
-
-test('6, 7: all dead, the answer expired: forwarded from stale, and 502 once it is too old', async () => {
-  assert.equal(await outcome(), OK)
-  ns1.script = ns2.script = silent
-  await tick(1200)
-  const stale = await timed()
-  assert.equal(stale.outcome, OK)
-  assert.ok(stale.ms < BUDGET_MS, `${stale.ms} ms`)
-  await tick(STALE_SECONDS * 1000 + 200)
-  const old = await timed()
-  assert.equal(old.outcome, '502 nameservers_failed')
-  assert.ok(old.ms < BUDGET_MS + 300, `${old.ms} ms`)
-})
-
-for (const rcode of [2, 5, 4, 1]) {
-  test(`10: RCODE ${rcode} of the first nameserver: the second is asked`, async () => {
-    ns1.script = (query) => query.reply({ rcode, edns: null })
-    assert.equal(await outcome(), OK)
-    assert.ok(asked(ns2) > 0)
-  })
-}
-
-test('12: NXDOMAIN: 502, and one query for the time that the SOA says', async () => {
-  ns1.script = ns2.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 17)] })
-  for (let i = 0; i < 5; i += 1) assert.equal(await outcome(), '502 name_not_found')
-  assert.equal(asked(ns1) + asked(ns2), 1)
-})
-
-test('13: NXDOMAIN while an answer is held: 502, the answer is dropped', async () => {
-  assert.equal(await outcome(), OK)
-  ns1.script = ns2.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 1)] })
-  await tick(1200)
-  assert.equal(await outcome(), '502 name_not_found')
-})
-
-test('15: NODATA: 502 with a reason of its own', async () => {
-  ns1.script = ns2.script = (query) => query.reply({ authorities: [soa('game.test', 5)] })
-  assert.equal(await outcome(), '502 no_address')
-})
-
-test('18: a truncated answer is asked again over TCP', async () => {
-  ns1.script = (query) => {
-    if (query.transport === 'udp') query.reply({ truncated: true, answers: [a(query.name, OTHER_HOST)] })
-    else query.reply({ answers: [a(query.name, HOST)] })
-  }
-  assert.equal(await outcome(), OK)
-  assert.ok(ns1.queries.some(({ transport, name }) => transport === 'tcp' && name.includes(id)))
-})
-
-test('25: a flood of wrong ids does not extend the timer', async () => {
-  const floods = new Set<NodeJS.Timeout>()
-  ns1.script = ns2.script = (query) => {
-    const wrong = query.response({
-      id: (query.message.id + 1) & 0xffff,
-      answers: [a(query.name, OTHER_HOST)],
     })
-    const flood = setInterval(() => query.send(wrong), 2)
-    floods.add(flood)
-    setTimeout(() => clearInterval(flood), BUDGET_MS)
-  }
-  const { outcome: seen, ms } = await timed()
-  for (const flood of floods) clearInterval(flood)
-  assert.equal(seen, '502 nameservers_failed')
-  assert.ok(ms < BUDGET_MS + 300, `${ms} ms`)
-})
-
-for (const address of ['127.0.0.1', '169.254.169.254', '0.0.0.0', '224.0.0.1', '255.255.255.255']) {
-  test(`37: ${address} is never connected to`, async () => {
-    ns1.script = ns2.script = always(address)
-    assert.equal(await outcome(), '502 address_denied')
   })
-}
+  after(async () => {
+    await gateway?.stop()
+    await Promise.all([ns1?.stop(), ns2?.stop(), ...(receivers ?? []).map((receiver) => receiver.close())])
+  })
+  beforeEach(async () => {
+    ns1.script = always(HOST)
+    ns2.script = always(HOST)
+    names += 1
+    id = `f${names}`
+    // Both nameservers are healthy again before the next fault: a penalty ends with a good answer.
+    for (let i = 0; i < 20; i += 1) {
+      const before = ns1.queries.length
+      await ask(`warm${names}x${i}`)
+      if (ns1.queries.length > before) break
+      await tick(300)
+    }
+  })
 
-test('37: of several addresses the denied are left out', async () => {
-  ns1.script = ns2.script = always('127.0.0.1', HOST, '169.254.169.254')
-  for (let i = 0; i < 4; i += 1) assert.equal(await outcome(), OK)
-})
-
-test('39: addresses change: the new ones are used within the TTL, no request fails', async () => {
-  assert.equal(await outcome(), OK)
-  ns1.script = ns2.script = always(OTHER_HOST)
-  const deadline = performance.now() + 3000
-  let seen = ''
-  while (seen !== `receiver ${OTHER_HOST}` && performance.now() < deadline) {
-    seen = await outcome()
-    assert.match(seen, /^receiver /)
-    await tick(20)
+  const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
+  const ask = (zone = id): Promise<Reply> => call(gateway.port, { headers: [['server', zone]], body: 'x' })
+  const outcome = async (zone = id): Promise<string> => {
+    const reply = await ask(zone)
+    return reply.status === 200 ? reply.text : `${reply.status} ${reply.json()['reason']}`
   }
-  assert.equal(seen, `receiver ${OTHER_HOST}`)
-})
+  const timed = async (zone = id): Promise<{ outcome: string; ms: number }> => {
+    const started = performance.now()
+    return { outcome: await outcome(zone), ms: performance.now() - started }
+  }
+  const asked = (server: ScriptedNameserver, zone = id): number =>
+    server.queries.filter(({ name }) => name.includes(`zone${zone}-`)).length
+  const OK = `receiver ${HOST}`
 
-test('40: 200 concurrent first requests of one zone: one query', async () => {
-  ns1.script = (query) => void setTimeout(() => query.reply({ answers: [a(query.name, HOST)] }), 50)
-  const outcomes = await Promise.all(Array.from({ length: 200 }, () => outcome()))
-  assert.deepEqual([...new Set(outcomes)], [OK])
-  // A nameserver that failed a moment ago may be probed with it beside.
-  assert.ok(asked(ns1) <= 1 && asked(ns2) <= 1, `${asked(ns1)} and ${asked(ns2)} queries`)
+  test('1: the first nameserver drops everything: forwarded after one timeout, afterwards it costs nothing', async () => {
+    ns1.script = silent
+    const first = await timed()
+    assert.equal(first.outcome, OK)
+    assert.ok(first.ms < TIMEOUT_MS + 300, `${first.ms} ms`)
+    const next = await timed(`${id}b`)
+    assert.equal(next.outcome, OK)
+    assert.ok(next.ms < TIMEOUT_MS, `${next.ms} ms`)
+  })
+
+  test('5: all dead, the answer fresh: forwarded, no query sent', async () => {
+    assert.equal(await outcome(), OK)
+    ns1.script = ns2.script = silent
+    const before = asked(ns1) + asked(ns2)
+    assert.equal(await outcome(), OK)
+    assert.equal(asked(ns1) + asked(ns2), before)
+  })
+
+  test('6, 7: all dead, the answer expired: forwarded from stale, and 502 once it is too old', async () => {
+    assert.equal(await outcome(), OK)
+    ns1.script = ns2.script = silent
+    await tick(1200)
+    const stale = await timed()
+    assert.equal(stale.outcome, OK)
+    assert.ok(stale.ms < BUDGET_MS, `${stale.ms} ms`)
+    await tick(STALE_SECONDS * 1000 + 200)
+    const old = await timed()
+    assert.equal(old.outcome, '502 nameservers_failed')
+    assert.ok(old.ms < BUDGET_MS + 300, `${old.ms} ms`)
+  })
+
+  for (const rcode of [2, 5, 4, 1]) {
+    test(`10: RCODE ${rcode} of the first nameserver: the second is asked`, async () => {
+      ns1.script = (query) => query.reply({ rcode, edns: null })
+      assert.equal(await outcome(), OK)
+      assert.ok(asked(ns2) > 0)
+    })
+  }
+
+  test('12: NXDOMAIN: 502, and one query for the time that the SOA says', async () => {
+    ns1.script = ns2.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 17)] })
+    for (let i = 0; i < 5; i += 1) assert.equal(await outcome(), '502 name_not_found')
+    assert.equal(asked(ns1) + asked(ns2), 1)
+  })
+
+  test('13: NXDOMAIN while an answer is held: 502, the answer is dropped', async () => {
+    assert.equal(await outcome(), OK)
+    ns1.script = ns2.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 1)] })
+    await tick(1200)
+    assert.equal(await outcome(), '502 name_not_found')
+  })
+
+  test('15: NODATA: 502 with a reason of its own', async () => {
+    ns1.script = ns2.script = (query) => query.reply({ authorities: [soa('game.test', 5)] })
+    assert.equal(await outcome(), '502 no_address')
+  })
+
+  test('18: a truncated answer is asked again over TCP', async () => {
+    ns1.script = (query) => {
+      if (query.transport === 'udp') query.reply({ truncated: true, answers: [a(query.name, OTHER_HOST)] })
+      else query.reply({ answers: [a(query.name, HOST)] })
+    }
+    assert.equal(await outcome(), OK)
+    assert.ok(ns1.queries.some(({ transport, name }) => transport === 'tcp' && name.includes(id)))
+  })
+
+  test('25: a flood of wrong ids does not extend the timer', async () => {
+    const floods = new Set<NodeJS.Timeout>()
+    ns1.script = ns2.script = (query) => {
+      const wrong = query.response({
+        id: (query.message.id + 1) & 0xffff,
+        answers: [a(query.name, OTHER_HOST)],
+      })
+      const flood = setInterval(() => query.send(wrong), 2)
+      floods.add(flood)
+      setTimeout(() => clearInterval(flood), BUDGET_MS)
+    }
+    const { outcome: seen, ms } = await timed()
+    for (const flood of floods) clearInterval(flood)
+    assert.equal(seen, '502 nameservers_failed')
+    assert.ok(ms < BUDGET_MS + 300, `${ms} ms`)
+  })
+
+  for (const address of ['127.0.0.1', '169.254.169.254', '0.0.0.0', '224.0.0.1', '255.255.255.255']) {
+    test(`37: ${address} is never connected to`, async () => {
+      ns1.script = ns2.script = always(address)
+      assert.equal(await outcome(), '502 address_denied')
+    })
+  }
+
+  test('37: of several addresses the denied are left out', async () => {
+    ns1.script = ns2.script = always('127.0.0.1', HOST, '169.254.169.254')
+    for (let i = 0; i < 4; i += 1) assert.equal(await outcome(), OK)
+  })
+
+  test('39: addresses change: the new ones are used within the TTL, no request fails', async () => {
+    assert.equal(await outcome(), OK)
+    ns1.script = ns2.script = always(OTHER_HOST)
+    const deadline = performance.now() + 3000
+    let seen = ''
+    while (seen !== `receiver ${OTHER_HOST}` && performance.now() < deadline) {
+      seen = await outcome()
+      assert.match(seen, /^receiver /)
+      await tick(20)
+    }
+    assert.equal(seen, `receiver ${OTHER_HOST}`)
+  })
+
+  test('40: 200 concurrent first requests of one zone: one query', async () => {
+    ns1.script = (query) => void setTimeout(() => query.reply({ answers: [a(query.name, HOST)] }), 50)
+    const outcomes = await Promise.all(Array.from({ length: 200 }, () => outcome()))
+    assert.deepEqual([...new Set(outcomes)], [OK])
+    // A nameserver that failed a moment ago may be probed with it beside.
+    assert.ok(asked(ns1) <= 1 && asked(ns2) <= 1, `${asked(ns1)} and ${asked(ns2)} queries`)
+  })
 })

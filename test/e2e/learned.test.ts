@@ -3,7 +3,7 @@ import type { Socket as UdpSocket } from 'node:dgram'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, suite, test } from 'node:test'
 import { startNameserver } from '../../demo/nameserver.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
@@ -25,276 +25,278 @@ let receivers: Receiver[]
 const records: Record<string, readonly string[]> = {}
 const name = (id: string): string => `zone${id}-default.game.test`
 
-before(async () => {
-  port = await freePort('127.0.70.1')
-  receivers = await Promise.all(['127.0.70.1', '127.0.70.2'].map((host) => startReceiver(host, port)))
-  for (const id of IDS) records[name(id)] = ['127.0.70.1']
-  for (let i = 1; i <= 1000; i += 1) records[name(`churn${i}`)] = ['127.0.70.1']
-  nameserver = await startNameserver('127.0.0.1', 0, records)
-  dnsPort = nameserver.address().port
-  gateway = await startGateway({
-    config: {
-      rules: { port },
-      dns: {
-        nameservers: [`127.0.0.1:${dnsPort}`],
-        search: 'game.test',
-        ttlSeconds: { min: 1, max: 1 },
-        timeoutMs: 200,
-        staleSeconds: STALE_SECONDS,
-        negativeTtlSecondsMax: 1,
-      },
-      learned: { idleSeconds: 6, zonesMax: 2000 },
-      addresses: { allow: ['127.0.70.0/24'] },
-    },
-  })
-})
-after(async () => {
-  await gateway?.stop()
-  await new Promise<void>((done) => nameserver?.close(done))
-  await Promise.all((receivers ?? []).map((receiver) => receiver.close()))
-})
-
-const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
-const learnedIds = async (): Promise<Set<string>> => {
-  const response = await fetch(
-    `http://127.0.0.1:${gateway.adminPort}/config_dump?resource=dynamic_route_configs`,
-  )
-  const text = await response.text()
-  return new Set(
-    [...text.matchAll(/"name": "zonegate\/([^"]+)"/g)]
-      .map(([, id]) => id ?? '')
-      .filter((id) => id !== 'cold'),
-  )
-}
-const until = async (
-  what: string,
-  probe: () => Promise<boolean> | boolean,
-  withinMs = 10_000,
-): Promise<void> => {
-  const deadline = performance.now() + withinMs
-  while (!(await probe())) {
-    if (performance.now() > deadline) assert.fail(`not within ${withinMs} ms: ${what}`)
-    await tick(50)
-  }
-}
-const onlySuccess = (load: Load): void => {
-  assert.deepEqual(Object.fromEntries(load.outcomes), { 200: load.outcomes.get('200') })
-}
-
-test('0 of the requests fail while 100 zones are learned, and then none asks the processor', async () => {
-  const load = startLoad(gateway.port, CONNECTIONS, IDS)
-  try {
-    await until('100 zones are learned', async () => (await learnedIds()).size >= ZONES)
-    onlySuccess(load)
-    const asked = await gateway.stat('cluster.processor.upstream_rq_total')
-    load.reset()
-    await tick(500)
-    assert.equal(await gateway.stat('cluster.processor.upstream_rq_total'), asked)
-    assert.ok((load.outcomes.get('200') ?? 0) > 100)
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-  }
-})
-
-test('0 fail through kill -9 of the processor, its absence and its restart', async () => {
-  const load = startLoad(gateway.port, CONNECTIONS, IDS)
-  try {
-    await tick(200)
-    await gateway.processor?.stop('SIGKILL')
-    await tick(700)
-    await gateway.startProcessor()
-    await until('the new processor has taken over', () =>
-      /brought along zones/.test(gateway.log('processor')),
-    )
-    await tick(1500)
-    onlySuccess(load)
-    assert.equal((await learnedIds()).size, ZONES)
-  } finally {
-    await load.stop()
-  }
-})
-
-test('0 fail through SIGTERM of the processor', async () => {
-  const load = startLoad(gateway.port, CONNECTIONS, IDS)
-  try {
-    const part = gateway.processor
-    part?.process.kill('SIGTERM')
-    await part?.gone
-    await tick(300)
-    await gateway.startProcessor()
-    await tick(500)
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-  }
-})
-
-test("0 fail when every zone's address changes, old receivers stopped once nothing is routed to them", async () => {
-  const load = startLoad(gateway.port, CONNECTIONS, IDS)
-  try {
-    await tick(300)
-    for (const id of IDS) records[name(id)] = ['127.0.70.2']
-    await until('requests go to the new receivers only', async () => {
-      const before = receivers[0]?.requests.length
-      await tick(300)
-      return receivers[0]?.requests.length === before
-    })
-    await tick(4500) // Envoy closes idle connections to the old receiver: idle_timeout of the cluster
-    await receivers[0]?.close()
-    await tick(500)
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-    receivers[0] = await startReceiver('127.0.70.1', port)
-  }
-})
-
-test('0 fail while 1,000 other zones are learned, forgotten and learned again', async () => {
-  const load = startLoad(gateway.port, 16, IDS)
-  const churn = Array.from({ length: 1000 }, (_, index) => `churn${index + 1}`)
-  try {
-    for (let round = 0; round < 2; round += 1) {
-      for (let i = 0; i < churn.length; i += 50) {
-        const replies = await Promise.all(
-          churn.slice(i, i + 50).map((id) => call(gateway.port, { headers: [['server', id]], body: 'x' })),
-        )
-        assert.deepEqual([...new Set(replies.map(({ status }) => status))], [200])
-      }
-    }
-    await until('all are learned', async () => (await learnedIds()).size >= ZONES + 1000, 20_000)
-    await until('they are forgotten', async () => (await learnedIds()).size === ZONES, 30_000)
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-  }
-})
-
-test('an edit of routes.yaml is live on learned zones within seconds, and 0 fail', async () => {
-  const slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 900))
-  await new Promise<void>((done) => slow.listen(port, '127.0.70.3', done))
-  records[name('slow')] = ['127.0.70.3']
-  const load = startLoad(gateway.port, 16, IDS)
-  try {
-    await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })
-    await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })
-    await until('the slow zone is learned', async () => (await learnedIds()).has('slow'))
-    assert.equal((await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status, 504)
-    const routes = join(gateway.folder, 'envoy/routes.yaml')
-    const good = readFileSync(routes, 'utf8')
-    writeFileSync(routes, good.replace('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
-    await until(
-      'it answers',
-      async () => (await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status === 200,
-    )
-    writeFileSync(routes, good.replace('num_retries: 1', 'num_retries: many'))
-    await until('the fault is told with its line', () =>
-      /envoy\/routes\.yaml:\d+:\d+: .*num_retries/.test(gateway.log('processor')),
-    )
-    assert.equal((await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status, 200)
-    writeFileSync(routes, good)
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-    slow.close()
-    slow.closeAllConnections()
-  }
-})
-
-test("one of a zone's two receivers is killed: 0 fail, and the other serves all", async () => {
-  records[name('two')] = ['127.0.70.1', '127.0.70.2']
-  const load = startLoad(gateway.port, 16, ['two'])
-  try {
-    await until('it is learned', async () => (await learnedIds()).has('two'))
-    await tick(200)
-    const closing = receivers[0]?.close()
-    await tick(1000)
-    load.reset()
-    await tick(500)
-    onlySuccess(load)
-    await closing
-  } finally {
-    await load.stop()
-    receivers[0] = await startReceiver('127.0.70.1', port)
-  }
-})
-
-test("a zone whose receivers hang costs other zones' requests nothing", async () => {
-  const hanging: Server = createServer(() => undefined)
-  await new Promise<void>((done) => hanging.listen(port, '127.0.70.4', done))
-  records[name('hang')] = ['127.0.70.4']
-  const load = startLoad(gateway.port, 8, IDS, 2)
-  let flood: Load | undefined
-  try {
-    await tick(1000)
-    load.reset()
-    await tick(1000)
-    const quiet = percentile(load.durationsMs, 99)
-    flood = startLoad(gateway.port, CONNECTIONS, ['hang'])
-    await tick(700)
-    load.reset()
-    await tick(1500)
-    onlySuccess(load)
-    const loaded = percentile(load.durationsMs, 99)
-    assert.ok(
-      loaded < quiet * 3 + 20,
-      `p99 ${quiet.toFixed(1)} ms alone, ${loaded.toFixed(1)} ms beside the hanging zone`,
-    )
-  } finally {
-    await Promise.all([load.stop(), flood?.stop()])
-    hanging.close()
-    hanging.closeAllConnections()
-  }
-})
-
-test('restarted with dead nameservers: nothing is withdrawn; nameservers back: all is fresh', async () => {
-  const load = startLoad(gateway.port, 16, IDS)
-  try {
-    await new Promise<void>((done) => nameserver.close(done))
-    await gateway.processor?.stop('SIGKILL')
-    await gateway.startProcessor()
-    await tick(3000)
-    onlySuccess(load)
-    assert.ok((await learnedIds()).size >= ZONES)
-    nameserver = await startNameserver('127.0.0.1', dnsPort, records)
+suite('learned zones', () => {
+  before(async () => {
+    port = await freePort('127.0.70.1')
+    receivers = await Promise.all(['127.0.70.1', '127.0.70.2'].map((host) => startReceiver(host, port)))
     for (const id of IDS) records[name(id)] = ['127.0.70.1']
-    await until(
-      'new addresses are used',
-      async () => {
-        const before = receivers[1]?.requests.length
-        await tick(300)
-        return receivers[1]?.requests.length === before
+    for (let i = 1; i <= 1000; i += 1) records[name(`churn${i}`)] = ['127.0.70.1']
+    nameserver = await startNameserver('127.0.0.1', 0, records)
+    dnsPort = nameserver.address().port
+    gateway = await startGateway({
+      config: {
+        rules: { port },
+        dns: {
+          nameservers: [`127.0.0.1:${dnsPort}`],
+          search: 'game.test',
+          ttlSeconds: { min: 1, max: 1 },
+          timeoutMs: 200,
+          staleSeconds: STALE_SECONDS,
+          negativeTtlSecondsMax: 1,
+        },
+        learned: { idleSeconds: 6, zonesMax: 2000 },
+        addresses: { allow: ['127.0.70.0/24'] },
       },
-      20_000,
-    )
-    onlySuccess(load)
-  } finally {
-    await load.stop()
-  }
-})
+    })
+  })
+  after(async () => {
+    await gateway?.stop()
+    await new Promise<void>((done) => nameserver?.close(done))
+    await Promise.all((receivers ?? []).map((receiver) => receiver.close()))
+  })
 
-test('an address is never used longer than staleSeconds past its TTL, though the processor is dead', async () => {
-  const load = startLoad(gateway.port, 8, IDS, 5)
-  try {
-    await until('all are learned', async () => (await learnedIds()).size >= ZONES)
-    load.reset()
-    await gateway.processor?.stop('SIGKILL')
-    const killedAt = performance.now()
-    await tick(5000)
-    onlySuccess(load)
-    await tick(STALE_SECONDS * 1000 + 2500 - (performance.now() - killedAt))
-    load.reset()
-    await tick(300)
-    assert.ok(
-      [...load.outcomes.keys()].every((outcome) => outcome.startsWith('502')),
-      JSON.stringify(Object.fromEntries(load.outcomes)),
+  const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
+  const learnedIds = async (): Promise<Set<string>> => {
+    const response = await fetch(
+      `http://127.0.0.1:${gateway.adminPort}/config_dump?resource=dynamic_route_configs`,
     )
-    await gateway.startProcessor()
-    await until(
-      '200 again',
-      async () => (await call(gateway.port, { headers: [['server', '1']], body: 'x' })).status === 200,
+    const text = await response.text()
+    return new Set(
+      [...text.matchAll(/"name": "zonegate\/([^"]+)"/g)]
+        .map(([, id]) => id ?? '')
+        .filter((id) => id !== 'cold'),
     )
-  } finally {
-    await load.stop()
   }
+  const until = async (
+    what: string,
+    probe: () => Promise<boolean> | boolean,
+    withinMs = 10_000,
+  ): Promise<void> => {
+    const deadline = performance.now() + withinMs
+    while (!(await probe())) {
+      if (performance.now() > deadline) assert.fail(`not within ${withinMs} ms: ${what}`)
+      await tick(50)
+    }
+  }
+  const onlySuccess = (load: Load): void => {
+    assert.deepEqual(Object.fromEntries(load.outcomes), { 200: load.outcomes.get('200') })
+  }
+
+  test('0 of the requests fail while 100 zones are learned, and then none asks the processor', async () => {
+    const load = startLoad(gateway.port, CONNECTIONS, IDS)
+    try {
+      await until('100 zones are learned', async () => (await learnedIds()).size >= ZONES)
+      onlySuccess(load)
+      const asked = await gateway.stat('cluster.processor.upstream_rq_total')
+      load.reset()
+      await tick(500)
+      assert.equal(await gateway.stat('cluster.processor.upstream_rq_total'), asked)
+      assert.ok((load.outcomes.get('200') ?? 0) > 100)
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+    }
+  })
+
+  test('0 fail through kill -9 of the processor, its absence and its restart', async () => {
+    const load = startLoad(gateway.port, CONNECTIONS, IDS)
+    try {
+      await tick(200)
+      await gateway.processor?.stop('SIGKILL')
+      await tick(700)
+      await gateway.startProcessor()
+      await until('the new processor has taken over', () =>
+        /brought along zones/.test(gateway.log('processor')),
+      )
+      await tick(1500)
+      onlySuccess(load)
+      assert.equal((await learnedIds()).size, ZONES)
+    } finally {
+      await load.stop()
+    }
+  })
+
+  test('0 fail through SIGTERM of the processor', async () => {
+    const load = startLoad(gateway.port, CONNECTIONS, IDS)
+    try {
+      const part = gateway.processor
+      part?.process.kill('SIGTERM')
+      await part?.gone
+      await tick(300)
+      await gateway.startProcessor()
+      await tick(500)
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+    }
+  })
+
+  test("0 fail when every zone's address changes, old receivers stopped once nothing is routed to them", async () => {
+    const load = startLoad(gateway.port, CONNECTIONS, IDS)
+    try {
+      await tick(300)
+      for (const id of IDS) records[name(id)] = ['127.0.70.2']
+      await until('requests go to the new receivers only', async () => {
+        const before = receivers[0]?.requests.length
+        await tick(300)
+        return receivers[0]?.requests.length === before
+      })
+      await tick(4500) // Envoy closes idle connections to the old receiver: idle_timeout of the cluster
+      await receivers[0]?.close()
+      await tick(500)
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+      receivers[0] = await startReceiver('127.0.70.1', port)
+    }
+  })
+
+  test('0 fail while 1,000 other zones are learned, forgotten and learned again', async () => {
+    const load = startLoad(gateway.port, 16, IDS)
+    const churn = Array.from({ length: 1000 }, (_, index) => `churn${index + 1}`)
+    try {
+      for (let round = 0; round < 2; round += 1) {
+        for (let i = 0; i < churn.length; i += 50) {
+          const replies = await Promise.all(
+            churn.slice(i, i + 50).map((id) => call(gateway.port, { headers: [['server', id]], body: 'x' })),
+          )
+          assert.deepEqual([...new Set(replies.map(({ status }) => status))], [200])
+        }
+      }
+      await until('all are learned', async () => (await learnedIds()).size >= ZONES + 1000, 20_000)
+      await until('they are forgotten', async () => (await learnedIds()).size === ZONES, 30_000)
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+    }
+  })
+
+  test('an edit of routes.yaml is live on learned zones within seconds, and 0 fail', async () => {
+    const slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 900))
+    await new Promise<void>((done) => slow.listen(port, '127.0.70.3', done))
+    records[name('slow')] = ['127.0.70.3']
+    const load = startLoad(gateway.port, 16, IDS)
+    try {
+      await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })
+      await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })
+      await until('the slow zone is learned', async () => (await learnedIds()).has('slow'))
+      assert.equal((await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status, 504)
+      const routes = join(gateway.folder, 'envoy/routes.yaml')
+      const good = readFileSync(routes, 'utf8')
+      writeFileSync(routes, good.replace('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
+      await until(
+        'it answers',
+        async () => (await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status === 200,
+      )
+      writeFileSync(routes, good.replace('num_retries: 1', 'num_retries: many'))
+      await until('the fault is told with its line', () =>
+        /envoy\/routes\.yaml:\d+:\d+: .*num_retries/.test(gateway.log('processor')),
+      )
+      assert.equal((await call(gateway.port, { headers: [['server', 'slow']], body: 'x' })).status, 200)
+      writeFileSync(routes, good)
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+      slow.close()
+      slow.closeAllConnections()
+    }
+  })
+
+  test("one of a zone's two receivers is killed: 0 fail, and the other serves all", async () => {
+    records[name('two')] = ['127.0.70.1', '127.0.70.2']
+    const load = startLoad(gateway.port, 16, ['two'])
+    try {
+      await until('it is learned', async () => (await learnedIds()).has('two'))
+      await tick(200)
+      const closing = receivers[0]?.close()
+      await tick(1000)
+      load.reset()
+      await tick(500)
+      onlySuccess(load)
+      await closing
+    } finally {
+      await load.stop()
+      receivers[0] = await startReceiver('127.0.70.1', port)
+    }
+  })
+
+  test("a zone whose receivers hang costs other zones' requests nothing", async () => {
+    const hanging: Server = createServer(() => undefined)
+    await new Promise<void>((done) => hanging.listen(port, '127.0.70.4', done))
+    records[name('hang')] = ['127.0.70.4']
+    const load = startLoad(gateway.port, 8, IDS, 2)
+    let flood: Load | undefined
+    try {
+      await tick(1000)
+      load.reset()
+      await tick(1000)
+      const quiet = percentile(load.durationsMs, 99)
+      flood = startLoad(gateway.port, CONNECTIONS, ['hang'])
+      await tick(700)
+      load.reset()
+      await tick(1500)
+      onlySuccess(load)
+      const loaded = percentile(load.durationsMs, 99)
+      assert.ok(
+        loaded < quiet * 3 + 20,
+        `p99 ${quiet.toFixed(1)} ms alone, ${loaded.toFixed(1)} ms beside the hanging zone`,
+      )
+    } finally {
+      await Promise.all([load.stop(), flood?.stop()])
+      hanging.close()
+      hanging.closeAllConnections()
+    }
+  })
+
+  test('restarted with dead nameservers: nothing is withdrawn; nameservers back: all is fresh', async () => {
+    const load = startLoad(gateway.port, 16, IDS)
+    try {
+      await new Promise<void>((done) => nameserver.close(done))
+      await gateway.processor?.stop('SIGKILL')
+      await gateway.startProcessor()
+      await tick(3000)
+      onlySuccess(load)
+      assert.ok((await learnedIds()).size >= ZONES)
+      nameserver = await startNameserver('127.0.0.1', dnsPort, records)
+      for (const id of IDS) records[name(id)] = ['127.0.70.1']
+      await until(
+        'new addresses are used',
+        async () => {
+          const before = receivers[1]?.requests.length
+          await tick(300)
+          return receivers[1]?.requests.length === before
+        },
+        20_000,
+      )
+      onlySuccess(load)
+    } finally {
+      await load.stop()
+    }
+  })
+
+  test('an address is never used longer than staleSeconds past its TTL, though the processor is dead', async () => {
+    const load = startLoad(gateway.port, 8, IDS, 5)
+    try {
+      await until('all are learned', async () => (await learnedIds()).size >= ZONES)
+      load.reset()
+      await gateway.processor?.stop('SIGKILL')
+      const killedAt = performance.now()
+      await tick(5000)
+      onlySuccess(load)
+      await tick(STALE_SECONDS * 1000 + 2500 - (performance.now() - killedAt))
+      load.reset()
+      await tick(300)
+      assert.ok(
+        [...load.outcomes.keys()].every((outcome) => outcome.startsWith('502')),
+        JSON.stringify(Object.fromEntries(load.outcomes)),
+      )
+      await gateway.startProcessor()
+      await until(
+        '200 again',
+        async () => (await call(gateway.port, { headers: [['server', '1']], body: 'x' })).status === 200,
+      )
+    } finally {
+      await load.stop()
+    }
+  })
 })

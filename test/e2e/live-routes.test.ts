@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
@@ -14,88 +14,90 @@ let nameserver: ZoneNameserver
 let slow: Server
 let routes: string
 
-before(async () => {
-  const port = await freePort('127.0.64.1')
-  slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 900))
-  await new Promise<void>((done) => slow.listen(port, '127.0.64.1', done))
-  nameserver = await startZoneNameserver({
-    'zone1-default.game.test': ['127.0.64.1'],
-    'zone2-default.game.test': ['127.0.64.2'],
+suite('live routes', () => {
+  before(async () => {
+    const port = await freePort('127.0.64.1')
+    slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 900))
+    await new Promise<void>((done) => slow.listen(port, '127.0.64.1', done))
+    nameserver = await startZoneNameserver({
+      'zone1-default.game.test': ['127.0.64.1'],
+      'zone2-default.game.test': ['127.0.64.2'],
+    })
+    const dns = { nameservers: [nameserver.address], search: 'game.test' }
+    gateway = await startGateway({
+      config: { rules: { port }, dns, addresses: { allow: ['127.0.64.0/24'] }, learned: { enabled: false } },
+    })
+    routes = join(gateway.folder, 'envoy/routes.yaml')
   })
-  const dns = { nameservers: [nameserver.address], search: 'game.test' }
-  gateway = await startGateway({
-    config: { rules: { port }, dns, addresses: { allow: ['127.0.64.0/24'] }, learned: { enabled: false } },
+  after(async () => {
+    await gateway?.stop()
+    await nameserver?.close()
+    slow?.close()
+    slow?.closeAllConnections()
   })
-  routes = join(gateway.folder, 'envoy/routes.yaml')
-})
-after(async () => {
-  await gateway?.stop()
-  await nameserver?.close()
-  slow?.close()
-  slow?.closeAllConnections()
-})
 
-const edit = (from: string | RegExp, to: string): string => {
-  const text = readFileSync(routes, 'utf8')
-  const changed = text.replace(from, to)
-  assert.notEqual(changed, text, 'the edit changes something')
-  return changed
-}
-const statusOf = async (id: string): Promise<number> =>
-  (await call(gateway.port, { headers: [['server', id]], body: 'x' })).status
-const until = async (wanted: string, probe: () => Promise<string>): Promise<void> => {
-  const deadline = performance.now() + 6000
-  let seen = ''
-  while (performance.now() < deadline) {
-    seen = await probe()
-    if (seen === wanted) return
-    await new Promise((tick) => setTimeout(tick, 100))
+  const edit = (from: string | RegExp, to: string): string => {
+    const text = readFileSync(routes, 'utf8')
+    const changed = text.replace(from, to)
+    assert.notEqual(changed, text, 'the edit changes something')
+    return changed
   }
-  assert.equal(seen, wanted)
-}
-const attempts = async (): Promise<string> => {
-  const before = await gateway.stat('cluster.zones.upstream_rq_retry')
-  await statusOf('2')
-  return String((await gateway.stat('cluster.zones.upstream_rq_retry')) - before)
-}
-
-test('before: a zone of 0.9 s is too slow, a dead one is tried twice', async () => {
-  assert.equal(await statusOf('1'), 504)
-  assert.equal(await attempts(), '1')
-})
-
-test('a longer per_try_timeout, saved in place, is live within seconds', async () => {
-  writeFileSync(routes, edit('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
-  await until('200', async () => String(await statusOf('1')))
-})
-
-test('num_retries 3, saved by rename, is live within seconds', async () => {
-  writeFileSync(`${routes}.new`, edit('num_retries: 1', 'num_retries: 3'))
-  renameSync(`${routes}.new`, routes)
-  await until('3', attempts)
-})
-
-test('a file that Envoy cannot accept changes nothing, and Envoy says so', async () => {
-  const good = readFileSync(routes, 'utf8')
-  for (const broken of [
-    '',
-    'resources: [',
-    good.replace('num_retries: 3', 'num_retries: many'),
-    good.replace('cluster: zones', 'clutser: zones'),
-  ]) {
-    const rejected = async (): Promise<number> =>
-      (await gateway.stat('http.callback.rds.zonegate.update_rejected')) +
-      (await gateway.stat('http.callback.rds.zonegate.update_failure'))
-    const before = await gateway.stat('http.callback.rds.zonegate.update_attempt')
-    const rejectedBefore = await rejected()
-    writeFileSync(routes, broken)
-    await until('read', async () =>
-      (await gateway.stat('http.callback.rds.zonegate.update_attempt')) > before ? 'read' : 'not yet',
-    )
-    if (broken !== '') assert.ok((await rejected()) > rejectedBefore, broken.slice(0, 40))
-    assert.equal(await attempts(), '3')
-    assert.equal(await statusOf('1'), 200)
+  const statusOf = async (id: string): Promise<number> =>
+    (await call(gateway.port, { headers: [['server', id]], body: 'x' })).status
+  const until = async (wanted: string, probe: () => Promise<string>): Promise<void> => {
+    const deadline = performance.now() + 6000
+    let seen = ''
+    while (performance.now() < deadline) {
+      seen = await probe()
+      if (seen === wanted) return
+      await new Promise((tick) => setTimeout(tick, 100))
+    }
+    assert.equal(seen, wanted)
   }
-  writeFileSync(routes, good.replace('num_retries: 3', 'num_retries: 2'))
-  await until('2', attempts)
+  const attempts = async (): Promise<string> => {
+    const before = await gateway.stat('cluster.zones.upstream_rq_retry')
+    await statusOf('2')
+    return String((await gateway.stat('cluster.zones.upstream_rq_retry')) - before)
+  }
+
+  test('before: a zone of 0.9 s is too slow, a dead one is tried twice', async () => {
+    assert.equal(await statusOf('1'), 504)
+    assert.equal(await attempts(), '1')
+  })
+
+  test('a longer per_try_timeout, saved in place, is live within seconds', async () => {
+    writeFileSync(routes, edit('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
+    await until('200', async () => String(await statusOf('1')))
+  })
+
+  test('num_retries 3, saved by rename, is live within seconds', async () => {
+    writeFileSync(`${routes}.new`, edit('num_retries: 1', 'num_retries: 3'))
+    renameSync(`${routes}.new`, routes)
+    await until('3', attempts)
+  })
+
+  test('a file that Envoy cannot accept changes nothing, and Envoy says so', async () => {
+    const good = readFileSync(routes, 'utf8')
+    for (const broken of [
+      '',
+      'resources: [',
+      good.replace('num_retries: 3', 'num_retries: many'),
+      good.replace('cluster: zones', 'clutser: zones'),
+    ]) {
+      const rejected = async (): Promise<number> =>
+        (await gateway.stat('http.callback.rds.zonegate.update_rejected')) +
+        (await gateway.stat('http.callback.rds.zonegate.update_failure'))
+      const before = await gateway.stat('http.callback.rds.zonegate.update_attempt')
+      const rejectedBefore = await rejected()
+      writeFileSync(routes, broken)
+      await until('read', async () =>
+        (await gateway.stat('http.callback.rds.zonegate.update_attempt')) > before ? 'read' : 'not yet',
+      )
+      if (broken !== '') assert.ok((await rejected()) > rejectedBefore, broken.slice(0, 40))
+      assert.equal(await attempts(), '3')
+      assert.equal(await statusOf('1'), 200)
+    }
+    writeFileSync(routes, good.replace('num_retries: 3', 'num_retries: 2'))
+    await until('2', attempts)
+  })
 })

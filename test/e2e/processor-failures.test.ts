@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { type connect, createServer, type Server as SocketServer } from 'node:net'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, suite, test } from 'node:test'
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from '../../src/grpc/protos.ts'
 import { type GrpcServer, serveGrpc } from '../../src/grpc/server.ts'
@@ -24,172 +24,174 @@ let baitPort: number
 let served: GrpcServer | undefined
 const savedFolder = process.cwd()
 
-before(async () => {
-  baitPort = await freePort('127.0.77.1')
-  bait = await startReceiver('127.0.77.1', baitPort)
-  gateway = await startGateway({
-    config: {},
-    processor: false,
-    edit: { 'envoy.yaml': (text) => text.replace('message_timeout: 2s', 'message_timeout: 0.4s') },
-  })
-  process.chdir(gateway.folder) // the socket's path is relative, as the processor's own is
-})
-after(async () => {
-  process.chdir(savedFolder)
-  await gateway?.stop()
-  await bait?.close()
-})
-
-const value = (text: string): Buffer => Buffer.from(text)
-const forward = (...headers: [string, string][]): ProcessingResponse => ({
-  request_headers: {
-    response: {
-      header_mutation: {
-        set_headers: headers.map(([key, text]) => ({
-          header: { key, raw_value: value(text) },
-          append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-        })),
-      },
-      clear_route_cache: true,
-    },
-  },
-})
-const reply =
-  (...messages: ProcessingResponse[]): Behaviour =>
-  (stream) => {
-    stream.on('data', () => {
-      for (const message of messages) stream.write(message)
+suite('a broken processor', () => {
+  before(async () => {
+    baitPort = await freePort('127.0.77.1')
+    bait = await startReceiver('127.0.77.1', baitPort)
+    gateway = await startGateway({
+      config: {},
+      processor: false,
+      edit: { 'envoy.yaml': (text) => text.replace('message_timeout: 2s', 'message_timeout: 0.4s') },
     })
-    stream.on('end', () => stream.end())
-  }
-const bait2 = (): string => `127.0.77.1:${baitPort}`
+    process.chdir(gateway.folder) // the socket's path is relative, as the processor's own is
+  })
+  after(async () => {
+    process.chdir(savedFolder)
+    await gateway?.stop()
+    await bait?.close()
+  })
 
-const CASES: [title: string, behaviour: () => Behaviour, status: number, reason: string][] = [
-  ['an empty reply', () => reply({}), 502, 'processor_refused|processor_unavailable'],
-  ['a reply without a mutation', () => reply({ request_headers: {} }), 502, 'processor_refused'],
-  ['a cleared route without an address', () => reply(forward()), 502, 'processor_refused'],
-  [
-    'an authority without the forward header',
-    () => reply(forward([':authority', bait2()])),
-    502,
-    'processor_refused|processor_unavailable',
-  ],
-  [
-    'a forward header with a host name',
-    () => reply(forward(['x-zonegate-route', `localhost:${baitPort}`])),
-    502,
-    'processor_refused',
-  ],
-  [
-    'a forward header without a value',
-    () => reply(forward(['x-zonegate-route', ''])),
-    502,
-    'processor_refused',
-  ],
-  [
-    'a forward header with a path',
-    () => reply(forward(['x-zonegate-route', `${bait2()}/x`])),
-    502,
-    'processor_refused',
-  ],
-  [
-    'a refused mutation beside a good one',
-    () => reply(forward(['x-zonegate-route', bait2()], [':path', '/evil'])),
-    502,
-    'processor_refused|processor_unavailable',
-  ],
-  [
-    'a clean end without a reply',
-    () => (stream) => stream.on('data', () => stream.end()),
-    502,
-    'processor_refused|processor_unavailable',
-  ],
-  [
-    'a clean end before the request is read',
-    () => (stream) => stream.end(),
-    502,
-    'processor_refused|processor_unavailable',
-  ],
-  [
-    'a gRPC error',
-    () => (stream) => stream.emit('error', { code: status.INTERNAL, details: 'broken' }),
-    502,
-    'processor_unavailable',
-  ],
-  [
-    'a reply of another kind',
-    () => reply({ immediate_response: { status: { code: 502 }, details: 'made up' } }),
-    502,
-    'processor_unavailable',
-  ],
-  ['silence', () => () => undefined, 504, 'processor_timeout'],
-]
-
-for (const [title, behaviour, expected, reason] of CASES) {
-  test(`${title}: ${expected}, and nothing is forwarded`, async () => {
-    await serve(behaviour())
-    try {
-      const answer = await call(gateway.port, {
-        headers: [
-          ['server', '12'],
-          ['host', bait2()],
-        ],
-        body: 'x',
+  const value = (text: string): Buffer => Buffer.from(text)
+  const forward = (...headers: [string, string][]): ProcessingResponse => ({
+    request_headers: {
+      response: {
+        header_mutation: {
+          set_headers: headers.map(([key, text]) => ({
+            header: { key, raw_value: value(text) },
+            append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+          })),
+        },
+        clear_route_cache: true,
+      },
+    },
+  })
+  const reply =
+    (...messages: ProcessingResponse[]): Behaviour =>
+    (stream) => {
+      stream.on('data', () => {
+        for (const message of messages) stream.write(message)
       })
-      assert.equal(answer.status, expected, answer.text)
-      assert.match(String(answer.json()['reason']), new RegExp(`^(${reason})$`))
-      assert.equal(answer.headers['content-type'], 'application/problem+json')
-      assert.deepEqual(bait.requests, [])
-    } finally {
-      await served?.drain(0)
+      stream.on('end', () => stream.end())
     }
-  })
-}
+  const bait2 = (): string => `127.0.77.1:${baitPort}`
 
-test('no socket at all: 502 at once', async () => {
-  const started = performance.now()
-  const answer = await call(gateway.port, {
-    headers: [
-      ['server', '12'],
-      ['host', bait2()],
+  const CASES: [title: string, behaviour: () => Behaviour, status: number, reason: string][] = [
+    ['an empty reply', () => reply({}), 502, 'processor_refused|processor_unavailable'],
+    ['a reply without a mutation', () => reply({ request_headers: {} }), 502, 'processor_refused'],
+    ['a cleared route without an address', () => reply(forward()), 502, 'processor_refused'],
+    [
+      'an authority without the forward header',
+      () => reply(forward([':authority', bait2()])),
+      502,
+      'processor_refused|processor_unavailable',
     ],
-  })
-  assert.deepEqual([answer.status, answer.json()['reason']], [502, 'processor_unavailable'])
-  assert.ok(performance.now() - started < 300)
-})
-
-test('a socket that accepts and never speaks: 504 within message_timeout', async () => {
-  const socket = await listen(join(gateway.folder, 'run/processor.sock'))
-  const answer = await call(gateway.port, {
-    headers: [
-      ['server', '12'],
-      ['host', bait2()],
+    [
+      'a forward header with a host name',
+      () => reply(forward(['x-zonegate-route', `localhost:${baitPort}`])),
+      502,
+      'processor_refused',
     ],
-  })
-  assert.deepEqual([answer.status, answer.json()['reason']], [504, 'processor_timeout'])
-  await new Promise<void>((done) => {
-    socket.close(() => done())
-    for (const peer of peers) peer.destroy()
-  })
-})
+    [
+      'a forward header without a value',
+      () => reply(forward(['x-zonegate-route', ''])),
+      502,
+      'processor_refused',
+    ],
+    [
+      'a forward header with a path',
+      () => reply(forward(['x-zonegate-route', `${bait2()}/x`])),
+      502,
+      'processor_refused',
+    ],
+    [
+      'a refused mutation beside a good one',
+      () => reply(forward(['x-zonegate-route', bait2()], [':path', '/evil'])),
+      502,
+      'processor_refused|processor_unavailable',
+    ],
+    [
+      'a clean end without a reply',
+      () => (stream) => stream.on('data', () => stream.end()),
+      502,
+      'processor_refused|processor_unavailable',
+    ],
+    [
+      'a clean end before the request is read',
+      () => (stream) => stream.end(),
+      502,
+      'processor_refused|processor_unavailable',
+    ],
+    [
+      'a gRPC error',
+      () => (stream) => stream.emit('error', { code: status.INTERNAL, details: 'broken' }),
+      502,
+      'processor_unavailable',
+    ],
+    [
+      'a reply of another kind',
+      () => reply({ immediate_response: { status: { code: 502 }, details: 'made up' } }),
+      502,
+      'processor_unavailable',
+    ],
+    ['silence', () => () => undefined, 504, 'processor_timeout'],
+  ]
 
-const peers = new Set<ReturnType<typeof connect>>()
-
-function listen(path: string): Promise<SocketServer> {
-  rmSync(path, { force: true })
-  const server = createServer((peer) => {
-    peers.add(peer)
-    peer.on('error', () => undefined)
-  })
-  return new Promise((resolve) => server.listen(path, () => resolve(server)))
-}
-
-async function serve(behaviour: Behaviour): Promise<void> {
-  const process = (stream: Stream): void => {
-    stream.on('error', () => undefined)
-    behaviour(stream)
+  for (const [title, behaviour, expected, reason] of CASES) {
+    test(`${title}: ${expected}, and nothing is forwarded`, async () => {
+      await serve(behaviour())
+      try {
+        const answer = await call(gateway.port, {
+          headers: [
+            ['server', '12'],
+            ['host', bait2()],
+          ],
+          body: 'x',
+        })
+        assert.equal(answer.status, expected, answer.text)
+        assert.match(String(answer.json()['reason']), new RegExp(`^(${reason})$`))
+        assert.equal(answer.headers['content-type'], 'application/problem+json')
+        assert.deepEqual(bait.requests, [])
+      } finally {
+        await served?.drain(0)
+      }
+    })
   }
-  served = await serveGrpc('unix:run/processor.sock', [
-    [{ Process: externalProcessor.Process }, { Process: process }],
-  ])
-}
+
+  test('no socket at all: 502 at once', async () => {
+    const started = performance.now()
+    const answer = await call(gateway.port, {
+      headers: [
+        ['server', '12'],
+        ['host', bait2()],
+      ],
+    })
+    assert.deepEqual([answer.status, answer.json()['reason']], [502, 'processor_unavailable'])
+    assert.ok(performance.now() - started < 300)
+  })
+
+  test('a socket that accepts and never speaks: 504 within message_timeout', async () => {
+    const socket = await listen(join(gateway.folder, 'run/processor.sock'))
+    const answer = await call(gateway.port, {
+      headers: [
+        ['server', '12'],
+        ['host', bait2()],
+      ],
+    })
+    assert.deepEqual([answer.status, answer.json()['reason']], [504, 'processor_timeout'])
+    await new Promise<void>((done) => {
+      socket.close(() => done())
+      for (const peer of peers) peer.destroy()
+    })
+  })
+
+  const peers = new Set<ReturnType<typeof connect>>()
+
+  function listen(path: string): Promise<SocketServer> {
+    rmSync(path, { force: true })
+    const server = createServer((peer) => {
+      peers.add(peer)
+      peer.on('error', () => undefined)
+    })
+    return new Promise((resolve) => server.listen(path, () => resolve(server)))
+  }
+
+  async function serve(behaviour: Behaviour): Promise<void> {
+    const process = (stream: Stream): void => {
+      stream.on('error', () => undefined)
+      behaviour(stream)
+    }
+    served = await serveGrpc('unix:run/processor.sock', [
+      [{ Process: externalProcessor.Process }, { Process: process }],
+    ])
+  }
+})

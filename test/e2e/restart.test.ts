@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { statSync } from 'node:fs'
 import { Agent } from 'node:http'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
@@ -15,89 +15,91 @@ let nameserver: ZoneNameserver
 let zone: Receiver
 let startedInMs: number
 
-before(async () => {
-  const port = await freePort('127.0.66.1')
-  zone = await startReceiver('127.0.66.1', port)
-  nameserver = await startZoneNameserver({ 'zone1-default.game.test': ['127.0.66.1'] })
-  const dns = { nameservers: [nameserver.address], search: 'game.test' }
-  const started = performance.now()
-  gateway = await startGateway({
-    config: { rules: { port }, dns, addresses: { allow: ['127.0.66.0/24'] } },
-    processor: false,
+suite('parts that die, come late or come back', () => {
+  before(async () => {
+    const port = await freePort('127.0.66.1')
+    zone = await startReceiver('127.0.66.1', port)
+    nameserver = await startZoneNameserver({ 'zone1-default.game.test': ['127.0.66.1'] })
+    const dns = { nameservers: [nameserver.address], search: 'game.test' }
+    const started = performance.now()
+    gateway = await startGateway({
+      config: { rules: { port }, dns, addresses: { allow: ['127.0.66.0/24'] } },
+      processor: false,
+    })
+    startedInMs = performance.now() - started
   })
-  startedInMs = performance.now() - started
-})
-after(async () => {
-  await gateway?.stop()
-  await nameserver?.close()
-  await zone?.close()
-})
+  after(async () => {
+    await gateway?.stop()
+    await nameserver?.close()
+    await zone?.close()
+  })
 
-const reasonOf = async (agent?: Agent): Promise<string> => {
-  const reply = await call(gateway.port, { headers: [['server', '1']], body: 'x', ...(agent && { agent }) })
-  return reply.status === 200 ? '200' : `${reply.status} ${reply.json()['reason']}`
-}
-
-test('Envoy alone listens within 5 s, refuses by itself and fails closed', async () => {
-  assert.ok(startedInMs < 5000, `${startedInMs} ms`)
-  assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
-  assert.equal((await call(gateway.port)).status, 403)
-  assert.equal(await reasonOf(), '502 processor_unavailable')
-})
-
-test('a processor that comes later is used without touching Envoy', async () => {
-  await gateway.startProcessor()
-  assert.equal(await reasonOf(), '200')
-})
-
-test('the socket is for owner and group only', () => {
-  assert.equal(statSync(join(gateway.folder, 'run/processor.sock')).mode & 0o777, 0o660)
-})
-
-test('kill -9 under load: 502 while it is down, 200 again after a restart', async () => {
-  const agent = new Agent({ keepAlive: true, maxSockets: 32 })
-  const seen = new Map<string, number>()
-  let running = true
-  const worker = async (): Promise<void> => {
-    while (running) {
-      const outcome = await reasonOf(agent)
-      seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
-    }
+  const reasonOf = async (agent?: Agent): Promise<string> => {
+    const reply = await call(gateway.port, { headers: [['server', '1']], body: 'x', ...(agent && { agent }) })
+    return reply.status === 200 ? '200' : `${reply.status} ${reply.json()['reason']}`
   }
-  const workers = Array.from({ length: 32 }, worker)
-  const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
-  await tick(300)
-  await gateway.processor?.stop('SIGKILL')
-  await tick(200)
-  const processor = await gateway.startProcessor()
-  await tick(100)
-  seen.clear()
-  await tick(300)
-  running = false
-  await Promise.all(workers)
-  agent.destroy()
-  assert.deepEqual([...seen.keys()], ['200'], 'after the restart every request is forwarded')
-  assert.ok(processor.process.pid)
-})
 
-test('while the processor is down, callers see nothing but 502 processor_unavailable, at once', async () => {
-  await gateway.processor?.stop('SIGKILL')
-  const started = performance.now()
-  const outcomes = await Promise.all(Array.from({ length: 50 }, () => reasonOf()))
-  assert.deepEqual([...new Set(outcomes)], ['502 processor_unavailable'])
-  assert.ok(performance.now() - started < 2000)
-  await gateway.startProcessor()
-})
+  test('Envoy alone listens within 5 s, refuses by itself and fails closed', async () => {
+    assert.ok(startedInMs < 5000, `${startedInMs} ms`)
+    assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
+    assert.equal((await call(gateway.port)).status, 403)
+    assert.equal(await reasonOf(), '502 processor_unavailable')
+  })
 
-test('SIGTERM: not ready at once, the process ends by itself within 10 s, and the socket is gone', async () => {
-  const part = gateway.processor
-  assert.ok(part)
-  const started = performance.now()
-  part.process.kill('SIGTERM')
-  assert.equal(await part.gone, 'exit code 0')
-  assert.ok(performance.now() - started < 10_000)
-  assert.equal(statSync(join(gateway.folder, 'run/processor.sock'), { throwIfNoEntry: false }), undefined)
-  assert.match(gateway.log('processor'), /"msg":"stopped"/)
-  await gateway.startProcessor()
-  assert.equal(await reasonOf(), '200')
+  test('a processor that comes later is used without touching Envoy', async () => {
+    await gateway.startProcessor()
+    assert.equal(await reasonOf(), '200')
+  })
+
+  test('the socket is for owner and group only', () => {
+    assert.equal(statSync(join(gateway.folder, 'run/processor.sock')).mode & 0o777, 0o660)
+  })
+
+  test('kill -9 under load: 502 while it is down, 200 again after a restart', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 32 })
+    const seen = new Map<string, number>()
+    let running = true
+    const worker = async (): Promise<void> => {
+      while (running) {
+        const outcome = await reasonOf(agent)
+        seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+      }
+    }
+    const workers = Array.from({ length: 32 }, worker)
+    const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
+    await tick(300)
+    await gateway.processor?.stop('SIGKILL')
+    await tick(200)
+    const processor = await gateway.startProcessor()
+    await tick(100)
+    seen.clear()
+    await tick(300)
+    running = false
+    await Promise.all(workers)
+    agent.destroy()
+    assert.deepEqual([...seen.keys()], ['200'], 'after the restart every request is forwarded')
+    assert.ok(processor.process.pid)
+  })
+
+  test('while the processor is down, callers see nothing but 502 processor_unavailable, at once', async () => {
+    await gateway.processor?.stop('SIGKILL')
+    const started = performance.now()
+    const outcomes = await Promise.all(Array.from({ length: 50 }, () => reasonOf()))
+    assert.deepEqual([...new Set(outcomes)], ['502 processor_unavailable'])
+    assert.ok(performance.now() - started < 2000)
+    await gateway.startProcessor()
+  })
+
+  test('SIGTERM: not ready at once, the process ends by itself within 10 s, and the socket is gone', async () => {
+    const part = gateway.processor
+    assert.ok(part)
+    const started = performance.now()
+    part.process.kill('SIGTERM')
+    assert.equal(await part.gone, 'exit code 0')
+    assert.ok(performance.now() - started < 10_000)
+    assert.equal(statSync(join(gateway.folder, 'run/processor.sock'), { throwIfNoEntry: false }), undefined)
+    assert.match(gateway.log('processor'), /"msg":"stopped"/)
+    await gateway.startProcessor()
+    assert.equal(await reasonOf(), '200')
+  })
 })
