@@ -1,4 +1,5 @@
 import { Metrics } from '../admin/metrics.ts'
+import { createPageHandler } from '../admin/page/serve-page.ts'
 import { serveAdmin, type Unready } from '../admin/server.ts'
 import type { LiveConfig } from '../config/live-config.ts'
 import { hostPortOf } from '../config/schema.ts'
@@ -61,7 +62,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     flush: (name) => running().dns.flush(name === null ? undefined : (parseDomainName(name) ?? name)),
     metrics: { contentType: metrics.contentType, text: () => metrics.text() },
-    page: () => false,
+    page: createPageHandler(),
     onBug: (error) => log.error({ err: error }, "a bug: this operator's request failed, all else goes on"),
   })
   return () => {
