@@ -52,7 +52,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   const health = createHealth()
   const services = [delegate(() => running.processor), health.service, ...lasting.control.services]
   const grpc = await serveGrpc(listen.grpc, services)
-  const stopWatching = [announceRoutes(listen.grpc, log), live.watch()]
+  const stopWatching = [announceRoutes(log), live.watch()]
   process.on('SIGHUP', () => live.reload('SIGHUP'))
   unready = {}
   const { search, dns } = running

@@ -1,26 +1,27 @@
 import { existsSync, renameSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { watchFileForChanges } from './watch-file.ts'
 
 /** Envoy's routes, relative to the working directory, as in envoy/envoy.yaml. */
 export const ROUTES_FILE = 'envoy/routes.yaml'
+/** The folder that Envoy watches: `watched_directory` in envoy/envoy.yaml. */
+const WATCHED_FOLDER = 'run'
 const POLL_MS = 500
 
 /**
  * Makes a saved `routes.yaml` live. Envoy's file watch notices renames only (Envoy doc: PathConfigSource), editors save
- * in place too: so Envoy watches the socket's folder, and a file renamed there tells it to read its routes again.
- * @param listen `listen.grpc`; over TCP there is no folder that both sides have, and nothing to do
+ * in place too: so Envoy watches the folder `run`, and a file renamed there tells it to read its routes again. A
+ * processor that shares no such folder with Envoy has nothing to do.
  * @returns ends the watch
  */
-export function announceRoutes(
-  listen: string,
-  log: { info(fields: object, text: string): void; warn(fields: object, text: string): void },
-): () => void {
-  if (!listen.startsWith('unix:') || !existsSync(ROUTES_FILE)) return () => undefined
-  const folder = dirname(listen.slice('unix:'.length))
+export function announceRoutes(log: {
+  info(fields: object, text: string): void
+  warn(fields: object, text: string): void
+}): () => void {
+  if (!existsSync(WATCHED_FOLDER) || !existsSync(ROUTES_FILE)) return () => undefined
   const announce = (): void => {
     try {
-      const signal = join(folder, 'routes-changed')
+      const signal = join(WATCHED_FOLDER, 'routes-changed')
       writeFileSync(`${signal}.tmp`, '')
       renameSync(`${signal}.tmp`, signal)
     } catch (error) {
