@@ -6,10 +6,7 @@ import {
   type RoutePolicy,
   type RoutingRules,
   type VirtualHostResource,
-  virtualHostId,
-  virtualHostName,
-  virtualHostResource,
-  virtualHostTemplate,
+  VirtualHosts,
 } from './virtual-host.ts'
 
 /** What learned zones take over from Envoy's own files. */
@@ -48,19 +45,17 @@ export class Catalog {
   readonly #servicesOfId = new Map<string, Set<string>>()
   readonly #listeners = new Set<(kind: Kind, name: string) => void>()
   readonly #epoch: string
-  #policy: ZonePolicy
   #rules: RoutingRules
   #clusters: Template
-  /** By the services that are learned of an id, joined by commas. */
-  readonly #virtualHosts = new Map<string, { services: ReadonlySet<string>; hosts: Template }>()
+  #virtualHosts: VirtualHosts
   #publications = 0
 
   /** @param epoch tells this process from the ones before and after it, in the versions of endpoints */
   constructor(policy: ZonePolicy, rules: RoutingRules, epoch: string) {
-    this.#policy = policy
     this.#rules = rules
     this.#epoch = epoch
     this.#clusters = clusterTemplate(policy.cluster)
+    this.#virtualHosts = new VirtualHosts(policy.routes, rules)
   }
 
   /** Calls back with each resource that has become another, has come or has gone. @returns ends it */
@@ -123,9 +118,8 @@ export class Catalog {
 
   /** Gives all zones other routes and clusters. */
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void {
-    this.#policy = policy
     this.#rules = rules
-    this.#virtualHosts.clear()
+    this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#clusters = clusterTemplate(policy.cluster)
     for (const [key, zone] of this.#zones) {
       this.#zones.set(key, { ...zone, cluster: clusterResource(key, this.#clusters) })
@@ -139,7 +133,7 @@ export class Catalog {
   }
 
   virtualHostName(id: string): string {
-    return virtualHostName(this.#policy.routes, id)
+    return this.#virtualHosts.nameOf(id)
   }
 
   /** True for a service of the rules in force. */
@@ -151,25 +145,14 @@ export class Catalog {
   learnedOf(
     virtualHost: string,
   ): { readonly id: string; readonly services: ReadonlySet<string> } | undefined {
-    const id = virtualHostId(this.#policy.routes, virtualHost)
+    const id = this.#virtualHosts.idOf(virtualHost)
     const services = id === undefined ? undefined : this.#servicesOfId.get(id)
     return id === undefined || services === undefined ? undefined : { id, services }
   }
 
-  /** The virtual host with routes to some services of its id. */
-  virtualHost(name: string, services: ReadonlySet<string>): VirtualHostResource {
-    const id = virtualHostId(this.#policy.routes, name)
-    if (id === undefined) throw new Error(`not the name of a virtual host: ${name}`)
-    const combination = [...services].sort().join()
-    let known = this.#virtualHosts.get(combination)
-    if (known === undefined) {
-      known = {
-        services: new Set(services),
-        hosts: virtualHostTemplate(this.#policy.routes, this.#rules, services),
-      }
-      this.#virtualHosts.set(combination, known)
-    }
-    return virtualHostResource(name, id, known.services, known.hosts)
+  /** The virtual host of an id, with routes to these of its services. */
+  virtualHost(id: string, services: ReadonlySet<string>): VirtualHostResource {
+    return this.#virtualHosts.resource(id, services)
   }
 
   #newZone(key: ZoneKey, { service, id }: { service: string; id: string }): CatalogZone {

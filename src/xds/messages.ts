@@ -68,9 +68,18 @@ export interface RouteMatch extends Carried {
 
 export interface HeaderMatcher extends Carried {
   readonly name: string
-  readonly string_match?: Carried
+  readonly string_match?: StringMatcher
   readonly present_match?: boolean
   readonly invert_match?: boolean
+}
+
+export interface StringMatcher {
+  readonly exact?: string
+  readonly prefix?: string
+  readonly suffix?: string
+  readonly contains?: string
+  readonly safe_regex?: { readonly regex: string }
+  readonly ignore_case?: boolean
 }
 
 export interface RouteAction extends Carried {

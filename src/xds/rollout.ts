@@ -14,7 +14,7 @@ import { type Desired, type Offer, type Received, Subscription } from './subscri
 import type { VirtualHostResource } from './virtual-host.ts'
 
 /** Keeps the making of one response, which holds the event loop, within a few milliseconds. */
-const RESOURCES_PER_RESPONSE_MAX = 1_000
+const RESOURCES_PER_RESPONSE_MAX = 2_000
 /** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
@@ -176,7 +176,7 @@ export class Rollout {
       if (!this.endpoints.started) return 'later'
       if (this.endpoints.holds(key)) ready.add(service)
     }
-    return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(name, ready)
+    return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(learned.id, ready)
   }
 
   #hasCluster(name: string): boolean {

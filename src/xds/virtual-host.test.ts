@@ -3,14 +3,7 @@ import { describe, test } from 'node:test'
 import { codec } from '../grpc/protos.ts'
 import type { Route, VirtualHost } from './messages.ts'
 import { MESSAGE_NAMES } from './resource.ts'
-import {
-  type RoutePolicy,
-  type RoutingRules,
-  routesOf,
-  virtualHostId,
-  virtualHostName,
-  virtualHostTemplate,
-} from './virtual-host.ts'
+import { type RoutePolicy, type RoutingRules, VirtualHosts } from './virtual-host.ts'
 
 const notPost: Route = {
   name: 'method_not_allowed',
@@ -61,8 +54,18 @@ const rules: RoutingRules = {
   zoneName: (service, id) => `zone${id}-${service}.test`,
 }
 
-const routes = (learned: string[], by: Partial<RoutingRules> = {}, of: RoutePolicy = policy): Route[] =>
-  routesOf('42', new Set(learned), of, { ...rules, ...by })
+const routes = (learned: string[], by: Partial<RoutingRules> = {}, of: RoutePolicy = policy): Route[] => [
+  ...new VirtualHosts(of, { ...rules, ...by }).build('42', new Set(learned)).routes,
+]
+const plain: RoutePolicy = {
+  ...policy,
+  coldRoutes: [
+    notPost,
+    noId,
+    { ...forward, match: { prefix: '/', headers: [{ name: 'X-Mark', present_match: true }] } },
+    ask,
+  ],
+}
 /** `learned /mail -> mail/42`, or name and path of a cold route. */
 const summary = (route: Route): string => {
   const path = route.match.path ?? route.match.prefix
@@ -78,14 +81,15 @@ describe('routes of an id', () => {
     [['default'], ['processor_refused /mail', 'processor_refused /post', 'learned / -> default/42']],
     [['mail'], ['learned /mail -> mail/42', 'learned /post -> mail/42', 'processor_refused /']],
   ]
+
   for (const [learned, expected] of table) {
     test(`with ${learned.join(' and ')} learned lead to it, and for the rest to the processor`, () => {
-      assert.deepEqual(routes(learned).map(summary), expected)
+      assert.deepEqual(routes(learned, {}, plain).map(summary), expected)
     })
   }
 
   const refusal: Route = { name: 'blocked', match: { prefix: '/admin' }, direct_response: { status: 403 } }
-  test('begin with the cold routes before "forward" that look at more than method and id', () => {
+  test('begin with the cold routes before "forward" that a request with this method and id can match', () => {
     const of = { ...policy, coldRoutes: [notPost, noId, refusal, forward, ask] }
     assert.deepEqual(routes(['default', 'mail'], {}, of).map(summary).slice(0, 2), [
       'blocked /admin',
@@ -96,6 +100,26 @@ describe('routes of an id', () => {
   test('keep a refusal of methods that is not the one by which learned zones are found', () => {
     const names = routes(['mail'], { methods: ['POST', 'PUT'] }).map(({ name }) => name)
     assert.equal(names[0], 'method_not_allowed')
+  })
+
+  test('keep a cold route about one id for that id alone, in whatever case a request has it', () => {
+    const closed: Route = {
+      name: 'closed',
+      match: { prefix: '/', headers: [{ name: 'x-mark', string_match: { exact: 'POST/Z42' } }] },
+      direct_response: { status: 503 },
+    }
+    const hosts = new VirtualHosts({ ...policy, coldRoutes: [closed, ...policy.coldRoutes] }, rules)
+    const [one, two] = ['z42', 'z43'].map((id) => hosts.resource(id, new Set(['default'])))
+    assert.notEqual(one?.version, two?.version)
+    assert.equal(one?.encode(0).includes('closed'), true)
+    assert.equal(two?.encode(0).includes('closed'), false)
+  })
+
+  test('end with the route that asks the processor where "forward" has further conditions', () => {
+    assert.deepEqual(routes(['default', 'mail']).map(summary).slice(-1), ['processor_refused /'])
+    assert.deepEqual(routes(['default', 'mail'], {}, plain).map(summary).slice(-1), [
+      'learned / -> default/42',
+    ])
   })
 
   test('are the cold route without the mark, and with the own cluster, host and retries elsewhere', () => {
@@ -142,19 +166,18 @@ describe('routes of an id', () => {
 describe('a virtual host', () => {
   const { decode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
   const learned = new Set(['default'])
-  const host = decode(virtualHostTemplate(policy, rules, learned).stamp('a-42'))
+  const hosts = new VirtualHosts(policy, rules)
+  const host = decode(hosts.resource('a-42', learned).encode(0))
 
   test('is found by each method with the id alone', () => {
     assert.equal(host.name, 'zonegate/a-42')
     assert.deepEqual(host.domains, ['POST/a-42'])
-    const two = decode(
-      virtualHostTemplate(policy, { ...rules, methods: ['POST', 'PUT'] }, learned).stamp('7'),
-    )
-    assert.deepEqual(two.domains, ['POST/7', 'PUT/7'])
+    const two = new VirtualHosts(policy, { ...rules, methods: ['POST', 'PUT'] })
+    assert.deepEqual(two.build('7', learned).domains, ['POST/7', 'PUT/7'])
   })
 
   test('has its routes as they were built: no field is lost on the way', () => {
-    const built = routesOf('a-42', learned, policy, rules)
+    const built = hosts.build('a-42', learned).routes
     assert.deepEqual(host.routes.map(summary), built.map(summary))
     // Empty lists, a zero and packed messages read back differently; the rest is compared.
     const [sent, asBuilt] = [host.routes, built].map((all) => all.find(({ name }) => name === 'learned'))
@@ -166,7 +189,7 @@ describe('a virtual host', () => {
   })
 
   test('has a name from which the id can be read back', () => {
-    assert.equal(virtualHostId(policy, virtualHostName(policy, '42')), '42')
-    assert.equal(virtualHostId(policy, 'other/42'), undefined)
+    assert.equal(hosts.idOf(hosts.nameOf('42')), '42')
+    assert.equal(hosts.idOf('other/42'), undefined)
   })
 })

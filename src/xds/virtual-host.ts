@@ -1,6 +1,14 @@
 import { codec, type Struct, type Value } from '../grpc/protos.ts'
-import type { RetryPolicy, Route, RouteMatch, TypedExtensionConfig, VirtualHost } from './messages.ts'
+import type {
+  HeaderMatcher,
+  RetryPolicy,
+  Route,
+  RouteMatch,
+  TypedExtensionConfig,
+  VirtualHost,
+} from './messages.ts'
 import { MESSAGE_NAMES, type Resource, typeUrl, zoneKey } from './resource.ts'
+import { mayMatch } from './route-match.ts'
 import { type Template, template } from './template.ts'
 
 /** What a learned zone's routes take over from Envoy's cold virtual host. */
@@ -45,21 +53,6 @@ const HOST_SELECTION_ATTEMPTS = 5
 
 const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
-/** The virtual hosts of all ids of which the same services are learned: alike but for the id. */
-export function virtualHostTemplate(
-  policy: RoutePolicy,
-  rules: RoutingRules,
-  learned: ReadonlySet<string>,
-): Template {
-  return template((id) =>
-    encode({
-      name: virtualHostName(policy, id),
-      domains: rules.methods.map((method) => routeKey(method, id)),
-      routes: routesOf(id, learned, policy, rules),
-    }),
-  )
-}
-
 /**
  * What the listener makes of a request for Envoy to find its virtual host by: the method, and all values of the id
  * header joined by commas. So a request with another method, without an id or with several comes to no learned zone's
@@ -71,68 +64,95 @@ export function routeKey(method: string, id: string): string {
 
 /** A virtual host that says which services it routes, each to the cluster `<service>/<id>`. */
 export interface VirtualHostResource extends Resource {
-  readonly id: string
   readonly services: ReadonlySet<string>
 }
 
-export function virtualHostResource(
-  name: string,
-  id: string,
-  services: ReadonlySet<string>,
-  virtualHosts: Template,
-): VirtualHostResource {
-  return { name, version: virtualHosts.version, id, services, encode: () => virtualHosts.stamp(id) }
-}
+/** The virtual hosts of one policy: those of ids with the same services learned are alike but for the id. */
+export class VirtualHosts {
+  readonly #policy: RoutePolicy
+  readonly #rules: RoutingRules
+  readonly #templates = new Map<string, { services: ReadonlySet<string>; hosts: Template }>()
 
-/** Envoy ignores the removal of a virtual host whose name doesn't begin with the route configuration's. */
-export function virtualHostName(policy: RoutePolicy, id: string): string {
-  return `${policy.routeConfiguration}/${id}`
-}
+  constructor(policy: RoutePolicy, rules: RoutingRules) {
+    this.#policy = policy
+    this.#rules = rules
+  }
 
-/** Reads the id back; undefined where the name is another route configuration's. */
-export function virtualHostId(policy: RoutePolicy, name: string): string | undefined {
-  const prefix = `${policy.routeConfiguration}/`
-  return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
-}
+  /** Envoy ignores the removal of a virtual host whose name doesn't begin with the route configuration's. */
+  nameOf(id: string): string {
+    return `${this.#policy.routeConfiguration}/${id}`
+  }
 
-/**
- * The routes of one id: its learned services lead to their clusters, the paths of the others to the route that asks the
- * processor. In front stand the cold routes that stand before `forward` there, but for those that refuse a method or an id.
- */
-export function routesOf(
-  id: string,
-  learned: ReadonlySet<string>,
-  policy: RoutePolicy,
-  rules: RoutingRules,
-): Route[] {
-  const at = policy.coldRoutes.findIndex(({ name }) => name === FORWARD)
-  const forward = policy.coldRoutes[at]
-  const ask = policy.coldRoutes[at + 1]
-  if (forward === undefined || ask === undefined) throw new Error('a route policy has "forward" and one more')
-  const routeTo = (service: string, path: Pick<RouteMatch, 'path' | 'prefix'>): Route =>
-    learned.has(service) ? learnedRoute(forward, service, id, path, rules) : { ...ask, match: path }
+  /** Reads the id back; undefined where the name is another route configuration's. */
+  idOf(name: string): string | undefined {
+    const prefix = `${this.#policy.routeConfiguration}/`
+    return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
+  }
 
-  const before = policy.coldRoutes.slice(0, at).filter((route) => !isDecidedByKey(route, rules))
-  const byPath = rules.services.flatMap(({ name, paths }) => paths.map((path) => routeTo(name, { path })))
-  const others = rules.services.filter(({ paths }) => paths.length === 0)
-  return [...before, ...byPath, ...others.map(({ name }) => routeTo(name, { prefix: '/' }))]
-}
+  /** The virtual host of an id, with routes to these of its services. */
+  resource(id: string, services: ReadonlySet<string>): VirtualHostResource {
+    const before = this.#routesBefore(id)
+    const alike = [...services, ...before.map((route) => this.#policy.coldRoutes.indexOf(route))].join()
+    let known = this.#templates.get(alike)
+    if (known === undefined) {
+      const learned = new Set(services)
+      known = { services: learned, hosts: template((sample) => encode(this.#build(sample, learned, before))) }
+      this.#templates.set(alike, known)
+    }
+    const { hosts, services: learned } = known
+    return {
+      name: this.nameOf(id),
+      version: hosts.version,
+      services: learned,
+      encode: () => hosts.stamp(id),
+    }
+  }
 
-/** True for a refusal that looks at nothing but the method or the key: what comes to a learned zone has passed it. */
-function isDecidedByKey({ direct_response, match }: Route, rules: RoutingRules): boolean {
-  const { prefix, headers = [], ...conditions } = match
-  const [only] = headers
-  if (direct_response === undefined || prefix !== '/' || headers.length !== 1 || only === undefined)
-    return false
-  if (Object.keys(conditions).length > 0) return false
-  if (only.name.toLowerCase() === rules.routeHeader) return true
-  const [method, ...more] = rules.methods
-  return (
-    only.name === ':method' &&
-    more.length === 0 &&
-    only.invert_match === true &&
-    only.string_match?.['exact'] === method
-  )
+  /** The message before it is encoded. */
+  build(id: string, services: ReadonlySet<string>): VirtualHost {
+    return this.#build(id, services, this.#routesBefore(id))
+  }
+
+  /**
+   * Its learned services lead to their clusters, the paths of the others to the route that asks the processor. In front
+   * stand the cold routes that stand before `forward` there.
+   */
+  #build(id: string, services: ReadonlySet<string>, before: readonly Route[]): VirtualHost {
+    const { methods, services: all } = this.#rules
+    const { coldRoutes } = this.#policy
+    const at = coldRoutes.findIndex(({ name }) => name === FORWARD)
+    const forward = coldRoutes[at]
+    const ask = coldRoutes[at + 1]
+    if (forward === undefined || ask === undefined)
+      throw new Error('a route policy has "forward" and one more')
+    const routeTo = (service: string, path: Pick<RouteMatch, 'path' | 'prefix'>): Route =>
+      services.has(service) ? learnedRoute(forward, service, id, path, this.#rules) : { ...ask, match: path }
+    const byPath = all.flatMap(({ name, paths }) => paths.map((path) => routeTo(name, { path })))
+    const others = all.filter(({ paths }) => paths.length === 0)
+    const isConditional = conditionsOf(forward, this.#rules).length > 0
+    return {
+      name: this.nameOf(id),
+      domains: methods.map((method) => routeKey(method, id)),
+      routes: [
+        ...before,
+        ...byPath,
+        ...others.map(({ name }) => routeTo(name, { prefix: '/' })),
+        // What fails a further condition of `forward` is refused where it fails it on the cold path.
+        ...(isConditional ? [ask] : []),
+      ],
+    }
+  }
+
+  /** The cold routes that a request with this id, which has come to its virtual host, can match. */
+  #routesBefore(id: string): Route[] {
+    const { methods, routeHeader } = this.#rules
+    const known = {
+      ':method': { values: methods },
+      [routeHeader]: { values: methods.map((method) => routeKey(method, id)), anyCase: true },
+    }
+    const at = this.#policy.coldRoutes.findIndex(({ name }) => name === FORWARD)
+    return this.#policy.coldRoutes.slice(0, at).filter((route) => mayMatch(route, known))
+  }
 }
 
 /** The cold route with the processor's part taken out and the zone's own cluster put in. */
@@ -146,12 +166,10 @@ function learnedRoute(
   const { prefix: _all, ...match } = forward.match
   // HTTP filters run as the route says on which a request comes in, which on the cold path is never `forward`.
   const { typed_per_filter_config: _unused, ...rest } = forward
-  const isOther = (header: string): boolean => header.toLowerCase() !== rules.routeHeader
-  const conditions = (match.headers ?? []).filter(({ name }) => isOther(name))
   return {
     ...rest,
     name: LEARNED,
-    match: { ...match, ...path, headers: conditions },
+    match: { ...match, ...path, headers: conditionsOf(forward, rules) },
     metadata: withZone(forward.metadata, rules.zoneName(service, id)),
     route: {
       ...forward.route,
@@ -160,6 +178,11 @@ function learnedRoute(
       ...(forward.route?.retry_policy && { retry_policy: toOtherHosts(forward.route.retry_policy) }),
     },
   }
+}
+
+/** The header conditions of `forward` but the one that the processor fulfils. */
+function conditionsOf(forward: Route, { routeHeader }: RoutingRules): readonly HeaderMatcher[] {
+  return (forward.match.headers ?? []).filter(({ name }) => name.toLowerCase() !== routeHeader)
 }
 
 function toOtherHosts(policy: RetryPolicy): RetryPolicy {
