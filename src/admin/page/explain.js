@@ -29,21 +29,24 @@ export class ExplainBox {
     this.#api = api
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault()
-      void this.#ask()
+      void this.#ask(() => this.#form.elements['id'].focus())
     })
   }
 
-  /** Asks about a zone that is listed. */
-  explainZone({ id, service }) {
+  /**
+   * Asks about a zone that is listed.
+   * @param {() => void} back takes the focus back there, once the answer is read
+   */
+  explainZone({ id, service }, back) {
     const { elements } = this.#form
     elements['id'].value = id
     // The rule is path → service; only the processor knows it, and by default a service's path is its name.
     elements['path'].value = service === 'default' ? '/' : `/${service}`
     this.#form.scrollIntoView({ block: 'nearest' })
-    void this.#ask()
+    void this.#ask(back)
   }
 
-  async #ask() {
+  async #ask(back) {
     this.#asked += 1
     const mine = this.#asked
     const fields = new FormData(this.#form)
@@ -53,31 +56,31 @@ export class ExplainBox {
     })
     if (fields.get('id') !== '') query.set('id', fields.get('id'))
     this.#form.setAttribute('aria-busy', 'true')
-    const started = performance.now()
-    const answer = await this.#answer(`api/explain?${query}`, started)
+    const answer = await this.#answer(`api/explain?${query}`, back)
     if (mine !== this.#asked) return
     this.#form.removeAttribute('aria-busy')
     this.#place.replaceChildren(...answer)
     this.#place.querySelector('.verdict')?.focus()
   }
 
-  async #answer(path, started) {
+  async #answer(path, back) {
+    const started = performance.now()
     try {
       const response = await this.#api(path)
       const body = await response.json()
       if (!response.ok) return [failure(body.error ?? `The processor answers ${response.status}.`)]
-      return this.#explained(body, performance.now() - started)
+      return this.#explained(body, performance.now() - started, back)
     } catch {
       return [failure('The processor can not be reached. The question was not answered.')]
     }
   }
 
-  #explained({ request, decision, steps }, tookMs) {
+  #explained({ request, decision, steps }, tookMs, back) {
     const forward = decision.result === 'forward'
     const close = element('button', { type: 'button', class: 'close' }, 'Close')
     close.addEventListener('click', () => {
       this.#place.replaceChildren()
-      this.#form.elements['id'].focus()
+      back()
     })
     const ids = request.ids.length === 0 ? 'no id' : `id ${request.ids.join(' and ')}`
     const asked = `${request.method} ${request.path}, ${ids} · asked the nameservers, ${milliseconds(tookMs)}`

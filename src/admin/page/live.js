@@ -63,8 +63,8 @@ export class LiveStream {
 
   async #read(body) {
     const parser = new EventStreamParser((type, data) => {
-      this.#failures = 0
       this.#onEvent(type, data)
+      this.#failures = 0
       this.#onChange({ kind: 'live' })
     })
     const reader = body.pipeThrough(new TextDecoderStream()).getReader()

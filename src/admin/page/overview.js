@@ -122,8 +122,6 @@ function showNotices({ ready, unready, config }) {
   if (place.dataset['shown'] === JSON.stringify(notices)) return
   place.dataset['shown'] = JSON.stringify(notices)
   place.replaceChildren(
-    ...notices.map(([tone, text]) =>
-      element('li', { class: 'notice', 'data-tone': tone }, shape(tone), text),
-    ),
+    ...notices.map(([tone, text]) => element('p', { class: 'notice', 'data-tone': tone }, shape(tone), text)),
   )
 }

@@ -12,8 +12,8 @@ import { api } from './token.js'
 import { ZoneTable } from './zone-table.js'
 
 const model = new StatusModel()
-const explainBox = new ExplainBox(api, model)
-const table = new ZoneTable(model, (zone) => explainBox.explainZone(zone))
+const explainBox = new ExplainBox(api)
+const table = new ZoneTable(model, (zone) => explainBox.explainZone(zone, () => table.focus(zone)))
 const overview = createOverview()
 const panels = new Panels()
 const refusals = new RecentRefusals()
@@ -28,9 +28,7 @@ const stream = new LiveStream({
     if (!model.apply(type, data)) return
     document.body.dataset['loaded'] = ''
     table.update(model.zones)
-    const recent = refusals.add(model.status)
-    overview.show(model, recent)
-    panels.show(model.status, recent)
+    showStatus()
   },
   onChange(change) {
     connection = change
@@ -46,6 +44,7 @@ fetch('page/reasons.json')
   .then((response) => response.json())
   .then((reasons) => {
     panels.reasons = reasons
+    if (model.status !== null) showStatus()
   })
   .catch(() => undefined)
 
@@ -61,6 +60,12 @@ setInterval(() => {
   showConnection()
   if (connection.kind === 'live') table.tick()
 }, 1000)
+
+function showStatus() {
+  const recent = refusals.add(model.status)
+  overview.show(model, recent)
+  panels.show(model.status, recent)
+}
 
 function showConnection() {
   const { text, detail } = connectionText()

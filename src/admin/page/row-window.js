@@ -49,6 +49,19 @@ export class RowWindow {
     return this.#body.contains(document.activeElement)
   }
 
+  /** Scrolls to an item's row, and gives it the focus. @returns false where it is not in the list any more */
+  focus(key) {
+    const index = this.#items.findIndex((item) => item.key === key)
+    if (index === -1) return false
+    const { top } = this.#body.getBoundingClientRect()
+    const place = top + (index + 0.5) * this.#rowHeight
+    if (place < window.innerHeight * 0.25 || place > window.innerHeight * 0.9)
+      scrollBy(0, place - window.innerHeight / 2)
+    this.#render()
+    this.#rows.get(key).element.querySelector('button').focus({ preventScroll: true })
+    return true
+  }
+
   #renderSoon() {
     this.#frame ||= requestAnimationFrame(() => this.#render())
   }

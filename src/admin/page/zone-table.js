@@ -44,6 +44,11 @@ export class ZoneTable {
     for (const row of this.#window.rows) row.tick(now)
   }
 
+  /** Takes the focus back to a zone's row, wherever that is by now. */
+  focus(zone) {
+    if (!this.#window.focus(zone.key)) byId('search').focus()
+  }
+
   /** Changes which zones are shown, as the controls do. */
   filter(change) {
     this.#filter = { ...this.#filter, ...change }
