@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Zone } from '../routing/rules.ts'
+import { HISTORY_POINTS, SLOT_SECONDS, ZoneActivity } from './zone-activity.ts'
+
+const zone = (id: string): Zone => ({
+  id,
+  service: { name: 'default', port: 8101 },
+  name: `zone${id}-default.s.test`,
+})
+const ref = (id: string) => ({ service: 'default', id })
+const load = { requests: 50, errors: 2, connectFailures: 1 }
+
+function activity(coldMax = 10) {
+  const clock = { now: 1_000_000 }
+  const made = new ZoneActivity({ coldMax, idleMs: 60_000 }, () => clock.now)
+  const ids = (): string[] => [...made.list(false)].map(({ id }) => id)
+  const slots = (count: number): void => {
+    for (let slot = 0; slot < count; slot += 1) {
+      clock.now += SLOT_SECONDS * 1000
+      made.nextSlot()
+    }
+  }
+  return { made, clock, ids, slots }
+}
+
+test('a zone is listed from its first forwarded request, and has a rate in the next slot', () => {
+  const { made, slots } = activity()
+  for (let i = 0; i < 10; i += 1) made.forwarded(zone('1'))
+  assert.equal(made.find(ref('1'))?.requestsPerSecond, 0)
+  slots(1)
+  assert.equal(made.find(ref('1'))?.requestsPerSecond, 1)
+  assert.equal(made.find(ref('1'))?.name, 'zone1-default.s.test')
+})
+
+test('a cold zone goes when it is idle, when its name is gone, and when there are too many', () => {
+  const { made, ids, slots } = activity(2)
+  made.forwarded(zone('1'))
+  made.notFound(zone('1'))
+  assert.deepEqual(ids(), [])
+  for (const id of ['1', '2', '1', '3']) made.forwarded(zone(id))
+  assert.deepEqual(ids(), ['1', '3'])
+  slots(12)
+  assert.deepEqual(ids(), [])
+})
+
+test('a learned zone stays though it is idle, and whatever else is asked for', () => {
+  const { made, ids, slots } = activity(1)
+  made.changed(ref('1'), 'learned', 'n1')
+  for (const id of ['2', '3']) made.forwarded(zone(id))
+  slots(20)
+  assert.deepEqual(ids(), ['1'])
+  assert.equal(made.learnedCount, 1)
+})
+
+test('a zone that goes back to asking stays listed, unless its name is gone', () => {
+  const { made, ids } = activity()
+  for (const id of ['1', '2']) {
+    made.forwarded(zone(id))
+    made.changed(ref(id), 'learned', `n${id}`)
+  }
+  made.changed(ref('1'), 'idle', 'n1')
+  made.changed(ref('2'), 'nxdomain', 'n2')
+  assert.deepEqual(ids(), ['1'])
+  assert.equal(made.find(ref('1'))?.learned, false)
+})
+
+test("Envoys' reports make rates and errors, of all Envoys together", () => {
+  const { made, slots } = activity()
+  made.changed(ref('1'), 'learned', 'n1')
+  made.reported('envoy-a', ref('1'), load)
+  made.reported('envoy-b', ref('1'), load)
+  slots(1)
+  const use = made.find(ref('1'))
+  assert.deepEqual(use?.envoys, ['envoy-a', 'envoy-b'])
+  assert.deepEqual([use?.requestsPerSecond, use?.errors, use?.connectFailures], [10, 4, 2])
+})
+
+test('an Envoy that reports a zone no more has it no more', () => {
+  const { made, slots } = activity()
+  made.changed(ref('1'), 'learned', 'n1')
+  made.reported('envoy-a', ref('1'), { requests: 0, errors: 0, connectFailures: 0 })
+  slots(2)
+  assert.deepEqual(made.find(ref('1'))?.envoys, ['envoy-a'])
+  slots(1)
+  assert.deepEqual(made.find(ref('1'))?.envoys, [])
+})
+
+test('a report of a zone that nobody knows is nothing', () => {
+  const { made, ids } = activity()
+  made.reported('envoy-a', ref('1'), load)
+  assert.deepEqual(ids(), [])
+})
+
+test('the history has its points, oldest first, and forgets what is older', () => {
+  const { made, slots } = activity()
+  made.changed(ref('1'), 'learned', 'n1')
+  made.reported('e', ref('1'), load)
+  slots(1)
+  const history = (): readonly number[] => [...made.list(true)][0]?.history ?? []
+  assert.equal(history().length, HISTORY_POINTS)
+  assert.equal(history().at(-1), 5)
+  slots(HISTORY_POINTS + 2)
+  assert.ok(history().every((rate) => rate === 0))
+  assert.equal(made.find(ref('1'))?.errors, 0)
+})
+
+test('a report that slips into the neighbouring slot leaves the rate as it is', () => {
+  const { made, slots } = activity()
+  made.changed(ref('1'), 'learned', 'n1')
+  made.reported('e', ref('1'), load)
+  slots(1)
+  slots(1) // this one's report is late
+  made.reported('e', ref('1'), load)
+  made.reported('e', ref('1'), load)
+  slots(1)
+  assert.equal(made.find(ref('1'))?.requestsPerSecond, 10)
+})
