@@ -14,7 +14,7 @@ import { type Desired, type Offer, type Received, Subscription } from './subscri
 import type { VirtualHostResource } from './virtual-host.ts'
 
 /** Keeps the making of one response, which holds the event loop, within a few milliseconds. */
-const RESOURCES_PER_RESPONSE_MAX = 2_000
+const RESOURCES_PER_RESPONSE_MAX = 1_000
 /** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
