@@ -6,7 +6,7 @@ import { type Message, RecordClass, RecordType, type ResourceRecord } from './me
 /** Pointers have 14 bits. */
 const POINTER_OFFSET_MAX = 0x3fff
 /** Enough for a query. */
-const INITIAL_OCTETS = 320
+const INITIAL_OCTETS = 128
 
 export function encodeMessage(message: Message): Buffer {
   return new Writer().message(message)

@@ -15,6 +15,8 @@ import {
 import { isResponseTo } from './query.ts'
 
 const QUERIES_PER_SOCKET_MAX = 64
+/** What one turn of the event loop asks goes out a few at a time: the nameserver is woken once for all of them. */
+const QUERIES_PER_FLUSH_MAX = 8
 
 export class UdpSockets {
   readonly #newest = new Map<string, QuerySocket>()
@@ -65,8 +67,10 @@ class QuerySocket {
     const waiting = new UdpExchange(id, query, exchange, this)
     this.#queriesLeft--
     this.#waiting.set(id, waiting)
-    // What one turn of the event loop asks goes out together: the nameserver is woken once, not for each query.
-    if (this.#unsent.push(query) === 1 && this.#connected) setImmediate(() => this.#flush())
+    const unsent = this.#unsent.push(query)
+    if (!this.#connected) return waiting
+    if (unsent === QUERIES_PER_FLUSH_MAX) this.#flush()
+    else if (unsent === 1) setImmediate(() => this.#flush())
     return waiting
   }
 
