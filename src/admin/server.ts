@@ -35,6 +35,9 @@ export interface AdminServer {
 /** An explanation asks nameservers: so many at once. */
 const EXPLANATIONS_MAX = 8
 const CONNECTIONS_MAX = 256
+/** To send a request, and how often Node looks who is over that. */
+const REQUEST_TIMEOUT_MS = 5000
+const CHECK_INTERVAL_MS = 1000
 /** Longer than any id, path and name that make sense together. */
 const URL_LENGTH_MAX = 4096
 
@@ -67,7 +70,7 @@ export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
   const events = new StatusEvents(options.status)
   const access = new Access(options.token, options.host)
   const handlers = handlersOf(options, events)
-  const server = createServer((request, response) => {
+  const server = createServer({ connectionsCheckingInterval: CHECK_INTERVAL_MS }, (request, response) => {
     request.resume() // no request has a body that matters
     const send = (status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void => {
       response.writeHead(status, { ...SECURITY_HEADERS, 'content-type': 'application/json', ...headers })
@@ -89,8 +92,8 @@ export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
       return send(405, { error: `expected ${Object.keys(methods).join(' or ')}` }, { allow: allow(methods) })
     void answer(handler, { url, response, send }, options.onBug)
   })
-  server.requestTimeout = 5000
-  server.headersTimeout = 5000
+  server.requestTimeout = REQUEST_TIMEOUT_MS
+  server.headersTimeout = REQUEST_TIMEOUT_MS
   server.maxConnections = CONNECTIONS_MAX
   return listen(server, options, events)
 }

@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict'
+import { get, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
+import { after, before, test } from 'node:test'
+import { runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
+
+/** HTTP on `listen.http` of a real processor: what it tells, and whom. */
+const TOKEN = 'correct-horse-battery'
+let processor: TestProcessor
+let guarded: TestProcessor
+
+before(async () => {
+  ;[processor, guarded] = await Promise.all([
+    startProcessorAlone(),
+    startProcessorAlone({ listen: { httpToken: TOKEN } }),
+  ])
+})
+after(() => Promise.all([processor?.stop(), guarded?.stop()]))
+
+test('/healthz and /readyz', async () => {
+  assert.deepEqual((await processor.ask('/healthz')).json(), { status: 'ok' })
+  assert.deepEqual((await processor.ask('/readyz')).json(), { status: 'ready' })
+})
+
+test('/api/status has all parts', async () => {
+  const { status, json, headers } = await processor.ask('/api/status')
+  assert.equal(status, 200)
+  assert.match(headers['content-type'] ?? '', /^application\/json/)
+  const body = json()
+  assert.deepEqual(Object.keys(body).sort(), [
+    'at',
+    'build',
+    'config',
+    'decisions',
+    'dns',
+    'envoys',
+    'history',
+    'ready',
+    'unready',
+    'zones',
+    'zonesLearned',
+  ])
+  assert.deepEqual(body.dns.nameservers[0].nameserver, '127.0.0.1:9')
+  assert.equal(body.config.source, 'zonegate.yaml')
+  assert.ok(Math.abs(body.at - Date.now()) < 60_000)
+})
+
+test('/api/explain walks through the decision', async () => {
+  const { json } = await processor.ask('/api/explain?id=12&path=/mail')
+  const { decision, zone, steps } = json()
+  assert.deepEqual(zone, { service: 'mail', id: '12', name: 'zone12-mail.game.test' })
+  assert.deepEqual([decision.result, decision.reason], ['refuse', 'nameservers_failed'])
+  assert.match(decision.wayOut, /zonegate status nameservers/)
+  assert.ok(steps.some(({ step, ok }: { step: string; ok: boolean }) => step === 'query' && !ok))
+})
+
+test('/api/explain of a request without an id, with two, and by another method', async () => {
+  const reasonOf = async (query: string): Promise<string> =>
+    (await processor.ask(`/api/explain?${query}`)).json().decision.reason
+  assert.equal(await reasonOf(''), 'server_header_missing')
+  assert.equal(await reasonOf('id=1&id=2'), 'server_header_invalid')
+  assert.equal(await reasonOf('id=1&method=GET'), 'method_not_allowed')
+})
+
+test('POST /api/flush', async () => {
+  const post = { method: 'POST' }
+  assert.deepEqual((await processor.ask('/api/flush', post)).json(), { flushed: 'all' })
+  assert.deepEqual((await processor.ask('/api/flush?name=a.test', post)).json(), { flushed: 'a.test' })
+  assert.equal((await processor.ask('/api/flush?name=', post)).status, 400)
+})
+
+const WRONG: [title: string, method: string, path: string, status: number, error: RegExp][] = [
+  ['flushing is no GET', 'GET', '/api/flush', 405, /expected POST/],
+  ['the status is not written', 'POST', '/api/status', 405, /expected GET/],
+  ['an unknown path names those that there are', 'GET', '/api', 404, /\/api\/explain/],
+  ['a path over 4,096 characters', 'GET', `/${'x'.repeat(5000)}`, 400, /4096 characters or fewer/],
+]
+for (const [title, method, path, status, error] of WRONG) {
+  test(title, async () => {
+    const reply = await processor.ask(path, { method })
+    assert.equal(reply.status, status)
+    assert.match(reply.json().error, error)
+  })
+}
+
+test('HEAD has no body', async () => {
+  const { status, text } = await processor.ask('/api/status', { method: 'HEAD' })
+  assert.deepEqual([status, text], [200, ''])
+})
+
+test('every answer forbids sniffing and framing', async () => {
+  for (const path of ['/healthz', '/readyz', '/api/status', '/metrics', '/nothing', '/']) {
+    const { headers } = await processor.ask(path)
+    assert.equal(headers['x-content-type-options'], 'nosniff', path)
+    assert.equal(headers['x-frame-options'], 'DENY', path)
+    assert.match(String(headers['content-security-policy']), /frame-ancestors 'none'/, path)
+  }
+})
+
+test('the page is there, without a token', async () => {
+  for (const { port, ask } of [processor, guarded]) {
+    const { status, headers } = await ask('/')
+    assert.equal(status, 200, String(port))
+    assert.match(headers['content-type'] ?? '', /^text\/html/)
+  }
+})
+
+test('a rebound name and another origin are refused', async () => {
+  const status = async (
+    headers: Record<string, string>,
+    method = 'GET',
+    path = '/api/status',
+  ): Promise<number> => (await processor.ask(path, { headers, method })).status
+  assert.equal(await status({ host: 'evil.example' }), 421)
+  assert.equal(await status({ host: `localhost:${processor.port}` }), 200)
+  assert.equal(await status({ origin: 'https://evil.example' }, 'POST', '/api/flush'), 403)
+  assert.equal(await status({ origin: `http://127.0.0.1:${processor.port}` }, 'POST', '/api/flush'), 200)
+})
+
+test('with a token, nothing but health and the page is told without it', async () => {
+  const authorization = `Bearer ${TOKEN}`
+  for (const path of ['/metrics', '/api/status', '/api/explain?id=1', '/api/events', '/nothing'])
+    assert.equal((await guarded.ask(path)).status, 401, path)
+  assert.equal((await guarded.ask('/api/flush', { method: 'POST' })).status, 401)
+  for (const path of ['/healthz', '/readyz']) assert.equal((await guarded.ask(path)).status, 200, path)
+  for (const path of ['/metrics', '/api/status'])
+    assert.equal((await guarded.ask(path, { headers: { authorization } })).status, 200, path)
+})
+
+test('it does not start anywhere but on loopback without a token', async () => {
+  for (const http of ['0.0.0.0:9003', '[::]:9003', '10.0.0.1:9003']) {
+    const { code, stderr } = await runCli(['serve'], processor.folder, { ZONEGATE_HTTP: http })
+    assert.equal(code, 1)
+    assert.match(
+      stderr,
+      /^zonegate: ZONEGATE_HTTP: listen\.http: expected listen\.httpToken or listen\.httpTokenFile/,
+    )
+  }
+})
+
+test('server-sent events: a snapshot, then updates', async () => {
+  const { response, text } = await events(processor.port)
+  assert.equal(response.headers['content-type'], 'text/event-stream')
+  const seen = await text((all) => all.includes('event: update'))
+  assert.match(seen, /^retry: \d+\n\nevent: snapshot\ndata: \{"at":/)
+  response.destroy()
+})
+
+test('more than 16 open pages are turned away, and room is made when one closes', async () => {
+  const open = await Promise.all(Array.from({ length: 16 }, () => events(processor.port)))
+  const { status, json } = await processor.ask('/api/events')
+  assert.deepEqual([status, json()], [503, { error: 'too many open pages' }])
+  for (const { response } of open) response.destroy()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const { response } = await events(processor.port)
+  assert.equal(response.statusCode, 200)
+  response.destroy()
+})
+
+test('explanations at once are bounded', async () => {
+  const replies = await Promise.all(
+    Array.from({ length: 30 }, (_, id) => processor.ask(`/api/explain?id=${id}`)),
+  )
+  const statuses = replies.map(({ status }) => status)
+  assert.ok(statuses.includes(200) && statuses.includes(503), statuses.join())
+})
+
+test('a client that never finishes its request is cut off', async () => {
+  const socket = connect(processor.port, '127.0.0.1')
+  socket.on('error', () => undefined)
+  socket.write('GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nx-')
+  let text = ''
+  socket.setEncoding('utf8').on('data', (chunk) => {
+    text += chunk
+  })
+  await new Promise((resolve) => socket.once('close', resolve))
+  assert.match(text, /^HTTP\/1\.1 408 /)
+})
+
+/** Opens the stream of events. */
+function events(
+  port: number,
+): Promise<{ response: IncomingMessage; text: (enough: (all: string) => boolean) => Promise<string> }> {
+  return new Promise((resolve, reject) => {
+    const call = get({ host: '127.0.0.1', port, path: '/api/events', agent: false }, (response) => {
+      let all = ''
+      let look = (): void => undefined
+      response.setEncoding('utf8').on('error', () => undefined)
+      response.on('data', (chunk: string) => {
+        all += chunk
+        look()
+      })
+      const text = (enough: (all: string) => boolean): Promise<string> =>
+        new Promise((done) => {
+          look = () => {
+            if (enough(all)) done(all)
+          }
+          look()
+        })
+      resolve({ response, text })
+    })
+    call.on('error', reject)
+  })
+}

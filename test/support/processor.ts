@@ -1,0 +1,155 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { type IncomingHttpHeaders, type RequestOptions, request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { stringify } from 'yaml'
+import { freePort } from './ports.ts'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const READY_WITHIN_MS = 10_000
+
+export interface Answered {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+  // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect
+  json(): any
+}
+
+export interface ProcessorOptions {
+  /** zonegate.yaml, without `listen`. */
+  readonly config?: Readonly<Record<string, unknown>>
+  readonly listen?: Readonly<Record<string, unknown>>
+  readonly environment?: NodeJS.ProcessEnv
+}
+
+/** A real processor alone, in a scratch folder: no Envoy. */
+export interface TestProcessor {
+  readonly folder: string
+  readonly port: number
+  readonly pid: number
+  /** Its log so far, a line each. */
+  lines(): Record<string, unknown>[]
+  ask(path: string, options?: RequestOptions): Promise<Answered>
+  signal(signal: NodeJS.Signals): void
+  /** Runs the command line in the same folder. */
+  cli(args: readonly string[], environment?: NodeJS.ProcessEnv): Promise<CliResult>
+  stop(): Promise<void>
+}
+
+export interface CliResult {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export async function startProcessorAlone(options: ProcessorOptions = {}): Promise<TestProcessor> {
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-processor-'))
+  const port = await freePort()
+  const listen = { http: `127.0.0.1:${port}`, ...options.listen }
+  const dns = { search: 'game.test', nameservers: ['127.0.0.1:9'], timeoutMs: 200, budgetMs: 400 }
+  writeFileSync(join(folder, 'zonegate.yaml'), stringify({ dns, ...options.config, listen }))
+  const child = spawn(process.execPath, [MAIN, 'serve'], {
+    cwd: folder,
+    env: { PATH: process.env['PATH'], ...options.environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+    })
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  const processor: TestProcessor = {
+    folder,
+    port,
+    pid: child.pid ?? 0,
+    lines: () =>
+      output
+        .split('\n')
+        .filter((line) => line.startsWith('{'))
+        .map((line) => JSON.parse(line)),
+    ask: (path, given = {}) => ask(port, path, given),
+    signal: (signal) => void child.kill(signal),
+    cli: (args, environment) => runCli(args, folder, environment),
+    stop: async () => {
+      child.kill('SIGKILL')
+      await gone
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+  const deadline = performance.now() + READY_WITHIN_MS
+  while (performance.now() < deadline && child.exitCode === null) {
+    const ready = await processor.ask('/readyz').catch(() => undefined)
+    if (ready?.status === 200) return processor
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+  await processor.stop()
+  throw new Error(`the processor did not start: ${output}`)
+}
+
+export function ask(port: number, path: string, options: RequestOptions = {}): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    const call = request(
+      { host: '127.0.0.1', port, path, agent: false, timeout: 5000, ...options },
+      (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (chunk: string) => {
+          text += chunk
+        })
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            text,
+            json: () => JSON.parse(text),
+          }),
+        )
+        response.on('error', reject)
+      },
+    )
+    call.on('timeout', () => call.destroy(new Error('no answer')))
+    call.on('error', reject)
+    call.end()
+  })
+}
+
+/** `zonegate ARGS`, its standard output a pipe. */
+export function runCli(
+  args: readonly string[],
+  cwd: string,
+  environment: NodeJS.ProcessEnv = {},
+): Promise<CliResult> {
+  return new Promise((resolve) => {
+    const env = { PATH: process.env['PATH'], ...environment }
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const timer = setTimeout(() => child.kill('SIGKILL'), 20_000)
+    let stdout = ''
+    let stderr = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    child.on('close', (code) => {
+      clearTimeout(timer)
+      resolve({ code: code ?? -1, stdout, stderr })
+    })
+  })
+}
+
+/** Waits until something is so. */
+export async function eventually(
+  what: string,
+  probe: () => Promise<boolean> | boolean,
+  withinMs = 8000,
+): Promise<void> {
+  const deadline = performance.now() + withinMs
+  while (!(await probe())) {
+    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+}
