@@ -7,8 +7,9 @@ import { parseZoneKey, type ZoneKey } from './resource.ts'
 export interface ZoneLoad {
   /** Requests begun in the period, and those begun earlier that are still under way. */
   readonly requests: number
-  /** Requests that ended with a 5xx status or without an answer. */
+  /** Tries that ended with a 5xx status or without an answer; a request that was tried again may have succeeded. */
   readonly errors: number
+  /** Envoy 1.40 doesn't fill it in: failed connections are among the errors. */
   readonly connectFailures: number
 }
 
