@@ -19,8 +19,8 @@ export interface AdminOptions {
   /** What is wrong with the configuration's file as it is now. */
   readonly configFaults: () => readonly string[]
   readonly explain: (head: RequestHead) => Promise<Explained>
-  /** Null: all names. */
-  readonly flush: (name: string | null) => void
+  /** Null: all names. Returns the name as DNS knows it. */
+  readonly flush: (name: string | null) => string | null
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
   /** Answers requests for the page's own files, which hold no secret; false: not one of them. */
   readonly page: (request: IncomingMessage, response: ServerResponse) => boolean
@@ -179,8 +179,7 @@ function flush(options: AdminOptions, { url, send }: Exchange): void {
     send(400, { error: 'expected ?name=NAME, or no name for all' })
     return
   }
-  options.flush(name)
-  send(200, { flushed: name ?? 'all' })
+  send(200, { flushed: options.flush(name) ?? 'all' })
 }
 
 function urlOf({ url = '/' }: IncomingMessage): URL | null {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { accessSync, constants, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, globSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,13 +18,16 @@ const MESSAGE_LENGTH_MAX = 500
 /** The operator's own Envoy, of whatever version, else the one that was fetched for this project. */
 export function findEnvoy(path: string): string | undefined {
   const candidates = [
-    ...path.split(delimiter).map((folder) => join(folder, 'envoy')),
+    ...path
+      .split(delimiter)
+      .filter(Boolean)
+      .map((folder) => join(folder, 'envoy')),
     ...globSync(join(TOOLS, 'envoy-*/envoy')).sort().reverse(),
   ]
   return candidates.find((candidate) => {
     try {
       accessSync(candidate, constants.X_OK)
-      return true
+      return statSync(candidate).isFile()
     } catch {
       return false
     }
@@ -65,7 +68,8 @@ async function complaintOf(binary: string, path: string): Promise<string | undef
     await run(binary, args, { timeout: TIMEOUT_MS, maxBuffer: OUTPUT_LENGTH_MAX })
     return undefined
   } catch (error) {
-    const { stderr = '', message } = error as { stderr?: string; message: string }
+    const { code, stderr = '', message } = error as { code?: unknown; stderr?: string; message: string }
+    if (typeof code !== 'number') throw new Error(`can't run ${binary} (${code ?? message})`)
     const [, text] = /error initializing configuration '[^']*': (.*)/s.exec(stderr) ?? []
     return (text ?? message).replace(/: \{".*/s, '').trim()
   }

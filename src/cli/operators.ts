@@ -60,7 +60,11 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
         envoys: (zone) => envoysOf(zone, lasting),
       })
     },
-    flush: (name) => running().dns.flush(name === null ? undefined : (parseDomainName(name) ?? name)),
+    flush: (text) => {
+      const name = text === null ? null : (parseDomainName(text) ?? text)
+      running().dns.flush(name ?? undefined)
+      return name
+    },
     metrics: { contentType: metrics.contentType, text: () => metrics.text() },
     page: createPageHandler(),
     onBug: (error) => log.error({ err: error }, "a bug: this operator's request failed, all else goes on"),

@@ -1,3 +1,4 @@
+import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { readPolicy } from '../xds/policy.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import type { Fault } from './faults.ts'
@@ -20,34 +21,71 @@ type Place = ReturnType<YamlFile['items']>[number]
 
 /** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
 export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: SourceFile): EnvoyFilesCheck {
-  const reading = readPolicy(routes, bootstrap, config.rules.header)
+  const reading = readPolicy(routes, bootstrap, ROUTE_HEADER)
   const policyFaults = reading.kind === 'faults' ? reading.faults : []
   const notCopied = reading.kind === 'policy' ? reading.notCopied : []
   const file = new YamlFile(bootstrap)
-  if (file.faults.length === 0) {
-    for (const filter of extProcFilters(file)) {
-      checkMessageTimeout(file, filter, config)
-      checkForwardedHeaders(file, filter, config)
-    }
-  }
-  const faults = [...policyFaults, ...file.faults].map(faultOfLine)
+  const routesFile = new YamlFile(routes)
+  if (file.faults.length === 0) checkBootstrap(file, config)
+  if (routesFile.faults.length === 0) checkMethods(routesFile, config)
+  const faults = [...policyFaults, ...routesFile.faults, ...file.faults].map(faultOfLine)
   const notes = notCopied.map((line) => ({
     ...faultOfLine(`${line}: learned zones don't take this over`),
   }))
   return { faults: distinct(faults), notes: [...notes, ...processorAddressNotes(file, config)] }
 }
 
+function checkBootstrap(file: YamlFile, config: Config): void {
+  for (const manager of connectionManagers(file)) {
+    checkRouteHeader(file, manager, config)
+    for (const filter of file.items(file.at(manager, 'http_filters'))) {
+      const typed = file.at(filter, 'typed_config')
+      if (typed === undefined || !EXT_PROC.test(file.text(typed, '@type') ?? '')) continue
+      checkMessageTimeout(file, typed, config)
+      checkForwardedHeaders(file, typed, config)
+    }
+  }
+}
+
 /** Of all listeners. */
-function extProcFilters(file: YamlFile): Place[] {
+function connectionManagers(file: YamlFile): Place[] {
   const resources = file.at(file.root, 'static_resources')
   return file
     .items(file.at(resources, 'listeners'))
     .flatMap((listener) => file.items(file.at(listener, 'filter_chains')))
     .flatMap((chain) => file.items(file.at(chain, 'filters')))
-    .flatMap((filter) => file.items(file.at(file.at(filter, 'typed_config'), 'http_filters')))
     .map((filter) => file.at(filter, 'typed_config'))
     .filter((typed) => typed !== undefined)
-    .filter((typed) => EXT_PROC.test(file.text(typed, '@type') ?? ''))
+}
+
+/** The listener finds learned zones by the id, so it must look where the processor looks. */
+function checkRouteHeader(file: YamlFile, manager: Place, { rules }: Config): void {
+  const headers = file
+    .items(file.at(manager, 'early_header_mutation_extensions'))
+    .flatMap((extension) => file.items(file.at(file.at(extension, 'typed_config'), 'mutations')))
+    .map((mutation) => file.at(file.at(mutation, 'append'), 'header'))
+  const header = headers.find((place) => file.text(place, 'key') === ROUTE_HEADER)
+  const value = file.at(header, 'value')
+  if (value === undefined || file.text(value)?.includes(`request.headers['${rules.header}']`)) return
+  file.fault(value, `expected request.headers['${rules.header}'] in it, the header of rules.header`)
+}
+
+/** Envoy refuses methods by itself; those that the processor forwards must get as far. */
+function checkMethods(file: YamlFile, { rules }: Config): void {
+  const routes = file
+    .items(file.at(file.root, 'resources'))
+    .flatMap((resource) => file.items(file.at(resource, 'virtual_hosts')))
+    .flatMap((host) => file.items(file.at(host, 'routes')))
+  const refusing = routes.find((route) => file.text(route, 'name') === 'method_not_allowed')
+  const matcher = file
+    .items(file.at(file.at(refusing, 'match'), 'headers'))
+    .find((header) => file.text(header, 'name') === ':method')
+  const match = file.at(matcher, 'string_match')
+  const pattern = file.text(file.at(match, 'safe_regex'), 'regex') ?? file.text(match, 'exact')
+  if (match === undefined || pattern === undefined) return
+  for (const method of rules.methods)
+    if (!new RegExp(`^(?:${pattern})$`).test(method))
+      file.fault(match, `expected to let ${method} through, which rules.methods has`)
 }
 
 function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {

@@ -39,19 +39,18 @@ type Issue = z.core.$ZodIssue
 type Path = readonly PropertyKey[]
 /** Keys whose values no message repeats. */
 const SECRETS: ReadonlySet<string> = new Set(['listen.httpToken'])
-/** An edit or two: a letter dropped, added, changed or swapped. */
-const TYPO_DISTANCE_MAX = 2
 
-/**
- * The faults of one issue of the schema.
- * @param root the document that was checked
- * @param place says where an offset of the document is
- */
-export function faultsOf(
-  issue: Issue,
-  root: Node | null,
-  place: (offset: number) => { file: string; line: number; column: number },
-): Fault[] {
+/** What was checked. */
+export interface Checked {
+  readonly value: unknown
+  /** The document that it was made of. */
+  readonly root: Node | null
+  /** Where an offset of the document is. */
+  readonly place: (offset: number) => { file: string; line: number; column: number }
+}
+
+/** The faults of one issue of the schema. */
+export function faultsOf(issue: Issue, { value, root, place }: Checked): Fault[] {
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => {
       const path = [...issue.path, key]
@@ -59,7 +58,7 @@ export function faultsOf(
     })
   }
   const key = issue.path.join('.')
-  const got = SECRETS.has(key) ? '' : gotText(issue.input)
+  const got = SECRETS.has(key) ? '' : gotText(at(value, issue.path), issue.code === 'invalid_type')
   return [{ ...place(offsetOf(root, issue.path)), key, message: `${expectation(issue)}${got}` }]
 }
 
@@ -97,11 +96,19 @@ function expectation(issue: Issue): string {
   }
 }
 
-function gotText(input: unknown): string {
+/** @param byType a list or a mapping is of interest only where it is the wrong type */
+function gotText(input: unknown, byType: boolean): string {
   if (input === undefined) return ''
-  if (input === null) return ', got nothing'
-  if (Array.isArray(input)) return ', got a list'
-  return typeof input === 'object' ? ', got keys' : `, got ${JSON.stringify(input)}`
+  if (typeof input !== 'object') return `, got ${JSON.stringify(input)}`
+  if (!byType) return ''
+  return input === null ? ', got nothing' : Array.isArray(input) ? ', got a list' : ', got keys'
+}
+
+function at(value: unknown, path: Path): unknown {
+  return path.reduce(
+    (inner, step) => (inner as Record<PropertyKey, unknown> | null | undefined)?.[step],
+    value,
+  )
 }
 
 /** Names the key that was probably meant, or all that there are. */
@@ -128,20 +135,30 @@ function keysAt(path: Path): string[] {
   return Object.keys(node?.shape ?? {})
 }
 
-/** True within two edits (Levenshtein), letter case aside. */
+/** True within two edits, or one in a short name: a letter more, less, another, or two swapped; letter case aside. */
 function isTypo(text: string, known: string): boolean {
   const [a, b] = [text.toLowerCase(), known.toLowerCase()]
-  if (Math.abs(a.length - b.length) > TYPO_DISTANCE_MAX) return b.startsWith(a) && a.length > 2
-  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  const distanceMax = b.length > 4 ? 2 : 1
+  if (Math.abs(a.length - b.length) > distanceMax) return a.length > 2 && b.startsWith(a)
+  return editDistance(a, b) <= distanceMax
+}
+
+/** Optimal string alignment: Levenshtein's distance with swaps of neighbours. */
+function editDistance(a: string, b: string): number {
+  let older: number[] = []
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
-      const swap = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(swap, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+      const other = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      const swapped =
+        a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? (older[j - 2] ?? a.length) + 1 : a.length
+      next.push(Math.min(other, swapped, (row[j] as number) + 1, (next[j - 1] as number) + 1))
     }
+    older = row
     row = next
   }
-  return (row[b.length] as number) <= Math.min(TYPO_DISTANCE_MAX, Math.floor(b.length / 2))
+  return row[b.length] as number
 }
 
 /** Offset of the key at `path`, or of its nearest parent that is there. */

@@ -64,7 +64,7 @@ export function parseConfig(text: string, file: string, environment: Environment
       document.errors.map(({ pos, message }) => ({
         ...place(pos[0]),
         key: '',
-        message: message.split('\n')[0] ?? message,
+        message: message.replace(/ at line \d+, column \d+:.*/s, ''),
       })),
     )
   }
@@ -73,7 +73,7 @@ export function parseConfig(text: string, file: string, environment: Environment
   if (result.success) return result.data
   const faults = result.error.issues.flatMap((issue): Fault[] => {
     const variable = variableOfKey.get(issue.path.join('.'))
-    const found = faultsOf(issue, document.contents, place)
+    const found = faultsOf(issue, { value, root: document.contents, place })
     return variable === undefined
       ? found
       : found.map(({ key, message }) => ({ file: variable, key, message }))

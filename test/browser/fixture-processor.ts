@@ -64,7 +64,7 @@ export class FixtureProcessor {
       unready: () => this.unready,
       configFaults: () => this.faults,
       explain: (head) => this.#explain(head),
-      flush: () => undefined,
+      flush: (name) => name,
       metrics: { contentType: 'text/plain', text: async () => '' },
       page: createPageHandler(),
       onBug: (error) => {

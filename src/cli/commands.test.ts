@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isReason, REASONS } from '../status/reasons.ts'
+import type { Arguments, Command, Terminal } from './command.ts'
+import { explainCommand, explainedText } from './explain.ts'
+import { duration, paintFor, plain, table } from './text.ts'
+
+/** What a command writes. */
+async function run(command: Command, positionals: string[], flags: string[] = []): Promise<string> {
+  let written = ''
+  const stdout = { write: (text: string) => (written += text) }
+  const args: Arguments = {
+    positionals,
+    text: () => undefined,
+    texts: () => [],
+    flag: (option) => flags.includes(option),
+  }
+  assert.equal(await command.run(args, { environment: {}, stdout, colour: false } as unknown as Terminal), 0)
+  return written
+}
+
+for (const [reason, { status, cause, wayOut }] of Object.entries(REASONS)) {
+  test(`explain ${reason}: cause and way out`, async () => {
+    assert.ok(isReason(reason))
+    assert.equal(
+      await run(explainCommand, [reason]),
+      `${reason} (${status})\n\nCause:   ${cause}\nWay out: ${wayOut}\n`,
+    )
+    assert.deepEqual(JSON.parse(await run(explainCommand, [reason], ['json'])), {
+      reason,
+      status,
+      cause,
+      wayOut,
+    })
+  })
+}
+
+test('a table is as wide as its widest cells, numbers to the right', () => {
+  const columns = [
+    { title: 'NAME', text: ({ name }: { name: string }) => name },
+    { title: 'N', align: 'right' as const, text: ({ n }: { n: number }) => String(n) },
+  ]
+  const rows = [
+    { name: 'a', n: 5 },
+    { name: 'longer', n: 1234 },
+  ]
+  const paint = paintFor({ colour: false } as Terminal)
+  assert.equal(table(columns, rows, paint), 'NAME       N\na          5\nlonger  1234\n')
+})
+
+test('colours only where they are wanted', () => {
+  assert.equal(paintFor({ colour: true } as Terminal)('red', 'x'), '\u001b[31mx\u001b[0m')
+  assert.equal(paintFor({ colour: false } as Terminal)('red', 'x'), 'x')
+})
+
+test("a client's control characters never reach the terminal", () => {
+  assert.equal(plain('a\u001b[2Jb\r\n\u009bc'), 'a [2Jb   c')
+  const text = explainedText(
+    {
+      request: { method: 'POST', path: '/\u001b]0;x\u0007', ids: ['1'] },
+      steps: [{ step: 'id', ok: false, text: 'a\u001b[1m' }],
+      zone: null,
+      dns: null,
+      decision: { result: 'forward', authorities: [] },
+      envoys: [],
+    },
+    (_, painted) => painted,
+  )
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are looked for
+  assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f]/)
+})
+
+const DURATIONS: [seconds: number, expected: string][] = [
+  [0.4, '0 s'],
+  [-3, '0 s'],
+  [119, '119 s'],
+  [120, '2 min'],
+  [7199, '120 min'],
+  [7200, '2 h'],
+  [172_800, '2 d'],
+]
+for (const [seconds, expected] of DURATIONS)
+  test(`${seconds} seconds are ${expected}`, () => assert.equal(duration(seconds), expected))

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { startNameserver } from '../../demo/nameserver.ts'
+import { REASONS } from '../../src/status/reasons.ts'
+import { runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
+
+/** The command line, as an operator and as a script see it. */
+const COMMANDS = ['serve', 'validate', 'explain', 'status', 'flush', 'healthcheck', 'version']
+const TOKEN = 'correct-horse-battery'
+let processor: TestProcessor
+let nameserver: Awaited<ReturnType<typeof startNameserver>>
+let folder: string
+
+before(async () => {
+  nameserver = await startNameserver('127.0.0.1', 0, {
+    'zone1-default.game.test': ['10.0.0.1', '10.0.0.2'],
+    'zone2-mail.game.test': [],
+    'zone3-default.game.test': ['127.0.0.1'],
+  })
+  const dns = { search: 'game.test', nameservers: [`127.0.0.1:${nameserver.address().port}`] }
+  processor = await startProcessorAlone({ config: { dns }, listen: { httpToken: TOKEN } })
+  folder = mkdtempSync(join(tmpdir(), 'zonegate-cli-'))
+})
+after(async () => {
+  await processor?.stop()
+  nameserver?.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+test('--help lists the commands, and each has usage and an example', async () => {
+  const { code, stdout } = await runCli(['--help'], folder)
+  assert.equal(code, 0)
+  for (const command of COMMANDS) assert.match(stdout, new RegExp(`^  ${command} +\\w`, 'm'))
+  assert.match(stdout, /^example: zonegate /m)
+  await Promise.all(
+    COMMANDS.map(async (command) => {
+      const help = await runCli([command, '--help'], folder)
+      assert.equal(help.code, 0)
+      assert.match(help.stdout, new RegExp(`^usage: zonegate ${command}`, 'm'))
+      assert.match(help.stdout, new RegExp(`^example: zonegate ${command}`, 'm'))
+    }),
+  )
+})
+
+const WRONG: [args: string[], line: RegExp][] = [
+  [['srve'], /^zonegate: no command "srve"; --help lists them\n$/],
+  [['status', 'zone'], /^zonegate: no view "zone"; there are zones, nameservers, envoys\n$/],
+  [
+    ['status', 'zones', 'more'],
+    /^zonegate: unexpected "more"; "zonegate status --help" says what it takes\n$/,
+  ],
+  [
+    ['explain', '--idd', '1'],
+    /^zonegate: Unknown option '--idd'; "zonegate explain --help" says what it takes\n$/,
+  ],
+  [['explain', 'no_reason'], /^zonegate: no reason "no_reason"; there are method_not_allowed, /],
+  [
+    ['explain', '--id', '1', '--path', 'mail'],
+    /^zonegate: --path: expected a path that begins with "\/", got "mail"\n$/,
+  ],
+  [
+    ['flush', '--server', 'processor'],
+    /^zonegate: --server: expected a URL like http:\/\/127\.0\.0\.1:9003, got "processor"\n$/,
+  ],
+]
+for (const [args, line] of WRONG) {
+  test(`exit 2, one line: zonegate ${args.join(' ')}`, async () => {
+    const { code, stderr, stdout } = await runCli(args, folder)
+    assert.deepEqual([code, stdout], [2, ''])
+    assert.match(stderr, line)
+  })
+}
+
+test('no processor answers: exit 1, one line that says what to do', async () => {
+  for (const args of [['status'], ['flush'], ['healthcheck'], ['explain', '--id', '1']]) {
+    const { code, stderr } = await runCli([...args, '--server', 'http://127.0.0.1:1'], folder)
+    assert.equal(code, 1)
+    assert.match(
+      stderr,
+      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it with "zonegate serve", or name another with --server\n$/,
+    )
+  }
+})
+
+test('a wrong token: exit 1, and which key', async () => {
+  const server = `http://127.0.0.1:${processor.port}`
+  const { code, stderr } = await runCli(['status', '--server', server], folder)
+  assert.equal(code, 1)
+  assert.match(stderr, /wants a token: set listen\.httpToken or httpTokenFile to the one that it has\n$/)
+})
+
+test('the token may come from a file, by the environment', async () => {
+  writeFileSync(join(folder, 'token'), `${TOKEN}\n`)
+  const environment = { ZONEGATE_HTTP_TOKEN_FILE: 'token', ZONEGATE_HTTP: `127.0.0.1:${processor.port}` }
+  const { code, stdout } = await runCli(['status', '--json'], folder, environment)
+  assert.equal(code, 0)
+  assert.equal(JSON.parse(stdout).ready, true)
+})
+
+test('explain: exit 0 where a request is forwarded', async () => {
+  const { code, stdout } = await processor.cli(['explain', '--id', '1'])
+  assert.equal(code, 0)
+  assert.match(stdout, /^POST \/, id 1\n\n {2}ok {2}method {5}POST is in rules\.methods\n/)
+  assert.match(stdout, /^ {2}ok {2}query .* asked for A over udp: NOERROR in \d+\.\d ms$/m)
+  assert.match(
+    stdout,
+    /^ {2}ok {2}decision {3}forward to 10\.0\.0\.[12]:8101 or 10\.0\.0\.[12]:8101, in turn$/m,
+  )
+})
+
+const REFUSED: [args: string[], reason: keyof typeof REASONS][] = [
+  [['--id', '1', '--method', 'GET'], 'method_not_allowed'],
+  [[], 'server_header_missing'],
+  [['--id', '1', '--id', '2'], 'server_header_invalid'],
+  [['--id', '404'], 'name_not_found'],
+  [['--id', '2', '--path', '/mail'], 'no_address'],
+  [['--id', '3'], 'address_denied'],
+]
+for (const [args, reason] of REFUSED) {
+  test(`explain ${args.join(' ')}: exit 1, ${reason}, with cause and way out`, async () => {
+    const { code, stdout } = await processor.cli(['explain', ...args])
+    assert.equal(code, 1)
+    const { status, cause, wayOut } = REASONS[reason]
+    assert.ok(
+      stdout.endsWith(`refuse with ${status} ${reason}\n\nCause:   ${cause}\nWay out: ${wayOut}\n`),
+      stdout,
+    )
+  })
+}
+
+test('explain --offline resolves by itself and says the same', async () => {
+  const online = await processor.cli(['explain', '--id', '404', '--json'])
+  const offline = await processor.cli(['explain', '--id', '404', '--offline', '--json'])
+  assert.equal(offline.code, 1)
+  assert.deepEqual(JSON.parse(offline.stdout).decision, JSON.parse(online.stdout).decision)
+})
+
+test('explain REASON asks no processor', async () => {
+  const { status, cause, wayOut } = REASONS.upstream_timeout
+  const { code, stdout } = await runCli(['explain', 'upstream_timeout'], folder)
+  assert.deepEqual(
+    [code, stdout],
+    [0, `upstream_timeout (${status})\n\nCause:   ${cause}\nWay out: ${wayOut}\n`],
+  )
+})
+
+test('status: an overview, and each view as a table', async () => {
+  const overview = await processor.cli(['status'])
+  assert.equal(overview.code, 0)
+  assert.match(
+    overview.stdout,
+    /^zonegate \S+ on Node \S+: ready, up for \d+ s\nconfiguration zonegate\.yaml, read/,
+  )
+  const nameservers = await processor.cli(['status', 'nameservers'])
+  assert.match(nameservers.stdout, /^NAMESERVER +STATE +RTT +QUERIES BY OUTCOME\n127\.0\.0\.1:\d+ +healthy/)
+  const envoys = await processor.cli(['status', 'envoys'])
+  assert.match(envoys.stdout, /^No Envoy is connected for zones/)
+  const zones = await processor.cli(['status', 'zones'])
+  assert.match(zones.stdout, /^No zone was asked for lately/)
+})
+
+test('status VIEW --json has that part alone', async () => {
+  const { stdout } = await processor.cli(['status', 'nameservers', '--json'])
+  assert.deepEqual(Object.keys(JSON.parse(stdout)), ['at', 'nameservers'])
+})
+
+test('flush, healthcheck, version', async () => {
+  assert.equal((await processor.cli(['flush'])).stdout, 'flushed: all\n')
+  assert.equal(
+    (await processor.cli(['flush', 'Zone1-default.game.test.'])).stdout,
+    'flushed: zone1-default.game.test\n',
+  )
+  assert.deepEqual(await processor.cli(['healthcheck']), { code: 0, stdout: '', stderr: '' })
+  assert.match((await runCli(['version'], folder)).stdout, /^zonegate \d+\.\d+\.\d+\n$/)
+  assert.deepEqual(Object.keys(JSON.parse((await runCli(['version', '--json'], folder)).stdout)), [
+    'version',
+    'node',
+  ])
+})
+
+test('a pipe gets no escape sequences', async () => {
+  const { stdout } = await processor.cli(['status'])
+  assert.ok(!stdout.includes('\u001b'))
+})
