@@ -136,7 +136,7 @@ test('while nameservers fail the stale addresses stay published until they are t
   say('zone1', positive('zone1', ['10.0.0.1'], 0, true))
   assert.equal(published.get('default/1')?.staleAtMs, expiresAtMs + OPTIONS.staleMs)
   nowMs = expiresAtMs + OPTIONS.staleMs
-  zones.reported(ref('1'), { requests: 1, connectFailures: 0 })
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
   zones.sweep()
   assert.deepEqual([published.size, changes.at(-1)], [0, 'default/1 stale'])
 })
@@ -158,8 +158,8 @@ test('a zone without requests for the idle time goes cold; load reports with req
   learn('1')
   learn('2')
   nowMs += OPTIONS.idleMs - 1
-  zones.reported(ref('1'), { requests: 1, connectFailures: 0 })
-  zones.reported(ref('2'), { requests: 0, connectFailures: 0 })
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
+  zones.reported(ref('2'), { requests: 0, errors: 0 })
   nowMs += 1
   expiresAtMs = nowMs
   zones.sweep()
@@ -167,9 +167,9 @@ test('a zone without requests for the idle time goes cold; load reports with req
   assert.equal(changes.at(-1), 'default/2 idle')
 })
 
-test('connection failures make the name be asked again', () => {
+test('errors make the name be asked again', () => {
   learn('1')
-  zones.reported(ref('1'), { requests: 1, connectFailures: 2 })
+  zones.reported(ref('1'), { requests: 1, errors: 2 })
   assert.deepEqual(refreshed, ['zone1'])
 })
 
@@ -179,7 +179,7 @@ test('beyond zonesMax the least recently used zone makes room', () => {
     nowMs += SECOND
   }
   nowMs += OPTIONS.busyMs
-  zones.reported(ref('1'), { requests: 1, connectFailures: 0 })
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
   learn('4')
   assert.deepEqual([...published.keys()].sort(), ['default/1', 'default/3', 'default/4'])
 })
@@ -211,9 +211,9 @@ test('a found zone whose nameservers do not answer is kept for the stale time, a
   zones.found([ref('1')])
   say('zone1', { kind: 'failure', name: 'zone1', cause: 'timeout', tries: [] })
   assert.deepEqual(withdrawn, [])
-  zones.reported(ref('1'), { requests: 1, connectFailures: 0 })
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
   nowMs += OPTIONS.staleMs
-  zones.reported(ref('1'), { requests: 1, connectFailures: 0 })
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
   zones.sweep()
   assert.deepEqual(withdrawn, ['default/1'])
 })

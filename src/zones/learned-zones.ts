@@ -19,7 +19,8 @@ export interface PublishedZone extends ZoneRef {
 
 export interface ZoneLoad {
   readonly requests: number
-  readonly connectFailures: number
+  /** Tries that failed or ended with 5xx. Refused connections are among them; Envoy 1.40 does not report them apart. */
+  readonly errors: number
 }
 
 export interface LearnedZonesOptions {
@@ -129,13 +130,13 @@ export class LearnedZones {
     }
   }
 
-  /** An Envoy's load report: which zones are in use, and whose addresses refuse connections. */
+  /** An Envoy's load report: which zones are in use, and whose addresses may be wrong. */
   reported(zone: ZoneRef, load: ZoneLoad): void {
     const key = keyOf(zone)
     const learned = this.#learned.get(key)
     if (learned === undefined) return
     if (load.requests > 0) this.#touch(key, learned, this.#seams.now())
-    if (load.connectFailures > 0) this.#seams.dns.refresh(learned.name)
+    if (load.errors > 0) this.#seams.dns.refresh(learned.name)
   }
 
   /**
