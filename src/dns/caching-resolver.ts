@@ -36,6 +36,12 @@ export interface LookupCounts {
   overloaded: number
 }
 
+/** A name in the cache, or on its way there. */
+interface Entry {
+  readonly cached: CachedName
+  pending: Pending | null
+}
+
 interface Pending {
   readonly startedAtMs: number
   readonly settled: Promise<Answer>
@@ -45,12 +51,12 @@ interface Pending {
 
 export class CachingResolver {
   readonly counts: LookupCounts = { fresh: 0, stale: 0, backedOff: 0, waited: 0, overloaded: 0 }
-  readonly #cache: SegmentedLru<CachedName>
-  readonly #pending = new Map<string, Pending>()
+  readonly #entries: SegmentedLru<Entry>
   readonly #refreshes: RefreshQueue
   readonly #settings: CachingSettings
   readonly #timers: Timers
   readonly #resolve: (name: DomainName, awaited: boolean) => Promise<AddressResolution>
+  #namesInFlight = 0
   /** Told of each name that was asked for, after the cache took the answer over. */
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
 
@@ -62,7 +68,7 @@ export class CachingResolver {
     this.#settings = settings
     this.#timers = timers
     this.#resolve = resolve
-    this.#cache = new SegmentedLru(settings.cacheEntriesMax)
+    this.#entries = new SegmentedLru(settings.cacheEntriesMax, ({ pending }) => pending !== null)
     this.#refreshes = new RefreshQueue(timers, (name) => this.#startRefresh(name as DomainName))
   }
 
@@ -71,7 +77,7 @@ export class CachingResolver {
   }
 
   get queriesInFlight(): number {
-    return this.#pending.size * this.#settings.queriesPerName
+    return this.#namesInFlight * this.#settings.queriesPerName
   }
 
   get refreshesWaiting(): number {
@@ -79,19 +85,20 @@ export class CachingResolver {
   }
 
   get size(): number {
-    return this.#cache.size
+    return this.#entries.size
   }
 
-  names(): Iterable<CachedName> {
-    return this.#cache.values()
+  *names(): Generator<CachedName> {
+    for (const { cached } of this.#entries.values()) yield cached
   }
 
   lookup(name: string): Answer | Promise<Answer> {
-    const cached = this.#cache.get(name)
-    if (cached === undefined) return this.#lookupUnknown(name)
+    const entry = this.#entries.get(name)
+    if (entry === undefined) return this.#lookupUnknown(name)
+    const { cached } = entry
     const nowMs = this.#timers.now()
     const answer = cached.answerAt(nowMs)
-    if (answer === null) return this.#wait(cached.name as DomainName, cached, nowMs)
+    if (answer === null) return this.#wait(entry, nowMs)
     if (cached.isRefreshDue(nowMs)) this.#refreshes.add(cached.name)
     if (answer.kind === 'failure') this.counts.backedOff++
     else if (answer.kind === 'positive' && answer.stale) this.counts.stale++
@@ -101,13 +108,13 @@ export class CachingResolver {
 
   /** What `lookup` would say without asking; null: it would ask. */
   peek(name: string): Answer | null {
-    return this.#cache.peek(name)?.answerAt(this.#timers.now()) ?? null
+    return this.#entries.peek(name)?.cached.answerAt(this.#timers.now()) ?? null
   }
 
   /** Asks for the name again soon, unless that was done a moment ago or its nameservers fail. */
   refresh(name: string): void {
     const nowMs = this.#timers.now()
-    const cached = this.#cache.peek(name)
+    const cached = this.#entries.peek(name)?.cached
     if (cached === undefined || cached.isBackingOff(nowMs)) return
     if (nowMs - cached.learnedAtMs >= REFRESH_INTERVAL_MS_MIN) this.#refreshes.add(name)
   }
@@ -119,25 +126,25 @@ export class CachingResolver {
 
   /** Keeps the name in the cache until it is unpinned. */
   pin(name: DomainName): CachedName {
-    const cached = this.#cache.peek(name) ?? new CachedName(name, this.#settings)
-    this.#cache.pin(name, cached)
-    return cached
+    const entry = this.#entries.peek(name) ?? this.#newEntry(name)
+    this.#entries.pin(name, entry)
+    return entry.cached
   }
 
   unpin(name: string): void {
     this.#refreshes.delete(name)
-    this.#cache.unpin(name)
+    this.#entries.unpin(name)
   }
 
   /** Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. */
   flush(name?: string): void {
     const nowMs = this.#timers.now()
-    if (name !== undefined) this.#cache.peek(name)?.expire(nowMs)
-    else for (const cached of this.#cache.values()) cached.expire(nowMs)
+    if (name !== undefined) this.#entries.peek(name)?.cached.expire(nowMs)
+    else for (const cached of this.names()) cached.expire(nowMs)
   }
 
   endBackoffs(): void {
-    for (const cached of this.#cache.values()) cached.endBackoff()
+    for (const cached of this.names()) cached.endBackoff()
   }
 
   close(): void {
@@ -148,17 +155,22 @@ export class CachingResolver {
     const name = parseDomainName(text)
     if (name === null || name === '') return { kind: 'failure', name: text, cause: 'invalid_name', tries: [] }
     if (name !== text) return this.lookup(name)
-    return this.#wait(name, null, this.#timers.now())
+    return this.#wait(this.#newEntry(name), this.#timers.now())
   }
 
-  #wait(name: DomainName, cached: CachedName | null, nowMs: number): Answer | Promise<Answer> {
-    const pending = this.#pending.get(name) ?? this.#start(name, true, cached?.hasAddresses === true)
-    const stale = cached?.staleAt(nowMs) ?? null
-    if (pending === 'busy') {
+  #newEntry(name: DomainName): Entry {
+    return { cached: new CachedName(name, this.#settings), pending: null }
+  }
+
+  #wait(entry: Entry, nowMs: number): Answer | Promise<Answer> {
+    const { cached } = entry
+    const pending = entry.pending ?? this.#start(entry, nowMs, true, cached.hasAddresses)
+    const stale = cached.staleAt(nowMs)
+    if (pending === null) {
       this.counts.overloaded++
-      return stale ?? { kind: 'failure', name, cause: 'overloaded', tries: [] }
+      return stale ?? { kind: 'failure', name: cached.name, cause: 'overloaded', tries: [] }
     }
-    if (stale === null || cached === null) {
+    if (stale === null) {
       this.counts.waited++
       return pending.settled
     }
@@ -186,34 +198,37 @@ export class CachingResolver {
     })
   }
 
-  #start(name: DomainName, awaited: boolean, known: boolean): Pending | 'busy' {
+  /** Null where too many queries are in flight. */
+  #start(entry: Entry, nowMs: number, awaited: boolean, known: boolean): Pending | null {
     const { queriesInFlightMax, queriesPerName } = this.#settings
     const limit = known
       ? queriesInFlightMax
       : Math.max(queriesPerName, queriesInFlightMax * UNKNOWN_NAMES_SHARE)
-    if (this.queriesInFlight + queriesPerName > limit) return 'busy'
-    const settled = this.#resolve(name, awaited).then(({ answer }) => {
-      this.#pending.delete(name)
-      return this.#learn(name, answer)
-    })
-    const pending = { startedAtMs: this.#timers.now(), settled, settledOrStale: null }
-    this.#pending.set(name, pending)
-    return pending
+    if (this.queriesInFlight + queriesPerName > limit) return null
+    const name = entry.cached.name as DomainName
+    if (this.#entries.peek(name) === undefined) this.#entries.set(name, entry)
+    this.#namesInFlight++
+    const settled = this.#resolve(name, awaited).then(({ answer }) => this.#learn(entry, answer))
+    entry.pending = { startedAtMs: nowMs, settled, settledOrStale: null }
+    return entry.pending
   }
 
   #startRefresh(name: DomainName): 'started' | 'busy' {
-    if (this.#pending.has(name)) return 'started'
-    return this.#start(name, false, true) === 'busy' ? 'busy' : 'started'
+    const entry = this.#entries.peek(name)
+    if (entry === undefined || entry.pending !== null) return 'started'
+    return this.#start(entry, this.#timers.now(), false, true) === null ? 'busy' : 'started'
   }
 
   /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
-  #learn(name: DomainName, answer: Answer): Answer {
+  #learn(entry: Entry, answer: Answer): Answer {
+    const { cached } = entry
     const nowMs = this.#timers.now()
-    const known = this.#cache.peek(name)
-    const cached = known ?? new CachedName(name, this.#settings)
+    this.#namesInFlight--
+    entry.pending = null
     cached.update(answer, nowMs)
-    if (known === undefined && cached.answerAt(nowMs) !== null) this.#cache.set(name, cached)
     this.#onLearned(cached, answer)
-    return answer.kind === 'failure' ? (cached.answerAt(nowMs) ?? answer) : answer
+    if (answer.kind === 'failure') return cached.answerAt(nowMs) ?? answer
+    if (answer.ttlSeconds === 0) this.#entries.delete(cached.name)
+    return answer
   }
 }

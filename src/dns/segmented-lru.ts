@@ -16,14 +16,20 @@ interface Node<V> {
 }
 
 export class SegmentedLru<V> {
-  readonly #nodes = new Map<string, Node<V>>()
+  #nodes = new Map<string, Node<V>>()
+  #deletions = 0
   readonly #entriesMax: number
+  readonly #isBusy: (value: V) => boolean
   readonly #protectedMax: number
   readonly #lists = { probation: new List<V>(), protected: new List<V>(), pinned: new List<V>() }
 
-  /** Pinned entries don't count. */
-  constructor(entriesMax: number) {
+  /**
+   * Pinned entries don't count.
+   * @param isBusy true for a value that is not to be evicted yet
+   */
+  constructor(entriesMax: number, isBusy: (value: V) => boolean = () => false) {
     this.#entriesMax = entriesMax
+    this.#isBusy = isBusy
     this.#protectedMax = Math.floor(entriesMax * PROTECTED_SHARE)
   }
 
@@ -55,16 +61,16 @@ export class SegmentedLru<V> {
     this.#evict()
   }
 
+  /** A pinned entry stays. */
   delete(key: string): void {
     const node = this.#nodes.get(key)
-    if (node === undefined) return
-    this.#lists[node.segment].remove(node)
-    this.#nodes.delete(key)
+    if (node !== undefined && node.segment !== 'pinned') this.#remove(node)
   }
 
   /** Never evicted until it is unpinned. */
   pin(key: string, value: V): void {
-    this.delete(key)
+    const known = this.#nodes.get(key)
+    if (known !== undefined) this.#remove(known)
     this.#add(key, value, 'pinned')
   }
 
@@ -96,8 +102,19 @@ export class SegmentedLru<V> {
   #evict(): void {
     const { probation, protected: protectedList } = this.#lists
     if (probation.length + protectedList.length <= this.#entriesMax) return
-    const victim = probation.oldest ?? protectedList.oldest
-    if (victim !== null) this.delete(victim.key)
+    let victim = probation.oldest ?? protectedList.oldest
+    while (victim !== null && this.#isBusy(victim.value)) victim = victim.newer
+    if (victim !== null) this.#remove(victim)
+  }
+
+  #remove(node: Node<V>): void {
+    this.#lists[node.segment].remove(node)
+    this.#nodes.delete(node.key)
+    // Before V8 itself moves the entries to a new table: each table it has left keeps the next one, and what that
+    // one held, until the next full collection.
+    if (++this.#deletions < this.#nodes.size / 2 + 32) return
+    this.#deletions = 0
+    this.#nodes = new Map(this.#nodes)
   }
 
   #add(key: string, value: V, segment: Segment): void {
@@ -132,6 +149,9 @@ class List<V> {
     else this.newest = node.older
     if (node.older !== null) node.older.newer = node.newer
     else this.oldest = node.newer
+    // An evicted node that still pointed to its neighbours would keep them from being collected with the young.
+    node.newer = null
+    node.older = null
     this.length--
   }
 }
