@@ -37,6 +37,13 @@ interface View {
   readonly samples: () => Iterable<Sample>
 }
 
+/** Kinds of resources, as labels are written. */
+const KINDS: Readonly<Record<string, string>> = {
+  cluster: 'cluster',
+  endpoints: 'endpoints',
+  virtualHost: 'virtual_host',
+}
+
 /** Resolution of the event loop's delay, which is also what an idle loop shows. */
 const LOOP_RESOLUTION_MS = 10
 
@@ -44,7 +51,7 @@ const LOOP_RESOLUTION_MS = 10
 export class Metrics {
   readonly #registry = new Registry()
   readonly #loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
-  /** All of `zonegate_*`, for the documentation. */
+  /** Everything named `zonegate_*`, for the documentation. */
   readonly views: readonly Omit<View, 'samples'>[]
 
   constructor(sources: MetricSources) {
@@ -204,14 +211,14 @@ function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View
       samples: () => [{ value: controlPlane()?.envoys.length ?? 0 }],
     },
     {
-      name: 'zonegate_xds_responses_total',
-      help: 'Answers of Envoys to pushes: ack (taken over) or nack (refused), by kind of resource.',
+      name: 'zonegate_xds_pushes_total',
+      help: 'Pushes that Envoys have answered: ack (taken over) or nack (refused), by kind of resource.',
       type: 'counter',
       labels: ['kind', 'result'],
       samples: () =>
         [...pushes()].flatMap(([kind, { acks, nacks }]) => [
-          { labels: { kind, result: 'ack' }, value: acks },
-          { labels: { kind, result: 'nack' }, value: nacks },
+          { labels: { kind: KINDS[kind] ?? kind, result: 'ack' }, value: acks },
+          { labels: { kind: KINDS[kind] ?? kind, result: 'nack' }, value: nacks },
         ]),
     },
     {
@@ -268,10 +275,10 @@ function processViews(
 }
 
 function rejected(status: ControlPlaneStatus | null): Record<string, number> {
-  const sums: Record<string, number> = { cluster: 0, endpoints: 0, virtualHost: 0 }
+  const sums = Object.fromEntries(Object.values(KINDS).map((kind) => [kind, 0]))
   for (const { resources } of status?.envoys ?? [])
     for (const [kind, resource] of Object.entries(resources))
-      sums[kind] = (sums[kind] ?? 0) + resource.rejected
+      sums[KINDS[kind] ?? kind] = (sums[KINDS[kind] ?? kind] ?? 0) + resource.rejected
   return sums
 }
 

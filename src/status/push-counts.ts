@@ -5,12 +5,15 @@ export interface Answers {
   readonly nacks: number
 }
 
+const KINDS: readonly (keyof EnvoyStatus['resources'])[] = ['cluster', 'endpoints', 'virtualHost']
 /** Streams to Envoys that are remembered; one that comes back is a new stream. */
 const STREAMS_MAX = 256
 
 /** What Envoys answered to pushes, since the start: adds up what each stream tells of itself, beyond its end. */
 export class PushCounts {
-  readonly #totals = new Map<string, { acks: number; nacks: number }>()
+  readonly #totals = new Map<string, { acks: number; nacks: number }>(
+    KINDS.map((kind) => [kind, { acks: 0, nacks: 0 }]),
+  )
   readonly #seen = new Map<string, Record<string, Answers>>()
 
   /** By kind of resource. */

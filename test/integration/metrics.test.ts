@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
+import { type MetricSources, Metrics } from '../../src/admin/metrics.ts'
+import { DecisionCounts } from '../../src/status/decision-counts.ts'
+import { DnsQueryCounts } from '../../src/status/dns-query-counts.ts'
+import { startProcessorAlone, type TestProcessor } from '../support/processor.ts'
+
+/** What Prometheus reads, what is written about it, and what is made of it: all name the same metrics. */
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const read = (path: string): string => readFileSync(`${ROOT}/${path}`, 'utf8')
+const SCRAPE_MS_MAX = 50
+const SCRAPE_OCTETS_MAX = 100_000
+
+let processor: TestProcessor
+before(async () => {
+  processor = await startProcessorAlone()
+})
+after(() => processor?.stop())
+
+/** The metrics of a processor that does nothing. */
+function idle(): Metrics {
+  return new Metrics({
+    build: { version: '', node: '', startedAt: '' },
+    decisions: new DecisionCounts(),
+    queries: new DnsQueryCounts(),
+  } as MetricSources)
+}
+
+const metrics = idle()
+const views = metrics.views
+metrics.close()
+
+/** Names that a text uses, without what a histogram appends. */
+function namesIn(text: string, prefix: 'zonegate' | 'envoy'): Set<string> {
+  const names = text.match(new RegExp(`\\b${prefix}_[a-z0-9_]+`, 'g')) ?? []
+  return new Set(names.map((name) => name.replace(/_(bucket|sum|count)$/, '')))
+}
+
+test('docs/metrics.md has exactly the metrics that there are', () => {
+  const rows = read('docs/metrics.md')
+    .split('\n')
+    .filter((line) => line.startsWith('| `zonegate_'))
+  const expected = views.map(({ name, type, labels, help }) => {
+    const shown = labels.map((label) => `\`${label}\``).join(', ') || '–'
+    return `| \`${name}\` | ${type} | ${shown} | ${help} |`
+  })
+  assert.equal(rows.join('\n'), expected.join('\n'))
+})
+
+test('a scrape is what Prometheus expects, within its bounds', async () => {
+  await processor.ask('/api/explain?id=12')
+  const { status, headers, text } = await processor.ask('/metrics')
+  // The best of a few: the machine may be busy with other tests.
+  let tookMs = Number.POSITIVE_INFINITY
+  for (let i = 0; i < 5; i += 1) {
+    const startedMs = performance.now()
+    await processor.ask('/metrics')
+    tookMs = Math.min(tookMs, performance.now() - startedMs)
+  }
+  assert.equal(status, 200)
+  assert.match(headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/)
+  assert.ok(tookMs < SCRAPE_MS_MAX, `${tookMs} ms`)
+  assert.ok(text.length < SCRAPE_OCTETS_MAX, `${text.length} octets`)
+  for (const { name, type } of views) assert.match(text, new RegExp(`^# TYPE ${name} ${type}$`, 'm'))
+  assert.match(text, /^zonegate_dns_queries_total\{nameserver="127\.0\.0\.1:9",outcome="unreachable"\} 1$/m)
+  assert.match(text, /^zonegate_build_info\{version="[^"]+",node="v[^"]+"\} 1$/m)
+})
+
+test('no label is an id, a zone or a name', async () => {
+  await processor.ask('/api/explain?id=unmistakable')
+  const { text } = await processor.ask('/metrics')
+  assert.doesNotMatch(text, /unmistakable/)
+})
+
+test('names are in base units, counters end in _total', () => {
+  for (const { name, type } of views) {
+    assert.equal(name.endsWith('_total'), type === 'counter', name)
+    assert.doesNotMatch(name, /_(ms|milliseconds|minutes|kb|mb|percent)(_|$)/)
+  }
+})
+
+for (const file of ['deploy/prometheus/alerts.yaml', 'deploy/grafana/zonegate.json', 'docs/metrics.md']) {
+  test(`${file} names no metric of the processor that there isn't`, () => {
+    const known = new Set(views.map(({ name }) => name))
+    const unknown = [...namesIn(read(file), 'zonegate')].filter((name) => !known.has(name))
+    assert.deepEqual(unknown, [])
+  })
+}
+
+test('each alert has a severity, a summary and what to do', () => {
+  const { groups } = parse(read('deploy/prometheus/alerts.yaml'))
+  for (const { rules } of groups)
+    for (const { alert, labels, annotations } of rules) {
+      assert.ok(['critical', 'warning'].includes(labels?.severity), alert)
+      assert.ok(annotations?.summary && annotations?.action, alert)
+    }
+})
+
+test('the dashboard is one that Grafana can import: each panel has a place, a title and its source', () => {
+  const { panels, uid } = JSON.parse(read('deploy/grafana/zonegate.json'))
+  assert.equal(uid, 'zonegate')
+  const taken = new Set<string>()
+  for (const { title, gridPos, type, targets, datasource } of panels) {
+    assert.ok(title && gridPos, title)
+    const place = `${gridPos.x} ${gridPos.y}`
+    assert.ok(!taken.has(place), `${title}: another panel is at ${place}`)
+    taken.add(place)
+    if (type === 'row') continue
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: Grafana's variable
+    assert.deepEqual(datasource, { type: 'prometheus', uid: '${datasource}' }, title)
+    assert.ok(targets.length > 0 && targets.every(({ expr }: { expr: string }) => expr), title)
+  }
+})
+
+const promtool = spawnSync('promtool', ['--version']).error === undefined
+const skip = !promtool && 'promtool is not installed (Debian: prometheus)'
+for (const args of [
+  ['check', 'rules', 'alerts.yaml'],
+  ['test', 'rules', 'alerts.test.yaml'],
+  ['check', 'config', '--syntax-only', 'prometheus.yml'],
+]) {
+  test(`promtool ${args.join(' ')}`, { skip }, () => {
+    const { status, stdout, stderr } = spawnSync('promtool', args, {
+      cwd: `${ROOT}/deploy/prometheus`,
+      encoding: 'utf8',
+      timeout: 30_000,
+    })
+    assert.equal(status, 0, `${stdout}${stderr}`)
+  })
+}
