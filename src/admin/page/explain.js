@@ -40,39 +40,47 @@ export class ExplainBox {
   explainZone({ id, service }, back) {
     const { elements } = this.#form
     elements['id'].value = id
-    // The rule is path → service; only the processor knows it, and by default a service's path is its name.
+    // Which paths are a service's is the processor's rule. Mostly it is named for its path; else the answer shows.
     elements['path'].value = service === 'default' ? '/' : `/${service}`
     this.#form.scrollIntoView({ block: 'nearest' })
-    void this.#ask(back)
+    void this.#ask(back, service)
   }
 
-  async #ask(back) {
+  async #ask(back, service) {
     this.#asked += 1
     const mine = this.#asked
     const fields = new FormData(this.#form)
     const query = new URLSearchParams({
-      method: fields.get('method').trim().toUpperCase(),
+      method: fields.get('method').trim(),
       path: fields.get('path').trim(),
     })
     if (fields.get('id') !== '') query.set('id', fields.get('id'))
     this.#form.setAttribute('aria-busy', 'true')
-    const answer = await this.#answer(`api/explain?${query}`, back)
+    const answer = await this.#answer(`api/explain?${query}`, back, service)
     if (mine !== this.#asked) return
     this.#form.removeAttribute('aria-busy')
     this.#place.replaceChildren(...answer)
     this.#place.querySelector('.verdict')?.focus()
   }
 
-  async #answer(path, back) {
+  async #answer(path, back, service) {
     const started = performance.now()
     try {
       const response = await this.#api(path)
       const body = await response.json()
       if (!response.ok) return [failure(body.error ?? `The processor answers ${response.status}.`)]
+      if (service !== undefined && body.zone?.service !== service) return [this.#otherService(body, service)]
       return this.#explained(body, performance.now() - started, back)
     } catch {
       return [failure('The processor can not be reached. The question was not answered.')]
     }
+  }
+
+  /** The path was a guess, and it is another service's. */
+  #otherService({ request, zone }, service) {
+    this.#form.elements['path'].select()
+    const belongs = zone === null ? 'does not belong to it' : `belongs to ${zone.service}`
+    return failure(`Which path of the service ${service} is asked for? ${request.path} ${belongs}.`)
   }
 
   #explained({ request, decision, steps }, tookMs, back) {
@@ -83,7 +91,7 @@ export class ExplainBox {
       back()
     })
     const ids = request.ids.length === 0 ? 'no id' : `id ${request.ids.join(' and ')}`
-    const asked = `${request.method} ${request.path}, ${ids} · asked the nameservers, ${milliseconds(tookMs)}`
+    const asked = `${request.method} ${request.path}, ${ids} · answered in ${milliseconds(tookMs)}`
     const verdict = element(
       'div',
       { class: 'verdict', tabindex: '-1', 'data-tone': forward ? 'good' : 'bad' },

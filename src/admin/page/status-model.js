@@ -43,15 +43,19 @@ export class StatusModel {
     for (const key of removed) this.#byKey.delete(key)
     for (const zone of changed) {
       const key = keyOf(zone)
-      const history = this.#byKey.get(key)?.history ?? new Array(points).fill(0)
-      this.#byKey.set(key, zoneView({ ...zone, history }))
+      const before = this.#byKey.get(key)
+      zone.history = before?.history ?? new Array(points).fill(0)
+      this.#byKey.set(key, zoneView(zone, before))
     }
     if (slots <= 0) return
+    const fresh = new Set(changed)
     for (const [key, zone] of this.#byKey) {
       const { history, requestsPerSecond } = zone
       if (requestsPerSecond === 0 && history.every((point) => point === 0)) continue
-      const added = new Array(Math.min(slots, points)).fill(requestsPerSecond)
-      this.#byKey.set(key, { ...zone, history: [...history.slice(slots), ...added] })
+      const next = history.slice(slots)
+      while (next.length < points) next.push(requestsPerSecond)
+      if (fresh.has(zone)) zone.history = next
+      else this.#byKey.set(key, { ...zone, history: next })
     }
   }
 }

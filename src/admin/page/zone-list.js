@@ -39,17 +39,20 @@ export function errorsOf({ errors, connectFailures }) {
   return errors + connectFailures
 }
 
-/** A zone as it arrived, with what searching and sorting need of it: made once for each change of the zone. */
-export function zoneView(zone) {
+/**
+ * Completes a zone, as it arrived, by what searching and sorting need of it.
+ * @param before the view of the same zone until now: mostly it is only its rate that has changed
+ */
+export function zoneView(zone, before) {
   const { service, id, name, state, route, addresses } = zone
-  return {
-    ...zone,
-    key: `${service}/${id}`,
-    sortId: naturally(id),
-    sortName: naturally(name),
-    sortAddress: naturally(addresses[0] ?? ''),
-    text: `${id} ${service} ${name} ${state} ${route} ${addresses.join(' ')}`.toLowerCase(),
-  }
+  const text = `${id} ${service} ${name} ${state} ${route} ${addresses.join(' ')}`.toLowerCase()
+  const known = text === before?.text
+  zone.key = known ? before.key : `${service}/${id}`
+  zone.sortId = known ? before.sortId : naturally(id)
+  zone.sortName = known ? before.sortName : naturally(name)
+  zone.sortAddress = known ? before.sortAddress : naturally(addresses[0] ?? '')
+  zone.text = text
+  return zone
 }
 
 /** @param {{ search: string, show: keyof typeof SHOWN }} filter every word of `search` must be there */

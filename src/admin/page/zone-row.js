@@ -145,7 +145,7 @@ function showErrors({ cell, mark, text }, zone) {
   setText(text, count(all))
   setAttribute(cell, 'data-tone', all === 0 ? 'quiet' : 'bad')
   mark.toggleAttribute('hidden', all === 0)
-  const what = `${counted(zone.errors, 'answer')} 5xx or broken off, ${counted(zone.connectFailures, 'failed connection')}`
+  const what = `${counted(zone.errors, 'answer')} 5xx or broken off, ${counted(zone.connectFailures, 'failed connection')} in the last minutes`
   setAttribute(cell, 'title', all === 0 ? null : what)
 }
 

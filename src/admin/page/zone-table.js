@@ -6,6 +6,7 @@ import { RowWindow } from './row-window.js'
 import { COLUMNS, filterZones, SHOWN, sortZones } from './zone-list.js'
 import { ZoneRow } from './zone-row.js'
 
+const SPOKEN_AFTER_MS = 800
 const OPPOSITE = { ascending: 'descending', descending: 'ascending' }
 
 export class ZoneTable {
@@ -19,6 +20,7 @@ export class ZoneTable {
   /** Those that are shown, in their order. */
   #zones = []
   #pointed = false
+  #spokenTimer = 0
 
   /**
    * @param {{ ttlSecondsMax: number, now(): number }} clock
@@ -56,6 +58,12 @@ export class ZoneTable {
     if (byId('search').value !== search) byId('search').value = search
     byId('show').value = show
     this.#select()
+    // Spoken when the typing has stopped, not at each letter, and not when zones come and go by themselves.
+    clearTimeout(this.#spokenTimer)
+    this.#spokenTimer = setTimeout(
+      () => setText(byId('found'), byId('zones-count').textContent),
+      SPOKEN_AFTER_MS,
+    )
   }
 
   #select() {
