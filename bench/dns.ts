@@ -1,0 +1,223 @@
+/**
+ * `npm run bench:dns`: what a look-up costs. Cache hits in nanoseconds, and cold queries a second beside Node's own
+ * resolver (c-ares), in turns against the same nameserver, which runs in a process of its own. Loopback only.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { promises } from 'node:dns'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createDns, type Dns } from '../src/dns/dns.ts'
+
+const ROUNDS = 9
+const QUERIES_PER_ROUND = 6000
+const CONCURRENCIES = [1, 32, 256]
+const HITS = 1_000_000
+
+type Resolve = (name: string) => Promise<unknown>
+
+interface Round {
+  readonly queriesPerSecond: number
+  readonly cpuMicroseconds: number
+}
+
+/** Names never asked before, so that no cache answers. */
+let serial = 0
+const nextName = (): string => `zone${serial++}-default.bench.test`
+
+async function main(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'zonegate-bench-dns-'))
+  const port = await freePort()
+  const nameserver = startNameserver(directory, port)
+  const address = `127.0.0.1:${port}`
+  const dns = newDns(address)
+  try {
+    await untilUp(address)
+    process.stdout.write(
+      `node ${process.version}, ${availableParallelism()} CPUs, nameserver: ${nameserver.name}\n\n`,
+    )
+    benchHits(dns, await Promise.resolve(dns.lookup(nextName())))
+    await benchCold(dns, address)
+  } finally {
+    dns.close()
+    nameserver.process.kill('SIGKILL')
+    rmSync(directory, { recursive: true })
+  }
+}
+
+function benchHits(dns: Dns, known: { name: string }): void {
+  const rounds = Array.from({ length: ROUNDS }, () => {
+    const startedAt = performance.now()
+    for (let count = 0; count < HITS; count++) dns.lookup(known.name)
+    return ((performance.now() - startedAt) * 1e6) / HITS
+  })
+  process.stdout.write(`cache hit: ${median(rounds).toFixed(0)} ns (median of ${ROUNDS} × ${HITS})\n\n`)
+}
+
+async function benchCold(dns: Dns, address: string): Promise<void> {
+  const cares = new promises.Resolver()
+  cares.setServers([address])
+  const ours: Resolve = async (name) => {
+    const answer = await dns.lookup(name)
+    if (answer.kind !== 'positive') throw new Error(`${name}: ${JSON.stringify(answer)}`)
+  }
+  const theirs: Resolve = (name) => cares.resolve4(name)
+  process.stdout.write(`cold queries/s, µs of CPU each (medians of ${ROUNDS} rounds in turns)\n`)
+  process.stdout.write('  in flight            zonegate        node:dns Resolver   ratio\n')
+  for (const inFlight of CONCURRENCIES) {
+    const rounds: { ours: Round; theirs: Round }[] = []
+    for (let round = 0; round <= ROUNDS; round++) {
+      const both = { ours: await run(ours, inFlight), theirs: await run(theirs, inFlight) }
+      if (round > 0) rounds.push(both) // the first one warms both up
+    }
+    const zonegate = medianRound(rounds.map((round) => round.ours))
+    const node = medianRound(rounds.map((round) => round.theirs))
+    const ratio = median(rounds.map((round) => round.ours.queriesPerSecond / round.theirs.queriesPerSecond))
+    process.stdout.write(
+      `  ${String(inFlight).padStart(9)}  ${text(zonegate)}  ${text(node)}  ${ratio.toFixed(2).padStart(6)}\n`,
+    )
+  }
+}
+
+async function run(resolve: Resolve, inFlight: number): Promise<Round> {
+  let left = QUERIES_PER_ROUND
+  const cpu = process.cpuUsage()
+  const startedAt = performance.now()
+  const client = async (): Promise<void> => {
+    while (left-- > 0) await resolve(nextName())
+  }
+  await Promise.all(Array.from({ length: inFlight }, client))
+  const seconds = (performance.now() - startedAt) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  return {
+    queriesPerSecond: QUERIES_PER_ROUND / seconds,
+    cpuMicroseconds: (user + system) / QUERIES_PER_ROUND,
+  }
+}
+
+function newDns(nameserver: string): Dns {
+  return createDns(
+    {
+      resolvConf: '/nonexistent',
+      nameservers: [nameserver],
+      search: 'bench.test',
+      budgetMs: 5000,
+      ttlSeconds: { min: 300, max: 3600 },
+      timeoutMs: 2000,
+      attempts: 2,
+      rotate: false,
+      family: 'ipv4',
+      staleSeconds: 0,
+      negativeTtlSecondsMax: 30,
+      cacheEntriesMax: 10_000,
+      queriesInFlightMax: 1024,
+    },
+    { now: () => performance.now(), environment: {}, admit: () => true, onEvent: () => {} },
+  )
+}
+
+interface RunningNameserver {
+  readonly name: string
+  readonly process: ChildProcess
+}
+
+/** A nameserver in C that has an address for every name, so that it isn't what is measured. */
+function startNameserver(directory: string, port: number): RunningNameserver {
+  const run = (command: string, args: string[]): RunningNameserver => ({
+    name: command,
+    process: spawn(command, args, { stdio: 'inherit' }),
+  })
+  if (isInstalled('dnsmasq')) {
+    const address = '--address=/bench.test/10.1.2.3'
+    const flags = [
+      '--keep-in-foreground',
+      '--no-resolv',
+      '--no-hosts',
+      '--conf-file=/dev/null',
+      '--bind-interfaces',
+    ]
+    return run('dnsmasq', [
+      ...flags,
+      `--user=${user()}`,
+      '--listen-address=127.0.0.1',
+      `--port=${port}`,
+      '--local-ttl=300',
+      address,
+    ])
+  }
+  if (isInstalled('unbound')) {
+    const file = join(directory, 'unbound.conf')
+    writeFileSync(file, unboundConf(directory, port))
+    return run('unbound', ['-d', '-c', file])
+  }
+  throw new Error('bench:dns needs dnsmasq or unbound: the nameserver must not be what is measured')
+}
+
+function unboundConf(directory: string, port: number): string {
+  return `server:
+  interface: 127.0.0.1
+  port: ${port}
+  do-daemonize: no
+  chroot: ""
+  username: ""
+  directory: "${directory}"
+  pidfile: ""
+  use-syslog: no
+  verbosity: 0
+  local-zone: "bench.test." redirect
+  local-data: "bench.test. 300 A 10.1.2.3"
+remote-control:
+  control-enable: no
+`
+}
+
+function isInstalled(command: string): boolean {
+  return spawnSync(command, ['--help'], { stdio: 'ignore' }).error === undefined
+}
+
+function user(): string {
+  return process.env['USER'] ?? 'root'
+}
+
+async function untilUp(nameserver: string): Promise<void> {
+  const resolver = new promises.Resolver({ timeout: 250, tries: 1 })
+  resolver.setServers([nameserver])
+  for (let triesLeft = 40; ; triesLeft--) {
+    try {
+      await resolver.resolve4('up.bench.test')
+      return
+    } catch (error) {
+      if (triesLeft === 0) throw error
+      await sleep(50)
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+}
+
+function medianRound(rounds: readonly Round[]): Round {
+  return {
+    queriesPerSecond: median(rounds.map((round) => round.queriesPerSecond)),
+    cpuMicroseconds: median(rounds.map((round) => round.cpuMicroseconds)),
+  }
+}
+
+function text({ queriesPerSecond, cpuMicroseconds }: Round): string {
+  return `${queriesPerSecond.toFixed(0).padStart(9)} ${cpuMicroseconds.toFixed(1).padStart(8)}`
+}
+
+await main()
