@@ -9,7 +9,7 @@ export interface Answer {
 }
 
 /** @param id the `server` header; left out where undefined */
-export type Ask = (method: string, id?: string) => Promise<Answer>
+export type Ask = (method: string, id?: string, requestId?: string) => Promise<Answer>
 
 const atOnce = 16
 
@@ -17,7 +17,7 @@ const atOnce = 16
 export async function asking<Result>(port: number, use: (ask: Ask) => Promise<Result>): Promise<Result> {
   const agent = new Agent({ keepAlive: true, maxSockets: atOnce })
   try {
-    return await use((method, id) => answer(agent, port, method, id))
+    return await use((method, id, requestId) => answer(agent, port, method, id, requestId))
   } finally {
     agent.destroy()
   }
@@ -37,8 +37,17 @@ export function expectStatus(status: number, got: Answer, what: string): void {
     throw new Error(`${what} got ${got.status} instead of ${status}: ${got.body.trim()}`)
 }
 
-function answer(agent: Agent, port: number, method: string, id?: string): Promise<Answer> {
-  const headers = id === undefined ? {} : { server: id }
+function answer(
+  agent: Agent,
+  port: number,
+  method: string,
+  id?: string,
+  requestId?: string,
+): Promise<Answer> {
+  const headers = {
+    ...(id !== undefined && { server: id }),
+    ...(requestId !== undefined && { 'x-request-id': requestId }),
+  }
   return new Promise((resolve, reject) => {
     const outgoing = request({
       agent,

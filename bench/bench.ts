@@ -5,9 +5,10 @@ import { findWrk } from './load.ts'
 import { describeMachine, openFilesMax } from './machine.ts'
 import { startNameserver } from './nameserver.ts'
 import { help, type Options, parseOptions } from './options.ts'
-import { Processes } from './processes.ts'
+import { endAllOnExit, Processes } from './processes.ts'
 import { startReceivers } from './receivers.ts'
 import { caseTitle, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
+import { measureScale, renderScale, type Scale, sampleSize } from './scale.ts'
 import { caddy } from './systems/caddy.ts'
 import { envoyBare } from './systems/envoy-bare.ts'
 import { envoyDns } from './systems/envoy-dns.ts'
@@ -17,7 +18,7 @@ import { nginxVariable } from './systems/nginx-variable.ts'
 import { seed } from './systems/seed.ts'
 import type { System } from './systems/system.ts'
 import { zonegate, zonegateCold } from './systems/zonegate.ts'
-import { type Case, end, type Result, raise, type Stage, type Standing, type Turn, takeTurn } from './turn.ts'
+import { type Case, type Result, raise, type Stage, type Standing, type Turn, takeTurn } from './turn.ts'
 import { firstZones, receiverAddresses } from './zones.ts'
 
 const catalogue: readonly System[] = [
@@ -32,20 +33,6 @@ const catalogue: readonly System[] = [
   zonegateCold,
 ]
 
-/** Everything started so far; whatever way this process ends, it all ends with it. */
-const owned = new Set<Processes>()
-
-process.once('exit', () => {
-  for (const processes of owned) processes.kill()
-})
-for (const [signal, number] of [
-  ['SIGINT', 2],
-  ['SIGTERM', 15],
-  ['SIGHUP', 1],
-] as const) {
-  process.on(signal, () => process.exit(128 + number))
-}
-
 async function main(): Promise<number> {
   const options = parseOptions(
     process.argv.slice(2),
@@ -55,14 +42,39 @@ async function main(): Promise<number> {
     console.log(help(catalogue))
     return 0
   }
+  if (options.scale !== undefined) return reportScale(options, options.scale)
   const chosen = catalogue.filter((system) => options.systems?.includes(system.name) ?? true)
   const { systems, versions, missing } = await installedOf(chosen)
   if (systems.length === 0) throw new Error('none of these systems is installed')
   const cases = options.zones.flatMap((zones) => options.workers.map((workers) => ({ zones, workers })))
   const stage = await setStage(options, systems, versions)
   const turns = await takeTurns(stage, systems, cases, options.rounds)
+  await stage.processes.stop()
   report(options, { systems, versions, missing, cases, turns })
   return turns.some((turn) => 'void' in turn.result) ? 1 : 0
+}
+
+async function reportScale(options: Options, counts: readonly number[]): Promise<number> {
+  const { versions } = await installedOf([zonegate])
+  const stage = await setStage(
+    { ...options, zones: counts.map((count) => count + sampleSize), workers: [1] },
+    [zonegate],
+    versions,
+  )
+  const scales: Scale[] = []
+  for (const count of counts) {
+    console.log(`measuring ${count} zones`)
+    scales.push(await measureScale(stage, count))
+  }
+  await stage.processes.stop()
+  const machine = describeMachine()
+  console.log(`\n${renderMachine(machine, versions)}\n\n${renderScale(scales)}`)
+  if (options.jsonPath !== undefined)
+    writeFileSync(
+      options.jsonPath,
+      `${JSON.stringify({ machine, options, versions: Object.fromEntries(versions), scales }, null, 2)}\n`,
+    )
+  return 0
 }
 
 interface Present {
@@ -101,18 +113,17 @@ async function setStage(
     )
   }
   const processes = new Processes()
-  owned.add(processes)
   const receivers = await startReceivers(processes, connections)
   const nameserver = await startNameserver(processes, firstZones(zonesMax))
   const { seconds, requestIds } = options
   return {
+    processes,
     wrk: wrk.path,
     receivers,
     nameserver,
     connections: options.connections,
     seconds,
     requestIds,
-    owned,
   }
 }
 
@@ -147,7 +158,7 @@ async function takeTurns(stage: Stage, systems: readonly System[], cases: readon
         note({ system: state.system.name, round, ...current, result: await takeTurn(stage, state) })
       }
     }
-    for (const { processes } of standing) await end(stage, processes)
+    for (const { processes } of standing) await processes.stop()
   }
   return turns
 }
@@ -198,11 +209,11 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
   writeFileSync(options.jsonPath, `${JSON.stringify(everything, null, 2)}\n`)
 }
 
-try {
-  const code = await main()
-  for (const processes of owned) await processes.stop()
-  process.exit(code)
-} catch (error) {
-  console.error(`bench: ${(error as Error).message}`)
-  process.exit(1)
-}
+endAllOnExit()
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    console.error(`bench: ${(error as Error).message}`)
+    process.exit(1)
+  },
+)

@@ -9,6 +9,8 @@ export interface Options {
   /** Those named, in the order of the catalogue; all when undefined. */
   readonly systems: readonly string[] | undefined
   readonly requestIds: boolean
+  /** Instead of the comparison: what so many learned zones cost. */
+  readonly scale: readonly number[] | undefined
   readonly jsonPath: string | undefined
   readonly help: boolean
 }
@@ -29,6 +31,7 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
   --connections 32     connections of wrk
   --systems a,b        only these
   --request-ids        every Envoy makes request ids (otherwise none does)
+  --scale 100,2000     instead of all this: memory and push times of so many learned zones
   --json FILE          write every turn, the versions and the machine to FILE
   --help
 
@@ -49,6 +52,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
       connections: { type: 'string', default: '32' },
       systems: { type: 'string' },
       'request-ids': { type: 'boolean', default: false },
+      scale: { type: 'string' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -64,6 +68,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     connections: wholeNumber('--connections', values.connections, 4096),
     systems,
     requestIds: values['request-ids'],
+    scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, 10_000),
     jsonPath: values.json,
     help: values.help,
   }

@@ -19,10 +19,31 @@ export interface Child {
 
 const termGraceMs = 3_000
 
+/** Those that were not ended yet. */
+const alive = new Set<Processes>()
+
+/** Whatever way this process ends, by a signal too, everything it started ends with it. */
+export function endAllOnExit(): void {
+  process.once('exit', () => {
+    for (const processes of alive) processes.kill()
+  })
+  for (const [signal, number] of [
+    ['SIGINT', 2],
+    ['SIGTERM', 15],
+    ['SIGHUP', 1],
+  ] as const) {
+    process.on(signal, () => process.exit(128 + number))
+  }
+}
+
 /** Processes that live and end together, with a scratch folder of their own. */
 export class Processes {
   readonly scratch = mkdtempSync(join(tmpdir(), 'zonegate-bench-'))
   readonly #running = new Set<Child>()
+
+  constructor() {
+    alive.add(this)
+  }
 
   /** Starts a program as the leader of a session of its own: cost and end then cover its children too. */
   async start(
@@ -85,6 +106,7 @@ export class Processes {
       if (child.ended() === undefined) signalGroup(child.pid, 'SIGKILL')
     }
     rmSync(this.scratch, { recursive: true, force: true })
+    alive.delete(this)
   }
 }
 

@@ -34,14 +34,13 @@ export interface Figures {
 }
 
 export interface Stage {
+  readonly processes: Processes
   readonly wrk: string
   readonly receivers: Receivers
   readonly nameserver: Nameserver
   readonly connections: number
   readonly seconds: number
   readonly requestIds: boolean
-  /** Told of the processes of each system, so that they can be ended whatever happens. */
-  readonly owned: Set<Processes>
 }
 
 /** A system that is up and does its job. It stays up, idle, while others take their turns. */
@@ -64,7 +63,6 @@ export async function raise(
   current: Case,
 ): Promise<Standing | { readonly void: string }> {
   const processes = new Processes()
-  stage.owned.add(processes)
   try {
     const zones = firstZones(current.zones)
     const { nameserver, requestIds } = stage
@@ -81,14 +79,9 @@ export async function raise(
     await load(stage, standing, firstWarmUpSeconds)
     return standing
   } catch (error) {
-    await end(stage, processes)
+    await processes.stop()
     return { void: (error as Error).message }
   }
-}
-
-export async function end(stage: Stage, processes: Processes): Promise<void> {
-  await processes.stop()
-  stage.owned.delete(processes)
 }
 
 /** Loads a system and measures what that costs. */

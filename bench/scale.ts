@@ -1,0 +1,220 @@
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { askEach, asking, expectStatus } from './ask.ts'
+import { type Durations, readAllocatedBytes, readDurations, readStat } from './envoy-admin.ts'
+import type { LongestTurn } from './probe.ts'
+import { type ProbedZonegate, startProbed } from './probed.ts'
+import { type Child, Processes } from './processes.ts'
+import { align, median } from './report.ts'
+import { untilHot } from './systems/zonegate.ts'
+import type { Stage } from './turn.ts'
+import { firstZones, type Zone } from './zones.ts'
+
+/** What learned zones cost, by their number: memory, and the time until they are routed. */
+
+/** Zones learned one by one when all others are: the first of them are the sample's last. */
+export const sampleSize = 10
+
+interface Memory {
+  readonly envoyAllocated: number
+  readonly envoyRss: number
+  readonly processorLive: number
+  readonly processorRss: number
+}
+
+/** A kind of push, as Envoy saw it. */
+interface Pushes {
+  readonly clusters: Durations
+  readonly virtualHosts: Durations
+}
+
+export interface Scale {
+  readonly zones: number
+  /** No zone learned yet, though all were asked for. */
+  readonly cold: Memory
+  /** Every zone learned, and each with a connection that was just used. */
+  readonly used: Memory
+  /** Every zone learned, their connections closed again. */
+  readonly idle: Memory
+  /** From the second request for a zone to the first one that was hot, each of the sample. */
+  readonly toHotMs: readonly number[]
+  /** An Envoy that starts: from its connection until the last virtual host is in. */
+  readonly pushMs: number
+  readonly pushes: Pushes
+  /** Of the processor's event loop meanwhile. */
+  readonly longestTurn: LongestTurn
+}
+
+export async function measureScale(stage: Stage, count: number): Promise<Scale> {
+  const processes = new Processes()
+  try {
+    const all = firstZones(count + sampleSize)
+    const [zones, sample] = [all.slice(0, count), all.slice(count)]
+    const { nameserver } = stage
+    const setting = { zones: all, workers: 1, nameserver, processes, requestIds: true }
+    const zonegate = await startProbed(setting, { learned: true, accessLog: true })
+
+    await askAll(zonegate, zones)
+    const cold = await memoryOf(zonegate)
+    await untilHot(zonegate, zones)
+    const used = await memoryOf(zonegate)
+    await sleep(connectionsCloseMs)
+    const idle = await memoryOf(zonegate)
+
+    const toHotMs: number[] = []
+    for (const zone of sample) toHotMs.push(await timeToHot(zonegate, zone))
+    return { zones: count, cold, used, idle, toHotMs, ...(await pushToNewEnvoy(zonegate, count)) }
+  } finally {
+    await processes.stop()
+  }
+}
+
+/** Longer than the idle timeout of upstream connections in Envoy's file. */
+const connectionsCloseMs = 6_000
+
+async function askAll({ port }: ProbedZonegate, zones: readonly Zone[]): Promise<void> {
+  await asking(port, (ask) => askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)))
+}
+
+async function memoryOf({ adminPort, envoy, processor, probe }: ProbedZonegate): Promise<Memory> {
+  const { liveBytes } = await probe.memory()
+  return {
+    envoyAllocated: await readAllocatedBytes(adminPort),
+    envoyRss: rssOf(envoy.pid),
+    processorLive: liveBytes,
+    processorRss: rssOf(processor.pid),
+  }
+}
+
+function rssOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB/m)?.[1]) * 1024
+}
+
+const betweenRequestsMs = 5
+const hotWithinMs = 10_000
+
+/** Envoy's access log is the witness: nothing that the caller gets tells the paths apart. */
+function timeToHot({ port, envoy }: ProbedZonegate, zone: Zone): Promise<number> {
+  return asking(port, (ask) => poll((tag) => ask('POST', zone.id, `${zone.id}-${tag}`), envoy, zone))
+}
+
+async function poll(post: (tag: string) => Promise<unknown>, envoy: Child, zone: Zone): Promise<number> {
+  await post('first')
+  await sleep(betweenPushesMs)
+  const deadline = performance.now() + hotWithinMs
+  for (let turn = 0; performance.now() < deadline; turn++) {
+    await post(`${turn}`)
+    await sleep(betweenRequestsMs)
+    // The log is written every 200 ms: more often there is nothing new to read.
+    if (turn % 20 !== 19) continue
+    const lines = envoy
+      .output()
+      .split('\n')
+      .filter((line) => line.includes(`"request_id":"${zone.id}-`))
+      .map((line) => JSON.parse(line) as { request_id: string; time: string; path: string })
+    const second = lines.find((line) => line.request_id === `${zone.id}-0`)
+    const hot = lines.filter((line) => line.path === 'hot').map((line) => Date.parse(line.time))
+    if (second !== undefined && hot.length > 0) return Math.min(...hot) - Date.parse(second.time)
+  }
+  throw new Error(`zone ${zone.id} is not hot after ${hotWithinMs / 1000} s`)
+}
+
+/** Each push of the sample begins when none is due any more. */
+const betweenPushesMs = 500
+
+const virtualHostStat = 'http.callback.rds.vhds.zonegate'
+/** Envoy adds up histograms every 5 seconds. */
+const histogramsAfterMs = 6_000
+const settledAfterMs = 3_000
+const pushedWithinMs = 60_000
+
+async function pushToNewEnvoy(
+  { envoy, processor, probe, adminPort, startEnvoy }: ProbedZonegate,
+  count: number,
+): Promise<Pick<Scale, 'pushMs' | 'pushes' | 'longestTurn'>> {
+  process.kill(envoy.pid, 'SIGKILL')
+  await envoy.exit
+  await probe.watch()
+  await startEnvoy()
+  const lastPush = () => readStat(adminPort, `${virtualHostStat}.update_time`)
+  const deadline = performance.now() + pushedWithinMs
+  for (;;) {
+    const clusters = await readStat(adminPort, 'cluster_manager.active_clusters')
+    if (clusters >= count && Date.now() - (await lastPush()) > settledAfterMs) break
+    if (performance.now() > deadline) throw new Error(`${clusters} clusters after ${pushedWithinMs / 1000} s`)
+    await sleep(250)
+  }
+  const longestTurn = await probe.longestTurn()
+  const connected = processor
+    .output()
+    .split('\n')
+    .findLast((line) => line.includes('an Envoy has connected'))
+  if (connected === undefined) throw new Error('the processor does not log that an Envoy has connected')
+  const pushMs = (await lastPush()) - Date.parse((JSON.parse(connected) as { time: string }).time)
+  await sleep(histogramsAfterMs)
+  const pushes = {
+    clusters: await readDurations(adminPort, 'cluster_manager.cds.update_duration'),
+    virtualHosts: await readDurations(adminPort, `${virtualHostStat}.update_duration`),
+  }
+  return { pushMs, pushes, longestTurn }
+}
+
+const columns = [
+  'zones',
+  'Envoy MiB cold',
+  'learned',
+  'RSS',
+  'KB/zone',
+  'in use',
+  'RSS KB/zone',
+  'processor MiB cold',
+  'learned',
+  'RSS',
+  'to hot ms',
+  'push ms',
+  'CDS',
+  'VHDS',
+  'turn ms CPU',
+  'wall',
+]
+
+export function renderScale(scales: readonly Scale[]): string {
+  const lines = scales.map(({ zones, cold, used, idle, toHotMs, pushMs, pushes, longestTurn }) => [
+    `${zones}`,
+    mebibytes(cold.envoyAllocated),
+    mebibytes(idle.envoyAllocated),
+    mebibytes(idle.envoyRss),
+    perZone(idle.envoyAllocated - cold.envoyAllocated, zones),
+    perZone(used.envoyAllocated - cold.envoyAllocated, zones),
+    perZone(used.envoyRss - cold.envoyRss, zones),
+    mebibytes(cold.processorLive),
+    mebibytes(idle.processorLive),
+    mebibytes(idle.processorRss),
+    `${median(toHotMs).toFixed(0)} (${Math.max(...toHotMs).toFixed(0)})`,
+    pushMs.toFixed(0),
+    times(pushes.clusters),
+    times(pushes.virtualHosts),
+    longestTurn.cpuMs.toFixed(1),
+    longestTurn.wallMs.toFixed(1),
+  ])
+  return `${align([columns, ...lines])}\n${legend}`
+}
+
+const legend = `
+Envoy: memory its allocator handed out, before any zone was learned and after; RSS of the process; KB for each zone, idle
+and with one upstream connection each. Processor: memory live after a garbage collection, RSS. To hot: from a zone's second
+request to its first hot one, all the others being learned, median (and longest) of ${sampleSize}. Push: a new Envoy takes all zones;
+from its connection until the last virtual host was in; Envoy's time for it by kind, pushes × mean ms; the longest turn of
+the processor's event loop meanwhile, CPU time (a millisecond too much at most) and by the clock.`
+
+function times({ count, totalMs }: Durations): string {
+  return count === 0 ? '-' : `${count} × ${(totalMs / count).toFixed(0)}`
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(1)
+}
+
+function perZone(bytes: number, zones: number): string {
+  return (bytes / 1000 / zones).toFixed(1)
+}
