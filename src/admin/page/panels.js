@@ -106,7 +106,7 @@ class PanelRow {
   }
 }
 
-function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes, penaltyMs }) {
+function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes }) {
   let failed = 0
   const parts = []
   for (const [outcome, times] of Object.entries(outcomes)) {
@@ -114,7 +114,6 @@ function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes, penaltyM
     parts.push(`${count(times)} ${outcome}`)
   }
   const asked = parts.length === 0 ? 'Not asked yet' : parts.join(', ')
-  const again = penaltyMs ? `, asked again in ${duration(penaltyMs)}` : ''
   return {
     cells: [
       nameserver,
@@ -124,7 +123,7 @@ function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes, penaltyM
         ? { text: 'healthy', tone: 'good', shape: 'ok' }
         : { text: 'penalised', tone: 'bad', shape: 'bad' },
     ],
-    note: failures === 0 ? asked : `${counted(failures, 'failure')} in a row${again}. ${asked}`,
+    note: failures === 0 ? asked : `${counted(failures, 'failure')} in a row. ${asked}`,
   }
 }
 
