@@ -1,0 +1,245 @@
+/**
+ * Random ids by the thousand, unknown ones and then, with wildcard DNS, resolving ones, while zones in use are requested
+ * at a steady rate: what the scan costs in memory and what it costs those zones. Loopback only; the scan is made by wrk.
+ *
+ * usage: npm run scan [-- --ids 100000 --seconds 60] [--cold]
+ *   --cold: learned zones off, so that the zones in use depend on the processor and its cache too
+ */
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { findCommand } from '../../bench/commands.ts'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { type Load, percentile, startLoad } from '../support/load.ts'
+import { freePort } from '../support/ports.ts'
+import type { FarSideMessage } from './far-side.ts'
+import { pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
+
+type Kind = 'unknown' | 'wildcard'
+
+const KNOWN_IDS = Array.from({ length: 20 }, (_, index) => `known${index + 1}`)
+const HOST = '127.0.91.1'
+/** Outlives the run: a query for a known zone means that it was evicted. */
+const KNOWN_TTL_SECONDS = 3600
+const QUIET_MS = 20_000
+const WARM_UP_MS = 5_000
+const CONNECTIONS = 4
+const PAUSE_MS = 20
+const SCAN_CONNECTIONS = 64
+const RSS_GROWTH_MB_MAX = 30
+const P99_FACTOR_MAX = 2
+/** Of the ids asked for, how many must have been scanned for the run to mean anything. */
+const SCANNED_PART_MIN = 0.97
+
+const options = readOptions({
+  ids: { type: 'string', default: '100000' },
+  seconds: { type: 'string', default: '60' },
+  cold: { type: 'boolean', default: false },
+})
+const idsTotal = positiveNumber('ids', options['ids'])
+const seconds = positiveNumber('seconds', options['seconds'])
+const cold = options['cold'] === true
+const interrupted = untilInterrupted()
+
+interface FarSide {
+  readonly nameserver: string
+  knownQueries(): Promise<number>
+  stop(): Promise<void>
+}
+
+async function startFarSide(port: number, kind: Kind): Promise<FarSide> {
+  const file = fileURLToPath(new URL('far-side.ts', import.meta.url))
+  const child = fork(file, [HOST, String(port), String(KNOWN_TTL_SECONDS), kind])
+  const exited = once(child, 'exit')
+  const next = async (): Promise<FarSideMessage> => {
+    const [message] = await Promise.race([once(child, 'message'), exited])
+    if (typeof message !== 'object') throw new Error('nameserver and receiver have ended')
+    return message as FarSideMessage
+  }
+  const first = await next()
+  if (!('nameserver' in first)) throw new Error('the first message is the nameserver')
+  return {
+    nameserver: first.nameserver,
+    knownQueries: async () => {
+      child.send('known queries')
+      const message = await next()
+      return 'knownQueries' in message ? message.knownQueries : Number.NaN
+    },
+    stop: async () => {
+      if (child.connected) child.disconnect()
+      await exited
+    },
+  }
+}
+
+interface Scanned {
+  readonly requests: number
+  /** Answers of status 400 and up. */
+  readonly refused: number
+  readonly broken: number
+}
+
+async function scan(wrk: string, port: number): Promise<Scanned> {
+  const script = fileURLToPath(new URL('scan.lua', import.meta.url))
+  const url = `http://127.0.0.1:${port}`
+  const paced = [String(idsTotal / seconds), String(process.pid)]
+  const child: ChildProcess = spawn(
+    wrk,
+    ['-t1', `-c${SCAN_CONNECTIONS}`, `-d${seconds}s`, '-s', script, url, '--', ...paced],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  )
+  const stop = (): void => void child.kill()
+  interrupted.addEventListener('abort', stop)
+  let output = ''
+  child.stdout?.on('data', (chunk: Buffer) => {
+    output += chunk
+  })
+  await once(child, 'close')
+  interrupted.removeEventListener('abort', stop)
+  const [result] = /^\{"requests".*\}$/m.exec(output) ?? []
+  if (result === undefined) throw new Error(`wrk was ended or failed:\n${output}`)
+  return JSON.parse(result) as Scanned
+}
+
+interface Figures {
+  readonly kind: Kind
+  readonly scanned: Scanned
+  readonly rssMb: { readonly before: number; readonly peak: number; readonly after: number }
+  readonly p99Ms: { readonly quiet: number; readonly scanned: number }
+  readonly knownRequests: number
+  readonly knownFailures: ReadonlyMap<string, number>
+  readonly knownQueries: number
+}
+
+/** The highest value seen while `work` runs. */
+async function peakDuring<T>(probe: () => number, work: Promise<T>): Promise<{ peak: number; result: T }> {
+  let peak = probe()
+  const timer = setInterval(() => {
+    peak = Math.max(peak, probe())
+  }, 500)
+  try {
+    const result = await work
+    return { peak: Math.max(peak, probe()), result }
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+async function measure(kind: Kind, wrk: string, gateway: TestGateway, far: FarSide): Promise<Figures> {
+  const processorMb = (): number => residentMb(gateway.processor?.process.pid)
+  const known: Load = startLoad(gateway.port, CONNECTIONS, KNOWN_IDS, PAUSE_MS)
+  try {
+    await pause(WARM_UP_MS, interrupted)
+    known.reset()
+    await pause(QUIET_MS, interrupted)
+    const quiet = percentile(known.durationsMs, 99)
+    const queriesBefore = await far.knownQueries()
+    const before = processorMb()
+    known.reset()
+    const { peak, result: scanned } = await peakDuring(processorMb, scan(wrk, gateway.port))
+    const p99Ms = { quiet, scanned: percentile(known.durationsMs, 99) }
+    const outcomes = new Map(known.outcomes)
+    const knownRequests = known.durationsMs.length
+    outcomes.delete('200')
+    return {
+      kind,
+      scanned,
+      rssMb: { before, peak, after: processorMb() },
+      p99Ms,
+      knownRequests,
+      knownFailures: outcomes,
+      knownQueries: (await far.knownQueries()) - queriesBefore,
+    }
+  } finally {
+    await known.stop()
+  }
+}
+
+/** One scan against a gateway of its own. */
+async function run(kind: Kind, wrk: string): Promise<Figures> {
+  const port = await freePort(HOST)
+  const far = await startFarSide(port, kind)
+  let gateway: TestGateway | undefined
+  try {
+    gateway = await startGateway({
+      config: {
+        rules: { port },
+        dns: {
+          nameservers: [far.nameserver],
+          search: 'game.test',
+          ttlSeconds: { min: 1, max: KNOWN_TTL_SECONDS },
+        },
+        learned: { enabled: !cold },
+        addresses: { allow: ['127.0.91.0/24'] },
+      },
+    })
+    return await measure(kind, wrk, gateway, far)
+  } finally {
+    await gateway?.stop()
+    await far.stop()
+  }
+}
+
+/** Prints the figures beside their bounds; true where all hold. */
+function holds({
+  kind,
+  scanned,
+  rssMb,
+  p99Ms,
+  knownRequests,
+  knownFailures,
+  knownQueries,
+}: Figures): boolean {
+  const failures = [...knownFailures].map(([outcome, count]) => `${count} x ${outcome}`)
+  const factor = p99Ms.scanned / p99Ms.quiet
+  const refusedRight = kind === 'unknown' ? scanned.requests : 0
+  const lines: readonly (readonly [string, boolean])[] = [
+    [
+      `${scanned.requests} of ${idsTotal} ids scanned, ${scanned.refused} refused (${refusedRight} expected), ${scanned.broken} broken`,
+      scanned.requests >= idsTotal * SCANNED_PART_MIN &&
+        scanned.refused === refusedRight &&
+        scanned.broken === 0,
+    ],
+    [
+      `processor RSS ${rssMb.before.toFixed(1)} MB before, ${rssMb.peak.toFixed(1)} MB at most, ${rssMb.after.toFixed(1)} MB after: ` +
+        `${(rssMb.peak - rssMb.before).toFixed(1)} MB (bound ${RSS_GROWTH_MB_MAX})`,
+      rssMb.peak - rssMb.before <= RSS_GROWTH_MB_MAX,
+    ],
+    [
+      `known zones: ${knownRequests} requests, failures ${failures.join(', ') || 0} (bound 0)`,
+      knownRequests > 0 && failures.length === 0,
+    ],
+    [`known zones: ${knownQueries} queries to the nameserver (bound 0)`, knownQueries === 0],
+    [
+      `known zones: p99 ${p99Ms.quiet.toFixed(2)} ms quiet, ${p99Ms.scanned.toFixed(2)} ms under the scan: ` +
+        `${factor.toFixed(2)}x (bound ${P99_FACTOR_MAX}x)`,
+      factor <= P99_FACTOR_MAX,
+    ],
+  ]
+  console.log(`\n${kind} ids, learned zones ${cold ? 'off' : 'on'}`)
+  for (const [line, ok] of lines) console.log(`  ${ok ? 'ok    ' : 'BROKEN'}  ${line}`)
+  return lines.every(([, ok]) => ok)
+}
+
+async function main(): Promise<number> {
+  const wrk = findCommand('wrk')
+  if (wrk === undefined) {
+    console.error('the scan is made by wrk, which is not installed: apt-get install wrk')
+    return 2
+  }
+  let allHold = true
+  for (const kind of ['unknown', 'wildcard'] as const) {
+    if (interrupted.aborted) return 130
+    try {
+      const figures = await run(kind, wrk)
+      if (interrupted.aborted) return 130
+      allHold = holds(figures) && allHold
+    } catch (error) {
+      if (interrupted.aborted) return 130
+      throw error
+    }
+  }
+  return allHold ? 0 : 1
+}
+
+process.exitCode = await main()
