@@ -8,13 +8,6 @@ import {
   configPath,
   UsageError,
 } from './cli/command.ts'
-import { explainCommand } from './cli/explain.ts'
-import { flushCommand } from './cli/flush.ts'
-import { healthcheckCommand } from './cli/healthcheck.ts'
-import { serve } from './cli/serve.ts'
-import { statusCommand } from './cli/status.ts'
-import { validateCommand } from './cli/validate.ts'
-import { versionCommand } from './cli/version.ts'
 import { ConfigError } from './config/faults.ts'
 
 const serveCommand: Command = {
@@ -28,6 +21,7 @@ is answered.`,
   options: CONFIG_OPTION,
   positionalsMax: 0,
   run: async (args, terminal) => {
+    const { serve } = await import('./cli/serve.ts')
     await serve({ configPath: configPath(args, terminal), environment: terminal.environment })
     return UNTIL_SIGNALLED
   },
@@ -36,14 +30,15 @@ is answered.`,
 /** `serve` has no end of its own: it ends the process itself. */
 const UNTIL_SIGNALLED = -1
 
-const COMMANDS: Readonly<Record<string, Command>> = {
-  serve: serveCommand,
-  validate: validateCommand,
-  explain: explainCommand,
-  status: statusCommand,
-  flush: flushCommand,
-  healthcheck: healthcheckCommand,
-  version: versionCommand,
+/** Each is loaded when it is called: a health check runs every few seconds and needs nothing of the others. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => serveCommand,
+  validate: async () => (await import('./cli/validate.ts')).validateCommand,
+  explain: async () => (await import('./cli/explain.ts')).explainCommand,
+  status: async () => (await import('./cli/status.ts')).statusCommand,
+  flush: async () => (await import('./cli/flush.ts')).flushCommand,
+  healthcheck: async () => (await import('./cli/healthcheck.ts')).healthcheckCommand,
+  version: async () => (await import('./cli/version.ts')).versionCommand,
 }
 
 const EXIT_FAILED = 1
@@ -60,10 +55,10 @@ async function main(): Promise<number> {
   // Without a command, options are those of `serve`.
   const [name, line] = first.startsWith('-') ? ['serve', [first, ...rest]] : [first, rest]
   if (['--help', '-h', 'help'].includes(first)) {
-    process.stdout.write(HELP)
+    process.stdout.write(await help())
     return 0
   }
-  const command = first === '--version' ? versionCommand : COMMANDS[name]
+  const command = await COMMANDS[first === '--version' ? 'version' : name]?.()
   if (command === undefined) throw new UsageError(`no command "${name}"; --help lists them`)
   const { values, positionals } = parse(name, command, first === '--version' ? [] : line)
   if (values['help'] === true) {
@@ -111,13 +106,15 @@ function helpOf(name: string, { summary, usage, details, example }: Command): st
   return `zonegate ${name}: ${summary}\n\nusage: ${line}\n\n${details}\n\nexample: ${example}\n`
 }
 
-const HELP = `zonegate: one callback URL in front of many zones
+async function help(): Promise<string> {
+  const lines: string[] = []
+  for (const [name, load] of Object.entries(COMMANDS))
+    lines.push(`  ${name.padEnd(12)} ${(await load()).summary}`)
+  return `zonegate: one callback URL in front of many zones
 
 usage: zonegate [COMMAND] [OPTION...]
 
-${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
-  .join('\n')}
+${lines.join('\n')}
 
 Without a command: serve. "zonegate COMMAND --help" says what each takes.
 Exit 0: done, or so it is. Exit 1: it failed, or it is not so. Exit 2: a wrong command line.
@@ -125,6 +122,7 @@ NO_COLOR switches colours off.
 
 example: zonegate explain --id 12 --path /mail
 `
+}
 
 main().then(
   (code) => {

@@ -27,7 +27,7 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
   const listen = hostPort('--listen', options.listen)
   const admin = hostPort('--admin', options.admin)
   const configPath = options.configPath === undefined ? undefined : resolve(options.configPath)
-  const { config } = loadConfig(configPath)
+  const { config } = loadConfig(configPath, process.env)
   const http = hostPort('listen.http', config.listen.http)
   const binary = await ensureEnvoy(say)
   for (const [name, address] of [

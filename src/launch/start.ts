@@ -28,7 +28,7 @@ async function main(): Promise<void> {
     return
   }
   const configPath = values.config ?? process.env['ZONEGATE_CONFIG']
-  loadConfig(configPath) // faults are told before anything starts
+  loadConfig(configPath, process.env) // faults are told before anything starts
   process.exitCode = await runGateway({
     root: fileURLToPath(new URL('../..', import.meta.url)),
     configPath,
