@@ -42,6 +42,9 @@ const seed = positiveNumber('seed', options['seed'])
 const learned = options['learned'] === true
 const random = seededRandom(seed)
 const interrupted = untilInterrupted()
+const over = new AbortController()
+/** Ctrl-C, or one part of the run has failed. */
+const ended = AbortSignal.any([interrupted, over.signal])
 const ids = Array.from({ length: ZONES }, (_, index) => `s${index + 1}`)
 /** Where each zone's receiver is now. */
 const hostOf = new Map(ids.map((id) => [id, HOSTS[0] as string]))
@@ -67,7 +70,7 @@ interface Stage {
 async function trouble({ nameservers }: Stage, untilMs: number): Promise<void> {
   const faults = faultsOf(good, POISON, random)
   let deck: string[] = []
-  while (performance.now() < untilMs && !interrupted.aborted) {
+  while (performance.now() < untilMs && !ended.aborted) {
     if (deck.length === 0) deck = shuffled([...Object.keys(faults), ALL_DEAD])
     const kind = deck.pop() ?? ALL_DEAD
     const turnEndsMs = Math.min(untilMs, performance.now() + FAULT_MS)
@@ -78,15 +81,24 @@ async function trouble({ nameservers }: Stage, untilMs: number): Promise<void> {
     say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved.length} zones moved`)
     const fault = kind === ALL_DEAD ? 'stopped' : (faults[kind] ?? 'stopped')
     await Promise.all(ill.map((nameserver) => afflict(nameserver, fault)))
-    await pause(
-      Math.min(kind === ALL_DEAD ? ALL_DEAD_MS : FAULT_MS, turnEndsMs - performance.now()),
-      interrupted,
-    )
+    await pause(Math.min(kind === ALL_DEAD ? ALL_DEAD_MS : FAULT_MS, turnEndsMs - performance.now()), ended)
     for (const nameserver of ill) {
       nameserver.script = good
-      if (fault === 'stopped') await nameserver.start()
+      if (fault === 'stopped') await restart(nameserver)
     }
-    await pause(turnEndsMs - performance.now(), interrupted)
+    await pause(turnEndsMs - performance.now(), ended)
+  }
+}
+
+/** Its port may be some query's own for a moment. */
+async function restart(nameserver: ScriptedNameserver): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await nameserver.start()
+    } catch (error) {
+      if (tries === 20) throw error
+      await pause(50, ended)
+    }
   }
 }
 
@@ -106,13 +118,13 @@ interface Figures {
 async function watch(stage: Stage, load: Load, untilMs: number, figures: Figures): Promise<void> {
   const { gateway, nameservers } = stage
   let minute = 1
-  while (performance.now() < untilMs && !interrupted.aborted) {
-    await pause(Math.min(SAMPLE_MS, untilMs - performance.now()), interrupted)
+  while (performance.now() < untilMs && !ended.aborted) {
+    await pause(Math.min(SAMPLE_MS, untilMs - performance.now()), ended)
     const nowMs = performance.now()
     figures.samples.push({ atMs: nowMs, processorMb: residentMb(gateway.processor?.process.pid) })
     // The records of what was asked are for tests; kept for ten minutes they would weigh on this process.
     for (const { queries } of nameservers) (queries as Query[]).length = 0
-    if (nowMs - started < minute * 60_000 && nowMs < untilMs) continue
+    if (nowMs - started < minute * 60_000 || nowMs >= untilMs) continue
     minute += 1
     await printMinute(gateway, load, figures)
   }
@@ -139,9 +151,9 @@ async function printMinute(gateway: TestGateway, load: Load, figures: Figures): 
 }
 
 async function queriesByOutcome(httpPort: number): Promise<Map<string, number>> {
-  const reply = await call(httpPort, { method: 'GET', path: '/metrics' })
+  const { text } = await call(httpPort, { method: 'GET', path: '/metrics' })
   const sums = new Map<string, number>()
-  for (const [, labels = '', value] of reply.text.matchAll(/^zonegate_dns_queries_total\{(.*)\} (\d+)$/gm)) {
+  for (const [, labels = '', value] of text.matchAll(/^zonegate_dns_queries_total\{(.*)\} (\d+)$/gm)) {
     const outcome = /outcome="([^"]*)"/.exec(labels)?.[1] ?? labels
     sums.set(outcome, (sums.get(outcome) ?? 0) + Number(value))
   }
@@ -169,6 +181,16 @@ function verdict({ requests, failures, samples }: Figures): number {
       `growth ${(last - first).toFixed(1)} MB (bound ${RSS_GROWTH_MB_MAX}): ${flat ? 'ok' : 'BROKEN'}`,
   )
   return failures === 0 && requests > 0 && flat ? 0 : 1
+}
+
+/** Until all have ended; where one fails the others end early. */
+async function together(tasks: readonly Promise<void>[]): Promise<void> {
+  try {
+    await Promise.all(tasks)
+  } finally {
+    over.abort()
+    await Promise.allSettled(tasks)
+  }
 }
 
 async function main(): Promise<number> {
@@ -201,10 +223,9 @@ async function main(): Promise<number> {
     load = startLoad(gateway.port, CONNECTIONS, ids, PAUSE_MS)
     const untilMs = started + totalMs
     const stage = { gateway, nameservers }
-    await Promise.all([trouble(stage, untilMs), watch(stage, load, untilMs, figures)])
+    await together([trouble(stage, untilMs), watch(stage, load, untilMs, figures)])
     await load.stop()
-    if (load.durationsMs.length > 0) await printMinute(gateway, load, figures)
-    load = undefined
+    await printMinute(gateway, load, figures)
     return interrupted.aborted ? 130 : verdict(figures)
   } finally {
     await load?.stop()
