@@ -151,7 +151,8 @@ async function printMinute(gateway: TestGateway, load: Load, figures: Figures): 
 }
 
 async function queriesByOutcome(httpPort: number): Promise<Map<string, number>> {
-  const { text } = await call(httpPort, { method: 'GET', path: '/metrics' })
+  const response = await fetch(`http://127.0.0.1:${httpPort}/metrics`)
+  const text = await response.text()
   const sums = new Map<string, number>()
   for (const [, labels = '', value] of text.matchAll(/^zonegate_dns_queries_total\{(.*)\} (\d+)$/gm)) {
     const outcome = /outcome="([^"]*)"/.exec(labels)?.[1] ?? labels
