@@ -211,6 +211,7 @@ async function main(): Promise<number> {
         dns: {
           nameservers: nameservers.map(({ address }) => address),
           search: 'game.test',
+          rotate: true, // in file order the second and third would hardly be asked
           timeoutMs: 200,
           ttlSeconds: { min: 1, max: 2 },
           staleSeconds: 60,
