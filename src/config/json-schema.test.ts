@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { JSON_SCHEMA_FILE, jsonSchemaText } from './json-schema.ts'
+import { parseConfig } from './load.ts'
 
 interface Schema {
   readonly type?: string
@@ -13,6 +14,7 @@ interface Schema {
 }
 
 const schema: Schema = JSON.parse(jsonSchemaText())
+const reference = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
 
 test('zonegate.schema.json is current', () => {
   const write = 'node scripts/with-node.mjs src/config/json-schema.ts'
@@ -36,4 +38,21 @@ test('patterns take letters of both cases where the configuration does', () => {
     [dns?.properties?.['search']?.anyOf?.[0]?.pattern, 'Game.Test'],
   ]
   for (const [pattern, text] of patterns) assert.match(text, new RegExp(pattern ?? '(?!)'))
+})
+
+test('docs/configuration.md has a whole file, with every default', () => {
+  const [, yaml = ''] = /with every default:\n\n```yaml\n(.*?)```/s.exec(reference) ?? []
+  assert.deepEqual(parseConfig(yaml, 'docs/configuration.md'), parseConfig('', 'defaults'))
+  for (const [section, { properties = {} }] of Object.entries(schema.properties ?? {}))
+    for (const key of Object.keys(properties))
+      assert.match(yaml, new RegExp(`^${section}:(\\n .*)*\\n  ${key}:`, 'm'))
+})
+
+test('docs/configuration.md has a row for every key', () => {
+  for (const [section, { properties = {} }] of Object.entries(schema.properties ?? {})) {
+    const [, table = ''] = new RegExp(`^### ${section}\\n(.*?)^##`, 'ms').exec(reference) ?? []
+    for (const [key, { properties: nested }] of Object.entries(properties))
+      for (const name of nested === undefined ? [key] : Object.keys(nested).map((inner) => `${key}.${inner}`))
+        assert.ok(table.includes(`\n| \`${name}\` |`), `expected a row for ${section}.${name}`)
+  }
 })
