@@ -12,7 +12,8 @@ COPY proto proto
 COPY src src
 COPY demo demo
 
-ENV NODE_ENV=production
+# V8 takes what a large machine has to offer before it collects; see src/launch/instance.ts.
+ENV NODE_ENV=production NODE_OPTIONS="--max-semi-space-size=4 --max-old-space-size=512"
 USER node:101
 ENTRYPOINT ["node"]
 CMD ["src/main.ts", "serve"]
