@@ -9,7 +9,7 @@ import { freePort } from '../support/ports.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
-/** Parts that die, come late or come back: the caller sees defined answers, and Envoy is never touched. */
+/** Parts that die, come late or come back, on the cold path: the caller sees defined answers, and Envoy is never touched. */
 let gateway: TestGateway
 let nameserver: ZoneNameserver
 let zone: Receiver
@@ -23,7 +23,7 @@ suite('parts that die, come late or come back', () => {
     const dns = { nameservers: [nameserver.address], search: 'game.test' }
     const started = performance.now()
     gateway = await startGateway({
-      config: { rules: { port }, dns, addresses: { allow: ['127.0.66.0/24'] } },
+      config: { rules: { port }, dns, addresses: { allow: ['127.0.66.0/24'] }, learned: { enabled: false } },
       processor: false,
     })
     startedInMs = performance.now() - started

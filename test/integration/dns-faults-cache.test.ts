@@ -290,6 +290,12 @@ test('43: a swapped symlink elsewhere is seen by the poll', async () => {
   }, ONE)
 })
 
+/** At once: a file that is written in place is empty for a moment, which is a fault of its own. */
+function replaceFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text)
+  renameSync(`${path}.new`, path)
+}
+
 const notTaken: [string, (path: string) => void, RegExp][] = [
   ['emptied', (path) => writeFileSync(path, ''), /^it is empty$/],
   [
@@ -301,15 +307,15 @@ const notTaken: [string, (path: string) => void, RegExp][] = [
     /^it can't be read \(EISDIR\)$/,
   ],
   ['removed', (path) => unlinkSync(path), /^it can't be read \(ENOENT\)$/],
-  ['overwritten with binary', (path) => writeFileSync(path, 'nameserver 127.0.0.2\0'), /^it is not a text$/],
+  ['replaced by binary', (path) => replaceFile(path, 'nameserver 127.0.0.2\0'), /^it is not a text$/],
   [
     'left with no usable nameserver',
-    (path) => writeFileSync(path, 'nameserver nonsense\n'),
+    (path) => replaceFile(path, 'nameserver nonsense\n'),
     /^no nameserver in it is an IP address$/,
   ],
   [
     'left without any nameserver',
-    (path) => writeFileSync(path, 'search one.test\n'),
+    (path) => replaceFile(path, 'search one.test\n'),
     /^it has no nameserver line$/,
   ],
 ]
