@@ -99,13 +99,15 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   }
   writeFileSync(config, stringify(own))
   const main = join(root, 'src/main.ts')
-  const node = ['--disable-warning=ExperimentalWarning', ...(options.nodeOptions ?? [])]
+  const node = [...heapOptions, '--disable-warning=ExperimentalWarning', ...(options.nodeOptions ?? [])]
   const args = [...node, main, 'serve', '--config', config]
   const processor = await processes.start('processor', process.execPath, args, { env: options.env ?? {} })
   await untilListening(processor, '127.0.0.1', httpPort)
   return processor
 }
 
+/** As in src/launch/instance.ts. */
+const heapOptions = ['--max-semi-space-size=4', '--max-old-space-size=512']
 /** Of `learned.zonesMax`. */
 const zonesMaxDefault = 2_000
 
