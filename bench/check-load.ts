@@ -75,13 +75,13 @@ interface Memory {
 
 /**
  * What a kind may add after its warm-up. What is handed out or live tells a leak of 50 bytes a request; the resident part
- * also has what allocators keep for later, V8's most of all, which its collections give back and take again.
+ * also has what allocators keep for later.
  */
 const growthMaxBytes: Memory = {
   envoyAllocated: 3 * 2 ** 20,
   envoyResident: 16 * 2 ** 20,
   processorLive: 3 * 2 ** 20,
-  processorResident: 128 * 2 ** 20,
+  processorResident: 16 * 2 ** 20,
 }
 
 interface Result {

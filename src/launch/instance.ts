@@ -56,7 +56,7 @@ export function startPart(
  * V8 takes what a large machine has to offer before it collects: 370 MB after a flood of unknown ids, of which 30 are in
  * use. With these it stays at 165. NODE_OPTIONS of the operator replace them, as in the image; see docs/operations.md.
  */
-const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512']
+export const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512']
 
 /** Starts the processor in `cwd`, where it finds `envoy/` and `run/`. */
 export function startProcessor(cwd: string, config: string | undefined, output: Output): Part {
