@@ -81,7 +81,7 @@ const listen = z
       .nullable()
       .default(null)
       .describe(
-        'What clients of listen.http must send: "Authorization: Bearer TOKEN", or as the password of any user. /healthz and /readyz need none.',
+        'What clients of listen.http must send: "Authorization: Bearer TOKEN". /healthz and /readyz need none.',
       ),
     httpTokenFile: z
       .string()
