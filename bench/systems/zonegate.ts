@@ -94,7 +94,12 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   const config = join(processes.scratch, 'zonegate.yaml')
   const own = {
     listen: { http: `127.0.0.1:${httpPort}` },
-    dns: { nameservers: [`${nameserver.address}:${nameserver.port}`], search: searchDomain },
+    dns: {
+      nameservers: [`${nameserver.address}:${nameserver.port}`],
+      search: searchDomain,
+      // Every zone is new at the first request of a run.
+      unknownNames: { queriesBurst: Math.max(unknownBurstDefault, 4 * zones.length) },
+    },
     addresses: { allow: [receiverNetwork] },
     learned: options.learned ? { zonesMax: Math.max(zonesMaxDefault, zones.length) } : { enabled: false },
   }
@@ -107,6 +112,8 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   return processor
 }
 
+/** Of `dns.unknownNames.queriesBurst`. */
+const unknownBurstDefault = 2000
 /** Of `learned.zonesMax`. */
 const zonesMaxDefault = 2_000
 

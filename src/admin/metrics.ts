@@ -131,12 +131,12 @@ function dnsViews({ dns, queries }: MetricSources): View[] {
   return [
     {
       name: 'zonegate_dns_lookups_total',
-      help: 'Lookups of requests: from the cache within the lifetime (fresh), past it (stale), as a failure of a moment ago (backed_off), after asking (waited), or turned away (overloaded).',
+      help: 'Lookups of requests: from the cache within the lifetime (fresh), past it (stale), as a failure of a moment ago (backed_off), after asking (waited), or turned away because of queries in flight (overloaded) or of dns.unknownNames (rate_limited).',
       type: 'counter',
       labels: ['result'],
       samples: () => {
-        const { backedOff, ...lookups } = dns().lookups
-        return labelled('result', { ...lookups, backed_off: backedOff })
+        const { backedOff, rateLimited, ...lookups } = dns().lookups
+        return labelled('result', { ...lookups, backed_off: backedOff, rate_limited: rateLimited })
       },
     },
     {

@@ -210,6 +210,22 @@ export const configSchema = z.strictObject({
         .max(65_536)
         .default(1024)
         .describe('Queries at once; a request that would need one more is refused with 502.'),
+      unknownNames: z
+        .strictObject({
+          queriesPerSecond: z
+            .int()
+            .min(1)
+            .max(1_000_000)
+            .default(500)
+            .describe('Queries a second for names that are not in use; beyond it their requests get 502.'),
+          queriesBurst: z
+            .int()
+            .min(8)
+            .max(1_000_000)
+            .default(2000)
+            .describe('So many at once after a pause; a quarter of them is left for retries.'),
+        })
+        .prefault({}),
     })
     .prefault({}),
   addresses: z

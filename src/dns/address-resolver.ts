@@ -1,5 +1,6 @@
 /** A name's addresses in the families in use, as a new answer: admitted, capped, shuffled, its lifetime clamped. */
 import type { Answer, Try } from './answer.ts'
+import type { Charge } from './ask.ts'
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { AddressType } from './message.ts'
@@ -49,14 +50,19 @@ export class AddressResolver {
     this.types = TYPES[settings.family]
   }
 
-  /** `awaited`: a request waits, so one family isn't kept back for long by the other's silence. Never rejects. */
-  resolve(name: DomainName, awaited: boolean): Promise<AddressResolution> {
+  /**
+   * Never rejects.
+   * @param awaited a request waits, so one family isn't kept back for long by the other's silence
+   * @param charge pays for each query; null: nobody needs to
+   */
+  resolve(name: DomainName, awaited: boolean, charge: Charge | null): Promise<AddressResolution> {
     // A signal that was never aborted serves again: making one costs as much as decoding the response.
     const controller = this.#idle.pop() ?? new AbortController()
     this.#running.add(controller)
     const budget = {
       deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs,
       signal: controller.signal,
+      charge,
     }
     const [type, otherType] = this.types
     const resolved =

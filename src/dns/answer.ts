@@ -29,8 +29,8 @@ export interface NegativeAnswer {
 export interface FailedAnswer {
   readonly kind: 'failure'
   readonly name: string
-  /** `overloaded`: queries in flight are at their bound. `timeout`: the budget ended. `invalid_name`: not a domain name. */
-  readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded' | 'invalid_name'
+  /** `overloaded`: queries in flight are at their bound. `rate_limited`: unknown names have used up what they may cost. `timeout`: the budget ended. `invalid_name`: not a domain name. */
+  readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded' | 'rate_limited' | 'invalid_name'
   /** Each try in order, for the log line and for explanations. */
   readonly tries: readonly Try[]
 }

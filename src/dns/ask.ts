@@ -25,6 +25,7 @@ export interface AskOptions {
   readonly deadlineMs: number
   readonly useTcp: boolean
   readonly signal: AbortSignal
+  readonly charge: Charge | null
 }
 
 export interface AskSeams {
@@ -34,6 +35,12 @@ export interface AskSeams {
   readonly randomId: () => number
   readonly onEvent: (event: ResolverEvent) => void
 }
+
+/** Pays for one query out of what names nobody knows may cost; false: nothing is left, and it must not be sent. */
+export type Charge = () => boolean
+
+/** The outcome where it was not sent. */
+export const UNPAID = 'rate_limited'
 
 /** RCODEs by which nameservers have refused OPT (RFC 6891 §7 names FORMERR; BADVERS is OPT's own). */
 const EDNS_REFUSALS: readonly number[] = [Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS]
@@ -86,7 +93,8 @@ const NO_RCODE = -1
 /** One query and what came of it, which is also taken down: in the tries, the nameserver's counters, an event. */
 function exchange(asking: Asking, protocol: 'udp' | 'tcp', edns: boolean): Promise<Reply> {
   const { nameserver, options, seams, tries } = asking
-  const { question, timeoutMs, deadlineMs, signal } = options
+  const { question, timeoutMs, deadlineMs, signal, charge } = options
+  if (charge !== null && !charge()) return Promise.resolve(unusable(UNPAID))
   const { timers, transport, randomId, onEvent } = seams
   const startMs = timers.now()
   const query = encodeQuery(randomId(), question.name, question.type, edns)

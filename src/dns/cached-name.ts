@@ -25,6 +25,7 @@ export class CachedName {
   readonly #settings: CacheSettings
   /** Positive or negative. */
   #answer: PositiveAnswer | NegativeAnswer | null = null
+  #resolves = false
   #expiresAtMs = 0
   #refreshAtMs = 0
   /** The last failure, where nothing was learned since. */
@@ -65,9 +66,9 @@ export class CachedName {
     return this.#failure === null ? this.#refreshAtMs : this.#retryAtMs
   }
 
-  /** True where an answer with addresses is held, fresh or not. */
-  get hasAddresses(): boolean {
-    return this.#answer?.kind === 'positive'
+  /** True where the last answer that was no failure had addresses, though they may be too old or not be kept (TTL 0). */
+  get resolves(): boolean {
+    return this.#resolves
   }
 
   /** When the answer's lifetime ends or ended; null where none is held. */
@@ -94,6 +95,7 @@ export class CachedName {
     }
     const lifetimeMs = answer.ttlSeconds * 1000
     this.#answer = lifetimeMs === 0 ? null : answer
+    this.#resolves = answer.kind === 'positive'
     this.#expiresAtMs = nowMs + lifetimeMs
     this.#refreshAtMs =
       answer.kind === 'positive'

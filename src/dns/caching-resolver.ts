@@ -4,16 +4,23 @@
  */
 import type { AddressResolution } from './address-resolver.ts'
 import type { Answer } from './answer.ts'
+import type { Charge } from './ask.ts'
 import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import { RefreshQueue } from './refresh-queue.ts'
 import { SegmentedLru } from './segmented-lru.ts'
 import type { Timers } from './timers.ts'
+import { TokenBucket } from './token-bucket.ts'
 
 /** RFC 8767 §5's client response timer: with stale addresses at hand nobody waits longer for fresh ones. */
 const STALE_TIMER_MS_MAX = 1800
 /** Part of the queries in flight that names without addresses may use: a scan leaves room for the names in use. */
 const UNKNOWN_NAMES_SHARE = 7 / 8
+/**
+ * Part of the burst that a new unknown name doesn't touch: retries, TCP after UDP and the like of those under way live on
+ * it, so that a scan doesn't leave the few that it lets through without their second try.
+ */
+const RETRIES_SHARE = 1 / 4
 /** However often a name is reported to be in trouble, it isn't asked for more often. */
 const REFRESH_INTERVAL_MS_MIN = 1000
 
@@ -23,6 +30,8 @@ export interface CachingSettings extends CacheSettings {
   readonly queriesInFlightMax: number
   /** What one name costs: a query per family. */
   readonly queriesPerName: number
+  /** What nameservers may be asked for names that aren't in use. */
+  readonly unknownNames: { readonly queriesPerSecond: number; readonly queriesBurst: number }
 }
 
 export interface LookupCounts {
@@ -34,12 +43,16 @@ export interface LookupCounts {
   /** Waited for nameservers. */
   waited: number
   overloaded: number
+  /** Turned away: names nobody knows have used up what they may cost. */
+  rateLimited: number
 }
 
 /** A name in the cache, or on its way there. */
 interface Entry {
   readonly cached: CachedName
   pending: Pending | null
+  /** In use, whatever is known of it: someone keeps it resolved. */
+  pinned: boolean
 }
 
 interface Pending {
@@ -49,25 +62,38 @@ interface Pending {
   settledOrStale: Promise<Answer> | null
 }
 
+/** Why a name isn't asked for. */
+type Refusal = 'overloaded' | 'rate_limited'
+
+type Resolve = (name: DomainName, awaited: boolean, charge: Charge | null) => Promise<AddressResolution>
+
 export class CachingResolver {
-  readonly counts: LookupCounts = { fresh: 0, stale: 0, backedOff: 0, waited: 0, overloaded: 0 }
+  readonly counts: LookupCounts = {
+    fresh: 0,
+    stale: 0,
+    backedOff: 0,
+    waited: 0,
+    overloaded: 0,
+    rateLimited: 0,
+  }
   readonly #entries: SegmentedLru<Entry>
   readonly #refreshes: RefreshQueue
   readonly #settings: CachingSettings
   readonly #timers: Timers
-  readonly #resolve: (name: DomainName, awaited: boolean) => Promise<AddressResolution>
+  readonly #resolve: Resolve
+  readonly #unknownQueries: TokenBucket
+  readonly #charge: Charge
   #namesInFlight = 0
   /** Told of each name that was asked for, after the cache took the answer over. */
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
 
-  constructor(
-    settings: CachingSettings,
-    timers: Timers,
-    resolve: (name: DomainName, awaited: boolean) => Promise<AddressResolution>,
-  ) {
+  constructor(settings: CachingSettings, timers: Timers, resolve: Resolve) {
     this.#settings = settings
     this.#timers = timers
     this.#resolve = resolve
+    const { queriesPerSecond, queriesBurst } = settings.unknownNames
+    this.#unknownQueries = new TokenBucket(queriesPerSecond, queriesBurst, () => timers.now())
+    this.#charge = () => this.#unknownQueries.take()
     this.#entries = new SegmentedLru(settings.cacheEntriesMax, ({ pending }) => pending !== null)
     this.#refreshes = new RefreshQueue(timers, (name) => this.#startRefresh(name as DomainName))
   }
@@ -127,12 +153,15 @@ export class CachingResolver {
   /** Keeps the name in the cache until it is unpinned. */
   pin(name: DomainName): CachedName {
     const entry = this.#entries.peek(name) ?? this.#newEntry(name)
+    entry.pinned = true
     this.#entries.pin(name, entry)
     return entry.cached
   }
 
   unpin(name: string): void {
     this.#refreshes.delete(name)
+    const entry = this.#entries.peek(name)
+    if (entry !== undefined) entry.pinned = false
     this.#entries.unpin(name)
   }
 
@@ -159,16 +188,17 @@ export class CachingResolver {
   }
 
   #newEntry(name: DomainName): Entry {
-    return { cached: new CachedName(name, this.#settings), pending: null }
+    return { cached: new CachedName(name, this.#settings), pending: null, pinned: false }
   }
 
   #wait(entry: Entry, nowMs: number): Answer | Promise<Answer> {
     const { cached } = entry
-    const pending = entry.pending ?? this.#start(entry, nowMs, true, cached.hasAddresses)
+    const pending = entry.pending ?? this.#start(entry, nowMs, true, entry.pinned || cached.resolves)
     const stale = cached.staleAt(nowMs)
-    if (pending === null) {
-      this.counts.overloaded++
-      return stale ?? { kind: 'failure', name: cached.name, cause: 'overloaded', tries: [] }
+    if (typeof pending === 'string') {
+      if (pending === 'overloaded') this.counts.overloaded++
+      else this.counts.rateLimited++
+      return stale ?? { kind: 'failure', name: cached.name, cause: pending, tries: [] }
     }
     if (stale === null) {
       this.counts.waited++
@@ -198,17 +228,19 @@ export class CachingResolver {
     })
   }
 
-  /** Null where too many queries are in flight. */
-  #start(entry: Entry, nowMs: number, awaited: boolean, known: boolean): Pending | null {
+  /** @param inUse such a name may take the last place in flight, and is never limited by rate */
+  #start(entry: Entry, nowMs: number, awaited: boolean, inUse: boolean): Pending | Refusal {
     const { queriesInFlightMax, queriesPerName } = this.#settings
-    const limit = known
+    const limit = inUse
       ? queriesInFlightMax
       : Math.max(queriesPerName, queriesInFlightMax * UNKNOWN_NAMES_SHARE)
-    if (this.queriesInFlight + queriesPerName > limit) return null
+    if (this.queriesInFlight + queriesPerName > limit) return 'overloaded'
+    if (!inUse && !this.#canPayForUnknown()) return 'rate_limited'
     const name = entry.cached.name as DomainName
     if (this.#entries.peek(name) === undefined) this.#entries.set(name, entry)
     this.#namesInFlight++
-    const settled = this.#resolve(name, awaited).then(({ answer }) => this.#learn(entry, answer))
+    const charge = inUse ? null : this.#charge
+    const settled = this.#resolve(name, awaited, charge).then(({ answer }) => this.#learn(entry, answer))
     entry.pending = { startedAtMs: nowMs, settled, settledOrStale: null }
     return entry.pending
   }
@@ -216,7 +248,14 @@ export class CachingResolver {
   #startRefresh(name: DomainName): 'started' | 'busy' {
     const entry = this.#entries.peek(name)
     if (entry === undefined || entry.pending !== null) return 'started'
-    return this.#start(entry, this.#timers.now(), false, true) === null ? 'busy' : 'started'
+    return typeof this.#start(entry, this.#timers.now(), false, true) === 'string' ? 'busy' : 'started'
+  }
+
+  #canPayForUnknown(): boolean {
+    const { queriesPerName, unknownNames } = this.#settings
+    return (
+      this.#unknownQueries.tokens >= queriesPerName + Math.floor(unknownNames.queriesBurst * RETRIES_SHARE)
+    )
   }
 
   /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
@@ -228,7 +267,8 @@ export class CachingResolver {
     cached.update(answer, nowMs)
     this.#onLearned(cached, answer)
     if (answer.kind === 'failure') return cached.answerAt(nowMs) ?? answer
-    if (answer.ttlSeconds === 0) this.#entries.delete(cached.name)
+    // One with addresses stays though nothing is kept of its answer: its name is one in use.
+    if (answer.ttlSeconds === 0 && answer.kind !== 'positive') this.#entries.delete(cached.name)
     return answer
   }
 }

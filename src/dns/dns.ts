@@ -43,6 +43,8 @@ export interface DnsOptions {
   readonly negativeTtlSecondsMax: number
   readonly cacheEntriesMax: number
   readonly queriesInFlightMax: number
+  /** Queries for names that aren't in use: so many a second, and so many at once. */
+  readonly unknownNames: { readonly queriesPerSecond: number; readonly queriesBurst: number }
 }
 
 export interface DnsSeams {
@@ -135,7 +137,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const resolver = new CachingResolver(
     { ...options, random, queriesPerName: addresses.types.length },
     timers,
-    (name, awaited) => addresses.resolve(name, awaited),
+    (name, awaited, charge) => addresses.resolve(name, awaited, charge),
   )
   const kept = new KeptNames(resolver, timers)
   const searchDomain = (): string | null =>
@@ -199,7 +201,7 @@ async function explain(
     return { answer, tries: [], cached: null }
   }
   const cached = resolver.peek(name)
-  return { ...(await addresses.resolve(name, false)), cached }
+  return { ...(await addresses.resolve(name, false, null)), cached }
 }
 
 function nameserverStatus({

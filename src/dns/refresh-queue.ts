@@ -1,5 +1,6 @@
 /** Names to be asked again with nobody waiting: each once, in order, so many a second and no more. */
 import type { Timer, Timers } from './timers.ts'
+import { TokenBucket } from './token-bucket.ts'
 
 const REFRESHES_PER_SECOND_MAX = 1000
 /** A tenth of a second's worth may start together. */
@@ -10,15 +11,14 @@ export class RefreshQueue {
   readonly #timers: Timers
   readonly #start: (name: string) => 'started' | 'busy'
   readonly #names = new Set<string>()
-  #allowance = BURST_MAX
-  #countedAtMs: number
+  readonly #bucket: TokenBucket
   #timer: Timer | null = null
 
   /** @param start asks for the name; `busy` where too many queries are in flight: it is tried again later */
   constructor(timers: Timers, start: (name: string) => 'started' | 'busy') {
     this.#timers = timers
     this.#start = start
-    this.#countedAtMs = timers.now()
+    this.#bucket = new TokenBucket(REFRESHES_PER_SECOND_MAX, BURST_MAX, () => timers.now())
   }
 
   get length(): number {
@@ -41,13 +41,9 @@ export class RefreshQueue {
 
   #drain(): void {
     this.#timer = null
-    const nowMs = this.#timers.now()
-    const earned = ((nowMs - this.#countedAtMs) / 1000) * REFRESHES_PER_SECOND_MAX
-    this.#allowance = Math.min(BURST_MAX, this.#allowance + earned)
-    this.#countedAtMs = nowMs
     for (const name of this.#names) {
-      if (this.#allowance < 1) {
-        this.#wait(((1 - this.#allowance) * 1000) / REFRESHES_PER_SECOND_MAX)
+      if (this.#bucket.tokens < 1) {
+        this.#wait(this.#bucket.msUntilNext())
         return
       }
       if (this.#start(name) === 'busy') {
@@ -55,7 +51,7 @@ export class RefreshQueue {
         return
       }
       this.#names.delete(name)
-      this.#allowance--
+      this.#bucket.take()
     }
   }
 

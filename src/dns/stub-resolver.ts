@@ -1,6 +1,6 @@
 /** One name and type, asked of the nameservers in rounds until one gives an answer to use, or the budget ends. */
 import type { Try } from './answer.ts'
-import { type AskOptions, type AskSeams, ask, type Question } from './ask.ts'
+import { type AskOptions, type AskSeams, ask, type Charge, type Question, UNPAID } from './ask.ts'
 import type { Finding } from './classify.ts'
 import type { DomainName } from './domain-name.ts'
 import type { AddressType } from './message.ts'
@@ -24,6 +24,8 @@ export interface Budget {
   /** On the clock of the seams. */
   readonly deadlineMs: number
   readonly signal: AbortSignal
+  /** Null: a name in use, which costs what it costs. */
+  readonly charge: Charge | null
 }
 
 export type Resolution = {
@@ -36,7 +38,7 @@ export type Resolution = {
       readonly nameserver: string
     }
   | { readonly kind: 'nxdomain' | 'nodata'; readonly ttlSeconds: number; readonly nameserver: string }
-  | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' }
+  | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' | 'rate_limited' }
 )
 
 type Alias = Extract<Finding, { kind: 'alias' }>
@@ -66,7 +68,7 @@ export class StubResolver {
   async #rounds(question: Question, budget: Budget, tries: Try[]): Promise<Resolution> {
     const { attempts, rotate, timeoutMs, useTcp } = this.#settings()
     const { now } = this.#seams.timers
-    this.#probe(question)
+    this.#probe(question, budget)
     const refusing: Nameserver[] = []
     let candidates = this.#nameservers.inOrder(rotate)
     for (let round = 1; round <= attempts && candidates.length > 0; round++) {
@@ -83,6 +85,7 @@ export class StubResolver {
           deadlineMs: budget.deadlineMs,
           useTcp,
           signal: budget.signal,
+          charge: budget.charge,
         }
         const finding = await ask(nameserver, options, this.#seams, tries)
         if (finding.kind !== 'unusable') {
@@ -91,6 +94,7 @@ export class StubResolver {
           if (finding.kind === 'alias') return this.#follow(finding, question, budget, tries)
           return { ...finding, nameserver: nameserver.address.text, tries }
         }
+        if (finding.outcome === UNPAID) return { kind: 'failure', cause: UNPAID, tries }
         if (finding.outcome === 'timeout') silent.push(nameserver)
         if (isDead(finding.outcome)) this.#nameservers.penalise(nameserver, now())
         else refusing.push(nameserver)
@@ -110,13 +114,17 @@ export class StubResolver {
     return { ...resolution, ttlSeconds: Math.min(alias.ttlSeconds, resolution.ttlSeconds) }
   }
 
-  /** Asks penalised nameservers the same question on the side: nobody waits for them, and an answer brings them back. */
-  #probe(question: Question): void {
+  /**
+   * Asks penalised nameservers the same question on the side: nobody waits for them, and an answer brings them back.
+   * It is paid for where that is possible, and sent in any case: one a second for a nameserver at most.
+   */
+  #probe(question: Question, { charge }: Budget): void {
     const { now } = this.#seams.timers
     const { timeoutMs, useTcp } = this.#settings()
     for (const nameserver of this.#nameservers.takeDueForProbe(now())) {
       const deadlineMs = now() + timeoutMs
-      const options = { question, timeoutMs, deadlineMs, useTcp, signal: this.#closing.signal }
+      const options = { question, timeoutMs, deadlineMs, useTcp, signal: this.#closing.signal, charge: null }
+      charge?.()
       void ask(nameserver, options, this.#seams, []).then((finding) => {
         if (finding.kind === 'unusable') this.#nameservers.penalise(nameserver, now())
         else this.#nameservers.recovered(nameserver)

@@ -23,6 +23,7 @@ const REFUSED: [Answer, string][] = [
   [{ kind: 'failure', name, cause: 'nameservers_failed', tries: [] }, 'nameservers_failed'],
   [{ kind: 'failure', name, cause: 'timeout', tries: [] }, 'nameservers_failed'],
   [{ kind: 'failure', name, cause: 'overloaded', tries: [] }, 'resolver_overloaded'],
+  [{ kind: 'failure', name, cause: 'rate_limited', tries: [] }, 'lookup_rate_limited'],
   [positive([], ['127.0.0.1']), 'address_denied'],
 ]
 for (const [answer, reason] of REFUSED) {

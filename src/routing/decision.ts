@@ -1,4 +1,4 @@
-import type { Answer } from '../dns/answer.ts'
+import type { Answer, FailedAnswer } from '../dns/answer.ts'
 import type { RejectReason } from './reject-reason.ts'
 import type { Zone } from './rules.ts'
 
@@ -24,9 +24,17 @@ export function decide(zone: Zone, answer: Answer, turn: number): Decision {
     case 'nodata':
       return reject('no_address')
     case 'failure':
-      return reject(answer.cause === 'overloaded' ? 'resolver_overloaded' : 'nameservers_failed')
+      return reject(REASON_OF_CAUSE[answer.cause])
   }
 }
+
+const REASON_OF_CAUSE = {
+  nameservers_failed: 'nameservers_failed',
+  timeout: 'nameservers_failed',
+  invalid_name: 'nameservers_failed',
+  overloaded: 'resolver_overloaded',
+  rate_limited: 'lookup_rate_limited',
+} as const satisfies Record<FailedAnswer['cause'], RejectReason>
 
 /** `IP:port`, an IPv6 address in brackets (RFC 3986 section 3.2.2). */
 export function authorityOf(address: string, port: number): string {

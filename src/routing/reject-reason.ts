@@ -12,6 +12,7 @@ export type RejectReason =
   | 'nameservers_failed'
   | 'address_denied'
   | 'resolver_overloaded'
+  | 'lookup_rate_limited'
 
 export const STATUS_OF_REASON = {
   method_not_allowed: 405,
@@ -26,4 +27,6 @@ export const STATUS_OF_REASON = {
   address_denied: 502,
   /** Too many DNS queries are under way. */
   resolver_overloaded: 502,
+  /** Names nobody asked for before have used up what they may cost the nameservers. */
+  lookup_rate_limited: 502,
 } as const satisfies Record<RejectReason, 403 | 405 | 502>

@@ -85,6 +85,7 @@ const REFUSALS: Record<RejectReason, [head: RequestHead, answer: Answer, said: R
   nameservers_failed: [post, failure, /nameservers say: none in time/],
   address_denied: [post, denied, /none to use; denied by policy: 127\.0\.0\.1 \(addresses\.allow\)/],
   resolver_overloaded: [post, { ...failure, cause: 'overloaded' }, /too many queries/],
+  lookup_rate_limited: [post, { ...failure, cause: 'rate_limited' }, /too many names that are not in use/],
 }
 for (const [reason, [head, answer, said]] of Object.entries(REFUSALS)) {
   test(`${reason}: the step that fails, the cause and the way out`, async () => {

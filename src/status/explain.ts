@@ -195,6 +195,7 @@ function answerText(answer: Answer): string {
         nameservers_failed: 'no usable answer',
         timeout: 'none in time',
         overloaded: 'too many queries',
+        rate_limited: 'too many names that are not in use',
         invalid_name: 'no domain name',
       }[answer.cause]
   }

@@ -67,6 +67,12 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
     wayOut:
       'Look for slow nameservers ("zonegate status nameservers") or a flood of unknown ids; raise dns.queriesInFlightMax if the load is honest.',
   },
+  lookup_rate_limited: {
+    cause:
+      'Names that were not in use were asked for faster than dns.unknownNames allows; those in use go on.',
+    wayOut:
+      'Look for a scan of random ids and stop it in front; if the load is honest, such as very many zones after a start, raise dns.unknownNames.',
+  },
 }
 
 const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {

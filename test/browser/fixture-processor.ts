@@ -97,7 +97,7 @@ export class FixtureProcessor {
       dns: {
         nameservers: nameservers(this.#options.trouble === true),
         search: 'game.example',
-        lookups: { fresh: 48_211, stale: 0, backedOff: 0, waited: 2113, overloaded: 0 },
+        lookups: { fresh: 48_211, stale: 0, backedOff: 0, waited: 2113, overloaded: 0, rateLimited: 0 },
         names: this.zones.length,
         namesKept: this.zones.length,
         queriesInFlight: 0,
@@ -248,6 +248,7 @@ const NO_REFUSALS = {
   nameservers_failed: 0,
   address_denied: 0,
   resolver_overloaded: 0,
+  lookup_rate_limited: 0,
 }
 
 function nameservers(trouble: boolean): NameserverStatus[] {

@@ -1,18 +1,20 @@
 /**
  * Random ids by the thousand, unknown ones and then, with wildcard DNS, resolving ones, while zones in use are requested
- * at a steady rate: what the scan costs in memory and what it costs those zones. Loopback only; the scan is made by wrk.
+ * at a steady rate: what the scan costs in memory, what it costs those zones, and what of it nameservers see, which
+ * dns.unknownNames bounds. Loopback only; the scan is made by wrk.
  *
- * usage: npm run scan [-- --ids 100000 --seconds 60] [--cold]
+ * usage: npm run scan [-- --rate 5000 --seconds 60] [--cold]
  *   --cold: learned zones off, so that the zones in use depend on the processor and its cache too
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { findCommand } from '../../bench/commands.ts'
+import { configSchema } from '../../src/config/schema.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { type Load, percentile, startLoad } from '../support/load.ts'
 import { freePort } from '../support/ports.ts'
-import type { FarSideMessage } from './far-side.ts'
+import type { FarSideMessage, Queries } from './far-side.ts'
 import { pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
 
 type Kind = 'unknown' | 'wildcard'
@@ -32,18 +34,21 @@ const P99_FACTOR_MAX = 2
 const SCANNED_PART_MIN = 0.97
 
 const options = readOptions({
-  ids: { type: 'string', default: '100000' },
+  rate: { type: 'string', default: '5000' },
   seconds: { type: 'string', default: '60' },
   cold: { type: 'boolean', default: false },
 })
-const idsTotal = positiveNumber('ids', options['ids'])
+const rate = positiveNumber('rate', options['rate'])
 const seconds = positiveNumber('seconds', options['seconds'])
+const idsTotal = rate * seconds
 const cold = options['cold'] === true
 const interrupted = untilInterrupted()
 
+const { queriesPerSecond, queriesBurst } = configSchema.parse({}).dns.unknownNames
+
 interface FarSide {
   readonly nameserver: string
-  knownQueries(): Promise<number>
+  queries(): Promise<Queries>
   stop(): Promise<void>
 }
 
@@ -60,10 +65,11 @@ async function startFarSide(port: number, kind: Kind): Promise<FarSide> {
   if (!('nameserver' in first)) throw new Error('the first message is the nameserver')
   return {
     nameserver: first.nameserver,
-    knownQueries: async () => {
-      child.send('known queries')
+    queries: async () => {
+      child.send('queries')
       const message = await next()
-      return 'knownQueries' in message ? message.knownQueries : Number.NaN
+      if ('nameserver' in message) throw new Error('only the first message is the nameserver')
+      return message
     },
     stop: async () => {
       if (child.connected) child.disconnect()
@@ -82,7 +88,7 @@ interface Scanned {
 async function scan(wrk: string, port: number): Promise<Scanned> {
   const script = fileURLToPath(new URL('scan.lua', import.meta.url))
   const url = `http://127.0.0.1:${port}`
-  const paced = [String(idsTotal / seconds), String(process.pid)]
+  const paced = [String(rate), String(process.pid)]
   const child: ChildProcess = spawn(
     wrk,
     ['-t1', `-c${SCAN_CONNECTIONS}`, `-d${seconds}s`, '-s', script, url, '--', ...paced],
@@ -108,7 +114,13 @@ interface Figures {
   readonly p99Ms: { readonly quiet: number; readonly scanned: number }
   readonly knownRequests: number
   readonly knownFailures: ReadonlyMap<string, number>
-  readonly knownQueries: number
+  readonly queries: Queries
+  /** While wrk ran, and a moment before and after. */
+  readonly scanSeconds: number
+  /** By the processor, by reason. */
+  readonly refusals: ReadonlyMap<string, number>
+  /** Known zones that Envoy routes by itself after the scan. */
+  readonly hot: number
 }
 
 /** The highest value seen while `work` runs. */
@@ -133,10 +145,12 @@ async function measure(kind: Kind, wrk: string, gateway: TestGateway, far: FarSi
     known.reset()
     await pause(QUIET_MS, interrupted)
     const quiet = percentile(known.durationsMs, 99)
-    const queriesBefore = await far.knownQueries()
+    const [queriesBefore, refusalsBefore] = [await far.queries(), await refusalsOf(gateway)]
     const before = processorMb()
     known.reset()
+    const startedMs = performance.now()
     const { peak, result: scanned } = await peakDuring(processorMb, scan(wrk, gateway.port))
+    const scanSeconds = (performance.now() - startedMs) / 1000
     const p99Ms = { quiet, scanned: percentile(known.durationsMs, 99) }
     const outcomes = new Map(known.outcomes)
     const knownRequests = known.durationsMs.length
@@ -148,11 +162,38 @@ async function measure(kind: Kind, wrk: string, gateway: TestGateway, far: FarSi
       p99Ms,
       knownRequests,
       knownFailures: outcomes,
-      knownQueries: (await far.knownQueries()) - queriesBefore,
+      queries: less(await far.queries(), queriesBefore),
+      scanSeconds,
+      refusals: increase(await refusalsOf(gateway), refusalsBefore),
+      hot: (await hotIds(gateway)).length,
     }
   } finally {
     await known.stop()
   }
+}
+
+function less(one: Queries, other: Queries): Queries {
+  return { known: one.known - other.known, scanned: one.scanned - other.scanned }
+}
+
+function increase(
+  now: ReadonlyMap<string, number>,
+  before: ReadonlyMap<string, number>,
+): Map<string, number> {
+  const grown = [...now].map(([key, count]) => [key, count - (before.get(key) ?? 0)] as const)
+  return new Map(grown.filter(([, count]) => count > 0))
+}
+
+async function refusalsOf({ httpPort }: TestGateway): Promise<Map<string, number>> {
+  const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text()
+  const lines = text.matchAll(/^zonegate_decisions_total\{result="refused",reason="(\w+)"\} (\d+)$/gm)
+  return new Map([...lines].map(([, reason = '', count]) => [reason, Number(count)]))
+}
+
+async function hotIds({ adminPort }: TestGateway): Promise<string[]> {
+  const url = `http://127.0.0.1:${adminPort}/config_dump?resource=dynamic_route_configs`
+  const text = await (await fetch(url)).text()
+  return KNOWN_IDS.filter((id) => text.includes(`"name": "zonegate/${id}"`))
 }
 
 /** One scan against a gateway of its own. */
@@ -188,17 +229,33 @@ function holds({
   p99Ms,
   knownRequests,
   knownFailures,
-  knownQueries,
+  queries,
+  scanSeconds,
+  refusals,
+  hot,
 }: Figures): boolean {
   const failures = [...knownFailures].map(([outcome, count]) => `${count} x ${outcome}`)
   const factor = p99Ms.scanned / p99Ms.quiet
-  const refusedRight = kind === 'unknown' ? scanned.requests : 0
+  const allowed = queriesBurst + queriesPerSecond * scanSeconds
+  const expected = new Set(['lookup_rate_limited', ...(kind === 'unknown' ? ['name_not_found'] : [])])
+  const refused = [...refusals.values()].reduce((sum, count) => sum + count, 0)
+  const reasons = [...refusals].map(([reason, count]) => `${count} ${reason}`).join(', ')
   const lines: readonly (readonly [string, boolean])[] = [
     [
-      `${scanned.requests} of ${idsTotal} ids scanned, ${scanned.refused} refused (${refusedRight} expected), ${scanned.broken} broken`,
-      scanned.requests >= idsTotal * SCANNED_PART_MIN &&
-        scanned.refused === refusedRight &&
-        scanned.broken === 0,
+      `${scanned.requests} of ${idsTotal} ids scanned in ${scanSeconds.toFixed(1)} s, ${scanned.refused} refused, ${scanned.broken} broken`,
+      scanned.requests >= idsTotal * SCANNED_PART_MIN && scanned.broken === 0,
+    ],
+    [
+      `refused by the processor: ${reasons} (all of them, and for ${[...expected].join(' or ')})`,
+      // Those under way when wrk ends are not in its count.
+      refused >= scanned.refused &&
+        refused <= scanned.refused + SCAN_CONNECTIONS &&
+        [...refusals.keys()].every((reason) => expected.has(reason)),
+    ],
+    [
+      `the nameserver saw ${queries.scanned} queries of the scan (bound ${Math.floor(allowed)}: ` +
+        `${queriesBurst} at once, then ${queriesPerSecond} a second)`,
+      queries.scanned <= allowed,
     ],
     [
       `processor RSS ${rssMb.before.toFixed(1)} MB before, ${rssMb.peak.toFixed(1)} MB at most, ${rssMb.after.toFixed(1)} MB after: ` +
@@ -209,7 +266,8 @@ function holds({
       `known zones: ${knownRequests} requests, failures ${failures.join(', ') || 0} (bound 0)`,
       knownRequests > 0 && failures.length === 0,
     ],
-    [`known zones: ${knownQueries} queries to the nameserver (bound 0)`, knownQueries === 0],
+    [`known zones: ${queries.known} queries to the nameserver (bound 0)`, queries.known === 0],
+    [`known zones: ${hot} of ${KNOWN_IDS.length} in Envoy after the scan`, cold || hot === KNOWN_IDS.length],
     [
       `known zones: p99 ${p99Ms.quiet.toFixed(2)} ms quiet, ${p99Ms.scanned.toFixed(2)} ms under the scan: ` +
         `${factor.toFixed(2)}x (bound ${P99_FACTOR_MAX}x)`,
