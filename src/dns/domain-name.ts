@@ -8,7 +8,7 @@ export type DomainName = string & { readonly [domainName]: true }
 
 /** RFC 1035 §2.3.4. The name's limit counts length octets and the root label. */
 const LABEL_OCTETS_MAX = 63
-const NAME_OCTETS_MAX = 255
+export const NAME_OCTETS_MAX = 255
 /** RFC 1035 §4.1.4: the two top bits of a length octet mark a pointer; 01 and 10 are not in use. */
 const POINTER_MARK = 0xc0
 const HEADER_OCTETS = 12
@@ -18,6 +18,13 @@ const POINTERS_MAX = 127
 /** Nearly every name there is: it needs no escapes, and its wire form is two octets longer. */
 const PLAIN_NAME = /^[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/
 const PLAIN_LABEL = /^[a-z0-9_-]{1,63}$/
+/** `a` to `z`, `0` to `9`, `_` and `-`. */
+function isPlainOctet(octet: number): boolean {
+  return (
+    (octet >= 0x61 && octet <= 0x7a) || (octet >= 0x30 && octet <= 0x39) || octet === 0x2d || octet === 0x5f
+  )
+}
+
 /** One octet of a label as text: escaped, or a printable character that is neither `.` nor `\`. */
 const OCTET_TEXT = /\\(\d{3}|[!-/:-~])|[!-\-/-[\]-~]/y
 const FINAL_DOT = /(?<=^|[^\\])((?:\\\\)*)\.$/
@@ -108,6 +115,32 @@ export function writeLabel(name: DomainName, parent: DomainName, buffer: Buffer,
   return offset + 1 + buffer.write(label, offset + 1, 'latin1')
 }
 
+/** Writes all labels and the root's, and returns the offset behind them. There is room for `NAME_OCTETS_MAX` octets. */
+export function writeName(name: DomainName, buffer: Buffer, offset: number): number {
+  let at = offset
+  if (isPlain(name)) {
+    let lengthAt = at++
+    for (let index = 0; index < name.length; index++) {
+      const octet = name.charCodeAt(index)
+      if (octet === 0x2e) {
+        buffer[lengthAt] = at - lengthAt - 1
+        lengthAt = at
+      } else buffer[at] = octet
+      at++
+    }
+    buffer[lengthAt] = at - lengthAt - 1
+    if (name === '') return at
+  } else {
+    for (let rest = name; rest !== ''; ) {
+      const parent = parentOf(rest) ?? ('' as DomainName)
+      at = writeLabel(rest, parent, buffer, at)
+      rest = parent
+    }
+  }
+  buffer[at] = 0
+  return at + 1
+}
+
 export interface WireName {
   readonly name: DomainName
   /** The offset behind the name. */
@@ -120,7 +153,7 @@ export interface WireName {
  * and of pointers bounds the work.
  */
 export function readName(message: Buffer, offset: number): WireName | null {
-  let text = ''
+  let labels = 0
   let octets = 1
   let at = offset
   let partStart = offset
@@ -129,7 +162,7 @@ export function readName(message: Buffer, offset: number): WireName | null {
   for (;;) {
     const length = message[at]
     if (length === undefined) return null
-    if (length === 0) return { name: text as DomainName, end: end < 0 ? at + 1 : end }
+    if (length === 0) return { name: labelsText(message, labels), end: end < 0 ? at + 1 : end }
     if (length >= POINTER_MARK) {
       const low = message[at + 1]
       if (low === undefined) return null
@@ -141,8 +174,33 @@ export function readName(message: Buffer, offset: number): WireName | null {
     }
     octets += 1 + length
     if (length > LABEL_OCTETS_MAX || octets > NAME_OCTETS_MAX || at + 1 + length > message.length) return null
-    const label = labelText(message.toString('latin1', at + 1, at + 1 + length))
-    text = text === '' ? label : `${text}.${label}`
+    labelOffsets[labels++] = at
     at += 1 + length
   }
+}
+
+/** Where the labels of the name that is being read stand; its text where it needs no escapes. One name at a time. */
+const labelOffsets = new Uint16Array(NAME_OCTETS_MAX / 2)
+const plainText = Buffer.alloc(NAME_OCTETS_MAX)
+
+function labelsText(message: Buffer, labels: number): DomainName {
+  let length = 0
+  for (let label = 0; label < labels; label++) {
+    const start = (labelOffsets[label] ?? 0) + 1
+    const end = start + (message[start - 1] ?? 0)
+    if (label > 0) plainText[length++] = 0x2e
+    for (let at = start; at < end; at++) {
+      const octet = lowerCase(message[at] ?? 0)
+      if (!isPlainOctet(octet)) return escapedText(message, labels)
+      plainText[length++] = octet
+    }
+  }
+  return plainText.toString('latin1', 0, length) as DomainName
+}
+
+function escapedText(message: Buffer, labels: number): DomainName {
+  const texts = Array.from(labelOffsets.subarray(0, labels), (offset) =>
+    labelText(message.toString('latin1', offset + 1, offset + 1 + (message[offset] ?? 0))),
+  )
+  return texts.join('.') as DomainName
 }

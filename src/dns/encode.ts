@@ -1,19 +1,19 @@
 /** Message → octets. Names are compressed where RFC 1035 §4.1.4 allows it: owners, and the RDATA of CNAME and SOA. */
-import { type DomainName, parentOf, writeLabel } from './domain-name.ts'
+import { type DomainName, NAME_OCTETS_MAX, parentOf, writeLabel, writeName } from './domain-name.ts'
 import { ipOctets } from './ip-address.ts'
 import { type Message, RecordClass, RecordType, type ResourceRecord } from './message.ts'
 
 /** Pointers have 14 bits. */
 const POINTER_OFFSET_MAX = 0x3fff
-/** Enough for a query. */
-const INITIAL_OCTETS = 128
+/** Where a message begins to be written; with room for any query. */
+const scratch = Buffer.allocUnsafe(512)
 
 export function encodeMessage(message: Message): Buffer {
   return new Writer().message(message)
 }
 
 class Writer {
-  #buffer = Buffer.allocUnsafe(INITIAL_OCTETS)
+  #buffer: Buffer = scratch
   #length = 0
   /** Where names stand that a later one may end in; null in a message of one name. */
   #offsets: Map<DomainName, number> | null = null
@@ -46,7 +46,7 @@ class Writer {
       this.#uint16(edns.options.length)
       this.#octets(edns.options)
     }
-    return this.#buffer.subarray(0, this.#length)
+    return Buffer.from(this.#buffer.subarray(0, this.#length))
   }
 
   #record(record: ResourceRecord): void {
@@ -85,13 +85,18 @@ class Writer {
   }
 
   #name(name: DomainName): void {
+    if (this.#offsets === null) {
+      this.#reserve(NAME_OCTETS_MAX)
+      this.#length = writeName(name, this.#buffer, this.#length)
+      return
+    }
     for (let rest = name; rest !== ''; ) {
-      const offset = this.#offsets?.get(rest)
+      const offset = this.#offsets.get(rest)
       if (offset !== undefined) {
         this.#uint16(0xc000 | offset)
         return
       }
-      if (this.#length <= POINTER_OFFSET_MAX) this.#offsets?.set(rest, this.#length)
+      if (this.#length <= POINTER_OFFSET_MAX) this.#offsets.set(rest, this.#length)
       const parent = parentOf(rest) ?? ('' as DomainName)
       this.#reserve(64)
       this.#length = writeLabel(rest, parent, this.#buffer, this.#length)
@@ -102,12 +107,14 @@ class Writer {
 
   #uint8(value: number): void {
     this.#reserve(1)
-    this.#length = this.#buffer.writeUInt8(value, this.#length)
+    this.#buffer[this.#length++] = value
   }
 
+  /** The low 16 bits. */
   #uint16(value: number): void {
     this.#reserve(2)
-    this.#length = this.#buffer.writeUInt16BE(value, this.#length)
+    this.#buffer[this.#length++] = value >> 8
+    this.#buffer[this.#length++] = value
   }
 
   #uint32(value: number): void {

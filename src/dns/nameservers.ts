@@ -72,13 +72,13 @@ export class NameserverSet {
   inOrder(rotate: boolean): readonly Nameserver[] {
     const all = this.#nameservers
     const first = rotate ? this.#turn++ % all.length : 0
-    if (first === 0 && this.#allHealthy()) return all
+    if (first === 0 && this.allHealthy) return all
     return [...all.slice(first), ...all.slice(0, first)].sort((a, b) => a.failures - b.failures)
   }
 
   /** Penalised ones to be asked beside a healthy one; each is handed out once per penalty. */
   takeDueForProbe(nowMs: number): readonly Nameserver[] {
-    if (this.#allHealthy() || this.#nameservers.every(({ failures }) => failures > 0)) return NONE
+    if (this.allHealthy || this.#nameservers.every(({ failures }) => failures > 0)) return NONE
     const due = this.#nameservers.filter(
       ({ failures, probing, probeAtMs }) => failures > 0 && !probing && probeAtMs <= nowMs,
     )
@@ -86,7 +86,7 @@ export class NameserverSet {
     return due
   }
 
-  #allHealthy(): boolean {
+  get allHealthy(): boolean {
     for (const { failures } of this.#nameservers) if (failures > 0) return false
     return true
   }

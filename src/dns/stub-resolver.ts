@@ -119,6 +119,7 @@ export class StubResolver {
    * It is paid for where that is possible, and sent in any case: one a second for a nameserver at most.
    */
   #probe(question: Question, { charge }: Budget): void {
+    if (this.#nameservers.allHealthy) return
     const { now } = this.#seams.timers
     const { timeoutMs, useTcp } = this.#settings()
     for (const nameserver of this.#nameservers.takeDueForProbe(now())) {

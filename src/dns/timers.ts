@@ -11,12 +11,18 @@ export interface Timer {
 
 /** Node's own. The timers don't keep the process alive by themselves: sockets and servers do. */
 export function nodeTimers(now: () => number): Timers {
-  return {
-    now,
-    start(callback, milliseconds) {
-      const timeout = setTimeout(callback, milliseconds)
-      timeout.unref()
-      return { cancel: () => clearTimeout(timeout) }
-    },
+  return { now, start: (callback, milliseconds) => new NodeTimer(callback, milliseconds) }
+}
+
+class NodeTimer implements Timer {
+  readonly #timeout: NodeJS.Timeout
+
+  constructor(callback: () => void, milliseconds: number) {
+    this.#timeout = setTimeout(callback, milliseconds)
+    this.#timeout.unref()
+  }
+
+  cancel(): void {
+    clearTimeout(this.#timeout)
   }
 }

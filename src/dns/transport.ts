@@ -12,18 +12,29 @@ export interface Transport {
 
 export function createTransport(timers: Timers): Transport {
   const sockets = new UdpSockets()
+  const begin = (options: ExchangeOptions, wait: (exchange: Exchange) => Waiting): Promise<ExchangeOutcome> =>
+    new Promise((resolve) => {
+      const exchange = new Exchange(options, timers, resolve)
+      exchange.begin(wait(exchange))
+    })
   return {
-    udp: (options) =>
-      new Promise((resolve) => {
-        const exchange = new Exchange(options, timers, resolve)
-        exchange.begin(sockets.exchange(options, exchange))
-      }),
-    tcp: (options) =>
-      new Promise((resolve) => {
-        const exchange = new Exchange(options, timers, resolve)
-        exchange.begin(new TcpExchange(options, exchange))
-      }),
+    udp: (options) => begin(options, (exchange) => sockets.exchange(options, exchange)),
+    tcp: (options) => begin(options, (exchange) => new TcpExchange(options, exchange)),
   }
+}
+
+/** Exchanges under way by their signal, which has one listener for all: adding and removing one costs half a query. */
+const underWay = new WeakMap<AbortSignal, Set<Exchange>>()
+
+function underWayWith(signal: AbortSignal): Set<Exchange> {
+  const known = underWay.get(signal)
+  if (known !== undefined) return known
+  const exchanges = new Set<Exchange>()
+  underWay.set(signal, exchanges)
+  signal.addEventListener('abort', () => {
+    for (const exchange of [...exchanges]) exchange.abort()
+  })
+  return exchanges
 }
 
 /** One outcome, whichever comes first: a response, an error, the timer, the signal. Nothing is left afterwards. */
@@ -31,6 +42,7 @@ class Exchange implements Settles {
   readonly #options: ExchangeOptions
   readonly #resolve: (outcome: ExchangeOutcome) => void
   readonly #timer: Timer
+  readonly #underWay: Set<Exchange>
   #waiting: Waiting | null = null
   #settled = false
 
@@ -38,25 +50,25 @@ class Exchange implements Settles {
     this.#options = options
     this.#resolve = resolve
     this.#timer = timers.start(() => this.settle({ kind: 'timeout' }), options.timeoutMs)
-    // An object as listener costs no closure per query.
-    options.signal.addEventListener('abort', this)
+    this.#underWay = underWayWith(options.signal)
+    this.#underWay.add(this)
   }
 
   begin(waiting: Waiting): void {
     this.#waiting = waiting
-    if (this.#options.signal.aborted) this.handleEvent()
+    if (this.#options.signal.aborted) this.abort()
   }
 
   settle(outcome: ExchangeOutcome): void {
     if (this.#settled) return
     this.#settled = true
     this.#timer.cancel()
-    this.#options.signal.removeEventListener('abort', this)
+    this.#underWay.delete(this)
     this.#waiting?.close()
     this.#resolve(outcome)
   }
 
-  handleEvent(): void {
+  abort(): void {
     this.settle({ kind: 'aborted' })
   }
 }
