@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { ensureEnvoy } from '../src/launch/envoy-binary.ts'
+import { fetchValidator } from '../test/support/kubernetes.ts'
 
 const HELP = `Runs the tests: unit (beside the code), integration (real loopback peers), e2e (real Envoy),
 browser (real Chromium), compose (real Docker).
@@ -33,7 +34,9 @@ async function main(): Promise<number> {
       `no kind of test is named ${unknown.join(', ')}; there are ${Object.keys(KINDS).join(', ')}`,
     )
   const kinds = Object.entries(KINDS).filter(([kind]) => chosen.length === 0 || chosen.includes(kind))
-  await ensureEnvoy((text) => process.stderr.write(`zonegate: ${text}\n`))
+  const say = (text: string): void => void process.stderr.write(`zonegate: ${text}\n`)
+  await ensureEnvoy(say)
+  fetchValidator(say)
 
   const options = args.filter((argument) => argument.startsWith('-'))
   // Files with an Envoy, a browser or a Docker of their own have the machine's two cores to themselves: they are about
