@@ -130,7 +130,7 @@ main().then(
     if (code !== UNTIL_SIGNALLED) process.exitCode = code
   },
   (error: unknown) => {
-    const lines = error instanceof ConfigError ? error.faults : [(error as Error).message]
+    const lines = error instanceof ConfigError ? error.faults : (error as Error).message.split('\n')
     for (const line of lines) process.stderr.write(`zonegate: ${line}\n`)
     process.exit(error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED)
   },

@@ -18,6 +18,8 @@ export interface MetricSources {
   /** By kind of resource. */
   readonly pushes: () => ReadonlyMap<string, Answers>
   readonly config: () => ConfigStatus
+  /** Until when what is served on `listen.grpc` is valid; null: no TLS. */
+  readonly certificates: () => { readonly cert: Date; readonly clientCa: Date } | null
   readonly ready: () => boolean
 }
 
@@ -232,7 +234,7 @@ function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View
 }
 
 function processViews(
-  { build, config, ready }: MetricSources,
+  { build, config, certificates, ready }: MetricSources,
   loopDelay: () => Record<string, number>,
 ): View[] {
   return [
@@ -249,6 +251,17 @@ function processViews(
       type: 'gauge',
       labels: [],
       samples: () => [{ value: config().faults.length }],
+    },
+    {
+      name: 'zonegate_certificate_expiry_timestamp_seconds',
+      help: 'When a certificate of listen.tls in force ends, by key: cert, or the first of clientCa. Absent without listen.tls.',
+      type: 'gauge',
+      labels: ['file'],
+      samples: () =>
+        Object.entries(certificates() ?? {}).map(([file, at]) => ({
+          labels: { file },
+          value: at.getTime() / 1000,
+        })),
     },
     {
       name: 'zonegate_event_loop_delay_seconds',

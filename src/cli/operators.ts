@@ -9,6 +9,7 @@ import { type ExplainedEnvoy, explain } from '../status/explain.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readVersion } from '../status/version.ts'
 import { SLOT_SECONDS } from '../status/zone-activity.ts'
+import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
 
 /** So often what Envoys answered to pushes is added up. */
@@ -22,6 +23,8 @@ export interface OperatedParts {
   readonly unready: () => Unready
   /** Of `listen.http`; null: none. */
   readonly token: string | null
+  /** Of `listen.tls`; null: no TLS. */
+  readonly certificates: LiveCertificates | null
 }
 
 /**
@@ -42,6 +45,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     controlPlane: control.status,
     pushes: () => pushes.totals,
     config: () => live.status(),
+    certificates: () => parts.certificates?.current.expiresAt ?? null,
     ready: () => Object.keys(unready()).length === 0,
   })
   const stopCounting = countRegularly(lasting)

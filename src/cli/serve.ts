@@ -3,9 +3,11 @@ import type { Unready } from '../admin/server.ts'
 import { announceRoutes } from '../config/announce-routes.ts'
 import { LiveConfig } from '../config/live-config.ts'
 import { loadConfig, readHttpToken } from '../config/load.ts'
+import { hostPortOf } from '../config/schema.ts'
 import { createHealth } from '../grpc/health-service.ts'
 import { type Service, serveGrpc } from '../grpc/server.ts'
 import { createLog } from '../log.ts'
+import { LiveCertificates } from './live-certificates.ts'
 import { serveOperators } from './operators.ts'
 import { type Running, run, startLasting } from './running.ts'
 
@@ -41,6 +43,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     date: () => new Date(),
   })
 
+  const certificates = listen.tls && new LiveCertificates(listen.tls, { log, date: () => new Date() })
   let unready: Unready = { processor: 'starting' }
   const closeOperators = await serveOperators({
     lasting,
@@ -48,22 +51,36 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     running: () => running,
     unready: () => unready,
     token,
+    certificates,
   })
   const health = createHealth()
   const services = [delegate(() => running.processor), health.service, ...lasting.control.services]
-  const grpc = await serveGrpc(listen.grpc, services)
-  const stopWatching = [announceRoutes(log), live.watch()]
-  process.on('SIGHUP', () => live.reload('SIGHUP'))
+  const grpc = await serveGrpc({
+    address: listen.grpc.startsWith('unix:') ? listen.grpc : hostPortOf(listen.grpc),
+    certificates: certificates?.current ?? null,
+    services,
+    log,
+  })
+  const stopWatching = [announceRoutes(log), live.watch(), certificates?.watch(grpc.setCertificates)]
+  process.on('SIGHUP', () => {
+    live.reload('SIGHUP')
+    certificates?.reload('SIGHUP')
+  })
   unready = {}
   const { search, dns } = running
-  const addresses = { grpc: listen.grpc, http: listen.http, nameservers: dns.nameservers() }
+  const addresses = {
+    grpc: listen.grpc,
+    tls: listen.tls !== null,
+    http: listen.http,
+    nameservers: dns.nameservers(),
+  }
   log.info({ config: loaded.source, search: search(), ...addresses }, 'ready')
 
   onceStopped(async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
     unready = { processor: 'stopping' }
     health.stop()
-    for (const stop of stopWatching) stop()
+    for (const stop of stopWatching) stop?.()
     lasting.control.close()
     running.zones.close()
     await grpc.drain(DRAIN_MS)

@@ -4,6 +4,7 @@ import { checkEnvoyFiles, type SourceFile } from '../config/envoy-files.ts'
 import { ConfigError, type Fault, faultText } from '../config/faults.ts'
 import { loadConfig, parseConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
+import { CertificateError, readCertificates } from '../grpc/certificates.ts'
 import { type Arguments, type Command, configPath, type Terminal } from './command.ts'
 import { BOOTSTRAP_FILE } from './envoy-control.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
@@ -25,7 +26,7 @@ export const validateCommand: Command = {
   details: `  FILE             configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults
   --json           for programs
 
-Checks envoy/routes.yaml and envoy/envoy.yaml too, where the working directory has them, and asks Envoy's own
+Reads the files of listen.tls, and says which certificates expire within a week. Checks envoy/routes.yaml and envoy/envoy.yaml too, where the working directory has them, and asks Envoy's own
 --mode validate where Envoy is in PATH. Exit 0: all is sound. Exit 1: each fault is told with file, line and column.`,
   example: 'zonegate validate /etc/zonegate.yaml',
   options: { json: { type: 'boolean' } },
@@ -39,25 +40,27 @@ Checks envoy/routes.yaml and envoy/envoy.yaml too, where the working directory h
 
 async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
   const path = args.positionals[0] ?? configPath(args, terminal)
-  const { config, source, faults: own } = readConfig(path, terminal)
-  const dnsNotes = notesOfDns(config, terminal)
+  const { config, source, faults } = readConfig(path, terminal)
+  const certificates = checkCertificates(config)
+  const own = [...faults, ...certificates.faults]
+  const ownNotes = [...notesOfDns(config, terminal), ...certificates.notes]
   const routes = sourceFile(ROUTES_FILE)
   const bootstrap = sourceFile(BOOTSTRAP_FILE)
   if (routes === undefined || bootstrap === undefined) {
     const notChecked = `${ROUTES_FILE} and ${BOOTSTRAP_FILE}: not both in the working directory`
-    return { ok: own.length === 0, checked: [source], notChecked: [notChecked], faults: own, notes: dnsNotes }
+    return { ok: own.length === 0, checked: [source], notChecked: [notChecked], faults: own, notes: ownNotes }
   }
   const { faults: files, notes } = checkEnvoyFiles(config, routes, bootstrap)
   const binary = findEnvoy(terminal.environment['PATH'] ?? '')
   const byEnvoy = binary === undefined ? [] : await validateWithEnvoy(binary, routes, bootstrap)
   const known = new Set([...own, ...files].map(placeOf))
-  const faults = [...own, ...files, ...byEnvoy.filter((fault) => !known.has(placeOf(fault)))]
+  const all = [...own, ...files, ...byEnvoy.filter((fault) => !known.has(placeOf(fault)))]
   return {
-    ok: faults.length === 0,
+    ok: all.length === 0,
     checked: [source, ROUTES_FILE, BOOTSTRAP_FILE, ...(binary === undefined ? [] : [`both by ${binary}`])],
     notChecked: binary === undefined ? ["by Envoy's --mode validate: there is no Envoy in PATH"] : [],
-    faults,
-    notes: [...dnsNotes, ...notes],
+    faults: all,
+    notes: [...ownNotes, ...notes],
   }
 }
 
@@ -85,6 +88,17 @@ function notesOfDns(config: Config, { environment }: Terminal): Fault[] {
   const search = dns.searchDomain()
   dns.close()
   return search === null ? [{ file: 'on this machine', key: '', message: noSearchDomain(config) }] : []
+}
+
+/** That a certificate has expired is a note: it may be renewed while the processor runs. */
+function checkCertificates({ listen }: Config): { faults: readonly Fault[]; notes: readonly Fault[] } {
+  if (listen.tls === null) return { faults: [], notes: [] }
+  try {
+    return { faults: [], notes: readCertificates(listen.tls, new Date()).warnings }
+  } catch (error) {
+    if (!(error instanceof CertificateError)) throw error
+    return { faults: error.faults, notes: [] }
+  }
 }
 
 function sourceFile(path: string): SourceFile | undefined {

@@ -19,6 +19,8 @@ test('the defaults are the documented ones', () => {
   const { listen, rules, dns, addresses, log } = parseConfig('', 'z.yaml')
   assert.deepEqual(listen, {
     grpc: 'unix:run/processor.sock',
+    tls: null,
+    insecure: false,
     http: '127.0.0.1:9003',
     httpToken: null,
     httpTokenFile: null,

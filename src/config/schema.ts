@@ -58,6 +58,8 @@ const services = z
     }
   })
 
+const tlsFile = z.string().min(1, 'expected the path of a PEM file')
+
 const listen = z
   .strictObject({
     grpc: z
@@ -69,6 +71,23 @@ const listen = z
       .default('unix:run/processor.sock')
       .describe(
         'Where Envoy reaches the processor: unix:PATH (relative to the working directory) or host:port. A change needs a restart.',
+      ),
+    tls: z
+      .strictObject({
+        cert: tlsFile.describe("The processor's certificate, then those that lead to its CA."),
+        key: tlsFile.describe('Its private key, without a passphrase.'),
+        clientCa: tlsFile.describe("Certificates of the CAs that sign Envoys' certificates."),
+      })
+      .nullable()
+      .default(null)
+      .describe(
+        'Mutual TLS on listen.grpc, with PEM files whose contents are read again when they change. Which files needs a restart.',
+      ),
+    insecure: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Lets listen.grpc be an address that is not loopback without listen.tls: whoever reaches it is taken for an Envoy.',
       ),
     http: hostPort
       .default('127.0.0.1:9003')
@@ -89,6 +108,20 @@ const listen = z
       .nullable()
       .default(null)
       .describe('Instead of httpToken: a file that holds it, such as a secret that is mounted.'),
+  })
+  .superRefine(({ grpc, tls, insecure }, context) => {
+    const host = parseHostPort(grpc)?.host
+    const fault = (key: string, message: string, input?: unknown): void =>
+      context.addIssue({ code: 'custom', path: [key], message, ...(input !== undefined && { input }) })
+    if (tls !== null && grpc.startsWith('unix:'))
+      fault('tls', 'expected host:port as listen.grpc beside it; a Unix socket needs none')
+    else if (tls !== null && insecure) fault('insecure', 'expected listen.tls or listen.insecure, not both')
+    else if (host !== undefined && !isLoopback(host) && tls === null && !insecure)
+      fault(
+        'grpc',
+        'expected listen.tls (or listen.insecure: true) beside an address that is not loopback',
+        grpc,
+      )
   })
   .superRefine(({ http, httpToken, httpTokenFile }, context) => {
     if (httpToken !== null && httpTokenFile !== null) {

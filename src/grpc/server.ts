@@ -1,80 +1,75 @@
-import { mkdirSync, statSync, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
-import { dirname } from 'node:path'
+import type { Socket } from 'node:net'
 import {
   Server,
   ServerCredentials,
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
+import type { Certificates } from './certificates.ts'
+import { type ListenerLog, type ListenerOptions, listen } from './listener.ts'
 
 export type Service = readonly [ServiceDefinition, UntypedServiceImplementation]
 
-/** Mode of the Unix socket: owner and group, nobody else. Envoy and the processor share a group. */
-const SOCKET_UMASK = 0o117
-/** A Unix socket's path, octets, with its final NUL (unix(7), sun_path). */
-const SOCKET_PATH_MAX = 107
+/**
+ * Streams at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS): as many as an Envoy has requests under way
+ * to the processor at most (`circuit_breakers` of the cluster `processor`), so that it never meets this bound.
+ */
+export const STREAMS_PER_CONNECTION_MAX = 4096
+/**
+ * One message, octets. The largest that Envoy has to send is what it knows on reconnecting, some 80 for each zone and
+ * kind: this is enough for 100,000 zones (`learned.zonesMax`). Beyond: RESOURCE_EXHAUSTED, for that stream alone.
+ */
+export const MESSAGE_OCTETS_MAX = 16 * 1024 * 1024
+/** A peer that is gone without a word, or reads nothing: HTTP/2 PING after so long, and so long for the answer. */
+const KEEPALIVE_MS = 60_000
+const KEEPALIVE_TIMEOUT_MS = 20_000
+
+export interface GrpcOptions {
+  readonly address: ListenerOptions['address']
+  /** Null: no TLS. */
+  readonly certificates: Certificates | null
+  readonly services: readonly Service[]
+  readonly log: ListenerLog
+}
 
 export interface GrpcServer {
-  /** The port of a TCP listener; 1 for a Unix socket. */
+  /** The port of a TCP listener; 0 for a Unix socket. */
   readonly port: number
+  /** For connections to come; those that are there keep what they have. */
+  setCertificates(certificates: Certificates): void
   /** Refuses new streams, lets those in flight end for `graceMs`, destroys what is left then. */
   drain(graceMs: number): Promise<void>
 }
 
 /**
- * Binds and serves.
- * @param listen `unix:PATH`, relative to the working directory, or `host:port`
+ * Binds and serves. Connections are accepted, counted and, with TLS, authenticated by a listener of our own, and handed to
+ * gRPC then: it neither limits them nor tells why a client was refused.
  * @throws Error with what to do, where the address can't be had
  */
-export async function serveGrpc(listen: string, services: readonly Service[]): Promise<GrpcServer> {
-  const server = new Server()
+export async function serveGrpc({ address, certificates, services, log }: GrpcOptions): Promise<GrpcServer> {
+  const server = new Server({
+    'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
+    'grpc.max_receive_message_length': MESSAGE_OCTETS_MAX,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.enable_channelz': 0,
+  })
   for (const [definition, implementation] of services) server.addService(definition, implementation)
-
-  const path = listen.startsWith('unix:') ? listen.slice('unix:'.length) : null
-  if (path !== null) await prepareSocket(path)
-  const port = await bind(server, listen, path !== null)
-  return { port, drain: (graceMs) => drain(server, graceMs) }
-}
-
-function bind(server: Server, listen: string, isSocket: boolean): Promise<number> {
-  // The socket is created with its mode: between a bind and a chmod anyone could connect.
-  const before = isSocket ? process.umask(SOCKET_UMASK) : undefined
-  return new Promise<number>((resolve, reject) => {
-    server.bindAsync(listen, ServerCredentials.createInsecure(), (error, port) => {
-      if (before !== undefined) process.umask(before)
-      if (error) reject(new Error(`listen.grpc: can't listen on ${listen}: ${error.message}`))
-      else resolve(port)
-    })
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const listener = await listen({
+    address,
+    certificates,
+    log,
+    onConnection: (socket: Socket) => injector.injectConnection(socket),
   })
-}
-
-/** Makes the socket's folder, and removes the socket of a processor that was killed: only if nobody answers on it. */
-async function prepareSocket(path: string): Promise<void> {
-  if (Buffer.byteLength(path) > SOCKET_PATH_MAX) {
-    throw new Error(
-      `listen.grpc: ${path} is longer than the ${SOCKET_PATH_MAX} bytes of a socket's path; use a relative or shorter one`,
-    )
+  return {
+    port: listener.port,
+    setCertificates: listener.setCertificates,
+    drain: (graceMs) => {
+      listener.close()
+      return drain(server, graceMs)
+    },
   }
-  mkdirSync(dirname(path), { recursive: true })
-  const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats === undefined) return
-  if (!stats.isSocket())
-    throw new Error(`listen.grpc: ${path} is there and is no socket; remove it or name another path`)
-  if (await answers(path))
-    throw new Error(`listen.grpc: another processor listens on ${path}; stop it or name another path`)
-  unlinkSync(path)
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
 }
 
 function drain(server: Server, graceMs: number): Promise<void> {

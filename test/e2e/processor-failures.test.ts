@@ -190,8 +190,11 @@ suite('a broken processor', () => {
       stream.on('error', () => undefined)
       behaviour(stream)
     }
-    served = await serveGrpc('unix:run/processor.sock', [
-      [{ Process: externalProcessor.Process }, { Process: process }],
-    ])
+    served = await serveGrpc({
+      address: 'unix:run/processor.sock',
+      certificates: null,
+      services: [[{ Process: externalProcessor.Process }, { Process: process }]],
+      log: { warn: () => undefined, debug: () => undefined },
+    })
   }
 })

@@ -91,6 +91,22 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
     '1:11: listen.grpc: expected unix:PATH or host:port, got "/run/p.sock"',
   ],
   [
+    'listen: { grpc: "0.0.0.0:9004" }\n',
+    '1:11: listen.grpc: expected listen.tls (or listen.insecure: true) beside an address that is not loopback, got "0.0.0.0:9004"',
+  ],
+  [
+    'listen: { tls: { cert: c, key: k, clientCa: ca } }\n',
+    '1:11: listen.tls: expected host:port as listen.grpc beside it; a Unix socket needs none',
+  ],
+  [
+    'listen: { grpc: "0.0.0.0:9004", insecure: true, tls: { cert: c, key: k, clientCa: ca } }\n',
+    '1:33: listen.insecure: expected listen.tls or listen.insecure, not both, got true',
+  ],
+  [
+    'listen: { grpc: "0.0.0.0:9004", tls: { cert: c, key: k } }\n',
+    '1:33: listen.tls.clientCa: expected a text',
+  ],
+  [
     'listen: { http: "0.0.0.0:9003" }\n',
     '1:11: listen.http: expected listen.httpToken or listen.httpTokenFile beside an address that is not loopback, got "0.0.0.0:9003"',
   ],

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
+import { hostPortOf } from '../../src/config/schema.ts'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { type Part, startEnvoy, startProcessor, untilReady } from '../../src/launch/instance.ts'
 import { freePort } from './ports.ts'
@@ -23,6 +24,10 @@ export interface GatewayOptions {
   readonly config: Readonly<Record<string, unknown>>
   /** Changes to Envoy's files before they are used: file name → edit of its text. */
   readonly edit?: Readonly<Record<string, (text: string) => string>>
+  /** `listen` of zonegate.yaml, but for `http`; where it names no other, the processor has a socket. */
+  readonly listen?: Readonly<Record<string, unknown>> & { readonly grpc?: string }
+  /** Called with the scratch folder before anything starts. */
+  readonly prepare?: (folder: string) => void
   /** False: no processor is started, `startProcessor` does it later (or the test serves the socket itself). */
   readonly processor?: boolean
   readonly concurrency?: number
@@ -49,6 +54,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-test-'))
   mkdirSync(join(folder, 'run'))
   cpSync(ENVOY_FILES, join(folder, 'envoy'), { recursive: true })
+  options.prepare?.(folder)
   for (const [file, change] of Object.entries(options.edit ?? {})) {
     const path = join(folder, 'envoy', file)
     writeFileSync(path, change(readFileSync(path, 'utf8')))
@@ -56,7 +62,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
   writeFileSync(
     join(folder, 'zonegate.yaml'),
-    stringify({ ...options.config, listen: { http: `127.0.0.1:${httpPort}` } }),
+    stringify({ ...options.config, listen: { ...options.listen, http: `127.0.0.1:${httpPort}` } }),
   )
   const outputs: number[] = []
   const output = (of: string): number => {
@@ -86,7 +92,8 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     addresses: {
       listen: { host: '127.0.0.1', port },
       admin: { host: '127.0.0.1', port: adminPort },
-      processor: 'unix:run/processor.sock',
+      processor:
+        options.listen?.grpc === undefined ? 'unix:run/processor.sock' : hostPortOf(options.listen.grpc),
     },
     output: output('envoy'),
     concurrency: options.concurrency ?? 1,

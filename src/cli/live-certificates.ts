@@ -1,0 +1,88 @@
+import { faultText } from '../config/faults.ts'
+import { watchFileForChanges } from '../config/watch-file.ts'
+import {
+  CertificateError,
+  type Certificates,
+  isOutOfDate,
+  readCertificates,
+  type TlsFiles,
+} from '../grpc/certificates.ts'
+import type { Logger } from '../log.ts'
+
+const POLL_MS = 250
+
+export interface LiveCertificatesSeams {
+  readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
+  /** Wall clock. */
+  readonly date: () => Date
+}
+
+/**
+ * The certificates of `listen.tls` in force. Files that change are read again, all three; only what fits together and has
+ * not expired takes the place of what was there.
+ */
+export class LiveCertificates {
+  readonly #files: TlsFiles
+  readonly #seams: LiveCertificatesSeams
+  #current: Certificates
+  #onChange: (certificates: Certificates) => void = () => undefined
+
+  /** @throws CertificateError */
+  constructor(files: TlsFiles, seams: LiveCertificatesSeams) {
+    this.#files = files
+    this.#seams = seams
+    this.#current = readCertificates(files, seams.date())
+    this.#warn(this.#current)
+  }
+
+  get current(): Certificates {
+    return this.#current
+  }
+
+  /** @returns ends the watch */
+  watch(onChange: (certificates: Certificates) => void): () => void {
+    this.#onChange = onChange
+    // Files that change together are read once.
+    let timer: NodeJS.Timeout | undefined
+    const changed = (): void => {
+      timer ??= setTimeout(() => {
+        timer = undefined
+        this.reload('changed')
+      }, POLL_MS).unref()
+    }
+    const stops = Object.values(this.#files).map((file) => watchFileForChanges(file, POLL_MS, changed))
+    return () => {
+      clearTimeout(timer)
+      for (const stop of stops) stop()
+    }
+  }
+
+  reload(why: 'changed' | 'SIGHUP'): void {
+    const { log, date } = this.#seams
+    try {
+      const next = readCertificates(this.#files, date())
+      if (next.cert === this.#current.cert && next.key === this.#current.key && next.ca === this.#current.ca)
+        return
+      if (isOutOfDate(next, date()))
+        throw new CertificateError(next.warnings.filter(({ key }) => key === 'listen.tls.cert'))
+      this.#onChange(next)
+      this.#current = next
+      const { cert, clientCa } = next.expiresAt
+      log.info(
+        { why, files: this.#files, certUntil: cert, clientCaUntil: clientCa },
+        'certificates read, in force now',
+      )
+      this.#warn(next)
+    } catch (error) {
+      const faults =
+        error instanceof CertificateError ? error.faults.map(faultText) : [(error as Error).message]
+      for (const fault of faults)
+        log.error({ fault, why }, 'certificates not taken, those that were read before stay in force')
+    }
+  }
+
+  #warn({ warnings }: Certificates): void {
+    for (const warning of warnings)
+      this.#seams.log.warn({ certificate: faultText(warning) }, 'a certificate needs attention')
+  }
+}

@@ -1,0 +1,169 @@
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+/** Paths of PEM files: `listen.tls`. */
+export interface TlsFiles {
+  /** The processor's own certificate, then those that lead to its CA. */
+  readonly cert: string
+  readonly key: string
+  /** Certificates of the CAs that sign clients' certificates. */
+  readonly clientCa: string
+}
+
+/** What is wrong with one of the files. */
+export interface CertificateFault {
+  readonly file: string
+  /** `listen.tls.cert` and so on. */
+  readonly key: string
+  readonly message: string
+}
+
+export class CertificateError extends Error {
+  readonly faults: readonly CertificateFault[]
+
+  constructor(faults: readonly CertificateFault[]) {
+    super(faults.map(({ file, key, message }) => `${file}: ${key}: ${message}`).join('\n'))
+    this.name = 'CertificateError'
+    this.faults = faults
+  }
+}
+
+/** Contents that fit together, as `tls.createSecureContext` takes them. */
+export interface Certificates {
+  readonly cert: string
+  readonly key: string
+  readonly ca: string
+  /** By file: until when the first certificate of `cert`, and the first to end of `clientCa`, are valid. */
+  readonly expiresAt: { readonly cert: Date; readonly clientCa: Date }
+  /** Sound, but a client or this processor won't like it: expired, about to, not valid yet. */
+  readonly warnings: readonly CertificateFault[]
+}
+
+/** Renewals usually come with a third of the time left: who sees this missed one. */
+const EXPIRES_SOON_MS = 7 * 24 * 3_600_000
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
+/** Longer is no certificate: a log file that is named by mistake. */
+const FILE_LENGTH_MAX = 1_000_000
+
+/**
+ * Reads the three files and checks that they fit together.
+ * @throws CertificateError with every fault
+ */
+export function readCertificates(files: TlsFiles, now: Date): Certificates {
+  const faults: CertificateFault[] = []
+  const attempt = <Value>(key: keyof TlsFiles, read: (text: string) => Value): Value | undefined => {
+    try {
+      return read(readText(files[key]))
+    } catch (error) {
+      faults.push({ file: files[key], key: keyOf(key), message: (error as Error).message })
+      return undefined
+    }
+  }
+  const own = attempt('cert', certificatesOf)
+  const key = attempt('key', privateKeyOf)
+  const authorities = attempt('clientCa', authoritiesOf)
+  const [leaf] = own ?? []
+  if (leaf !== undefined && key !== undefined && !leaf.checkPrivateKey(key.object))
+    faults.push({
+      file: files.key,
+      key: keyOf('key'),
+      message: `is not the key of the certificate in ${files.cert}`,
+    })
+  if (faults.length > 0 || !leaf || !own || !key || !authorities) throw new CertificateError(faults)
+  const firstToEnd = authorities.reduce((a, b) => (b.validToDate < a.validToDate ? b : a))
+  return {
+    cert: pemOf(own),
+    key: key.pem,
+    ca: pemOf(authorities),
+    expiresAt: { cert: leaf.validToDate, clientCa: firstToEnd.validToDate },
+    warnings: [
+      ...warningsOf('cert', files.cert, leaf, now),
+      ...authorities.flatMap((authority) => warningsOf('clientCa', files.clientCa, authority, now)),
+    ],
+  }
+}
+
+/** True where clients can't accept the processor's own certificate at this moment. */
+export function isOutOfDate({ expiresAt }: Certificates, now: Date): boolean {
+  return expiresAt.cert <= now
+}
+
+function keyOf(name: keyof TlsFiles): string {
+  return `listen.tls.${name}`
+}
+
+function readText(file: string): string {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new Error(code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'not readable' : message)
+  }
+  if (text.length > FILE_LENGTH_MAX) throw new Error(`expected ${FILE_LENGTH_MAX} characters or fewer`)
+  return text
+}
+
+function certificatesOf(text: string): X509Certificate[] {
+  const blocks = text.match(PEM_CERTIFICATE) ?? []
+  if (blocks.length === 0)
+    throw new Error('expected a certificate in PEM, "-----BEGIN CERTIFICATE-----" and so on')
+  return blocks.map((block, index) => {
+    try {
+      return new X509Certificate(block)
+    } catch {
+      throw new Error(`certificate ${index + 1} of ${blocks.length} can't be read`)
+    }
+  })
+}
+
+function authoritiesOf(text: string): X509Certificate[] {
+  const authorities = certificatesOf(text)
+  const leaf = authorities.find(({ ca }) => !ca)
+  if (leaf !== undefined)
+    throw new Error(`expected certificates of CAs only, "${oneLine(leaf.subject)}" is none`)
+  return authorities
+}
+
+function privateKeyOf(pem: string): { pem: string; object: KeyObject } {
+  if (!pem.includes('PRIVATE KEY-----'))
+    throw new Error('expected a private key in PEM, "-----BEGIN PRIVATE KEY-----" and so on')
+  try {
+    return { pem, object: createPrivateKey(pem) }
+  } catch (error) {
+    // Its text may hold parts of the key: only the code is told.
+    const { code } = error as NodeJS.ErrnoException
+    throw new Error(
+      code === 'ERR_MISSING_PASSPHRASE' || pem.includes('ENCRYPTED')
+        ? 'the key is encrypted; expected one without a passphrase'
+        : "the key can't be read",
+    )
+  }
+}
+
+function warningsOf(
+  key: keyof TlsFiles,
+  file: string,
+  certificate: X509Certificate,
+  now: Date,
+): CertificateFault[] {
+  const { subject, validFromDate: from, validToDate: to } = certificate
+  const message =
+    to <= now
+      ? `expired on ${to.toISOString()}`
+      : from > now
+        ? `not valid before ${from.toISOString()}`
+        : to.getTime() - now.getTime() < EXPIRES_SOON_MS
+          ? `expires soon, on ${to.toISOString()}`
+          : null
+  return message === null ? [] : [{ file, key: keyOf(key), message: `"${oneLine(subject)}" ${message}` }]
+}
+
+function pemOf(certificates: readonly X509Certificate[]): string {
+  return certificates.map(String).join('')
+}
+
+/** `CN=a, O=b`; a subject is the choice of whoever made the certificate. */
+export function oneLine(subject: string): string {
+  return subject.replaceAll('\n', ', ').slice(0, 200)
+}
