@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs Envoy in its container and ends it gently: on SIGTERM alone Envoy drops the requests it has. Here it is told to
-# drain first (Envoy doc: Draining), and ended when the last request is answered. A script, and not Compose's pre_stop
+# drain first (Envoy doc: Draining), and ended when no connection is left, or none but idle ones. A script, and not Compose's pre_stop
 # hook, so that `docker stop` and a reboot do the same. Envoy's image has no curl: bash speaks HTTP itself.
 #
 # usage: run-envoy.sh ENVOY_OPTION...    --drain-time-s: how long new connections are still accepted meanwhile
@@ -8,22 +8,29 @@ set -u
 
 # Below stop_grace_period of docker-compose.yml, after which Docker kills.
 readonly DRAIN_SECONDS_MAX=30
-readonly ACTIVE_REQUESTS='/stats?filter=^http\.callback\.downstream_rq_active$'
+# While Envoy drains (--drain-time-s), more and more answers say `connection: close`, and then all do. Ended before, the
+# next request on a connection that was not told is lost.
+readonly DRAIN_SECONDS_MIN=6
 
 admin() { # METHOD PATH: prints Envoy's answer, or fails where nobody listens
   { printf '%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$1" "$2" >&3 && timeout 2 cat <&3; } \
     2>/dev/null 3<>/dev/tcp/127.0.0.1/9901
 }
 
-busy() { kill -0 "$envoy" 2>/dev/null && ! admin GET "$ACTIVE_REQUESTS" | grep -q 'downstream_rq_active: 0'; }
+none() { admin GET "/stats?filter=^http\.callback\.$1$" | grep -q "$1: 0"; }
+
+busy() { # SECONDS since the drain began
+  kill -0 "$envoy" 2>/dev/null || return 1
+  ! none downstream_cx_active && { [ "$1" -lt "$DRAIN_SECONDS_MIN" ] || ! none downstream_rq_active; }
+}
 
 stop() {
   trap '' TERM INT
-  local deadline=$((SECONDS + DRAIN_SECONDS_MAX))
+  local began=$SECONDS
   echo 'run-envoy: stopping: requests in flight are answered first' >&2
   # An Envoy whose admin interface doesn't answer is still starting, or hangs: nothing to wait for.
   if admin POST '/drain_listeners?graceful&skip_exit' >/dev/null; then
-    while [ "$SECONDS" -lt "$deadline" ] && busy; do sleep 0.2; done
+    while [ $((SECONDS - began)) -lt "$DRAIN_SECONDS_MAX" ] && busy $((SECONDS - began)); do sleep 0.2; done
   fi
   kill -TERM "$envoy" 2>/dev/null
   wait "$envoy"

@@ -12,6 +12,8 @@ export interface GatewayOptions {
   /** `host:port` of Envoy's listener and of its admin page. */
   readonly listen: string
   readonly admin: string
+  /** Take requests beside another Zonegate on the same address, which is stopped afterwards. */
+  readonly reusePort?: boolean
   readonly onReady: () => void
 }
 
@@ -30,12 +32,9 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
   const { config } = loadConfig(configPath, process.env)
   const http = hostPort('listen.http', config.listen.http)
   const binary = await ensureEnvoy(say)
-  for (const [name, address] of [
-    ['--listen', listen],
-    ['--admin', admin],
-    ['listen.http', http],
-  ] as const)
-    await mustBeFree(name, address)
+  await mustBeFree('--listen', listen, options.reusePort)
+  await mustBeFree('--admin', admin)
+  await mustBeFree('listen.http', http)
 
   const stop = stopSignal()
   const parts: Part[] = []
@@ -84,13 +83,18 @@ function hostPort(name: string, text: string): { host: string; port: number } {
   return parsed
 }
 
-async function mustBeFree(name: string, { host, port }: { host: string; port: number }): Promise<void> {
+/** @param reusePort others who share it (SO_REUSEPORT, as every Envoy does) don't count */
+async function mustBeFree(
+  name: string,
+  { host, port }: { host: string; port: number },
+  reusePort = false,
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = createServer()
     probe.once('error', (error: NodeJS.ErrnoException) => {
       const why = error.code === 'EADDRINUSE' ? 'is in use' : `can't be had (${error.code})`
       reject(new Error(`${host}:${port} (${name}) ${why}; stop what has it, or choose another address`))
     })
-    probe.listen({ host, port, exclusive: true }, () => probe.close(() => resolve()))
+    probe.listen({ host, port, exclusive: true, reusePort }, () => probe.close(() => resolve()))
   })
 }

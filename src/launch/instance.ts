@@ -11,6 +11,8 @@ const READY_WITHIN_MS = 15_000
 const STOP_WITHIN_MS = 12_000
 /** What Envoy lets connections finish in once it was told to stop. */
 const ENVOY_DRAIN_SECONDS = 5
+/** Towards the end of that time each answer says `connection: close`; a client in a slow rhythm hears it a little later. */
+const DRAIN_SETTLE_MS = 1000
 
 export type Output = 'inherit' | number
 
@@ -114,19 +116,25 @@ export async function untilReady(
   throw new Error(`${part.name} was not ready within ${withinMs / 1000} s: http://${host}:${port}${path}`)
 }
 
-/** Tells Envoy to take no more connections and to close those it has after their requests, then ends it. */
+/**
+ * Tells Envoy to take no more connections and to close those it has after their requests, then ends it: when no connection
+ * is left, or none but idle ones some time after all that were in use have been told.
+ */
 export async function drainEnvoy(envoy: Part, admin: { host: string; port: number }): Promise<void> {
   const told = await httpStatus('POST', admin.host, admin.port, '/drain_listeners?graceful&skip_exit')
-  if (told === 200) {
-    const deadline = performance.now() + ENVOY_DRAIN_SECONDS * 1000
-    while (performance.now() < deadline && (await activeRequests(admin)) > 0)
-      await new Promise((resolve) => setTimeout(resolve, 100))
+  const toldAllMs = performance.now() + ENVOY_DRAIN_SECONDS * 1000 + DRAIN_SETTLE_MS
+  const deadline = toldAllMs + ENVOY_DRAIN_SECONDS * 1000
+  while (told === 200 && performance.now() < deadline) {
+    const connections = await gauge(admin, 'downstream_cx_active')
+    if (connections === 0) break
+    if (performance.now() > toldAllMs && (await gauge(admin, 'downstream_rq_active')) === 0) break
+    await new Promise((resolve) => setTimeout(resolve, 100))
   }
   await envoy.stop()
 }
 
-async function activeRequests({ host, port }: { host: string; port: number }): Promise<number> {
-  const text = await httpText('GET', host, port, '/stats?filter=^http\\.callback\\.downstream_rq_active$')
+async function gauge({ host, port }: { host: string; port: number }, name: string): Promise<number> {
+  const text = await httpText('GET', host, port, `/stats?filter=^http\\.callback\\.${name}$`)
   return Number(/: (\d+)/.exec(text?.body ?? '')?.[1] ?? 0)
 }
 

@@ -5,11 +5,12 @@ import { runGateway } from './gateway.ts'
 
 const HELP = `Starts Envoy and the processor of this checkout, until Ctrl-C.
 
-usage: npm start [-- --config FILE] [-- --listen HOST:PORT] [-- --admin HOST:PORT]
+usage: npm start [-- --config FILE] [-- --listen HOST:PORT] [-- --admin HOST:PORT] [-- --reuse-port]
 
   --config FILE        configuration of the processor; else ZONEGATE_CONFIG, else ./zonegate.yaml, else the defaults
   --listen HOST:PORT   where Envoy takes requests (0.0.0.0:8101)
   --admin HOST:PORT    Envoy's admin page (127.0.0.1:9901); whoever reaches it rules Envoy
+  --reuse-port         share --listen with the Zonegate that runs there, to take its place; docs/operations.md, Upgrade
 
 Routes, timeouts and retries: envoy/routes.yaml. Breakers and connect timeout: envoy/envoy.yaml.
 `
@@ -20,6 +21,7 @@ async function main(): Promise<void> {
       config: { type: 'string' },
       listen: { type: 'string', default: '0.0.0.0:8101' },
       admin: { type: 'string', default: '127.0.0.1:9901' },
+      'reuse-port': { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -34,6 +36,7 @@ async function main(): Promise<void> {
     configPath,
     listen: values.listen,
     admin: values.admin,
+    reusePort: values['reuse-port'],
     onReady: () =>
       process.stderr.write(`zonegate: ready on ${values.listen}, Envoy's admin page on ${values.admin}\n`),
   })
