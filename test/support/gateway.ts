@@ -39,9 +39,11 @@ export interface TestGateway {
   readonly port: number
   readonly adminPort: number
   readonly httpPort: number
-  readonly envoy: Part
+  envoy: Part
   processor: Part | undefined
   startProcessor(): Promise<Part>
+  /** Another Envoy in place of one that has ended, on the same ports. */
+  startEnvoy(): Promise<Part>
   /** Text of Envoy's log, access log included, or of the processor's. */
   log(of: 'envoy' | 'processor'): string
   /** The value of one of Envoy's counters or gauges; 0 when it is not there. */
@@ -86,37 +88,43 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       )
     }
   }
-  const envoy = startEnvoy({
-    binary,
-    cwd: folder,
-    addresses: {
-      listen: { host: '127.0.0.1', port },
-      admin: { host: '127.0.0.1', port: adminPort },
-      processor:
-        options.listen?.grpc === undefined ? 'unix:run/processor.sock' : hostPortOf(options.listen.grpc),
-    },
-    output: output('envoy'),
-    concurrency: options.concurrency ?? 1,
-  })
+  const launchEnvoy = (): Part =>
+    startEnvoy({
+      binary,
+      cwd: folder,
+      addresses: {
+        listen: { host: '127.0.0.1', port },
+        admin: { host: '127.0.0.1', port: adminPort },
+        processor:
+          options.listen?.grpc === undefined ? 'unix:run/processor.sock' : hostPortOf(options.listen.grpc),
+      },
+      output: output('envoy'),
+      concurrency: options.concurrency ?? 1,
+    })
   const gateway: TestGateway = {
     folder,
     port,
     adminPort,
     httpPort,
-    envoy,
+    envoy: launchEnvoy(),
     processor: undefined,
     startProcessor: launchProcessor,
+    startEnvoy: async () => {
+      gateway.envoy = launchEnvoy()
+      await ready(gateway.envoy, adminPort, '/ready')
+      return gateway.envoy
+    },
     log: (of) => readFileSync(join(folder, `${of}.log`), 'utf8'),
     stat: (name) => statOf(adminPort, name),
     stop: async () => {
-      await Promise.all([envoy.stop('SIGKILL'), gateway.processor?.stop('SIGKILL')])
+      await Promise.all([gateway.envoy.stop('SIGKILL'), gateway.processor?.stop('SIGKILL')])
       for (const descriptor of outputs) closeSync(descriptor)
       rmSync(folder, { recursive: true, force: true })
     },
   }
   try {
     await Promise.all([
-      ready(envoy, adminPort, '/ready'),
+      ready(gateway.envoy, adminPort, '/ready'),
       options.processor === false ? undefined : launchProcessor(),
     ])
   } catch (error) {

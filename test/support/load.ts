@@ -10,8 +10,21 @@ export interface Load {
   stop(): Promise<void>
 }
 
+/** A request that was not answered with 200: when it began, and when it was given up or answered. */
+export interface Failure {
+  readonly outcome: string
+  readonly beganMs: number
+  readonly endedMs: number
+}
+
 /** Requests on so many connections, one after the other on each, over the ids in turn, until stopped. */
-export function startLoad(port: number, connections: number, ids: readonly string[], pauseMs = 0): Load {
+export function startLoad(
+  port: number,
+  connections: number,
+  ids: readonly string[],
+  pauseMs = 0,
+  onFailure: (failure: Failure) => void = () => undefined,
+): Load {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
   const outcomes = new Map<string, number>()
   const durationsMs: number[] = []
@@ -27,7 +40,9 @@ export function startLoad(port: number, connections: number, ids: readonly strin
     } catch (error) {
       outcome = (error as Error).message
     }
-    durationsMs.push(performance.now() - started)
+    const ended = performance.now()
+    durationsMs.push(ended - started)
+    if (outcome !== '200') onFailure({ outcome, beganMs: started, endedMs: ended })
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
   }
   const worker = async (): Promise<void> => {

@@ -1,0 +1,329 @@
+const HELP = `Three gateways behind one TCP balancer, for as long as you say: what kills, faults and changes cost callers.
+
+usage: npm run soak:fleet [-- --minutes 20] [--zones 2000] [--seed N]
+
+A pod is a real Envoy with its processor; the balancer is an Envoy too. One after the other, at random: a processor is
+killed, ended, stopped for 3 s; an Envoy is drained and replaced, or killed; zonegate.yaml and routes.yaml change in one
+pod after the other, some of them broken. Meanwhile nameservers die, lie and slow down, and zones move. The last pod's
+processes are never killed: their memory shows growth.
+
+Bounds: no request of a resolved zone fails. One exception, counted by itself: an Envoy that is killed (-9) takes the
+connections along that it holds at that moment, so as many requests at most may break off, without an answer, within
+0.5 s. Any answer other than 200 is a failure at all times. Memory of the last pod grows by less than 16 MB in each part.
+
+Loopback only; needs some 1.5 GB. Ctrl-C ends it. Exit code 0 when all bounds hold.
+`
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { type Fleet, learnedIds, startFleet } from '../support/fleet.ts'
+import type { TestGateway } from '../support/gateway.ts'
+import { call } from '../support/http.ts'
+import { type Failure, type Load, percentile, startLoad } from '../support/load.ts'
+import { a, type Script, type ScriptedNameserver, startNameserver } from '../support/nameserver.ts'
+import { freePort } from '../support/ports.ts'
+import { type Receiver, startReceiver } from '../support/receiver.ts'
+import { afflict, faultsOf, seededRandom } from './faults.ts'
+import { type KillWindow, Outcomes } from './fleet-outcomes.ts'
+import { mean, pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
+
+const PODS = 3
+const NAMESERVERS = 3
+const HOSTS = ['127.0.91.1', '127.0.91.2'] as const
+const POISON = '127.0.91.9'
+const TTL_SECONDS = 20
+const CONNECTIONS = 12
+const PAUSE_MS = 25 // 12 connections, one request in some 25 ms each: about 400 a second
+const FAULT_MS = 20_000
+const EVENT_PAUSE_MS = 4_000
+const HANG_MS = 3_000
+const SAMPLE_MS = 5_000
+const RSS_GROWTH_MB_MAX = 16
+const WARM_WITHIN_MS = 60_000
+
+const options = readOptions({
+  minutes: { type: 'string', default: '20' },
+  zones: { type: 'string', default: '2000' },
+  seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+  help: { type: 'boolean', short: 'h', default: false },
+})
+if (options['help'] === true) {
+  process.stdout.write(HELP)
+  process.exit(0)
+}
+const totalMs = positiveNumber('minutes', options['minutes']) * 60_000
+const zones = positiveNumber('zones', options['zones'])
+const seed = positiveNumber('seed', options['seed'])
+const random = seededRandom(seed)
+const interrupted = untilInterrupted()
+const over = new AbortController()
+const ended = AbortSignal.any([interrupted, over.signal])
+const ids = Array.from({ length: zones }, (_, index) => `f${index + 1}`)
+const hostOf = new Map(ids.map((id) => [id, HOSTS[0] as string]))
+let started = performance.now()
+const say = (text: string): void => {
+  const seconds = Math.floor((performance.now() - started) / 1000)
+  console.log(`${String(seconds).padStart(4)} s  ${text}`)
+}
+
+const good: Script = (query) => {
+  const [, id = ''] = /^zone(\w+)-/.exec(query.name) ?? []
+  const host = hostOf.get(id)
+  if (host === undefined) query.reply({ rcode: 3 })
+  else query.reply({ answers: query.type === 'A' ? [a(query.name, host, TTL_SECONDS)] : [] })
+}
+
+interface Stage {
+  readonly fleet: Fleet
+  readonly nameservers: readonly ScriptedNameserver[]
+  readonly config: Record<string, Record<string, unknown>>
+  readonly outcomes: Outcomes
+}
+
+const of = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T
+
+/** What may happen to a pod, by name. Each returns when the pod is whole again. */
+const EVENTS: Record<string, (stage: Stage, pod: TestGateway) => Promise<void>> = {
+  'processor: kill -9': async (_, pod) => {
+    await pod.processor?.stop('SIGKILL')
+    await pause(random() * 2000, ended)
+    await pod.startProcessor()
+  },
+  'processor: SIGTERM, and the next one': async (_, pod) => {
+    await pod.processor?.stop('SIGTERM')
+    await pod.startProcessor()
+  },
+  'processor: stopped for 3 s': async (_, pod) => {
+    pod.processor?.process.kill('SIGSTOP')
+    await pause(HANG_MS, ended)
+    pod.processor?.process.kill('SIGCONT')
+  },
+  'Envoy: drained and replaced': async ({ fleet }, pod) => fleet.replaceEnvoy(pod),
+  'Envoy: kill -9': async ({ outcomes }, pod) => {
+    // Those of the moment of the kill: the most requests that may break off.
+    const held = await pod.stat('http.callback.downstream_cx_active')
+    outcomes.envoyKilled(performance.now(), held + 1)
+    await pod.envoy.stop('SIGKILL')
+    await pod.startEnvoy()
+  },
+}
+
+async function trouble(stage: Stage, untilMs: number): Promise<void> {
+  const killable = stage.fleet.pods.slice(0, -1)
+  let deck: string[] = []
+  while (performance.now() < untilMs && !ended.aborted) {
+    if (deck.length === 0) deck = shuffled([...Object.keys(EVENTS), ROLLING_CHANGE])
+    const kind = deck.pop() ?? ROLLING_CHANGE
+    if (kind === ROLLING_CHANGE) {
+      say(kind)
+      await rollChange(stage)
+    } else {
+      const pod = of(killable)
+      say(`pod ${stage.fleet.pods.indexOf(pod) + 1}: ${kind}`)
+      await EVENTS[kind]?.(stage, pod)
+      if (!ended.aborted) await untilWarm(pod)
+    }
+    await pause(EVENT_PAUSE_MS, ended)
+  }
+}
+
+const ROLLING_CHANGE =
+  'all pods, one after the other: zonegate.yaml broken, then another; routes.yaml another'
+
+/** As a rollout of a configuration does. What is broken for a while must change nothing. */
+async function rollChange({ fleet, config }: Stage): Promise<void> {
+  const timeoutMs = 150 + Math.floor(random() * 100)
+  const perTry = `${(0.5 + random() / 2).toFixed(2)}s`
+  for (const pod of fleet.pods) {
+    const file = join(pod.folder, 'zonegate.yaml')
+    const listen = { http: `127.0.0.1:${pod.httpPort}` }
+    writeFileSync(file, 'dns: { timeoutMs: [')
+    await pause(1500, ended)
+    writeFileSync(file, stringify({ ...config, dns: { ...config['dns'], timeoutMs }, listen }))
+    const routes = join(pod.folder, 'envoy/routes.yaml')
+    writeFileSync(
+      routes,
+      readFileSync(routes, 'utf8').replace(/per_try_timeout: [\d.]+s/, `per_try_timeout: ${perTry}`),
+    )
+    await pause(2000, ended)
+  }
+}
+
+/** Every zone routed by this pod's Envoy itself. */
+async function untilWarm(pod: TestGateway): Promise<void> {
+  const deadline = performance.now() + WARM_WITHIN_MS
+  while (!ended.aborted) {
+    const { size } = await learnedIds(pod)
+    if (size >= zones) return
+    if (performance.now() > deadline)
+      throw new Error(`only ${size} of ${zones} zones were learned in a minute`)
+    await pause(500, ended)
+  }
+}
+
+/** Turns of nameserver faults, one or two of three at a time. */
+async function nameserverTrouble({ nameservers }: Stage, untilMs: number): Promise<void> {
+  const faults = faultsOf(good, POISON, random)
+  let deck: string[] = []
+  while (performance.now() < untilMs && !ended.aborted) {
+    if (deck.length === 0) deck = shuffled(Object.keys(faults))
+    const kind = deck.pop() ?? 'silent'
+    const ill = shuffled(nameservers).slice(0, random() < 0.3 ? 2 : 1)
+    const moved = ids.filter(() => random() < 0.1)
+    for (const id of moved) hostOf.set(id, hostOf.get(id) === HOSTS[0] ? HOSTS[1] : HOSTS[0])
+    const who = ill.map((nameserver) => nameservers.indexOf(nameserver) + 1).sort()
+    say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved.length} zones moved`)
+    const fault = faults[kind] ?? 'stopped'
+    await Promise.all(ill.map((nameserver) => afflict(nameserver, fault)))
+    await pause(Math.min(FAULT_MS, untilMs - performance.now()), ended)
+    for (const nameserver of ill) {
+      nameserver.script = good
+      if (fault === 'stopped') await nameserver.start()
+    }
+  }
+}
+
+function shuffled<T>(values: readonly T[]): T[] {
+  return values
+    .map((value) => ({ value, rank: random() }))
+    .sort((one, other) => one.rank - other.rank)
+    .map(({ value }) => value)
+}
+
+interface Sample {
+  readonly processorMb: number
+  readonly envoyMb: number
+}
+
+async function watch(stage: Stage, load: Load, untilMs: number, samples: Sample[]): Promise<void> {
+  const last = stage.fleet.pods.at(-1)
+  let minute = 1
+  while (performance.now() < untilMs && !ended.aborted) {
+    await pause(Math.min(SAMPLE_MS, untilMs - performance.now()), ended)
+    samples.push({
+      processorMb: residentMb(last?.processor?.process.pid),
+      envoyMb: residentMb(last?.envoy.process.pid),
+    })
+    // The records of what was asked are for tests; kept for long they would weigh on this process.
+    for (const { queries } of stage.nameservers) (queries as unknown[]).length = 0
+    if (performance.now() - started < minute * 60_000) continue
+    minute += 1
+    printMinute(stage, load)
+  }
+}
+
+function printMinute({ fleet, outcomes }: Stage, load: Load): void {
+  const durationsMs = [...load.durationsMs]
+  outcomes.requests += durationsMs.length
+  load.reset()
+  const memory = fleet.pods.map(
+    (pod) =>
+      `${residentMb(pod.processor?.process.pid).toFixed(0)}/${residentMb(pod.envoy.process.pid).toFixed(0)}`,
+  )
+  say(
+    `== ${durationsMs.length} requests, ${outcomes.failures.length} failures and ${outcomes.brokenOff} broken off so far; ` +
+      `p50 ${percentile(durationsMs, 50).toFixed(1)} ms, p99 ${percentile(durationsMs, 99).toFixed(1)} ms; ` +
+      `MB processor/Envoy of each pod ${memory.join(' ')}`,
+  )
+}
+
+function verdict({ outcomes }: Stage, samples: readonly Sample[]): number {
+  const third = Math.max(1, Math.floor(samples.length / 3))
+  const kills = outcomes.kills.length
+  const lines = [
+    [
+      `requests ${outcomes.requests}, failures ${outcomes.failures.length} (bound 0)`,
+      outcomes.failures.length === 0 && outcomes.requests > 0,
+    ],
+    [`broken off with ${kills} killed Envoys: ${outcomes.brokenOff} (bound ${outcomes.brokenOffMax})`, true],
+  ] as [string, boolean][]
+  for (const part of ['processorMb', 'envoyMb'] as const) {
+    const values = samples.map((sample) => sample[part])
+    const [first, last] = [mean(values.slice(0, third)), mean(values.slice(-third))]
+    const text = `${part.replace('Mb', '')} of the last pod, RSS: first third ${first.toFixed(1)} MB, last third ${last.toFixed(1)} MB`
+    lines.push([`${text} (bound +${RSS_GROWTH_MB_MAX})`, last - first <= RSS_GROWTH_MB_MAX])
+  }
+  console.log('')
+  for (const [text, ok] of lines) console.log(`${text}: ${ok ? 'ok' : 'BROKEN'}`)
+  return lines.every(([, ok]) => ok) ? 0 : 1
+}
+
+/** Each zone twice through each pod: from then on its Envoy routes it by itself. */
+async function warmUp({ pods }: Fleet): Promise<void> {
+  const queue = pods.flatMap(({ port }) =>
+    ids.flatMap((id) => [
+      { port, id },
+      { port, id },
+    ]),
+  )
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined && !ended.aborted; next = queue.shift()) {
+      const { status, text } = await call(next.port, { headers: [['server', next.id]], body: 'x' })
+      if (status !== 200) throw new Error(`zone ${next.id} fails before any fault: ${status} ${text}`)
+    }
+  }
+  await Promise.all(Array.from({ length: 16 }, worker))
+  for (const pod of pods) await untilWarm(pod)
+}
+
+/** Until all have ended; where one fails the others end early. */
+async function together(tasks: readonly Promise<void>[]): Promise<void> {
+  try {
+    await Promise.all(tasks)
+  } finally {
+    over.abort()
+    await Promise.allSettled(tasks)
+  }
+}
+
+async function main(): Promise<number> {
+  const port = await freePort(HOSTS[0])
+  const receivers: Receiver[] = []
+  const nameservers: ScriptedNameserver[] = []
+  let fleet: Fleet | undefined
+  let load: Load | undefined
+  try {
+    const answer = (_: unknown, response: { end(text: string): void }): void => response.end('ok')
+    for (const host of HOSTS) receivers.push(await startReceiver(host, port, answer))
+    for (let i = 0; i < NAMESERVERS; i += 1) nameservers.push(await startNameserver(good))
+    const config = {
+      rules: { port },
+      dns: {
+        nameservers: nameservers.map(({ address }) => address),
+        search: 'game.test',
+        rotate: true,
+        timeoutMs: 200,
+        ttlSeconds: { min: 1, max: TTL_SECONDS },
+      },
+      learned: { zonesMax: zones + 500 },
+      addresses: { allow: ['127.0.91.0/24'] },
+    }
+    fleet = await startFleet(PODS, { config })
+    say(`seed ${seed}, ${totalMs / 60_000} min, ${PODS} pods, ${zones} zones: warming up`)
+    await warmUp(fleet)
+    started = performance.now()
+    say('every zone is routed by every Envoy itself')
+    const outcomes = new Outcomes((failure: Failure, kill: KillWindow | undefined) => {
+      if (kill === undefined) say(`   FAILED: ${failure.outcome}`)
+    })
+    load = startLoad(fleet.port, CONNECTIONS, ids, PAUSE_MS, (failure) => outcomes.failed(failure))
+    const untilMs = started + totalMs
+    const stage: Stage = { fleet, nameservers, config, outcomes }
+    const samples: Sample[] = []
+    await together([
+      trouble(stage, untilMs),
+      nameserverTrouble(stage, untilMs),
+      watch(stage, load, untilMs, samples),
+    ])
+    await load.stop()
+    printMinute(stage, load)
+    return interrupted.aborted ? 130 : verdict(stage, samples)
+  } finally {
+    await load?.stop()
+    await fleet?.stop()
+    await Promise.all([...nameservers.map((one) => one.stop()), ...receivers.map((one) => one.close())])
+  }
+}
+
+process.exitCode = await main()

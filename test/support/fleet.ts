@@ -1,0 +1,47 @@
+import { drainEnvoy } from '../../src/launch/instance.ts'
+import { type Balancer, startBalancer } from './balancer.ts'
+import { type GatewayOptions, startGateway, type TestGateway } from './gateway.ts'
+
+/** Gateways that share nothing, behind one TCP balancer: what pods are in a cluster. */
+export interface Fleet {
+  readonly pods: readonly TestGateway[]
+  readonly port: number
+  /** What Kubernetes does with a pod's Envoy: no new connections, then SIGTERM, which drains, then another one. */
+  replaceEnvoy(pod: TestGateway): Promise<void>
+  stop(): Promise<void>
+}
+
+/** How long a balancer may take to know that a pod is going: the preStop of deploy/kubernetes, shortened. */
+const PRE_STOP_MS = 1000
+
+export async function startFleet(size: number, options: GatewayOptions): Promise<Fleet> {
+  const pods: TestGateway[] = []
+  let balancer: Balancer | undefined
+  const stop = async (): Promise<void> => {
+    await Promise.all([balancer?.stop(), ...pods.map((pod) => pod.stop())])
+  }
+  try {
+    for (let i = 0; i < size; i += 1) pods.push(await startGateway(options))
+    const started = await startBalancer(pods.map(({ port }) => port))
+    balancer = started
+    const replaceEnvoy = async (pod: TestGateway): Promise<void> => {
+      started.serve(pods.filter((other) => other !== pod).map(({ port }) => port))
+      await new Promise((tick) => setTimeout(tick, PRE_STOP_MS))
+      await drainEnvoy(pod.envoy, { host: '127.0.0.1', port: pod.adminPort })
+      await pod.startEnvoy()
+      started.serve(pods.map(({ port }) => port))
+    }
+    return { pods, port: started.port, replaceEnvoy, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Ids of the zones that this gateway's Envoy routes by itself. */
+export async function learnedIds({ adminPort }: { adminPort: number }): Promise<Set<string>> {
+  const response = await fetch(`http://127.0.0.1:${adminPort}/config_dump?resource=dynamic_route_configs`)
+  const text = await response.text()
+  const names = [...text.matchAll(/"name": "zonegate\/([^"]+)"/g)].map(([, id]) => id ?? '')
+  return new Set(names.filter((id) => id !== 'cold'))
+}
