@@ -11,19 +11,21 @@ Bounds: no request of a resolved zone fails. One exception, counted by itself: a
 connections along that it holds at that moment, so as many requests at most may break off, without an answer, within
 0.5 s. Any answer other than 200 is a failure at all times. Memory of the last pod grows by less than 16 MB in each part.
 
+Zones get 2 s for an answer, in place of 0.5: what a busy machine delays is not what this looks for.
 Loopback only; needs some 1.5 GB. Ctrl-C ends it. Exit code 0 when all bounds hold.
 `
 
-import { readFileSync, writeFileSync } from 'node:fs'
+import { openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
+import { type Part, startPart, untilReady } from '../../src/launch/instance.ts'
 import { type Fleet, learnedIds, startFleet } from '../support/fleet.ts'
 import type { TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Failure, type Load, percentile, startLoad } from '../support/load.ts'
 import { a, type Script, type ScriptedNameserver, startNameserver } from '../support/nameserver.ts'
 import { freePort } from '../support/ports.ts'
-import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { afflict, faultsOf, seededRandom } from './faults.ts'
 import { type KillWindow, Outcomes } from './fleet-outcomes.ts'
 import { mean, pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
@@ -41,6 +43,8 @@ const HANG_MS = 3_000
 const SAMPLE_MS = 5_000
 const RSS_GROWTH_MB_MAX = 16
 const WARM_WITHIN_MS = 60_000
+const WARM_POLL_MS = 2_000 // Envoy says it in some MB
+const RECEIVER = fileURLToPath(new URL('../../demo/receiver.ts', import.meta.url))
 
 const options = readOptions({
   minutes: { type: 'string', default: '20' },
@@ -134,7 +138,7 @@ const ROLLING_CHANGE =
 /** As a rollout of a configuration does. What is broken for a while must change nothing. */
 async function rollChange({ fleet, config }: Stage): Promise<void> {
   const timeoutMs = 150 + Math.floor(random() * 100)
-  const perTry = `${(0.5 + random() / 2).toFixed(2)}s`
+  const perTry = `${(2 + random()).toFixed(2)}s`
   for (const pod of fleet.pods) {
     const file = join(pod.folder, 'zonegate.yaml')
     const listen = { http: `127.0.0.1:${pod.httpPort}` }
@@ -158,7 +162,7 @@ async function untilWarm(pod: TestGateway): Promise<void> {
     if (size >= zones) return
     if (performance.now() > deadline)
       throw new Error(`only ${size} of ${zones} zones were learned in a minute`)
-    await pause(500, ended)
+    await pause(WARM_POLL_MS, ended)
   }
 }
 
@@ -249,6 +253,15 @@ function verdict({ outcomes }: Stage, samples: readonly Sample[]): number {
   return lines.every(([, ok]) => ok) ? 0 : 1
 }
 
+/** In a process of its own, which nothing that this one does delays. */
+async function startReceiver(host: string, port: number): Promise<Part> {
+  const output = openSync('/dev/null', 'w')
+  const args = [RECEIVER, '--zone', '1', '--listen', `${host}:${port}`]
+  const part = startPart('receiver', process.execPath, args, { cwd: process.cwd(), output })
+  await untilReady(part, host, port, '/')
+  return part
+}
+
 /** Each zone twice through each pod: from then on its Envoy routes it by itself. */
 async function warmUp({ pods }: Fleet): Promise<void> {
   const queue = pods.flatMap(({ port }) =>
@@ -279,13 +292,12 @@ async function together(tasks: readonly Promise<void>[]): Promise<void> {
 
 async function main(): Promise<number> {
   const port = await freePort(HOSTS[0])
-  const receivers: Receiver[] = []
+  const receivers: Part[] = []
   const nameservers: ScriptedNameserver[] = []
   let fleet: Fleet | undefined
   let load: Load | undefined
   try {
-    const answer = (_: unknown, response: { end(text: string): void }): void => response.end('ok')
-    for (const host of HOSTS) receivers.push(await startReceiver(host, port, answer))
+    for (const host of HOSTS) receivers.push(await startReceiver(host, port))
     for (let i = 0; i < NAMESERVERS; i += 1) nameservers.push(await startNameserver(good))
     const config = {
       rules: { port },
@@ -299,7 +311,8 @@ async function main(): Promise<number> {
       learned: { zonesMax: zones + 500 },
       addresses: { allow: ['127.0.91.0/24'] },
     }
-    fleet = await startFleet(PODS, { config })
+    const patient = (text: string): string => text.replace('per_try_timeout: 0.5s', 'per_try_timeout: 2s')
+    fleet = await startFleet(PODS, { config, edit: { 'routes.yaml': patient } })
     say(`seed ${seed}, ${totalMs / 60_000} min, ${PODS} pods, ${zones} zones: warming up`)
     await warmUp(fleet)
     started = performance.now()
@@ -322,7 +335,7 @@ async function main(): Promise<number> {
   } finally {
     await load?.stop()
     await fleet?.stop()
-    await Promise.all([...nameservers.map((one) => one.stop()), ...receivers.map((one) => one.close())])
+    await Promise.all([...nameservers.map((one) => one.stop()), ...receivers.map((one) => one.stop())])
   }
 }
 
