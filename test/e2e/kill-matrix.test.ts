@@ -61,7 +61,12 @@ suite('what fails how', () => {
       request.resume()
       response.end('ok')
     }
-    receivers = [await startReceiver(HOST, port, answer), await startReceiver(HANGING, port, () => undefined)]
+    receivers = [
+      await startReceiver(HOST, port, answer),
+      await startReceiver(HANGING, port, () => {
+        sentToHanging += 1
+      }),
+    ]
     nameserver = await startNameserver((query) => {
       const addresses = query.name.startsWith('zonehalf') ? [HOST, HANGING] : [HOST]
       query.reply({
