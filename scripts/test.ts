@@ -3,15 +3,16 @@ import { globSync } from 'node:fs'
 import { ensureEnvoy } from '../src/launch/envoy-binary.ts'
 import { fetchValidator } from '../test/support/kubernetes.ts'
 
-const HELP = `Runs the tests: unit (beside the code), integration (real loopback peers), e2e (real Envoy),
+const HELP = `Runs the tests: unit (beside the code), fuzz (short), integration (real loopback peers), e2e (real Envoy),
 browser (real Chromium), compose (real Docker).
 
-usage: npm test [-- unit|integration|e2e|browser|compose ...] [-- --test-name-pattern=TEXT]
+usage: npm test [-- unit|fuzz|integration|e2e|browser|compose ...] [-- --test-name-pattern=TEXT]
 `
 
 /** Globs, because a bare \`node --test\` would run test/support as well. */
 const KINDS = {
   unit: '{src,bench}/**/*.test.ts',
+  fuzz: 'test/fuzz/**/*.test.ts',
   integration: 'test/integration/**/*.test.ts',
   e2e: 'test/e2e/**/*.test.ts',
   browser: 'test/browser/**/*.test.ts',
@@ -19,7 +20,7 @@ const KINDS = {
 } as const
 
 /** Kinds whose files may run two at a time. */
-const LIGHT: ReadonlySet<string> = new Set(['unit', 'integration'])
+const LIGHT: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration'])
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2)

@@ -146,6 +146,15 @@ describe('a subscription', () => {
       assert.equal(ack(), 'nothing')
     })
 
+    test('without what went while the client wanted nothing, though it was on its way', () => {
+      request()
+      request({ resource_names_unsubscribe: ['*'] })
+      withdraw('b')
+      request({ resource_names_subscribe: ['*'] })
+      assert.equal(ack(), '-b')
+      assert.equal(ack(), 'nothing')
+    })
+
     test('back to an older version', () => {
       request()
       offer('a', '2')

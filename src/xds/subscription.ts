@@ -207,6 +207,8 @@ export class Subscription<R extends Resource = Resource> {
   #subscribeAll(): void {
     this.#wildcard = true
     for (const name of this.#offer.names()) this.#dirty.add(name)
+    // What is on its way may have been withdrawn while nobody wanted it.
+    for (const name of this.#inFlight?.updated.keys() ?? []) this.#dirty.add(name)
     // A client that starts waits for the answer, be it that there is nothing.
     this.#replyOwed = true
   }

@@ -1,0 +1,147 @@
+/** What anyone who reaches the operators' port sends. */
+import assert from 'node:assert/strict'
+import { request } from 'node:http'
+import * as fc from 'fast-check'
+import { type AdminOptions, serveAdmin } from '../../src/admin/server.ts'
+import { rulesOf } from '../../src/config/rules.ts'
+import { configSchema } from '../../src/config/schema.ts'
+import { explain } from '../../src/status/explain.ts'
+import type { Status } from '../../src/status/status.ts'
+import { type Checked, type CheckOptions, type Target, target } from './target.ts'
+
+const TOKEN = 'a token of sixteen'.replaceAll(' ', '-')
+const bugs: unknown[] = []
+const rules = rulesOf(configSchema.parse({}))
+const options: AdminOptions = {
+  host: '127.0.0.1',
+  port: 0,
+  token: TOKEN,
+  status: () => ({}) as Status,
+  unready: () => ({}),
+  configFaults: () => [],
+  explain: (head) =>
+    explain(head, {
+      rules,
+      search: 'game.test',
+      explainName: async (name) => ({
+        answer: { kind: 'nxdomain', name, ttlSeconds: 5, nameserver: 'a:53' },
+        tries: [],
+        cached: null,
+      }),
+      envoys: () => [],
+    }),
+  flush: (name) => name,
+  metrics: { contentType: 'text/plain', text: async () => 'a 1\n' },
+  page: () => false,
+  onBug: (error) => bugs.push(error),
+}
+
+interface Reply {
+  readonly status: number
+  readonly type: string
+  readonly text: string
+}
+
+function call(port: number, method: string, path: string, headers: Record<string, string>): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('error', reject)
+      response.on('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          type: response.headers['content-type'] ?? '',
+          text: Buffer.concat(chunks).toString(),
+        }),
+      )
+    })
+    outgoing.on('error', reject)
+    outgoing.end()
+  })
+}
+
+const value = fc.oneof(
+  fc.string(),
+  fc.string({ unit: 'binary' }),
+  fc.constantFrom(
+    '1',
+    '%',
+    '%zz',
+    '%00',
+    '%f0%28',
+    '&',
+    '=',
+    '#',
+    '..',
+    '/',
+    '\\',
+    '//host',
+    'a'.repeat(5000),
+  ),
+)
+const encoded = fc.oneof(
+  value.map((text) => encodeURIComponent(text.toWellFormed())),
+  // Only what Node's own client lets through on a request line.
+  value.map((text) => text.replace(/[^\x21-\x7e]/g, '')),
+)
+const paths = fc
+  .tuple(
+    fc.constantFrom(
+      '/api/explain',
+      '/api/flush',
+      '/api/status',
+      '/metrics',
+      '/healthz',
+      '/readyz',
+      '/',
+      '//',
+      '/api/',
+    ),
+    fc.array(fc.tuple(fc.constantFrom('id', 'path', 'method', 'name', 'x', '__proto__'), encoded), {
+      maxLength: 4,
+    }),
+    fc.oneof({ weight: 3, arbitrary: fc.constant('') }, encoded),
+  )
+  .map(([path, query, more]) => `${path}${more}?${query.map((pair) => pair.join('=')).join('&')}`)
+const headers = fc.oneof(
+  { weight: 4, arbitrary: fc.constant({ authorization: `Bearer ${TOKEN}` }) },
+  fc
+    .tuple(fc.constantFrom('authorization', 'host', 'cookie', 'origin'), encoded)
+    .map(([name, text]) => ({ [name]: text.slice(0, 2000) })),
+)
+const KNOWN = new Set([200, 400, 401, 403, 404, 405, 414, 421, 431, 503])
+
+let port = 0
+
+const requests = target(
+  'admin: whatever is asked, the answer is one of those that are documented, and nothing fails inside',
+  [fc.constantFrom('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'), paths, headers],
+  async (method, path, sent) => {
+    const { status, type, text } = await call(port, method, path, sent)
+    assert.deepEqual(bugs.splice(0), [])
+    assert.ok(KNOWN.has(status), `${status} ${text}`)
+    const isOpen = /^\/(?:healthz|readyz)(?:\?|$)/.test(path)
+    if (sent['authorization'] !== `Bearer ${TOKEN}` && status < 400)
+      assert.ok(isOpen, `${path} without a token`)
+    if (type === 'application/json' && method !== 'HEAD') JSON.parse(text)
+    if (!path.startsWith('/api/explain?') || status !== 200 || method === 'HEAD') return
+    const { searchParams } = new URL(`http://host${path}`)
+    const { request: head } = JSON.parse(text)
+    assert.deepEqual(head.ids, searchParams.getAll('id'))
+    assert.equal(head.path, searchParams.get('path') ?? '/')
+  },
+)
+
+/** One server for all runs of a check. */
+const withServer = async (check: CheckOptions): Promise<Checked> => {
+  const server = await serveAdmin(options)
+  port = server.port
+  try {
+    return await requests.check(check)
+  } finally {
+    server.close()
+  }
+}
+
+export const adminTargets: readonly Target[] = [{ name: requests.name, check: withServer }]

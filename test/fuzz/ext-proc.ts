@@ -1,0 +1,299 @@
+/** What Envoy sends of a request, which is what a caller sends it; and what goes back. */
+import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
+import { readFileSync } from 'node:fs'
+import type { UntypedServiceImplementation } from '@grpc/grpc-js'
+import * as fc from 'fast-check'
+import { parse } from 'yaml'
+import { rulesOf } from '../../src/config/rules.ts'
+import { configSchema } from '../../src/config/schema.ts'
+import type { Answer, FailedAnswer } from '../../src/dns/answer.ts'
+import { createEncoder, headOf, ROUTE_HEADER } from '../../src/ext-proc/messages.ts'
+import { externalProcessorService } from '../../src/ext-proc/service.ts'
+import { codec, type ProcessingRequest, type ProcessingResponse } from '../../src/grpc/protos.ts'
+import { createDecider } from '../../src/routing/decider.ts'
+import { addressPolicy } from '../../src/routing/denied-addresses.ts'
+import { STATUS_OF_REASON } from '../../src/routing/reject-reason.ts'
+import { type RequestHead, zoneOf } from '../../src/routing/rules.ts'
+import { explain } from '../../src/status/explain.ts'
+import { type Target, target } from './target.ts'
+
+const requests = codec<ProcessingRequest>('envoy.service.ext_proc.v3.ProcessingRequest')
+const responses = codec<ProcessingResponse>('envoy.service.ext_proc.v3.ProcessingResponse')
+
+/** The condition of the only route that dials: Envoy matches it against the whole value. */
+const FORWARDABLE = new RegExp(`^(?:${forwardRegex()})$`)
+
+function forwardRegex(): string {
+  const file = parse(readFileSync(new URL('../../envoy/routes.yaml', import.meta.url), 'utf8'))
+  const forward = file.resources[0].virtual_hosts[0].routes.find(
+    ({ name }: { name: string }) => name === 'forward',
+  )
+  return forward.match.headers[0].string_match.safe_regex.regex
+}
+
+const CONFIGS = [
+  {},
+  { rules: { idPattern: '.', host: '{id}.{search}' } },
+  {
+    rules: {
+      methods: ['POST', 'PUT'],
+      header: 'x-id',
+      services: { a: { paths: ['/mail', '/'], port: 1 }, b: {} },
+    },
+  },
+].map((config) => rulesOf(configSchema.parse(config)))
+const rulesAll = fc.constantFrom(...CONFIGS)
+const ADMIT = addressPolicy([])
+
+const latin1 = fc.uint8Array({ maxLength: 80 }).map((octets) => Buffer.from(octets))
+const ids = fc.oneof(
+  fc.stringMatching(/^[A-Za-z0-9-]{1,45}$/),
+  fc.constantFrom(
+    '',
+    '-',
+    '1,2',
+    '1.2.3.4:80',
+    '[::1]:80',
+    '../x',
+    'a_b',
+    '1\n',
+    '1\r\nx: y',
+    '$&',
+    '{search}',
+    'ｚ',
+  ),
+  fc.string({ unit: 'binary', maxLength: 20 }),
+)
+const header = fc.oneof(
+  fc.tuple(
+    fc.constantFrom('server', 'x-id'),
+    ids.map((id) => Buffer.from(id, 'latin1')),
+  ),
+  fc.tuple(
+    fc.constant(':method'),
+    fc.constantFrom('POST', 'GET', 'post', 'PUT').map((text) => Buffer.from(text)),
+  ),
+  fc.tuple(
+    fc.constant(':path'),
+    fc
+      .oneof(fc.constantFrom('/', '/mail', '/mail?x', '/mail#', '', '*'), fc.string())
+      .map((text) => Buffer.from(text)),
+  ),
+  fc.tuple(
+    fc.constantFrom('x-request-id', 'traceparent', ROUTE_HEADER, ':authority', 'SERVER', '__proto__'),
+    latin1,
+  ),
+  fc.tuple(fc.string(), latin1),
+)
+const headMessages: fc.Arbitrary<ProcessingRequest> = fc.array(header, { maxLength: 12 }).map((headers) => ({
+  request_headers: { headers: { headers: headers.map(([key, raw_value]) => ({ key, raw_value })) } },
+}))
+/** Encoded, a few octets changed or cut: what gRPC's decoder lets through reaches us. */
+const wire = fc
+  .tuple(headMessages, fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 4 }), fc.boolean())
+  .map(([message, changes, asIs]) => {
+    const octets = Buffer.from(requests.encode(message))
+    if (!asIs && octets.length > 0) for (const [at, value] of changes) octets[at % octets.length] = value
+    return octets
+  })
+
+const addresses = fc.oneof(
+  fc.ipV4(),
+  fc.ipV6(),
+  fc.constantFrom('127.0.0.1', '10.0.0.1', '::1', '169.254.169.254'),
+)
+const failures: fc.Arbitrary<FailedAnswer> = fc
+  .constantFrom('nameservers_failed', 'timeout', 'overloaded', 'rate_limited', 'invalid_name')
+  .map((cause) => ({ kind: 'failure', name: 'n', cause, tries: [] }))
+const answers: fc.Arbitrary<Answer> = fc.oneof(
+  // As the resolver makes it: the address policy has parted them.
+  fc
+    .tuple(fc.array(addresses, { maxLength: 5 }), fc.nat({ max: 60 }), fc.boolean())
+    .map(([all, ttlSeconds, stale]) => ({
+      kind: 'positive' as const,
+      name: 'n',
+      addresses: all.filter(ADMIT),
+      denied: all.filter((address) => !ADMIT(address)),
+      ttlSeconds,
+      stale,
+    })),
+  fc.constantFrom({ kind: 'nxdomain' as const }, { kind: 'nodata' as const }).map((negative) => ({
+    ...negative,
+    name: 'n',
+    ttlSeconds: 5,
+    nameserver: 'a:53',
+  })),
+  failures,
+)
+
+/** What Envoy reads of an answer, checked as far as Envoy trusts it. */
+function checkResponse(
+  octets: Buffer,
+  addressesOfZone: readonly string[],
+  methods: ReadonlySet<string>,
+): void {
+  const { request_headers, immediate_response, dynamic_metadata } = responses.decode(octets)
+  const own = dynamic_metadata?.fields?.['zonegate'] as
+    | { structValue: { fields: Record<string, unknown> } }
+    | undefined
+  const zone = (own?.structValue.fields['zone'] as { stringValue: string } | undefined)?.stringValue
+  if (zone !== undefined) assert.match(zone, /^[a-z0-9.-]{1,253}$/)
+  if (immediate_response !== undefined) {
+    assert.equal(request_headers, undefined)
+    const { details = '', headers } = immediate_response
+    assert.ok(details in STATUS_OF_REASON, details)
+    for (const { header: allow } of headers?.set_headers ?? []) {
+      assert.equal(allow?.key, 'allow')
+      assert.equal(String(allow?.raw_value), [...methods].join(', '))
+    }
+    return
+  }
+  const mutation = request_headers?.response?.header_mutation
+  assert.equal(request_headers?.response?.clear_route_cache, true)
+  assert.deepEqual(mutation?.remove_headers ?? [], [])
+  assert.equal(mutation?.set_headers?.length, 1)
+  const only = mutation?.set_headers?.[0]
+  assert.equal(only?.header?.key, ROUTE_HEADER)
+  const value = String(only?.header?.raw_value)
+  assert.match(value, FORWARDABLE)
+  const address = value.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  assert.ok(addressesOfZone.includes(address), `${address} is none of the zone's`)
+  assert.ok(ADMIT(address), `${address} is denied`)
+}
+
+/** As much of a gRPC stream as the service touches. */
+class FakeStream extends EventEmitter {
+  readonly written: Buffer[] = []
+  readonly errors: unknown[] = []
+  readonly metadata = {}
+  cancelled = false
+  ended = 0
+
+  constructor() {
+    super()
+    this.on('error', (error) => this.errors.push(error))
+  }
+
+  write(octets: Buffer): void {
+    this.written.push(octets)
+  }
+
+  end(): void {
+    this.ended += 1
+  }
+}
+
+type Step = 'data' | 'no head' | 'end' | 'error' | 'cancel' | 'settle'
+const steps = fc.array(fc.constantFrom<Step[]>('data', 'no head', 'end', 'error', 'cancel', 'settle'), {
+  maxLength: 8,
+})
+
+export const extProcTargets: readonly Target[] = [
+  target(
+    'ext_proc: whatever a request is, it is refused by a known reason, or goes to an admitted address of its zone',
+    [wire, rulesAll, answers],
+    async (octets, rules, answer) => {
+      let message: ProcessingRequest
+      try {
+        message = requests.decode(octets)
+      } catch {
+        return // gRPC ends that stream by itself
+      }
+      const head = headOf(message, rules.header)
+      if (head === null) return
+      const decision = await createDecider(
+        rules,
+        () => 'game.test',
+        () => answer,
+      )(head)
+      const values =
+        message.request_headers?.headers?.headers?.filter(({ key }) => key === rules.header) ?? []
+      if (values.length !== 1) assert.equal(decision.kind, 'reject')
+      const own = answer.kind === 'positive' ? answer.addresses : []
+      const encode = createEncoder(rules.methods)
+      checkResponse(encode(decision), own, rules.methods)
+      assert.deepEqual(encode(decision), encode(decision))
+    },
+  ),
+  target(
+    'ext_proc: an explanation decides as a request is decided',
+    [
+      fc.record({
+        method: fc.constantFrom('POST', 'GET', 'PUT', ''),
+        path: fc.string(),
+        ids: fc.array(ids, { maxLength: 3 }),
+      }),
+      rulesAll,
+      answers,
+      fc.boolean(),
+    ],
+    async (head: RequestHead, rules, answer, cached) => {
+      const decision = await createDecider(
+        rules,
+        () => 'game.test',
+        () => answer,
+      )(head)
+      const explained = await explain(head, {
+        rules,
+        search: 'game.test',
+        explainName: async () => ({ answer, tries: [], cached: cached ? answer : null }),
+        envoys: () => [],
+      })
+      if (decision.kind === 'reject')
+        assert.equal(explained.decision.result === 'refuse' && explained.decision.reason, decision.reason)
+      else
+        assert.ok(
+          explained.decision.result === 'forward' &&
+            explained.decision.authorities.includes(decision.authority),
+        )
+      const zone = zoneOf(head, rules, 'game.test')
+      assert.equal(explained.zone?.name, typeof zone === 'string' ? undefined : zone.name)
+      assert.doesNotThrow(() => JSON.stringify(explained))
+    },
+  ),
+  target(
+    'ext_proc: in whatever order a stream goes, it is answered once or failed, and never just ended',
+    [steps, fc.constantFrom('at once', 'later', 'throws', 'rejects')],
+    async (order, how) => {
+      const [rules] = CONFIGS
+      assert.ok(rules)
+      let settle = (): void => undefined
+      const decision = { kind: 'reject', reason: 'name_not_found' } as const
+      const bugs: unknown[] = []
+      const [, methods] = externalProcessorService({
+        idHeader: rules.header,
+        methods: rules.methods,
+        decide: () => {
+          if (how === 'throws') throw new Error('a bug')
+          if (how === 'at once') return decision
+          return new Promise((resolve, reject) => {
+            settle = () => (how === 'later' ? resolve(decision) : reject(new Error('a bug')))
+          })
+        },
+        onDecision: () => undefined,
+        onBug: (error) => bugs.push(error),
+      })
+      const stream = new FakeStream()
+      ;(methods as UntypedServiceImplementation & { Process: (stream: unknown) => void }).Process(stream)
+      const head: ProcessingRequest = { request_headers: { headers: { headers: [] } } }
+      for (const step of order) {
+        if (step === 'data') stream.emit('data', head)
+        else if (step === 'no head') stream.emit('data', {})
+        else if (step === 'end') stream.emit('end')
+        else if (step === 'error') stream.emit('error', new Error('reset'))
+        else if (step === 'cancel') stream.cancelled = true
+        else settle()
+        await null
+      }
+      settle()
+      await new Promise((resolve) => setImmediate(resolve))
+      assert.ok(stream.written.length <= 1, `${stream.written.length} answers`)
+      if (stream.ended > 0)
+        assert.equal(stream.written.length, 1, 'ended without an answer: "go on unchanged"')
+      assert.ok(stream.ended <= 1 + order.filter((step) => step === 'end').length)
+      assert.ok(bugs.length <= 1)
+      if (bugs.length > 0) assert.ok(stream.errors.length > 0, 'a bug fails its stream')
+    },
+  ),
+]

@@ -1,0 +1,15 @@
+import { adminTargets } from './admin.ts'
+import { dnsTargets } from './dns.ts'
+import { extProcTargets } from './ext-proc.ts'
+import { fileTargets } from './files.ts'
+import type { Target } from './target.ts'
+import { xdsTargets } from './xds.ts'
+
+/** Every way in. */
+export const targets: readonly Target[] = [
+  ...dnsTargets,
+  ...extProcTargets,
+  ...xdsTargets,
+  ...fileTargets,
+  ...adminTargets,
+]

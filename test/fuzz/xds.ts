@@ -1,0 +1,415 @@
+/** What Envoys send: delta discovery requests and load reports. */
+import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
+import * as fc from 'fast-check'
+import {
+  codec,
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+  type LoadStatsRequest,
+} from '../../src/grpc/protos.ts'
+import { ZoneActivity } from '../../src/status/zone-activity.ts'
+import { AdsService } from '../../src/xds/ads-service.ts'
+import { Catalog, type ZonePolicy } from '../../src/xds/catalog.ts'
+import type { DeltaResponse } from '../../src/xds/delta-response.ts'
+import { LoadReportService } from '../../src/xds/load-report-service.ts'
+import { KINDS, kindOf, type Resource, TYPE_URLS, zoneKey } from '../../src/xds/resource.ts'
+import { Subscription } from '../../src/xds/subscription.ts'
+import { type Target, target } from './target.ts'
+
+const requests = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
+const responses = codec<DeltaDiscoveryResponse>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
+const reports = codec<LoadStatsRequest>('envoy.service.load_stats.v3.LoadStatsRequest')
+
+const NAMES = ['a', 'b', 'c', 'd'] as const
+const name = fc.constantFrom(...NAMES)
+const subscribable = fc.constantFrom<string[]>('*', 'x', ...NAMES)
+const some = fc.uniqueArray(subscribable, { maxLength: 3 })
+
+type Step =
+  | { do: 'offer'; name: string }
+  | { do: 'withdraw'; name: string }
+  | { do: 'subscribe' | 'unsubscribe'; names: string[] }
+  | { do: 'ack' | 'nack' | 'stale' }
+
+const steps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    fc.record({ do: fc.constant('offer' as const), name }),
+    fc.record({ do: fc.constant('withdraw' as const), name }),
+    fc.record({ do: fc.constantFrom('subscribe' as const, 'unsubscribe' as const), names: some }),
+    fc.record({ do: fc.constantFrom('ack' as const, 'ack' as const, 'nack' as const, 'stale' as const) }),
+  ),
+  { maxLength: 40 },
+)
+
+/** A client by the protocol's words, beside the server's subscription. */
+class Client {
+  readonly has = new Map<string, string>()
+  /** Versions that need not be sent any more; and those of them that must not be, since it didn't subscribe anew. */
+  readonly refused = new Map<string, string>()
+  readonly unwelcome = new Map<string, string>()
+  /** It refused their removal, and nothing else with it: what it will not let go is not taken away again and again. */
+  readonly clings = new Set<string>()
+  readonly named = new Set<string>()
+  wildcard: boolean
+  inFlight: DeltaResponse | undefined
+
+  constructor(names: readonly string[]) {
+    this.wildcard = names.length === 0
+    this.subscribe(names)
+  }
+
+  subscribe(names: readonly string[]): void {
+    for (const one of names) {
+      if (one === '*') this.wildcard = true
+      else this.named.add(one)
+      this.unwelcome.delete(one)
+    }
+  }
+
+  unsubscribe(names: readonly string[]): void {
+    for (const one of names) {
+      if (one === '*') this.wildcard = false
+      else this.named.delete(one)
+    }
+    // "Unsubscribing from Resources": what nothing covers any more is dropped without a word.
+    for (const held of [this.has, this.unwelcome])
+      for (const one of [...held.keys()]) if (!this.wants(one)) held.delete(one)
+  }
+
+  wants(one: string): boolean {
+    return this.wildcard || this.named.has(one)
+  }
+
+  settle(accept: boolean): void {
+    for (const { name: one, version } of this.inFlight?.updated ?? []) {
+      if (!accept) {
+        this.refused.set(one, version)
+        if (this.wants(one)) this.unwelcome.set(one, version)
+      } else if (this.wants(one)) this.has.set(one, version)
+    }
+    const removed = this.inFlight?.removed ?? []
+    if (accept) for (const one of removed) this.has.delete(one)
+    else if (this.inFlight?.updated.length === 0) for (const one of removed) this.clings.add(one)
+    this.inFlight = undefined
+  }
+}
+
+const policy: ZonePolicy = {
+  routes: {
+    routeConfiguration: 'zonegate',
+    coldRoutes: [
+      { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } },
+      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
+    ],
+  },
+  cluster: { connect_timeout: { seconds: 1 } },
+}
+const rules = {
+  routeHeader: 'x-mark',
+  methods: ['POST'],
+  services: [
+    { name: 'mail', paths: ['/mail'] },
+    { name: 'default', paths: [] },
+  ],
+  zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
+}
+
+/** As much of a gRPC stream as the services touch. */
+class FakeCall extends EventEmitter {
+  readonly written: unknown[] = []
+  destroyed: Error | undefined
+  ended = false
+
+  write(message: unknown): void {
+    this.written.push(message)
+  }
+
+  end(): void {
+    this.ended = true
+  }
+
+  destroy(error: Error): void {
+    this.destroyed = error
+  }
+}
+
+const resourceNames = fc.oneof(
+  fc.constantFrom('*', 'default/1', 'mail/1', 'default/2', 'zonegate/1', 'zonegate/2', 'zonegate/', '/', ''),
+  fc.string({ maxLength: 12 }),
+)
+const nonces = fc.oneof(fc.constantFrom('', '1', '2', '3', '4'), fc.string({ maxLength: 4 }))
+const discoveryRequests: fc.Arbitrary<DeltaDiscoveryRequest> = fc.record(
+  {
+    node: fc.record({ id: fc.string() }),
+    type_url: fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...Object.values(TYPE_URLS)) }, fc.string()),
+    resource_names_subscribe: fc.array(resourceNames, { maxLength: 4 }),
+    resource_names_unsubscribe: fc.array(resourceNames, { maxLength: 4 }),
+    initial_resource_versions: fc.dictionary(resourceNames, fc.string({ maxLength: 4 }), { maxKeys: 4 }),
+    response_nonce: nonces,
+    error_detail: fc.record({ code: fc.nat({ max: 20 }), message: fc.string() }),
+  },
+  { requiredKeys: ['type_url'] },
+)
+const events = fc.oneof(
+  { weight: 6, arbitrary: discoveryRequests.map((request) => ({ request })) },
+  { weight: 2, arbitrary: fc.constantFrom('1', '2', '3').map((publish) => ({ publish })) },
+  { weight: 1, arbitrary: fc.constantFrom('1', '2', '3').map((withdraw) => ({ withdraw })) },
+  { weight: 2, arbitrary: fc.constantFrom(0, 50, 200, 5000).map((waitMs) => ({ waitMs })) },
+  { weight: 3, arbitrary: fc.constantFrom(...KINDS).map((ack) => ({ ack })) },
+)
+
+class FakeClock {
+  #nowMs = 0
+  #timers: { atMs: number; callback: () => void }[] = []
+
+  readonly nowMs = (): number => this.#nowMs
+
+  readonly schedule = (delayMs: number, callback: () => void): (() => void) => {
+    const timer = { atMs: this.#nowMs + delayMs, callback }
+    this.#timers.push(timer)
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer)
+    }
+  }
+
+  get timers(): number {
+    return this.#timers.length
+  }
+
+  wait(ms: number): void {
+    const untilMs = this.#nowMs + ms
+    for (let fired = 0; fired < 10_000; fired++) {
+      const [next] = this.#timers.filter(({ atMs }) => atMs <= untilMs).sort((a, b) => a.atMs - b.atMs)
+      if (next === undefined) {
+        this.#nowMs = untilMs
+        return
+      }
+      this.#nowMs = Math.max(this.#nowMs, next.atMs)
+      this.#timers = this.#timers.filter((other) => other !== next)
+      next.callback()
+    }
+    assert.fail('timers without an end')
+  }
+}
+
+const uint64 = fc.oneof(fc.nat(), fc.constantFrom(Number.MAX_SAFE_INTEGER, 2 ** 64, 0))
+const loadReports: fc.Arbitrary<LoadStatsRequest> = fc.record(
+  {
+    node: fc.record({ id: fc.string() }),
+    cluster_stats: fc.array(
+      fc.record(
+        {
+          cluster_name: resourceNames,
+          upstream_locality_stats: fc.array(
+            fc.record(
+              {
+                total_issued_requests: uint64,
+                total_error_requests: uint64,
+                total_requests_in_progress: uint64,
+                total_fail_connections: uint64,
+              },
+              { requiredKeys: [] },
+            ),
+            { maxLength: 3 },
+          ),
+        },
+        { requiredKeys: [] },
+      ),
+      { maxLength: 4 },
+    ),
+  },
+  { requiredKeys: [] },
+)
+
+/** Through the codec, a few octets changed: undefined where gRPC itself would end the stream. */
+function overTheWire<Message extends object>(
+  { encode, decode }: { encode(message: Message): Buffer; decode(octets: Buffer): Message },
+  message: Message,
+  changes: readonly (readonly [number, number])[],
+): Message | undefined {
+  const octets = Buffer.from(encode(message))
+  if (octets.length > 0) for (const [at, value] of changes) octets[at % octets.length] = value
+  try {
+    return decode(octets)
+  } catch {
+    return undefined
+  }
+}
+const changes = fc.oneof(
+  { weight: 4, arbitrary: fc.constant([]) },
+  { weight: 1, arbitrary: fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 3 }) },
+)
+
+export const xdsTargets: readonly Target[] = [
+  target(
+    'xds: after any requests a client that acknowledges has what is offered of what it wants, and nothing else',
+    [some, steps, fc.integer({ min: 1, max: 3 })],
+    (first, script, max) => {
+      const offered = new Map<string, Resource>()
+      let versions = 0
+      const offer = {
+        names: () => offered.keys(),
+        desired: (one: string) => offered.get(one) ?? ('absent' as const),
+      }
+      const subscription = new Subscription(TYPE_URLS.cluster, offer, max)
+      const client = new Client(first)
+      subscription.receive({ resource_names_subscribe: first })
+      const pump = (): void => {
+        const response = subscription.next()
+        if (response === undefined) return
+        assert.equal(client.inFlight, undefined, 'one response at a time')
+        assert.ok(response.updated.length + response.removed.length <= max)
+        for (const { name: one, version } of response.updated)
+          assert.notEqual(client.unwelcome.get(one), version)
+        client.inFlight = response
+      }
+      const settle = (accept: boolean): void => {
+        const nonce = client.inFlight?.nonce
+        if (nonce === undefined) return
+        client.settle(accept)
+        subscription.receive({ response_nonce: nonce, ...(!accept && { error_detail: { message: 'no' } }) })
+      }
+      for (const step of script) {
+        pump()
+        switch (step.do) {
+          case 'offer':
+            offered.set(step.name, {
+              name: step.name,
+              version: String(++versions),
+              encode: () => Buffer.alloc(0),
+            })
+            subscription.mark(step.name)
+            break
+          case 'withdraw':
+            offered.delete(step.name)
+            subscription.mark(step.name)
+            break
+          case 'subscribe':
+            client.subscribe(step.names)
+            subscription.receive({ resource_names_subscribe: step.names })
+            break
+          case 'unsubscribe':
+            client.unsubscribe(step.names)
+            subscription.receive({ resource_names_unsubscribe: step.names })
+            break
+          case 'stale':
+            subscription.receive({ response_nonce: 'of another time', error_detail: { message: 'no' } })
+            break
+          default:
+            settle(step.do === 'ack')
+        }
+      }
+      for (let round = 0; round < 100 && (subscription.pending || subscription.inFlight); round++) {
+        pump()
+        settle(true)
+      }
+      assert.ok(!subscription.pending && !subscription.inFlight, 'it comes to rest')
+      for (const [one, { version }] of offered) {
+        if (!client.wants(one) || client.refused.get(one) === version) continue
+        assert.equal(client.has.get(one), version, `${one} of ${JSON.stringify([...client.has])}`)
+      }
+      for (const one of client.has.keys()) {
+        assert.ok(client.wants(one))
+        assert.ok(offered.has(one) || client.clings.has(one), `${one} is gone`)
+      }
+      assert.deepEqual(
+        [...subscription.held].map(([one, { version }]) => [one, version]).sort(),
+        [...client.has].sort(),
+      )
+    },
+  ),
+  target(
+    'xds: whatever an Envoy sends, its stream answers by the protocol, and no other is touched',
+    [fc.array(fc.tuple(events, changes), { maxLength: 30 })],
+    (script) => {
+      const clock = new FakeClock()
+      const catalog = new Catalog(policy, rules, 'e')
+      const errors: object[] = []
+      const log = {
+        info: () => undefined,
+        warn: () => undefined,
+        error: (fields: object) => void errors.push(fields),
+      }
+      const ads = new AdsService({ catalog, clock, log, drainMs: () => 1000, onZonesFound: () => undefined })
+      const [call, other] = [new FakeCall(), new FakeCall()]
+      ads.handle(call as never)
+      ads.handle(other as never)
+      const unanswered = new Map<string, string>()
+      let read = 0
+      const readAll = (): void => {
+        for (; read < call.written.length; read++) {
+          const response = responses.decode(call.written[read] as Buffer)
+          const kind = kindOf(response.type_url)
+          assert.ok(kind, response.type_url)
+          assert.ok(!unanswered.has(kind), `a second ${kind} before the first is answered`)
+          unanswered.set(kind, response.nonce)
+        }
+      }
+      const send = (request: DeltaDiscoveryRequest): void => {
+        const kind = kindOf(request.type_url)
+        if (kind !== undefined && request.response_nonce === unanswered.get(kind)) unanswered.delete(kind)
+        call.emit('data', request)
+      }
+      for (const [event, change] of script) {
+        if ('request' in event) {
+          const request = overTheWire(requests, event.request, change)
+          if (request !== undefined) send(request)
+        } else if ('publish' in event) {
+          const zone = { service: 'default', id: event.publish, addresses: ['10.0.0.1'], port: 1 }
+          catalog.publish({ ...zone, staleAtMs: clock.nowMs() + 3_600_000 }, clock.nowMs())
+        } else if ('withdraw' in event) catalog.withdraw(zoneKey('default', event.withdraw))
+        else if ('waitMs' in event) clock.wait(event.waitMs)
+        else {
+          const nonce = unanswered.get(event.ack)
+          if (nonce !== undefined) send({ type_url: TYPE_URLS[event.ack], response_nonce: nonce })
+        }
+        readAll()
+      }
+      clock.wait(20_000)
+      readAll()
+      assert.deepEqual(errors, [])
+      assert.equal(call.destroyed, undefined)
+      assert.deepEqual([other.written, other.ended, other.destroyed], [[], false, undefined])
+      assert.equal(ads.status().length, 2)
+      ads.close()
+      assert.equal(clock.timers, 0, 'no timer is left')
+    },
+  ),
+  target(
+    'xds: whatever an Envoy reports, zones in use stay finite and bounded',
+    [fc.array(fc.tuple(loadReports, changes), { maxLength: 12 })],
+    (script) => {
+      const activity = new ZoneActivity({ coldMax: 5, idleMs: 1000 }, () => 0)
+      for (const id of ['1', '2'])
+        activity.forwarded({ id, service: { name: 'default', port: 1 }, name: `zone${id}.test` })
+      const service = new LoadReportService({
+        intervalMs: 5000,
+        onLoad: (envoy, key, load) => {
+          const [named = '', id = ''] = key.split('/')
+          activity.reported(envoy, { service: named, id }, load)
+        },
+      })
+      const call = new FakeCall()
+      service.handle(call as never)
+      let first = true
+      for (const [report, change] of script) {
+        const request = overTheWire(reports, report, change)
+        if (request === undefined) continue
+        call.emit('data', request)
+        assert.equal(call.written.length, 1, first ? 'the first is answered' : 'the others are not')
+        first = false
+      }
+      activity.nextSlot()
+      activity.nextSlot()
+      assert.ok(activity.size <= 5)
+      for (const { requestsPerSecond, errors, history, envoys } of activity.list(true)) {
+        assert.ok(envoys.length <= 16)
+        for (const value of [requestsPerSecond, errors, ...(history ?? [])])
+          assert.ok(Number.isFinite(value) && value >= 0, `${value}`)
+      }
+      call.emit('end')
+      assert.ok(call.ended)
+    },
+  ),
+]
