@@ -4,6 +4,7 @@ import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
+import { nodeName } from './node-name.ts'
 import { type Kind, kindOf } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
 
@@ -40,6 +41,9 @@ export interface ResourceStatus {
   /** From the last response to its answer. */
   readonly lastAckMs: number | undefined
 }
+
+/** Names that one Envoy may ask for of one kind: twice the most zones that can be learned. */
+const NAMES_MAX = 200_000
 
 type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>
 
@@ -142,7 +146,7 @@ class AdsStream {
     const { clock, log } = this.#options
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
-      this.#envoy = request.node?.id ?? 'unnamed'
+      this.#envoy = nodeName(request.node)
       log.info({ envoy: this.#envoy }, 'an Envoy has connected')
     }
     const event = this.#rollout.receive(request, clock.nowMs())
@@ -151,6 +155,11 @@ class AdsStream {
         { envoy: this.#envoy, type: request.type_url },
         'asked for a type of resource that is not served here',
       )
+      return
+    }
+    if (this.#rollout.subscription(event.kind).namesCount > NAMES_MAX) {
+      log.warn({ envoy: this.#envoy, kind: event.kind, max: NAMES_MAX }, 'an Envoy asks for too many names')
+      this.#fail(status.RESOURCE_EXHAUSTED, `expected ${NAMES_MAX} names or fewer`)
       return
     }
     this.#note(event)
@@ -220,9 +229,13 @@ class AdsStream {
       run()
     } catch (error) {
       this.#options.log.error({ envoy: this.#envoy, err: error }, 'the stream of an Envoy failed')
-      this.#close('error')
-      this.#call.destroy(Object.assign(error as Error, { code: status.INTERNAL }))
+      this.#fail(status.INTERNAL, 'internal error')
     }
+  }
+
+  #fail(code: status, details: string): void {
+    this.#close('error')
+    this.#call.destroy(Object.assign(new Error(details), { code }))
   }
 }
 

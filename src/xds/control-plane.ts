@@ -65,7 +65,11 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       events.onZonesFound(envoy, zones)
     },
   })
-  const loads = new LoadReportService({ intervalMs: options.loadReportIntervalMs, onLoad: events.onLoad })
+  const loads = new LoadReportService({
+    intervalMs: options.loadReportIntervalMs,
+    onLoad: events.onLoad,
+    onBug: (error) => log.error({ err: error }, "an Envoy's stream of load reports failed"),
+  })
   return {
     publish: (zone) => catalog.publish(zone, clock.nowMs()),
     withdraw: (key) => catalog.withdraw(key),

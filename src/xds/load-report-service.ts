@@ -1,6 +1,7 @@
-import type { ServerDuplexStream } from '@grpc/grpc-js'
+import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import type { ClusterStats, LoadStatsRequest, LoadStatsResponse } from '../grpc/protos.ts'
 import { durationOf } from './duration.ts'
+import { nodeName } from './node-name.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
 
 /** What one Envoy did for a zone since its report before. */
@@ -17,6 +18,8 @@ export interface LoadReportOptions {
   /** How often an Envoy reports. */
   readonly intervalMs: number
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
+  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  onBug(error: unknown): void
 }
 
 type Call = ServerDuplexStream<LoadStatsRequest, LoadStatsResponse>
@@ -34,23 +37,36 @@ export class LoadReportService {
   readonly handle = (call: Call): void => {
     let envoy: string | undefined
     this.#calls.add(call)
+    const forget = (): void => void this.#calls.delete(call)
     call.on('data', (request: LoadStatsRequest) => {
-      // The first request says who reports, and waits to be told what of.
-      if (envoy === undefined) {
-        envoy = request.node?.id ?? 'unnamed'
-        call.write({ send_all_clusters: true, load_reporting_interval: durationOf(this.#options.intervalMs) })
-      }
-      for (const stats of request.cluster_stats ?? []) {
-        const zone = parseZoneKey(stats.cluster_name ?? '')
-        if (zone !== undefined) this.#options.onLoad(envoy, zone.key, loadOf(stats))
+      try {
+        // The first request says who reports, and waits to be told what of.
+        if (envoy === undefined) {
+          envoy = nodeName(request.node)
+          call.write({
+            send_all_clusters: true,
+            load_reporting_interval: durationOf(this.#options.intervalMs),
+          })
+        }
+        this.#report(envoy, request)
+      } catch (error) {
+        forget()
+        this.#options.onBug(error)
+        call.destroy(Object.assign(new Error('internal error'), { code: status.INTERNAL }))
       }
     })
-    const forget = (): void => void this.#calls.delete(call)
     call.on('end', () => {
       forget()
       call.end()
     })
     for (const event of ['cancelled', 'error', 'close']) call.on(event, forget)
+  }
+
+  #report(envoy: string, request: LoadStatsRequest): void {
+    for (const stats of request.cluster_stats ?? []) {
+      const zone = parseZoneKey(stats.cluster_name ?? '')
+      if (zone !== undefined) this.#options.onLoad(envoy, zone.key, loadOf(stats))
+    }
   }
 
   close(): void {

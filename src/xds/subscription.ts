@@ -92,6 +92,11 @@ export class Subscription<R extends Resource = Resource> {
     return this.#dirty.size > 0 || this.#replyOwed
   }
 
+  /** What is kept because the client has named it. */
+  get namesCount(): number {
+    return this.#named.size
+  }
+
   get rejectedCount(): number {
     return this.#rejected.size
   }

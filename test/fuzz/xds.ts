@@ -389,6 +389,7 @@ export const xdsTargets: readonly Target[] = [
           const [named = '', id = ''] = key.split('/')
           activity.reported(envoy, { service: named, id }, load)
         },
+        onBug: (error) => assert.fail(String(error)),
       })
       const call = new FakeCall()
       service.handle(call as never)
