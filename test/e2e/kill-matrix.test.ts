@@ -19,6 +19,7 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
  */
 const HOST = '127.0.73.1'
 const HANGING = '127.0.73.2'
+const DEAD = '127.0.73.3'
 const HOT = Array.from({ length: 20 }, (_, index) => `hot${index + 1}`)
 
 let gateway: TestGateway
@@ -68,7 +69,9 @@ suite('what fails how', () => {
       }),
     ]
     nameserver = await startNameserver((query) => {
-      const addresses = query.name.startsWith('zonehalf') ? [HOST, HANGING] : [HOST]
+      const second = query.name.startsWith('zonehalf') ? [HANGING] : []
+      const dead = query.name.startsWith('zonedead') ? [DEAD] : []
+      const addresses = [HOST, ...second, ...dead]
       query.reply({
         answers: query.type === 'A' ? addresses.map((address) => a(query.name, address, 5)) : [],
       })
@@ -157,6 +160,44 @@ suite('what fails how', () => {
       onlySuccess(load)
     } finally {
       await load.stop()
+    }
+  })
+
+  test('one of two addresses is dead: of first requests some 502, hot ones 0 fail', async () => {
+    const outcomes = new Set<string>()
+    for (let i = 0; i < 20; i += 1) outcomes.add(await ask(`dead${i}`))
+    assert.deepEqual([...outcomes].sort(), ['200', '502 upstream_unreachable'])
+    for (let i = 0; i < 3; i += 1) await ask('dead0')
+    await eventually('it is learned', async () => (await learnedIds(gateway)).has('dead0'))
+    const load = startLoad(gateway.port, 4, ['dead0'])
+    try {
+      await tick(500)
+    } finally {
+      await load.stop()
+    }
+    onlySuccess(load)
+  })
+
+  test('more requests of a zone than its breaker lets through: 503 for the rest, at once, and others 0 fail', async () => {
+    const small = await startGateway({
+      config,
+      edit: {
+        'envoy.yaml': (text) =>
+          text.replace(/max_requests: 4096, max_retries: 4096/, 'max_requests: 4, max_retries: 4'),
+      },
+    })
+    try {
+      for (let i = 0; i < 4; i += 1) await ask('half', small.port)
+      await warm(small)
+      await eventually('it is learned', async () => (await learnedIds(small)).has('half'))
+      const load = startLoad(small.port, 2, HOT, 2)
+      const outcomes = await Promise.all(Array.from({ length: 40 }, () => ask('half', small.port)))
+      await tick(300)
+      await load.stop()
+      assert.ok(outcomes.includes('503 overloaded'), JSON.stringify(outcomes))
+      onlySuccess(load)
+    } finally {
+      await small.stop()
     }
   })
 
