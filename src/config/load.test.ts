@@ -116,3 +116,9 @@ test('a named file that is not there is a fault that says what to do', () => {
     /no such file; name another with --config or ZONEGATE_CONFIG/,
   )
 })
+
+test('a mistake that makes a thousand faults is told by the first twenty', () => {
+  const faults = faultsOf('a: b: c\n'.repeat(5000))
+  assert.equal(faults.length, 20)
+  assert.match(faults[0] ?? '', /^z\.yaml:1:\d+: Nested mappings/)
+})

@@ -17,6 +17,11 @@ const OVERRIDES: Readonly<Record<string, string>> = {
   ZONEGATE_HTTP_TOKEN_FILE: 'httpTokenFile',
 }
 
+/** One mistake in YAML makes many, each a line in the log. */
+const SYNTAX_FAULTS_MAX = 20
+/** Some repeat what they did not understand. */
+const MESSAGE_LENGTH_MAX = 300
+
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /** A configuration and where it is from: a path, or `defaults`. */
@@ -54,17 +59,17 @@ function readText(file: string, mayBeAbsent: boolean): string | undefined {
 export function parseConfig(text: string, file: string, environment: Environment = {}): Config {
   if (text.length > FILE_LENGTH_MAX) throw fault(file, `expected ${FILE_LENGTH_MAX} characters or fewer`)
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true })
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false })
   const place = (offset: number): { file: string; line: number; column: number } => {
     const { line, col } = lines.linePos(offset)
     return { file, line: Math.max(1, line), column: Math.max(1, col) }
   }
   if (document.errors.length > 0) {
     throw new ConfigError(
-      document.errors.map(({ pos, message }) => ({
+      document.errors.slice(0, SYNTAX_FAULTS_MAX).map(({ pos, message }) => ({
         ...place(pos[0]),
         key: '',
-        message: message.replace(/ at line \d+, column \d+:.*/s, ''),
+        message: message.slice(0, MESSAGE_LENGTH_MAX),
       })),
     )
   }

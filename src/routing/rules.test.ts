@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
-import { type RequestHead, zoneOf } from './rules.ts'
+import { type RequestHead, servicesOf, zoneOf, zoneOfRef } from './rules.ts'
 
 const rules = rulesOf(configSchema.parse({}))
 const post = (ids: string[], path = '/'): RequestHead => ({ method: 'POST', path, ids })
@@ -97,4 +97,52 @@ test('a service may have a port of its own', () => {
   const game = zoneOf(post(['1'], '/x'), rulesOf(config), 's.test')
   assert.deepEqual(typeof mail === 'object' && mail.service, { name: 'mail', port: 9000 })
   assert.deepEqual(typeof game === 'object' && game.service, { name: 'game', port: 8101 })
+})
+
+test('a name of 253 octets is the longest', () => {
+  const zoneWithin = (length: number) => {
+    const own = 'zone1-default.'.length
+    const search = `${'a'.repeat(63)}.${'b'.repeat(63)}.${'c'.repeat(63)}.${'d'.repeat(length - own - 3 * 64)}`
+    return zoneOf(post(['1']), rules, search)
+  }
+  const longest = zoneWithin(253)
+  assert.equal(typeof longest === 'object' && longest.name.length, 253)
+  assert.equal(zoneWithin(254), 'server_header_invalid')
+})
+
+const REFS: [title: string, service: string, id: string, name: string | null][] = [
+  ['a service of a path', 'mail', 'Ab', 'zoneab-mail.s.test'],
+  ['the service of every other path', 'default', '7', 'zone7-default.s.test'],
+  ['no service of these rules', 'gone', '7', null],
+  ['an id that the pattern does not allow', 'mail', 'a'.repeat(41), null],
+  ['several ids', 'mail', '1,2', null],
+]
+for (const [title, service, id, name] of REFS) {
+  test(`a zone by service and id: ${title}`, () => {
+    const zone = zoneOfRef(service, id, rules, 's.test')
+    assert.deepEqual(
+      zone && [zone.id, zone.service.name, zone.service.port, zone.name],
+      name && [id.toLowerCase(), service, 8101, name],
+    )
+  })
+}
+
+test('a zone by service and id takes any id that the pattern allows, but several', () => {
+  const wide = rulesOf(configSchema.parse({ rules: { idPattern: '.', host: '{id}.{search}' } }))
+  assert.equal(zoneOfRef('mail', 'a-b', wide, 's.test')?.name, 'a-b.s.test')
+  assert.equal(zoneOfRef('mail', '-a', wide, 's.test'), null)
+  assert.equal(zoneOfRef('mail', '1,2', wide, 's.test'), null)
+})
+
+test('each service is there once, with all its paths; the one for all others comes last, without', () => {
+  const config = configSchema.parse({
+    rules: {
+      services: { rest: {}, mail: { paths: ['/mail', '/post'], port: 9 }, game: { paths: ['/game'] } },
+    },
+  })
+  assert.deepEqual(servicesOf(rulesOf(config)), [
+    { name: 'mail', port: 9, paths: ['/mail', '/post'] },
+    { name: 'game', port: 8101, paths: ['/game'] },
+    { name: 'rest', port: 8101, paths: [] },
+  ])
 })

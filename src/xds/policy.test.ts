@@ -309,4 +309,10 @@ describe('a policy source', () => {
     assert.equal(source.reload(), undefined)
     assert.equal(lines.length, 1)
   })
+
+  test('tells a mistake that makes a thousand faults by the first few', () => {
+    files.set('routes.yaml', 'a: b: c\n'.repeat(5000))
+    assert.equal(source.reload(), undefined)
+    assert.ok(lines.length > 1 && lines.length < 30, `${lines.length} lines`)
+  })
 })

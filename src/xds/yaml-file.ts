@@ -12,6 +12,11 @@ import {
 import type { MessageSchemas } from './message-schema.ts'
 import { type MessageReading, type Place, readMessage } from './message-yaml.ts'
 
+/** One mistake in YAML makes many, each a line in the log. */
+const SYNTAX_FAULTS_MAX = 20
+/** Some repeat what they did not understand. */
+const MESSAGE_LENGTH_MAX = 300
+
 export interface SourceFile {
   readonly path: string
   readonly text: string
@@ -29,10 +34,14 @@ export class YamlFile {
 
   constructor(source: SourceFile) {
     this.#source = source
-    this.#document = parseDocument(source.text, { lineCounter: this.#lines, uniqueKeys: true })
+    this.#document = parseDocument(source.text, {
+      lineCounter: this.#lines,
+      uniqueKeys: true,
+      prettyErrors: false,
+    })
     this.root = { node: this.#document.contents as Node, path: '' }
-    for (const error of this.#document.errors)
-      this.faults.push(`${this.#position(error.pos[0])}: ${error.message.split('\n')[0]}`)
+    for (const { pos, message } of this.#document.errors.slice(0, SYNTAX_FAULTS_MAX))
+      this.faults.push(`${this.#position(pos[0])}: ${message.slice(0, MESSAGE_LENGTH_MAX)}`)
   }
 
   /** The value under a key. */

@@ -16,9 +16,11 @@ import { measure, type TestFile } from './coverage.ts'
 import { type Mutant, mutantsOf } from './operators.ts'
 import { runTests, stopAll } from './run-tests.ts'
 
-const SOURCES = ['src/routing', 'src/dns']
-/** Those that need a nameserver program, or only repeat what others say, are left out. */
-const TESTS = 'src/{routing,dns,status}/**/*.test.ts,test/integration/dns-{faults-*,unknown-names}.test.ts'
+/** Source folders, and the tests that are there for them. Those that need a nameserver program are left out. */
+const TESTS: Readonly<Record<string, readonly string[]>> = {
+  'src/routing': ['src/{routing,status}/**/*.test.ts'],
+  'src/dns': ['src/dns/**/*.test.ts', 'test/integration/dns-{faults-*,unknown-names}.test.ts'],
+}
 const PARALLEL = 2
 /** Of a mutant that runs for ever; a loaded machine is slow. */
 const SLOWER_MAX = 4
@@ -86,7 +88,7 @@ async function main(): Promise<void> {
       list: { type: 'boolean', default: false },
     },
   })
-  const sources = sourcesOf(positionals.length > 0 ? positionals : SOURCES)
+  const sources = sourcesOf(positionals.length > 0 ? positionals : Object.keys(TESTS))
   const all = sources.flatMap((path) => mutantsOf(resolve(path), readFileSync(path, 'utf8')))
   const count = values.sample === undefined ? all.length : Number(values.sample)
   const mutants = values.sample === undefined ? all : sampled(all, count, Number(values.seed))
@@ -97,7 +99,9 @@ async function main(): Promise<void> {
   const startedMs = performance.now()
   const deadlineMs = startedMs + 1000 * Number(values.seconds ?? Number.POSITIVE_INFINITY)
   const tests: TestFile[] = []
-  for (const file of globSync(TESTS.split(/,(?=src|test)/)).sort()) tests.push(await measure(resolve(file)))
+  const folders = Object.entries(TESTS).filter(([folder]) => sources.some((path) => path.startsWith(folder)))
+  for (const file of globSync(folders.flatMap(([, globs]) => globs)).sort())
+    tests.push(await measure(resolve(file)))
   tests.sort((a, b) => a.durationMs - b.durationMs)
   console.log(`${mutants.length} mutants of ${sources.length} files, ${tests.length} test files`)
 
