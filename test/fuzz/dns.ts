@@ -22,7 +22,7 @@ const HEADER_OCTETS = 12
 /** The root as owner, type, class, TTL and length. */
 const RECORD_OCTETS_MIN = 11
 
-const octets = fc.uint8Array({ maxLength: 2000 }).map((array) => Buffer.from(array))
+const octets = fc.uint8Array({ maxLength: 2000, size: 'max' }).map((array) => Buffer.from(array))
 
 /** A response to `zone1.test`, type A: true, slightly off, or nonsense. */
 const NAME = parseDomainName('zone1.test') as DomainName
@@ -41,7 +41,7 @@ const answerRecords = fc.array(
       target: fc.constantFrom('zone1.test', 'alias.test', 'other.test'),
     }),
   ) as fc.Arbitrary<unknown> as fc.Arbitrary<ResourceRecord>,
-  { maxLength: 40 },
+  { maxLength: 40, size: 'max' },
 )
 type Reply = { octets: (query: Buffer) => Buffer } | { outcome: 'timeout' | 'unreachable' }
 const replies: fc.Arbitrary<Reply> = fc.oneof(
@@ -155,7 +155,7 @@ export const dnsTargets: readonly Target[] = [
   ),
   target(
     'dns: whatever nameservers say, an answer is admitted, bounded and in time',
-    [fc.array(replies, { maxLength: 30 })],
+    [fc.array(replies, { maxLength: 30, size: 'max' })],
     async (script) => {
       const { answer, queries } = await resolve(script)
       assert.ok(queries <= QUERIES_MAX, `${queries} queries`)

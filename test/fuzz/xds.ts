@@ -39,7 +39,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
     fc.record({ do: fc.constantFrom('subscribe' as const, 'unsubscribe' as const), names: some }),
     fc.record({ do: fc.constantFrom('ack' as const, 'ack' as const, 'nack' as const, 'stale' as const) }),
   ),
-  { maxLength: 40 },
+  { maxLength: 40, size: 'max' },
 )
 
 /** A client by the protocol's words, beside the server's subscription. */
@@ -321,7 +321,7 @@ export const xdsTargets: readonly Target[] = [
   ),
   target(
     'xds: whatever an Envoy sends, its stream answers by the protocol, and no other is touched',
-    [fc.array(fc.tuple(events, changes), { maxLength: 30 })],
+    [fc.array(fc.tuple(events, changes), { maxLength: 30, size: 'max' })],
     (script) => {
       const clock = new FakeClock()
       const catalog = new Catalog(policy, rules, 'e')
@@ -378,7 +378,7 @@ export const xdsTargets: readonly Target[] = [
   ),
   target(
     'xds: whatever an Envoy reports, zones in use stay finite and bounded',
-    [fc.array(fc.tuple(loadReports, changes), { maxLength: 12 })],
+    [fc.array(fc.tuple(loadReports, changes), { maxLength: 12, size: 'max' })],
     (script) => {
       const activity = new ZoneActivity({ coldMax: 5, idleMs: 1000 }, () => 0)
       for (const id of ['1', '2'])
