@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import type { Terminal } from './cli/command.ts'
 import {
@@ -44,8 +45,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 
+/** As package.json has it in `engines`, which npm only warns of. */
+const NODE_MAJOR_LEAST = 24
+
 /** The composition root: what the command line and the environment say becomes arguments here. */
 async function main(): Promise<number> {
+  if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_LEAST)
+    throw new Error(`Node ${NODE_MAJOR_LEAST} or newer is needed, this is ${process.versions.node}`)
   const terminal: Terminal = {
     environment: process.env,
     stdout: process.stdout,

@@ -7,7 +7,7 @@ import { parseDomainName } from '../dns/domain-name.ts'
 import type { Zone } from '../routing/rules.ts'
 import { type ExplainedEnvoy, explain } from '../status/explain.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
-import { readVersion } from '../status/version.ts'
+import { readBuild } from '../status/version.ts'
 import { SLOT_SECONDS } from '../status/zone-activity.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
@@ -84,7 +84,7 @@ function statusSources({ lasting, live, running, unready }: OperatedParts): Stat
   const { control, activity, decisions } = lasting
   return {
     build: {
-      version: readVersion(),
+      version: readBuild().version,
       node: process.version,
       startedAt: new Date(performance.timeOrigin).toISOString(),
     },

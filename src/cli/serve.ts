@@ -7,6 +7,7 @@ import { hostPortOf } from '../config/schema.ts'
 import { createHealth } from '../grpc/health-service.ts'
 import { type Service, serveGrpc } from '../grpc/server.ts'
 import { createLog } from '../log.ts'
+import { readBuild } from '../status/version.ts'
 import { LiveCertificates } from './live-certificates.ts'
 import { serveOperators } from './operators.ts'
 import { type Running, run, startLasting } from './running.ts'
@@ -74,7 +75,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     http: listen.http,
     nameservers: dns.nameservers(),
   }
-  log.info({ config: loaded.source, search: search(), ...addresses }, 'ready')
+  log.info({ ...readBuild(), config: loaded.source, search: search(), ...addresses }, 'ready')
 
   onceStopped(async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')

