@@ -12,6 +12,10 @@ COPY proto proto
 COPY src src
 COPY demo demo
 
+# What `zonegate version` and the log's first line say: docker compose build --build-arg COMMIT=$(git rev-parse --short HEAD)
+ARG COMMIT=unknown
+RUN echo "$COMMIT" > src/COMMIT && chmod 755 src/main.ts && ln -s /zonegate/src/main.ts /usr/local/bin/zonegate
+
 # V8 takes what a large machine has to offer before it collects; see src/launch/instance.ts.
 ENV NODE_ENV=production NODE_OPTIONS="--max-semi-space-size=4 --max-old-space-size=512"
 USER node:101

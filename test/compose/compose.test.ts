@@ -22,12 +22,14 @@ const PARTS = [
 ]
 const FOLDERS = ['proto', 'src', 'demo', 'envoy', 'deploy']
 const BASE_IMAGES = ['node:24-slim', 'envoyproxy/envoy:v1.40.0']
+const TOKEN = 'a-token-of-this-test'
 const PROJECT = `zonegate-test-${process.pid}`
 
 const run = promisify(execFile)
 let folder: string
 let port: number
 let adminPort: number
+let httpPort: number
 let environment: NodeJS.ProcessEnv
 
 suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
@@ -37,6 +39,8 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
       cpSync(join(ROOT, part), join(folder, part), { recursive: true })
     port = await freePort()
     adminPort = await freePort()
+    httpPort = await freePort()
+    writeFileSync(join(folder, 'token'), `${TOKEN}\n`, { mode: 0o644 })
     environment = {
       ...process.env,
       COMPOSE_PROFILES: 'demo',
@@ -45,6 +49,9 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
       ZONEGATE_CONFIG: '/dev/null',
       ZONEGATE_LISTEN: `127.0.0.1:${port}`,
       ZONEGATE_ADMIN_PORT: String(adminPort),
+      ZONEGATE_HTTP_PORT: String(httpPort),
+      ZONEGATE_TOKEN_FILE: './token',
+      ZONEGATE_COMMIT: 'abc1234',
     }
   })
   after(async () => {
@@ -84,6 +91,32 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     const unknown = await post('99')
     assert.equal(unknown.status, 502)
     assert.match(String(unknown.json()['reason']), /^name_not_found$|^nameservers_failed$/) // no network: the latter
+  })
+
+  test('page, commands and metrics are on the loopback of this machine, for who has the token', async () => {
+    const page = `http://127.0.0.1:${httpPort}`
+    const authorization = `Bearer ${TOKEN}`
+    assert.equal((await fetch(`${page}/api/status`)).status, 401)
+    const status = await fetch(`${page}/api/status`, { headers: { authorization } })
+    assert.equal(status.status, 200)
+    assert.equal((await fetch(`${page}/`)).status, 200) // the page itself holds no secret
+    assert.match(await (await fetch(`${page}/metrics`, { headers: { authorization } })).text(), /^zonegate_/m)
+    assert.match(await inside('processor', 'zonegate status zones'), /zone1-default\.game\.test|\b1\b/)
+    assert.match(
+      await inside('processor', 'zonegate version'),
+      /^zonegate [\d.]+ \(abc1234\) for Envoy 1\.40\.0/,
+    )
+  })
+
+  test('without a token they are inside the container only; Prometheus and Grafana are confined, on loopback', async () => {
+    const plain = { ...environment, ZONEGATE_TOKEN_FILE: '', COMPOSE_PROFILES: 'observability' }
+    const { services } = await configOf(plain)
+    assert.deepEqual(services['processor']?.environment, { ZONEGATE_HTTP: '', ZONEGATE_HTTP_TOKEN_FILE: '' })
+    for (const [name, service] of Object.entries(services)) {
+      assert.deepEqual([name, service.read_only, service.cap_drop], [name, true, ['ALL']])
+      for (const { host_ip } of service.ports ?? []) assert.equal(host_ip, '127.0.0.1', name)
+    }
+    assert.deepEqual(Object.keys(services).sort(), ['envoy', 'grafana', 'processor', 'prometheus'])
   })
 
   test('both receivers of zone 2 get requests', async () => {
@@ -181,6 +214,23 @@ function composeArguments(args: readonly string[]): string[] {
 async function compose(...args: string[]): Promise<string> {
   const options = { env: environment, cwd: folder, timeout: 90_000, maxBuffer: 16 * 1024 * 1024 }
   return (await run('docker', composeArguments(args), options)).stdout
+}
+
+interface ComposeService {
+  readonly read_only?: boolean
+  readonly cap_drop?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
+  readonly ports?: readonly { readonly host_ip?: string; readonly target: number }[]
+}
+
+async function configOf(
+  env: NodeJS.ProcessEnv,
+): Promise<{ services: Readonly<Record<string, ComposeService>> }> {
+  const { stdout } = await run('docker', composeArguments(['config', '--format', 'json']), {
+    env,
+    cwd: folder,
+  })
+  return JSON.parse(stdout)
 }
 
 function inside(service: string, script: string): Promise<string> {
