@@ -48,11 +48,11 @@ suite('Prometheus', { skip: !installed && 'prometheus is not installed (Debian: 
 
   test('scrapes the processor with the token', async () => {
     const deadline = performance.now() + WITHIN_MS
-    for (let value = ''; value !== '1'; value = await valueOf('up{job="zonegate"}').catch(() => '')) {
+    for (let value = ''; value !== '1'; value = await sampleOf('up{job="zonegate"}').catch(() => '')) {
       assert.ok(performance.now() < deadline, 'not scraped in time')
       await sleep(200)
     }
-    assert.equal(await valueOf('count(zonegate_build_info)'), '1')
+    assert.equal(await sampleOf('count(zonegate_build_info)'), '1')
   })
 
   test('has taken all alerts over, and none of them is in error', async () => {
@@ -88,7 +88,7 @@ async function ask<T>(path: string, query?: string): Promise<Reply<T>> {
 }
 
 /** Of a query with one result; empty where there is none yet. */
-async function valueOf(query: string): Promise<string> {
+async function sampleOf(query: string): Promise<string> {
   const { data } = await ask<{ result: { value: [number, string] }[] }>('query', query)
   return data.result[0]?.value[1] ?? ''
 }
