@@ -2,7 +2,8 @@ import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
 import type { Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
-import { type ExtProcOptions, externalProcessorService } from '../ext-proc/service.ts'
+import { OpenStreams } from '../ext-proc/open-streams.ts'
+import { type ExtProcOptions, externalProcessorService, failSilent } from '../ext-proc/service.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { createDecider } from '../routing/decider.ts'
@@ -20,6 +21,9 @@ import { learnZones, type ZoneLearning } from './zone-learning.ts'
 /** A DNS client that nobody asks any more still has this long to answer those who wait, beyond their budget. */
 const RETIRE_MS = 500
 
+/** How often it is looked which streams have not said anything. */
+const SILENT_STREAMS_SWEEP_MS = 1000
+
 /** What a processor has for as long as it lives, whatever its configuration becomes. */
 export interface Lasting {
   readonly log: Logger
@@ -31,6 +35,7 @@ export interface Lasting {
   readonly activity: ZoneActivity
   readonly onDnsEvent: (event: DnsEvent) => void
   readonly logRequest: ExtProcOptions['onDecision']
+  readonly streams: ExtProcOptions['streams']
 }
 
 /** @param running what runs when an Envoy tells something, which is after the start */
@@ -38,6 +43,8 @@ export function startLasting(log: Logger, environment: NodeJS.ProcessEnv, runnin
   const queries = new DnsQueryCounts()
   const activity = new ZoneActivity({ coldMax: 1, idleMs: 1 }, () => performance.now())
   const logDnsEvent = dnsEventLog(log)
+  const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
+  setInterval(() => failSilent(streams), SILENT_STREAMS_SWEEP_MS).unref()
   return {
     log,
     environment,
@@ -60,6 +67,7 @@ export function startLasting(log: Logger, environment: NodeJS.ProcessEnv, runnin
       logDnsEvent(event)
     },
     logRequest: requestLog(log),
+    streams,
   }
 }
 
@@ -100,9 +108,10 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
 
 function processorOf(
   { rules, dns, search, zones }: Pick<Running, 'rules' | 'dns' | 'search' | 'zones'>,
-  { log, decisions, activity, logRequest }: Lasting,
+  { log, decisions, activity, logRequest, streams }: Lasting,
 ): Service {
   return externalProcessorService({
+    streams,
     idHeader: rules.header,
     methods: rules.methods,
     decide: decisions.timed(createDecider(rules, search, dns.lookup), () => performance.now()),

@@ -6,7 +6,7 @@ import { loadConfig, readHttpToken } from '../config/load.ts'
 import { hostPortOf } from '../config/schema.ts'
 import { createHealth } from '../grpc/health-service.ts'
 import { type Service, serveGrpc } from '../grpc/server.ts'
-import { createLog } from '../log.ts'
+import { createLog, type Logger } from '../log.ts'
 import { readBuild } from '../status/version.ts'
 import { LiveCertificates } from './live-certificates.ts'
 import { serveOperators } from './operators.ts'
@@ -32,6 +32,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     output: process.stdout,
   })
 
+  endOnBugs(log)
   const lasting = startLasting(log, environment, () => running)
   let running: Running = run(loaded.config, lasting, null)
   const live = new LiveConfig(configPath, loaded, {
@@ -88,6 +89,18 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     closeOperators()
     running.dns.close()
     log.info('stopped')
+  })
+}
+
+/**
+ * What nobody caught leaves nobody knows what behind: the log has it as one line, and the process ends with exit code 1,
+ * to be started again. Zones in use go on meanwhile. Exceptions in a stream, a report or an operator's request never come
+ * here: they end that one.
+ */
+function endOnBugs(log: Logger): void {
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'a bug that nothing caught: the processor ends')
+    process.exit(1)
   })
 }
 

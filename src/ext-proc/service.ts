@@ -9,6 +9,7 @@ import { externalProcessor, type ProcessingRequest } from '../grpc/protos.ts'
 import type { Decider } from '../routing/decider.ts'
 import type { Decision } from '../routing/decision.ts'
 import { createEncoder, headOf, type SeenRequest } from './messages.ts'
+import type { OpenStreams } from './open-streams.ts'
 
 export interface ExtProcOptions {
   /** Lower-case name of the header that carries the id. */
@@ -19,9 +20,11 @@ export interface ExtProcOptions {
   readonly onDecision: (decision: Decision, request: SeenRequest, metadata: Metadata) => void
   /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
   readonly onBug: (error: unknown) => void
+  /** Those of all configurations. */
+  readonly streams: OpenStreams<Stream>
 }
 
-type Stream = ServerDuplexStream<ProcessingRequest, Buffer>
+export type Stream = ServerDuplexStream<ProcessingRequest, Buffer>
 
 /**
  * Envoy's external processor: one stream is one HTTP request (Envoy doc: External Processing). A stream that can't be
@@ -59,11 +62,17 @@ export function externalProcessorService(
   }
 
   const process = (stream: Stream): void => {
+    if (!options.streams.open(stream)) {
+      stream.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many streams' })
+      return
+    }
+    stream.once('close', () => options.streams.close(stream))
     let state: 'silent' | 'asked' | 'answered' | 'failed' = 'silent'
     let halfClosed = false
     stream.on('data', (request: ProcessingRequest) => {
       if (state !== 'silent') return // Envoy sends one message; more would be the body, which is not asked for
       state = 'asked'
+      options.streams.spoke(stream)
       try {
         onRequest(stream, request, () => {
           state = 'answered'
@@ -85,4 +94,10 @@ export function externalProcessorService(
     })
   }
   return [definition, { Process: process }]
+}
+
+/** Fails the streams that have not said anything for too long. */
+export function failSilent(streams: OpenStreams<Stream>): void {
+  for (const stream of streams.overdue())
+    stream.emit('error', { code: status.DEADLINE_EXCEEDED, details: 'expected request_headers' })
 }

@@ -3,8 +3,9 @@ import { mkdirSync, statSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls'
+import { createLineLimit } from '../line-limit.ts'
 import { type Certificates, oneLine } from './certificates.ts'
-import { createLineLimit, type Refusal, refusalOfCertificate, refusalOfHandshake } from './refused-clients.ts'
+import { type Refusal, refusalOfCertificate, refusalOfHandshake } from './refused-clients.ts'
 
 /** Mode of the Unix socket: owner and group, nobody else. Envoy and the processor share a group. */
 const SOCKET_UMASK = 0o117

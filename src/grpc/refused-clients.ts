@@ -46,24 +46,3 @@ export function refusalOfHandshake(code: string): Refusal {
     return 'it does not accept the certificate in listen.tls.cert'
   return 'the handshake failed'
 }
-
-/** A line of each reason in so long, so that a flood fills no disk. */
-const LINE_INTERVAL_MS = 1000
-
-/**
- * Says for each reason whether a line is due, and how many were left out since the last one.
- * @param now monotonic, milliseconds
- */
-export function createLineLimit(now: () => number): (reason: string) => { suppressed: number } | null {
-  const reasons = new Map<string, { atMs: number; suppressed: number }>()
-  return (reason) => {
-    const atMs = now()
-    const last = reasons.get(reason)
-    if (last !== undefined && atMs - last.atMs < LINE_INTERVAL_MS) {
-      last.suppressed += 1
-      return null
-    }
-    reasons.set(reason, { atMs, suppressed: 0 })
-    return { suppressed: last?.suppressed ?? 0 }
-  }
-}

@@ -1,10 +1,12 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { status } from '@grpc/grpc-js'
 import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.ts'
+import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
 import { nodeName } from './node-name.ts'
+import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
 import { type Kind, kindOf } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
 
@@ -42,13 +44,13 @@ export interface ResourceStatus {
   readonly lastAckMs: number | undefined
 }
 
-/** Names that one Envoy may ask for of one kind: twice the most zones that can be learned. */
-const NAMES_MAX = 200_000
-
 type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>
 
 /** Envoy's text about 2,000 resources can be long. */
 const REJECTION_LENGTH_MAX = 2_000
+
+/** Of a type URL that nobody here knows. */
+const TYPE_LENGTH_MAX = 200
 
 /** The method's definition for a server that encodes responses itself. */
 export const adsDefinition = {
@@ -62,14 +64,23 @@ export const adsDefinition = {
 export class AdsService {
   readonly #options: AdsOptions
   readonly #streams = new Set<AdsStream>()
+  readonly #limit: LineLimit
 
   constructor(options: AdsOptions) {
     this.#options = options
+    this.#limit = createLineLimit(options.clock.nowMs)
   }
 
   /** The gRPC method DeltaAggregatedResources. */
   readonly handle = (call: Call): void => {
-    const stream = new AdsStream(call, this.#options, () => this.#streams.delete(stream))
+    if (this.#streams.size >= ENVOYS_MAX) {
+      const due = this.#limit('too many')
+      if (due !== null)
+        this.#options.log.warn({ envoysMax: ENVOYS_MAX, ...due }, 'too many Envoys, one was refused')
+      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many Envoys' })
+      return
+    }
+    const stream = new AdsStream(call, this.#options, this.#limit, () => this.#streams.delete(stream))
     this.#streams.add(stream)
   }
 
@@ -87,6 +98,7 @@ export class AdsService {
 class AdsStream {
   readonly #call: Call
   readonly #options: AdsOptions
+  readonly #limit: LineLimit
   readonly #rollout: Rollout
   readonly #connectedAtMs: number
   readonly #counts = perKind(() => ({
@@ -102,9 +114,10 @@ class AdsStream {
   #flushScheduled = false
   #open = true
 
-  constructor(call: Call, options: AdsOptions, onClose: () => void) {
+  constructor(call: Call, options: AdsOptions, limit: LineLimit, onClose: () => void) {
     this.#call = call
     this.#options = options
+    this.#limit = limit
     this.#rollout = new Rollout(options.catalog, options)
     this.#connectedAtMs = options.clock.nowMs()
     const unsubscribe = options.catalog.onChange((kind, name) => {
@@ -143,23 +156,24 @@ class AdsStream {
 
   #receive(request: DeltaDiscoveryRequest): void {
     if (!this.#open) return
-    const { clock, log } = this.#options
+    const { clock } = this.#options
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
       this.#envoy = nodeName(request.node)
-      log.info({ envoy: this.#envoy }, 'an Envoy has connected')
+      this.#log('info', {}, 'an Envoy has connected')
+    }
+    const kind = kindOf(request.type_url)
+    const named = kind === undefined ? 0 : this.#rollout.subscription(kind).namesCount
+    const fault = faultOfRequest(request, named)
+    if (fault !== null) {
+      this.#log('warn', { kind, fault }, 'an Envoy asked for what no Envoy can need')
+      this.#fail(status.RESOURCE_EXHAUSTED, fault)
+      return
     }
     const event = this.#rollout.receive(request, clock.nowMs())
     if (event === undefined) {
-      log.warn(
-        { envoy: this.#envoy, type: request.type_url },
-        'asked for a type of resource that is not served here',
-      )
-      return
-    }
-    if (this.#rollout.subscription(event.kind).namesCount > NAMES_MAX) {
-      log.warn({ envoy: this.#envoy, kind: event.kind, max: NAMES_MAX }, 'an Envoy asks for too many names')
-      this.#fail(status.RESOURCE_EXHAUSTED, `expected ${NAMES_MAX} names or fewer`)
+      const type = request.type_url?.slice(0, TYPE_LENGTH_MAX)
+      this.#log('warn', { type }, 'asked for a type of resource that is not served here')
       return
     }
     this.#note(event)
@@ -220,7 +234,13 @@ class AdsStream {
   #close(reason: string): void {
     if (!this.#open) return
     this.#release()
-    this.#options.log.info({ envoy: this.#envoy, reason }, 'an Envoy has disconnected')
+    if (this.#envoy !== '') this.#log('info', { reason }, 'an Envoy has disconnected')
+  }
+
+  /** Each text is a kind of its own: a client that comes and goes, or asks for nonsense, fills no log. */
+  #log(level: 'info' | 'warn', fields: object, text: string): void {
+    const due = this.#limit(text)
+    if (due !== null) this.#options.log[level]({ envoy: this.#envoy, ...fields, ...due }, text)
   }
 
   /** A fault of ours costs one stream: the Envoy keeps what it has, and connects again. */
@@ -235,7 +255,8 @@ class AdsStream {
 
   #fail(code: status, details: string): void {
     this.#close('error')
-    this.#call.destroy(Object.assign(new Error(details), { code }))
+    // Not `destroy`, which sends nothing: the Envoy would go on waiting.
+    this.#call.emit('error', { code, details })
   }
 }
 

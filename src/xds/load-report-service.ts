@@ -2,6 +2,7 @@ import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import type { ClusterStats, LoadStatsRequest, LoadStatsResponse } from '../grpc/protos.ts'
 import { durationOf } from './duration.ts'
 import { nodeName } from './node-name.ts'
+import { ENVOYS_MAX } from './request-limits.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
 
 /** What one Envoy did for a zone since its report before. */
@@ -35,6 +36,10 @@ export class LoadReportService {
 
   /** The gRPC method StreamLoadStats. */
   readonly handle = (call: Call): void => {
+    if (this.#calls.size >= ENVOYS_MAX) {
+      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many Envoys' })
+      return
+    }
     let envoy: string | undefined
     this.#calls.add(call)
     const forget = (): void => void this.#calls.delete(call)
@@ -52,7 +57,8 @@ export class LoadReportService {
       } catch (error) {
         forget()
         this.#options.onBug(error)
-        call.destroy(Object.assign(new Error('internal error'), { code: status.INTERNAL }))
+        // Not `destroy`, which sends nothing: the Envoy would go on waiting.
+        call.emit('error', { code: status.INTERNAL, details: 'internal error' })
       }
     })
     call.on('end', () => {

@@ -11,14 +11,17 @@ import { TYPE_URLS } from './resource.ts'
 /** As much of a gRPC stream as the services touch. */
 class FakeCall extends EventEmitter {
   readonly written: unknown[] = []
-  destroyed: (Error & { code?: number }) | undefined
+  failed: { code: number; details: string } | undefined
+
+  constructor() {
+    super()
+    this.on('error', (error) => {
+      this.failed = error
+    })
+  }
 
   write(message: unknown): void {
     this.written.push(message)
-  }
-
-  destroy(error: Error): void {
-    this.destroyed = error
   }
 }
 
@@ -40,10 +43,10 @@ test('an exception over one load report ends its stream, and no other', () => {
   service.handle(other as never)
   one.emit('data', report('default/bad'))
   other.emit('data', report('default/1'))
-  assert.equal(one.destroyed?.code, status.INTERNAL)
-  assert.equal(one.destroyed?.message, 'internal error')
+  assert.equal(one.failed?.code, status.INTERNAL)
+  assert.equal(one.failed?.details, 'internal error')
   assert.equal(bugs.length, 1)
-  assert.equal(other.destroyed, undefined)
+  assert.equal(other.failed, undefined)
   assert.deepEqual(reported, ['default/1'])
 })
 
@@ -63,12 +66,12 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
   })
   const call = new FakeCall()
   ads.handle(call as never)
-  for (let batch = 0; batch < 21 && call.destroyed === undefined; batch++) {
+  for (let batch = 0; batch < 21 && call.failed === undefined; batch++) {
     const names = Array.from({ length: 10_000 }, (_, at) => `a/${batch}-${at}`)
     call.emit('data', { type_url: TYPE_URLS.endpoints, resource_names_subscribe: names })
   }
-  assert.equal(call.destroyed?.code, status.RESOURCE_EXHAUSTED)
-  assert.deepEqual(warnings, ['an Envoy asks for too many names'])
+  assert.equal(call.failed?.code, status.RESOURCE_EXHAUSTED)
+  assert.deepEqual(warnings, ['an Envoy asked for what no Envoy can need'])
   assert.deepEqual(ads.status(), [])
 })
 

@@ -9,6 +9,7 @@ import { rulesOf } from '../../src/config/rules.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Answer, FailedAnswer } from '../../src/dns/answer.ts'
 import { createEncoder, headOf, ROUTE_HEADER } from '../../src/ext-proc/messages.ts'
+import { OpenStreams } from '../../src/ext-proc/open-streams.ts'
 import { externalProcessorService } from '../../src/ext-proc/service.ts'
 import { codec, type ProcessingRequest, type ProcessingResponse } from '../../src/grpc/protos.ts'
 import { createDecider } from '../../src/routing/decider.ts'
@@ -273,6 +274,7 @@ export const extProcTargets: readonly Target[] = [
         },
         onDecision: () => undefined,
         onBug: (error) => bugs.push(error),
+        streams: new OpenStreams(() => 0),
       })
       const stream = new FakeStream()
       ;(methods as UntypedServiceImplementation & { Process: (stream: unknown) => void }).Process(stream)

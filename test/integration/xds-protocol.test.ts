@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, afterEach, before, describe, test } from 'node:test'
-import { Client, type ClientDuplexStream, credentials, Server, ServerCredentials } from '@grpc/grpc-js'
+import {
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Server,
+  ServerCredentials,
+  type ServiceError,
+} from '@grpc/grpc-js'
 import {
   aggregatedDiscovery,
   type DeltaDiscoveryRequest,
@@ -128,7 +135,10 @@ describe('the control plane, to a peer on loopback', () => {
       loadReportIntervalMs: 1_500,
       events: {
         onZonesFound: (_, zones) => void found.push(...zones.map(({ key }) => key)),
-        onLoad: (envoy, key, load) => void loads.push([envoy, key, load]),
+        onLoad: (envoy, key, load) => {
+          if (envoy === 'cursed') throw new Error('a bug')
+          loads.push([envoy, key, load])
+        },
       },
     })
     server = new Server()
@@ -392,5 +402,36 @@ describe('the control plane, to a peer on loopback', () => {
     await quiet()
     assert.equal(plane.status().envoys.length, 0)
     assert.equal(await peer.isQuiet(), true)
+  })
+
+  test('an exception in one load report ends that stream alone', async () => {
+    const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure())
+    const { path, requestSerialize, responseDeserialize } = loadReporting.StreamLoadStats
+    const report = (id: string) => {
+      const stream = client.makeBidiStreamRequest<LoadStatsRequest, LoadStatsResponse>(
+        path,
+        requestSerialize,
+        responseDeserialize,
+      )
+      stream.on('data', () => undefined)
+      stream.write({ node: { id }, cluster_stats: [{ cluster_name: 'default/9' }] })
+      return stream
+    }
+    const other = report('other')
+    await once(other, 'data')
+    const failed = report('cursed')
+    const code = await new Promise((resolve) => {
+      failed.on('error', (error: ServiceError) => resolve(error.code))
+    })
+    assert.equal(code, 13)
+    assert.ok(logged.some((line) => line.startsWith("an Envoy's stream of load reports failed")))
+    const before = loads.length
+    other.write({ cluster_stats: [{ cluster_name: 'default/9' }] })
+    for (let wait = 0; wait < 200 && loads.length === before; wait++)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    assert.deepEqual(loads.at(-1)?.slice(0, 2), ['other', 'default/9'])
+    other.on('error', () => undefined)
+    other.cancel()
+    client.close()
   })
 })

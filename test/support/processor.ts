@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type IncomingHttpHeaders, type RequestOptions, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +8,7 @@ import { stringify } from 'yaml'
 import { freePort } from './ports.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
 const READY_WITHIN_MS = 10_000
 
 export interface Answered {
@@ -23,6 +24,8 @@ export interface ProcessorOptions {
   readonly config?: Readonly<Record<string, unknown>>
   readonly listen?: Readonly<Record<string, unknown>>
   readonly environment?: NodeJS.ProcessEnv
+  /** True: it has Envoy's files beside it, and so a control plane. */
+  readonly envoyFiles?: boolean
 }
 
 /** A real processor alone, in a scratch folder: no Envoy. */
@@ -47,6 +50,7 @@ export interface CliResult {
 
 export async function startProcessorAlone(options: ProcessorOptions = {}): Promise<TestProcessor> {
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-processor-'))
+  if (options.envoyFiles === true) cpSync(ENVOY_FILES, join(folder, 'envoy'), { recursive: true })
   const port = await freePort()
   const listen = { http: `127.0.0.1:${port}`, ...options.listen }
   const dns = { search: 'game.test', nameservers: ['127.0.0.1:9'], timeoutMs: 200, budgetMs: 400 }
