@@ -11,6 +11,7 @@ import type { Timer, Timers } from './timers.ts'
 const ADDRESSES_MAX = 32
 /** RFC 8305 §3's Resolution Delay: how long the first family's addresses wait for the other family's. */
 const RESOLUTION_DELAY_MS = 50
+const NONE: readonly string[] = []
 
 const TYPES = { ipv4: ['A'], ipv6: ['AAAA'], both: ['A', 'AAAA'] } as const
 
@@ -111,11 +112,12 @@ export class AddressResolver {
 
   #positive(name: DomainName, found: readonly string[], ttlSeconds: number): Answer {
     const { min, max } = this.#settings.ttlSeconds
+    const { random } = this.#seams
     const admitted: string[] = []
-    const denied: string[] = []
+    let denied: readonly string[] = NONE
     for (const address of found.length === 1 ? found : new Set(found)) {
       if (this.#seams.admit(address)) admitted.push(address)
-      else if (denied.length < ADDRESSES_MAX) denied.push(address)
+      else if (denied.length < ADDRESSES_MAX) denied = [...denied, address]
     }
     if (admitted.length > ADDRESSES_MAX) {
       this.#seams.onEvent({ kind: 'addresses_capped', name, found: admitted.length, kept: ADDRESSES_MAX })
@@ -123,7 +125,7 @@ export class AddressResolver {
     return {
       kind: 'positive',
       name,
-      addresses: shuffle(admitted.sort().slice(0, ADDRESSES_MAX), this.#seams.random),
+      addresses: admitted.length > 1 ? shuffle(admitted.sort().slice(0, ADDRESSES_MAX), random) : admitted,
       denied,
       // TTL 0 is the zone's wish not to be cached: no minimum applies.
       ttlSeconds: ttlSeconds === 0 ? 0 : Math.min(Math.max(ttlSeconds, min), max),

@@ -53,25 +53,26 @@ export function ask(
   tries: Try[],
 ): Promise<Finding> {
   const asking = { nameserver, options, seams, tries }
-  return exchange(asking, options.useTcp ? 'tcp' : 'udp', nameserver.edns).then((reply) => {
+  return exchange(asking, options.useTcp ? 'tcp' : 'udp', nameserver.edns, (reply) => {
     if (nameserver.edns && EDNS_REFUSALS.includes(reply.rcode)) return askWithoutEdns(asking)
     return reply.truncated ? askOverTcp(asking) : reply.finding
   })
 }
 
 /** RFC 6891 §7. That the nameserver doesn't know OPT is remembered only where the query fares better without. */
-async function askWithoutEdns(asking: Asking): Promise<Finding> {
+function askWithoutEdns(asking: Asking): Promise<Finding> {
   const { nameserver, options, seams } = asking
-  const reply = await exchange(asking, options.useTcp ? 'tcp' : 'udp', false)
-  if (reply.rcode !== NO_RCODE && !EDNS_REFUSALS.includes(reply.rcode) && nameserver.edns) {
-    nameserver.edns = false
-    seams.onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
-  }
-  return reply.truncated ? askOverTcp(asking) : reply.finding
+  return exchange(asking, options.useTcp ? 'tcp' : 'udp', false, (reply) => {
+    if (reply.rcode !== NO_RCODE && !EDNS_REFUSALS.includes(reply.rcode) && nameserver.edns) {
+      nameserver.edns = false
+      seams.onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
+    }
+    return reply.truncated ? askOverTcp(asking) : reply.finding
+  })
 }
 
-async function askOverTcp(asking: Asking): Promise<Finding> {
-  return (await exchange(asking, 'tcp', asking.nameserver.edns)).finding
+function askOverTcp(asking: Asking): Promise<Finding> {
+  return exchange(asking, 'tcp', asking.nameserver.edns, ({ finding }) => finding)
 }
 
 interface Asking {
@@ -91,10 +92,15 @@ interface Reply {
 const NO_RCODE = -1
 
 /** One query and what came of it, which is also taken down: in the tries, the nameserver's counters, an event. */
-function exchange(asking: Asking, protocol: 'udp' | 'tcp', edns: boolean): Promise<Reply> {
+function exchange(
+  asking: Asking,
+  protocol: 'udp' | 'tcp',
+  edns: boolean,
+  next: (reply: Reply) => Finding | Promise<Finding>,
+): Promise<Finding> {
   const { nameserver, options, seams, tries } = asking
   const { question, timeoutMs, deadlineMs, signal, charge } = options
-  if (charge !== null && !charge()) return Promise.resolve(unusable(UNPAID))
+  if (charge !== null && !charge()) return Promise.resolve(next(unusable(UNPAID)))
   const { timers, transport, randomId, onEvent } = seams
   const startMs = timers.now()
   const query = encodeQuery(randomId(), question.name, question.type, edns)
@@ -116,7 +122,7 @@ function exchange(asking: Asking, protocol: 'udp' | 'tcp', edns: boolean): Promi
       nameserver.count(entry.outcome)
       if (outcome.kind === 'response') nameserver.answered(milliseconds)
       onEvent({ kind: 'query', name: question.name, try: entry })
-      return reply
+      return next(reply)
     },
   )
 }

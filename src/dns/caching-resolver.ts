@@ -237,7 +237,7 @@ export class CachingResolver {
     if (this.queriesInFlight + queriesPerName > limit) return 'overloaded'
     if (!inUse && !this.#canPayForUnknown()) return 'rate_limited'
     const name = entry.cached.name as DomainName
-    if (this.#entries.peek(name) === undefined) this.#entries.set(name, entry)
+    this.#entries.set(name, entry)
     this.#namesInFlight++
     const charge = inUse ? null : this.#charge
     const settled = this.#resolve(name, awaited, charge).then(({ answer }) => this.#learn(entry, answer))

@@ -47,8 +47,10 @@ interface OptRecord {
 
 class Reader {
   readonly #octets: Buffer
-  /** Names by where they stand, since most are only pointed to. */
-  readonly #namesByOffset = new Map<number, DomainName>()
+  /** The first name, the question's, is what most others point to. The map of the others is made when there is one. */
+  #firstName: DomainName | undefined
+  #firstNameAt = -1
+  #namesByOffset: Map<number, DomainName> | null = null
   #at = 0
   #opt: OptRecord | null = null
 
@@ -180,7 +182,7 @@ class Reader {
     const start = this.#at
     const first = this.#octets[start] ?? 0
     const pointer = first >= 0xc0 ? ((first & 0x3f) << 8) | (this.#octets[start + 1] ?? 0) : -1
-    const known = this.#namesByOffset.get(pointer)
+    const known = pointer < 0 ? undefined : this.#nameAt(pointer)
     // A name kept under an offset was read there in full, from before `start`: the pointer leads backwards.
     if (known !== undefined && start + 2 <= this.#octets.length) {
       this.#at += 2
@@ -188,9 +190,23 @@ class Reader {
     }
     const read = readName(this.#octets, start)
     if (read === null) throw new Rejection('broken name')
-    this.#namesByOffset.set(pointer < 0 ? start : pointer, read.name)
+    this.#keepName(pointer < 0 ? start : pointer, read.name)
     this.#at = read.end
     return read.name
+  }
+
+  #nameAt(offset: number): DomainName | undefined {
+    return offset === this.#firstNameAt ? this.#firstName : this.#namesByOffset?.get(offset)
+  }
+
+  #keepName(offset: number, name: DomainName): void {
+    if (this.#firstNameAt < 0) {
+      this.#firstName = name
+      this.#firstNameAt = offset
+      return
+    }
+    this.#namesByOffset ??= new Map()
+    this.#namesByOffset.set(offset, name)
   }
 
   #uint16(): number {

@@ -1,6 +1,5 @@
 /** The queries of this client, and which response belongs to one. */
-import { type DomainName, lowerCase } from './domain-name.ts'
-import { encodeMessage } from './encode.ts'
+import { type DomainName, lowerCase, NAME_OCTETS_MAX, writeName } from './domain-name.ts'
 import { type AddressType, HEADER_OCTETS, RecordClass, RecordType } from './message.ts'
 
 /** What fits an unfragmented packet on any path (DNS Flag Day 2020; RFC 9715 §3.1 says 1400 at most). */
@@ -9,25 +8,31 @@ const QR = 0x80
 const OPCODE_MASK = 0x78
 const RCODE_MASK = 0x0f
 
-export function encodeQuery(id: number, name: DomainName, type: AddressType, edns: boolean): Buffer {
-  return encodeMessage({
-    id,
-    response: false,
-    opcode: 0,
-    authoritative: false,
-    truncated: false,
-    recursionDesired: true,
-    recursionAvailable: false,
-    rcode: 0,
-    questions: [{ name, type: RecordType[type], class: RecordClass.IN }],
-    answers: [],
-    authorities: [],
-    additionals: [],
-    edns: edns ? EDNS : null,
-  })
-}
+const RD = 0x01
+/** Type, class, and OPT without options: root name, type, payload size, extended RCODE and flags, length. */
+const TAIL_OCTETS = 4 + 11
 
-const EDNS = { udpPayloadOctets: UDP_PAYLOAD_OCTETS, version: 0, dnssecOk: false, options: Buffer.alloc(0) }
+/** Written in place: a message of one question needs neither compression nor a message as a value. */
+export function encodeQuery(id: number, name: DomainName, type: AddressType, edns: boolean): Buffer {
+  // A name's text is never shorter than its wire form less two octets.
+  const room = HEADER_OCTETS + Math.min(NAME_OCTETS_MAX, name.length + 2) + TAIL_OCTETS
+  const octets = Buffer.allocUnsafe(room)
+  octets.fill(0, 0, HEADER_OCTETS)
+  octets[0] = id >> 8
+  octets[1] = id & 0xff
+  octets[2] = RD
+  octets[5] = 1
+  if (edns) octets[11] = 1
+  const at = writeName(name, octets, HEADER_OCTETS)
+  octets.fill(0, at)
+  octets[at + 1] = RecordType[type]
+  octets[at + 3] = RecordClass.IN
+  if (!edns) return octets.subarray(0, at + 4)
+  octets[at + 6] = RecordType.OPT
+  octets[at + 7] = UDP_PAYLOAD_OCTETS >> 8
+  octets[at + 8] = UDP_PAYLOAD_OCTETS & 0xff
+  return octets.subarray(0, at + TAIL_OCTETS)
+}
 
 /**
  * QR is set; id, opcode and the one question are the query's (RFC 5452 §9.1). Letter case isn't compared (RFC 4343).

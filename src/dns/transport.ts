@@ -11,10 +11,11 @@ export interface Transport {
 }
 
 export function createTransport(timers: Timers): Transport {
-  const sockets = new UdpSockets()
+  const sockets = new UdpSockets(() => timers.now())
+  const underWay = new ExchangesUnderWay(timers)
   const begin = (options: ExchangeOptions, wait: (exchange: Exchange) => Waiting): Promise<ExchangeOutcome> =>
     new Promise((resolve) => {
-      const exchange = new Exchange(options, timers, resolve)
+      const exchange = new Exchange(options, timers.now() + options.timeoutMs, underWay, resolve)
       exchange.begin(wait(exchange))
     })
   return {
@@ -23,52 +24,86 @@ export function createTransport(timers: Timers): Transport {
   }
 }
 
-/** Exchanges under way by their signal, which has one listener for all: adding and removing one costs half a query. */
-const underWay = new WeakMap<AbortSignal, Set<Exchange>>()
+/** Ends exchanges by time and by signal. A timer or a listener for each would cost half a query: all share one. */
+class ExchangesUnderWay {
+  readonly #timers: Timers
+  readonly #exchanges = new Set<Exchange>()
+  readonly #heard = new WeakSet<AbortSignal>()
+  #timer: Timer | null = null
+  /** Not after the earliest deadline there is. */
+  #timerAtMs = Number.POSITIVE_INFINITY
 
-function underWayWith(signal: AbortSignal): Set<Exchange> {
-  const known = underWay.get(signal)
-  if (known !== undefined) return known
-  const exchanges = new Set<Exchange>()
-  underWay.set(signal, exchanges)
-  signal.addEventListener('abort', () => {
-    for (const exchange of [...exchanges]) exchange.abort()
-  })
-  return exchanges
+  constructor(timers: Timers) {
+    this.#timers = timers
+  }
+
+  add(exchange: Exchange): void {
+    this.#exchanges.add(exchange)
+    if (exchange.deadlineMs < this.#timerAtMs) this.#setTimer(exchange.deadlineMs)
+    const { signal } = exchange
+    if (this.#heard.has(signal)) return
+    this.#heard.add(signal)
+    signal.addEventListener('abort', () => {
+      for (const one of [...this.#exchanges]) if (one.signal === signal) one.settle({ kind: 'aborted' })
+    })
+  }
+
+  delete(exchange: Exchange): void {
+    this.#exchanges.delete(exchange)
+    if (this.#exchanges.size === 0) this.#setTimer(Number.POSITIVE_INFINITY)
+  }
+
+  #setTimer(atMs: number): void {
+    this.#timer?.cancel()
+    this.#timer = null
+    this.#timerAtMs = atMs
+    if (atMs === Number.POSITIVE_INFINITY) return
+    this.#timer = this.#timers.start(() => this.#endDue(), Math.max(0, atMs - this.#timers.now()))
+  }
+
+  #endDue(): void {
+    const nowMs = this.#timers.now()
+    let nextMs = Number.POSITIVE_INFINITY
+    for (const exchange of [...this.#exchanges]) {
+      if (exchange.deadlineMs <= nowMs) exchange.settle({ kind: 'timeout' })
+      else nextMs = Math.min(nextMs, exchange.deadlineMs)
+    }
+    this.#setTimer(nextMs)
+  }
 }
 
-/** One outcome, whichever comes first: a response, an error, the timer, the signal. Nothing is left afterwards. */
+/** One outcome, whichever comes first: a response, an error, the deadline, the signal. Nothing is left afterwards. */
 class Exchange implements Settles {
-  readonly #options: ExchangeOptions
+  readonly signal: AbortSignal
+  readonly deadlineMs: number
+  readonly #underWay: ExchangesUnderWay
   readonly #resolve: (outcome: ExchangeOutcome) => void
-  readonly #timer: Timer
-  readonly #underWay: Set<Exchange>
   #waiting: Waiting | null = null
   #settled = false
 
-  constructor(options: ExchangeOptions, timers: Timers, resolve: (outcome: ExchangeOutcome) => void) {
-    this.#options = options
+  constructor(
+    { signal }: ExchangeOptions,
+    deadlineMs: number,
+    underWay: ExchangesUnderWay,
+    resolve: (outcome: ExchangeOutcome) => void,
+  ) {
+    this.signal = signal
+    this.deadlineMs = deadlineMs
+    this.#underWay = underWay
     this.#resolve = resolve
-    this.#timer = timers.start(() => this.settle({ kind: 'timeout' }), options.timeoutMs)
-    this.#underWay = underWayWith(options.signal)
-    this.#underWay.add(this)
   }
 
   begin(waiting: Waiting): void {
     this.#waiting = waiting
-    if (this.#options.signal.aborted) this.abort()
+    this.#underWay.add(this)
+    if (this.signal.aborted) this.settle({ kind: 'aborted' })
   }
 
   settle(outcome: ExchangeOutcome): void {
     if (this.#settled) return
     this.#settled = true
-    this.#timer.cancel()
     this.#underWay.delete(this)
     this.#waiting?.close()
     this.#resolve(outcome)
-  }
-
-  abort(): void {
-    this.settle({ kind: 'aborted' })
   }
 }

@@ -15,22 +15,31 @@ import {
 import { isResponseTo } from './query.ts'
 
 const QUERIES_PER_SOCKET_MAX = 64
+/** Since the socket was opened. Whoever has to search for the port has found it too late for a new query. */
+const SHARING_MS = 10
 /** What one turn of the event loop asks goes out a few at a time: the nameserver is woken once for all of them. */
 const QUERIES_PER_FLUSH_MAX = 8
 
 export class UdpSockets {
   readonly #newest = new Map<string, QuerySocket>()
+  readonly #now: () => number
+
+  /** @param now monotonic, milliseconds */
+  constructor(now: () => number) {
+    this.#now = now
+  }
 
   /** Settles never before this has returned. */
   exchange({ nameserver, query }: ExchangeOptions, exchange: Settles): Waiting {
     const id = query.readUInt16BE(0)
     const newest = this.#newest.get(nameserver.text)
-    const socket = newest?.accepts(id) ? newest : this.#open(nameserver)
+    const nowMs = this.#now()
+    const socket = newest?.accepts(id, nowMs) ? newest : this.#open(nameserver, nowMs)
     return socket.send(id, query, exchange)
   }
 
-  #open(nameserver: NameserverAddress): QuerySocket {
-    const socket: QuerySocket = new QuerySocket(nameserver, () => {
+  #open(nameserver: NameserverAddress, nowMs: number): QuerySocket {
+    const socket: QuerySocket = new QuerySocket(nameserver, nowMs + SHARING_MS, () => {
       if (this.#newest.get(nameserver.text) === socket) this.#newest.delete(nameserver.text)
     })
     this.#newest.set(nameserver.text, socket)
@@ -41,6 +50,7 @@ export class UdpSockets {
 /** Closes itself when nobody waits any more. */
 class QuerySocket {
   readonly #socket: Socket
+  readonly #sharedUntilMs: number
   readonly #onClose: () => void
   readonly #waiting = new Map<number, UdpExchange>()
   #unsent: Buffer[] = []
@@ -48,7 +58,8 @@ class QuerySocket {
   #connected = false
   #closed = false
 
-  constructor({ host, port }: NameserverAddress, onClose: () => void) {
+  constructor({ host, port }: NameserverAddress, sharedUntilMs: number, onClose: () => void) {
+    this.#sharedUntilMs = sharedUntilMs
     this.#onClose = onClose
     this.#socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', lookup: literalLookup })
     this.#socket.on('error', () => this.#fail())
@@ -59,8 +70,8 @@ class QuerySocket {
     })
   }
 
-  accepts(id: number): boolean {
-    return !this.#closed && this.#queriesLeft > 0 && !this.#waiting.has(id)
+  accepts(id: number, nowMs: number): boolean {
+    return !this.#closed && this.#queriesLeft > 0 && nowMs < this.#sharedUntilMs && !this.#waiting.has(id)
   }
 
   send(id: number, query: Buffer, exchange: Settles): Waiting {
