@@ -484,3 +484,28 @@ test('a query asks with RD and EDNS 1232 from a fresh port and an id of its own'
     }
   })
 })
+
+test('queries that overlap share a port for 10 ms after it was opened, later ones get another', async () => {
+  await withDns([silent], async ({ dns, clock, ns1 }) => {
+    const asked = [dns.lookup('zone1-default.game.test'), dns.lookup('zone2-default.game.test')]
+    clock.wind(10)
+    asked.push(dns.lookup('zone3-default.game.test'))
+    while (ns1.queries.length < 3) await sleep(1)
+    const portOf = (id: number): number | undefined =>
+      ns1.queries.find(({ name }) => name.startsWith(`zone${id}-`))?.from?.port
+    assert.equal(portOf(1), portOf(2))
+    assert.notEqual(portOf(1), portOf(3))
+    dns.close()
+    await Promise.all(asked)
+  })
+})
+
+test('a port is given up after 64 queries', async () => {
+  await withDns([silent], async ({ dns, ns1 }) => {
+    const asked = Array.from({ length: 65 }, (_, id) => dns.lookup(`zone${id}-default.game.test`))
+    while (ns1.queries.length < 65) await sleep(1)
+    assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size >= 2)
+    dns.close()
+    await Promise.all(asked)
+  })
+})
