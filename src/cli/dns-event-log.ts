@@ -15,6 +15,9 @@ export function dnsEventLog(log: Logger): (event: DnsEvent) => void {
       case 'resolv_conf_kept':
         log.warn(fields, 'resolv.conf not taken, what held before still holds')
         return
+      case 'bug':
+        log.error({ err: event.error }, 'a bug: one name got no answer, others go on')
+        return
       case 'option_ignored':
         log.warn(fields, 'an option of resolv.conf has no effect here')
         return

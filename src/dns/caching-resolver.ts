@@ -86,8 +86,11 @@ export class CachingResolver {
   #namesInFlight = 0
   /** Told of each name that was asked for, after the cache took the answer over. */
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
+  readonly #onBug: (error: unknown) => void
 
-  constructor(settings: CachingSettings, timers: Timers, resolve: Resolve) {
+  /** @param onBug told of an exception: it costs the one answer that it happened over */
+  constructor(settings: CachingSettings, timers: Timers, resolve: Resolve, onBug: (error: unknown) => void) {
+    this.#onBug = onBug
     this.#settings = settings
     this.#timers = timers
     this.#resolve = resolve
@@ -240,7 +243,13 @@ export class CachingResolver {
     this.#entries.set(name, entry)
     this.#namesInFlight++
     const charge = inUse ? null : this.#charge
-    const settled = this.#resolve(name, awaited, charge).then(({ answer }) => this.#learn(entry, answer))
+    const settled = this.#resolve(name, awaited, charge).then(
+      ({ answer }) => this.#learn(entry, answer),
+      (error: unknown) => {
+        this.#onBug(error)
+        return this.#learn(entry, { kind: 'failure', name, cause: 'nameservers_failed', tries: [] })
+      },
+    )
     entry.pending = { startedAtMs: nowMs, settled, settledOrStale: null }
     return entry.pending
   }
@@ -265,7 +274,11 @@ export class CachingResolver {
     this.#namesInFlight--
     entry.pending = null
     cached.update(answer, nowMs)
-    this.#onLearned(cached, answer)
+    try {
+      this.#onLearned(cached, answer)
+    } catch (error) {
+      this.#onBug(error) // of who keeps the name: those who wait for its answer get it
+    }
     if (answer.kind === 'failure') return cached.answerAt(nowMs) ?? answer
     // One with addresses stays though nothing is kept of its answer: its name is one in use.
     if (answer.ttlSeconds === 0 && answer.kind !== 'positive') this.#entries.delete(cached.name)

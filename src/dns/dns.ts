@@ -138,6 +138,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
     { ...options, random, queriesPerName: addresses.types.length },
     timers,
     (name, awaited, charge) => addresses.resolve(name, awaited, charge),
+    (error) => onEvent({ kind: 'bug', error }),
   )
   const kept = new KeptNames(resolver, timers)
   const searchDomain = (): string | null =>

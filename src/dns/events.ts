@@ -12,6 +12,8 @@ export type DnsEvent =
     }
   /** A resolv.conf, or part of it, was not taken: what held before still holds. */
   | { readonly kind: 'resolv_conf_kept'; readonly path: string; readonly reason: string }
+  /** An exception. It cost one name one answer. */
+  | { readonly kind: 'bug'; readonly error: unknown }
   /** A line or an option of resolv.conf that has no effect. */
   | { readonly kind: 'option_ignored'; readonly option: string }
   /** An RRset was larger than what is kept of one. */

@@ -121,7 +121,7 @@ class AdsStream {
     this.#rollout = new Rollout(options.catalog, options)
     this.#connectedAtMs = options.clock.nowMs()
     const unsubscribe = options.catalog.onChange((kind, name) => {
-      this.#rollout.mark(kind, name)
+      this.#guard(() => this.#rollout.mark(kind, name))
       this.#scheduleFlush()
     })
     this.#release = () => {

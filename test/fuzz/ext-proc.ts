@@ -255,7 +255,7 @@ export const extProcTargets: readonly Target[] = [
   ),
   target(
     'ext_proc: in whatever order a stream goes, it is answered once or failed, and never just ended',
-    [steps, fc.constantFrom('at once', 'later', 'throws', 'rejects')],
+    [steps, fc.constantFrom('at once', 'later', 'throws', 'rejects', 'log fails')],
     async (order, how) => {
       const [rules] = CONFIGS
       assert.ok(rules)
@@ -267,12 +267,14 @@ export const extProcTargets: readonly Target[] = [
         methods: rules.methods,
         decide: () => {
           if (how === 'throws') throw new Error('a bug')
-          if (how === 'at once') return decision
+          if (how === 'at once' || how === 'log fails') return decision
           return new Promise((resolve, reject) => {
             settle = () => (how === 'later' ? resolve(decision) : reject(new Error('a bug')))
           })
         },
-        onDecision: () => undefined,
+        onDecision: () => {
+          if (how === 'log fails') throw new Error('a bug')
+        },
         onBug: (error) => bugs.push(error),
         streams: new OpenStreams(() => 0),
       })
