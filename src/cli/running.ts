@@ -92,8 +92,7 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
     return { ...before, config }
   const sameDns = before !== null && same(config, before.config, ['dns', 'addresses'])
   const dns = sameDns ? before.dns : startDns(config, lasting)
-  const atStart = dns.searchDomain() as string
-  const search = (): string => dns.searchDomain() ?? atStart
+  const search = searchOf(dns)
   const rules = rulesOf(config)
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
   control.follow(rules, search())
@@ -101,9 +100,21 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   if (before !== null) {
     zones.found(before.zones.zones())
     before.zones.close()
-    if (!sameDns) setTimeout(() => before.dns.close(), before.config.dns.budgetMs + RETIRE_MS).unref()
+    if (!sameDns) retire(before)
   }
   return { config, rules, dns, search, processor: processorOf({ rules, dns, search, zones }, lasting), zones }
+}
+
+// No closure is made inside `run`: all that are made there share what one of them needs, and by way of the one before each
+// configuration would hold on to all that ever ran.
+
+function searchOf(dns: Dns): () => string {
+  const atStart = dns.searchDomain() as string
+  return () => dns.searchDomain() ?? atStart
+}
+
+function retire({ dns, config }: Running): void {
+  setTimeout(() => dns.close(), config.dns.budgetMs + RETIRE_MS).unref()
 }
 
 function processorOf(

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import pino from 'pino'
+import { parseConfig } from '../config/load.ts'
+import { type Running, run, startLasting } from './running.ts'
+
+test('a DNS client that was replaced is let go of, with all that ran by it', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const config = (timeoutMs: number) =>
+    parseConfig(
+      `dns: { search: game.test, nameservers: ["127.0.0.1:9"], timeoutMs: ${timeoutMs}, budgetMs: 10 }`,
+      '',
+    )
+  let running: Running
+  const lasting = startLasting(pino({ level: 'silent' }), {}, () => running)
+  running = run(config(1), lasting, null)
+  const replaced: WeakRef<object>[] = []
+  for (let timeoutMs = 2; timeoutMs < 6; timeoutMs += 1) {
+    replaced.push(new WeakRef(running.dns))
+    running = run(config(timeoutMs), lasting, running)
+  }
+  await sleep(700) // it may still answer for a moment
+  collect()
+  await sleep(50)
+  collect()
+  assert.deepEqual(
+    replaced.map((dns) => dns.deref() === undefined),
+    replaced.map(() => true),
+  )
+  running.zones.close()
+  running.dns.close()
+  lasting.control.close()
+})
