@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
-import { runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
+import { eventually, runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 /** HTTP on `listen.http` of a real processor: what it tells, and whom. */
 const TOKEN = 'correct-horse-battery'
@@ -163,6 +163,29 @@ test('explanations at once are bounded', async () => {
   )
   const statuses = replies.map(({ status }) => status)
   assert.ok(statuses.includes(200) && statuses.includes(503), statuses.join())
+})
+
+test('connections at once are bounded: one more is closed, and those that are there are answered', async () => {
+  const sockets = await Promise.all(
+    Array.from({ length: 300 }, async () => {
+      const socket = connect(processor.port, '127.0.0.1').on('error', () => undefined)
+      await new Promise((resolve) => socket.once('connect', resolve))
+      return socket.resume()
+    }),
+  )
+  const left = () => sockets.filter(({ closed }) => !closed)
+  await eventually('the rest is closed', () => left().length <= 256)
+  assert.ok(left().length > 230, `${left().length} are left`)
+  const [first] = left()
+  const answer = new Promise<string>((resolve) => first?.once('data', (text) => resolve(String(text))))
+  first?.write('GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n')
+  assert.match(await answer, /^HTTP\/1\.1 200 /)
+  for (const socket of sockets) socket.destroy()
+})
+
+test('headers of more than 16 KiB: 431', async () => {
+  const reply = await processor.ask('/healthz', { headers: { 'x-long': 'a'.repeat(20_000) } })
+  assert.equal(reply.status, 431)
 })
 
 test('a client that never finishes its request is cut off', async () => {
