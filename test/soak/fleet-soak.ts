@@ -47,16 +47,11 @@ const WARM_WITHIN_MS = 60_000
 const WARM_POLL_MS = 2_000 // Envoy says it in some MB
 const RECEIVER = fileURLToPath(new URL('../../demo/receiver.ts', import.meta.url))
 
-const options = readOptions({
+const options = readOptions(HELP, {
   minutes: { type: 'string', default: '20' },
   zones: { type: 'string', default: '2000' },
   seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-  help: { type: 'boolean', short: 'h', default: false },
 })
-if (options['help'] === true) {
-  process.stdout.write(HELP)
-  process.exit(0)
-}
 const totalMs = positiveNumber('minutes', options['minutes']) * 60_000
 const zones = positiveNumber('zones', options['zones'])
 const seed = positiveNumber('seed', options['seed'])

@@ -2,14 +2,21 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 
-/** Values of `--name value` by name; ends the program with a sentence where one isn't known. */
-export function readOptions(options: ParseArgsOptionsConfig): Record<string, string | boolean> {
+/** Values of `--name value` by name; ends the program for `--help`, and with a sentence where one isn't known. */
+export function readOptions(
+  usage: string,
+  options: ParseArgsOptionsConfig,
+): Record<string, string | boolean> {
   try {
-    return parseArgs({ options, strict: true }).values as Record<string, string | boolean>
+    const all: ParseArgsOptionsConfig = { ...options, help: { type: 'boolean', short: 'h', default: false } }
+    const values = parseArgs({ options: all, strict: true }).values as Record<string, string | boolean>
+    if (values['help'] !== true) return values
   } catch (error) {
-    console.error((error as Error).message)
+    console.error(`${(error as Error).message}\n\n${usage}`)
     process.exit(2)
   }
+  console.log(usage.trimEnd())
+  process.exit(0)
 }
 
 export function positiveNumber(name: string, value: string | boolean | undefined): number {

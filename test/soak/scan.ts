@@ -2,9 +2,6 @@
  * Random ids by the thousand, unknown ones and then, with wildcard DNS, resolving ones, while zones in use are requested
  * at a steady rate: what the scan costs in memory, what it costs those zones, and what of it nameservers see, which
  * dns.unknownNames bounds. Loopback only; the scan is made by wrk.
- *
- * usage: npm run scan [-- --rate 5000 --seconds 60] [--cold]
- *   --cold: learned zones off, so that the zones in use depend on the processor and its cache too
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -33,7 +30,19 @@ const P99_FACTOR_MAX = 2
 /** Of the ids asked for, how many must have been scanned for the run to mean anything. */
 const SCANNED_PART_MIN = 0.97
 
-const options = readOptions({
+const USAGE = `npm run scan [-- OPTIONS]
+
+Scans random ids, unknown ones and then, with wildcard DNS, resolving ones, while ${KNOWN_IDS.length} zones are in use, through a real
+Envoy. Prints each figure beside its bound. Needs wrk. Uses loopback addresses only.
+
+  --rate 5000     ids a second; 1667 is 100,000 in a minute
+  --seconds 60    length of each of the two scans
+  --cold          learned zones off, so that the zones in use depend on the processor and its cache, too
+  --help
+
+Exits with 1 when a figure is out of its bound, with 130 when interrupted.`
+
+const options = readOptions(USAGE, {
   rate: { type: 'string', default: '5000' },
   seconds: { type: 'string', default: '60' },
   cold: { type: 'boolean', default: false },
@@ -140,7 +149,9 @@ async function peakDuring<T>(probe: () => number, work: Promise<T>): Promise<{ p
 async function measure(kind: Kind, wrk: string, gateway: TestGateway, far: FarSide): Promise<Figures> {
   const processorMb = (): number => residentMb(gateway.processor?.process.pid)
   const known: Load = startLoad(gateway.port, CONNECTIONS, KNOWN_IDS, PAUSE_MS)
+  const say = (text: string): void => console.log(`${kind} ids: ${text}`)
   try {
+    say(`${KNOWN_IDS.length} zones in use, ${(WARM_UP_MS + QUIET_MS) / 1000} s without a scan`)
     await pause(WARM_UP_MS, interrupted)
     known.reset()
     await pause(QUIET_MS, interrupted)
@@ -148,6 +159,7 @@ async function measure(kind: Kind, wrk: string, gateway: TestGateway, far: FarSi
     const [queriesBefore, refusalsBefore] = [await far.queries(), await refusalsOf(gateway)]
     const before = processorMb()
     known.reset()
+    say(`${rate} ids a second for ${seconds} s`)
     const startedMs = performance.now()
     const { peak, result: scanned } = await peakDuring(processorMb, scan(wrk, gateway.port))
     const scanSeconds = (performance.now() - startedMs) / 1000
