@@ -310,6 +310,7 @@ async function main(): Promise<number> {
         rotate: true,
         timeoutMs: 200,
         ttlSeconds: { min: 1, max: TTL_SECONDS },
+        unknownNames: { queriesPerSecond: 500, queriesBurst: 2 * zones }, // docs/capacity.md: a pod that starts
       },
       learned: { zonesMax: zones + 500 },
       addresses: { allow: ['127.0.91.0/24'] },
