@@ -58,7 +58,7 @@ class ExchangesUnderWay {
     this.#timer = null
     this.#timerAtMs = atMs
     if (atMs === Number.POSITIVE_INFINITY) return
-    this.#timer = this.#timers.start(() => this.#endDue(), Math.max(0, atMs - this.#timers.now()))
+    this.#timer = this.#timers.start(() => this.#endDue(), Math.max(0, Math.ceil(atMs - this.#timers.now())))
   }
 
   #endDue(): void {
