@@ -68,3 +68,27 @@ test('an exception of who keeps a name does not cost those who wait their answer
   assert.equal((await resolver.lookup('zone1.test')).kind, 'positive')
   assert.equal(bugs.length, 1)
 })
+
+test('one name that is flushed is asked for again, the others are not', async () => {
+  let asked = 0
+  const { resolver } = cachingResolver(async (name) => {
+    asked += 1
+    return { answer: positive(name), tries: [] }
+  })
+  await Promise.all([resolver.lookup('a.test'), resolver.lookup('b.test')])
+  resolver.flush('a.test')
+  assert.ok(!(resolver.lookup('b.test') instanceof Promise))
+  assert.ok(resolver.lookup('a.test') instanceof Promise)
+  assert.equal(asked, 3)
+  resolver.flush()
+  assert.ok(resolver.lookup('b.test') instanceof Promise)
+})
+
+test('each lookup is counted once, by how it was answered', async () => {
+  const { resolver } = cachingResolver(async (name) => ({ answer: positive(name), tries: [] }))
+  assert.deepEqual(new Set(Object.values(resolver.counts)), new Set([0]))
+  await resolver.lookup('a.test')
+  resolver.lookup('a.test')
+  const { waited, fresh, stale, backedOff, overloaded, rateLimited } = resolver.counts
+  assert.deepEqual([waited, fresh, stale, backedOff, overloaded, rateLimited], [1, 1, 0, 0, 0, 0])
+})

@@ -75,3 +75,10 @@ test('it never holds more than it may, and always what was set last', () => {
     ),
   )
 })
+
+test('a key that is set again has the new value', () => {
+  const lru = new SegmentedLru<number>(4)
+  lru.set('a', 1)
+  lru.set('a', 2)
+  assert.deepEqual([lru.get('a'), lru.size], [2, 1])
+})

@@ -36,7 +36,8 @@ function sourcesOf(paths: readonly string[]): string[] {
 }
 
 async function judge(mutant: Mutant, tests: readonly TestFile[]): Promise<Verdict> {
-  const concerned = tests.filter(({ covers }) => covers(mutant.file, mutant.start))
+  // Right before: to V8 what stands behind `??` and its like is a block that begins with the operator.
+  const concerned = tests.filter(({ covers }) => covers(mutant.file, Math.max(0, mutant.start - 1)))
   for (const { file, durationMs } of concerned) {
     const timeoutMs = Math.max(TIMEOUT_MS_MIN, durationMs * SLOWER_MAX)
     if ((await runTests(file, { mutant, timeoutMs })) !== 'passed') return 'killed'
