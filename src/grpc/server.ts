@@ -5,6 +5,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
+import { BufferGuard } from './buffer-guard.ts'
 import type { Certificates } from './certificates.ts'
 import { type ListenerLog, type ListenerOptions, listen } from './listener.ts'
 
@@ -56,20 +57,36 @@ export async function serveGrpc({ address, certificates, services, log }: GrpcOp
   })
   for (const [definition, implementation] of services) server.addService(definition, implementation)
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const guard = bufferGuard(log)
+  const stopGuard = guard.start()
   const listener = await listen({
     address,
     certificates,
     log,
-    onConnection: (socket: Socket) => injector.injectConnection(socket),
+    onConnection: (socket: Socket) => {
+      guard.add(socket)
+      socket.once('close', () => guard.remove(socket))
+      injector.injectConnection(socket)
+    },
   })
   return {
     port: listener.port,
     setCertificates: listener.setCertificates,
     drain: (graceMs) => {
+      stopGuard()
       listener.close()
       return drain(server, graceMs)
     },
   }
+}
+
+function bufferGuard(log: ListenerLog): BufferGuard {
+  return new BufferGuard({
+    now: () => performance.now(),
+    buffered: () => process.memoryUsage().arrayBuffers,
+    onClosed: (fields) =>
+      log.warn(fields, 'listen.grpc: buffers are over their bound, the connection that sent most was closed'),
+  })
 }
 
 function drain(server: Server, graceMs: number): Promise<void> {

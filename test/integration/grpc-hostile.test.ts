@@ -250,6 +250,25 @@ describe('hostile clients on the socket', () => {
     await envoy.ask()
   })
 
+  test('a hundred messages that are never finished: the connection that sends them is closed', async () => {
+    const on = session({ maxSessionMemory: 4096 })
+    const closed = closeOf(on)
+    const chunk = Buffer.alloc(1 << 20)
+    const streams = Array.from({ length: 100 }, () => {
+      const stream = open(on, PROCESS)
+      stream.write(announced(MESSAGE_OCTETS_MAX))
+      return stream
+    })
+    for (let n = 0; n < 15 && !on.destroyed; n++) {
+      for (const stream of streams) if (!stream.destroyed) stream.write(chunk)
+      await new Promise((done) => setTimeout(done, 10))
+    }
+    await closed
+    await eventually('a line', () =>
+      processor.lines().some(({ msg }) => /buffers are over their bound/.test(String(msg))),
+    )
+  })
+
   const floods: [what: string, frame: Buffer][] = [
     ['pings', Buffer.from([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])],
     ['settings', Buffer.from([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100])],
