@@ -12,7 +12,7 @@ import { measureScale, renderScale, type Scale, sampleSize } from './scale.ts'
 import { caddy } from './systems/caddy.ts'
 import { envoyBare } from './systems/envoy-bare.ts'
 import { envoyDns } from './systems/envoy-dns.ts'
-import { envoyStatic } from './systems/envoy-static.ts'
+import { envoyStatic, envoyStaticPolicy } from './systems/envoy-static.ts'
 import { haproxy } from './systems/haproxy.ts'
 import { nginxVariable } from './systems/nginx-variable.ts'
 import { seed } from './systems/seed.ts'
@@ -29,6 +29,7 @@ const catalogue: readonly System[] = [
   caddy,
   envoyDns,
   envoyStatic,
+  envoyStaticPolicy,
   zonegate,
   zonegateCold,
 ]

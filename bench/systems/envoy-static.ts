@@ -1,6 +1,22 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
+import { freePort } from '../ports.ts'
+import { untilListening } from '../processes.ts'
 import { receiverPort, type Zone } from '../zones.ts'
-import { envoyInstalled, startEnvoy, staticCluster, typed } from './envoy.ts'
-import type { System } from './system.ts'
+import {
+  envoyInstalled,
+  runEnvoy,
+  socketAddress,
+  startEnvoy,
+  startWithinMs,
+  staticCluster,
+  typed,
+} from './envoy.ts'
+import type { Setting, System } from './system.ts'
+
+const envoyFolder = fileURLToPath(new URL('../../envoy', import.meta.url))
 
 /**
  * What an operator would write by hand, knowing every zone and address beforehand: a static cluster for each zone, picked
@@ -14,15 +30,87 @@ export const envoyStatic: System = {
   installed: envoyInstalled,
   start: (setting) =>
     startEnvoy(setting, {
-      virtualHost: { matcher: routesByZone(setting.zones) },
-      clusters: setting.zones.map((zone) => staticCluster(`zone${zone.id}`, zone.address, receiverPort)),
+      virtualHost: { matcher: routesByZone(setting.zones, { route: { timeout: '5s' } }) },
+      clusters: setting.zones.map((zone) => staticCluster(clusterOf(zone), zone.address, receiverPort)),
     }),
 }
 
-function routesByZone(zones: readonly Zone[]): object {
+/**
+ * The same with what Zonegate's files ask of Envoy besides finding the zone: forwarded headers and the fence around them,
+ * timeouts, retries, breakers, outlier detection, the same statistics. What is left between this and a learned zone is
+ * the price of learning.
+ */
+export const envoyStaticPolicy: System = {
+  name: 'envoy-static-policy',
+  title: 'hand-written Envoy, same policy',
+  routesByZone: true,
+  connectsByZone: true,
+  installed: envoyInstalled,
+  async start(setting) {
+    const [port, adminPort] = [await freePort(), await freePort()]
+    const envoy = await runEnvoy(setting, JSON.stringify(withPolicy(setting, port, adminPort)))
+    await untilListening(envoy, '127.0.0.1', port, startWithinMs)
+    return { port, children: [envoy] }
+  },
+}
+
+const previousHosts = {
+  name: 'envoy.retry_host_predicates.previous_hosts',
+  typed_config: typed('extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate', {}),
+}
+const clusterOf = (zone: Zone): string => `default/${zone.id}`
+
+/** Zonegate's own files, with routes and clusters written down in place of what is learned, asked or resolved. */
+function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: number): object {
+  const read = (file: string) => parse(readFileSync(join(envoyFolder, file), 'utf8'), { merge: true })
+  const { listeners, clusters } = read('envoy.yaml').static_resources
+  const { admin: _, dynamic_resources: __, cluster_manager: ___, node: ____, ...rest } = read('envoy.yaml')
+  const [forward] = read('routes.yaml').resources[0].virtual_hosts[0].routes.filter(
+    ({ name }: { name: string }) => name === 'forward',
+  )
+  const [listener] = listeners
+  const manager = listener.filter_chains[0].filters[0].typed_config
+  for (const key of ['rds', 'access_log']) delete manager[key]
+  manager.generate_request_id = requestIds
+  manager.http_filters = manager.http_filters.slice(-1)
+  const fence = manager.early_header_mutation_extensions[0].typed_config
+  fence.mutations = fence.mutations.filter(
+    ({ append }: { append?: { header: { key: string } } }) => append?.header.key !== 'x-zonegate-route',
+  )
+  const { cluster: _____, ...policy } = forward.route
+  policy.auto_host_rewrite = true // a zone's Host is its address, as with Zonegate and the recipe
+  policy.retry_policy.retry_host_predicate = [previousHosts]
+  policy.retry_policy.host_selection_retry_max_attempts = 5
+  const route = { route: policy, response_headers_to_remove: forward.response_headers_to_remove }
+  manager.route_config = {
+    name: 'callback',
+    virtual_hosts: [{ name: 'all', domains: ['*'], matcher: routesByZone(zones, route) }],
+  }
+  listener.address = socketAddress('127.0.0.1', port)
+  const { cluster_type: ______, ...cold } = clusters.find(({ name }: { name: string }) => name === 'zones')
+  const options =
+    cold.typed_extension_protocol_options['envoy.extensions.upstreams.http.v3.HttpProtocolOptions']
+  delete options.upstream_http_protocol_options
+  return {
+    ...rest,
+    admin: { address: socketAddress('127.0.0.1', adminPort) },
+    static_resources: {
+      listeners: [listener],
+      clusters: zones.map((zone) => ({
+        outlier_detection: { consecutive_local_origin_failure: 3, split_external_local_origin_errors: true },
+        ...cold,
+        ...staticCluster(clusterOf(zone), zone.address, receiverPort, `${zone.address}:${receiverPort}`),
+        lb_policy: 'ROUND_ROBIN',
+      })),
+    },
+  }
+}
+
+/** @param policy of each zone's route: all but where it leads */
+function routesByZone(zones: readonly Zone[], policy: { readonly route: object }): object {
   const toZone = zones.map((zone) => [
     zone.id,
-    action({ route: { cluster: `zone${zone.id}`, timeout: '5s' } }),
+    action({ ...policy, route: { ...policy.route, cluster: clusterOf(zone) } }),
   ])
   const byId = exactMatch('server', Object.fromEntries(toZone), action({ direct_response: { status: 403 } }))
   const onlyPost = exactMatch(

@@ -17,9 +17,13 @@ export function socketAddress(address: string, port: number): object {
   return { socket_address: { address, port_value: port } }
 }
 
-/** A cluster with one address that is known beforehand. */
-export function staticCluster(name: string, address: string, port: number): object {
-  const endpoint = { endpoint: { address: socketAddress(address, port) } }
+/**
+ * A cluster with one address that is known beforehand.
+ * @param hostname what `auto_host_rewrite` makes of Host
+ */
+export function staticCluster(name: string, address: string, port: number, hostname?: string): object {
+  const named = hostname === undefined ? {} : { hostname }
+  const endpoint = { endpoint: { address: socketAddress(address, port), ...named } }
   return {
     name,
     type: 'STATIC',
