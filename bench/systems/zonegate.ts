@@ -75,6 +75,7 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
     listen: { host: '127.0.0.1', port },
     admin: { host: '127.0.0.1', port: adminPort },
     processor: 'unix:run/processor.sock',
+    allow: [receiverNetwork],
   }
   const configuration = renderEnvoyConfig(
     options.accessLog ? file : withoutExtras(file, setting.requestIds),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { parse } from 'yaml'
+import { deniedCidrs } from '../routing/denied-addresses.ts'
 import { renderEnvoyConfig } from './envoy-config.ts'
 
 const text = readFileSync(new URL('../../envoy/envoy.yaml', import.meta.url), 'utf8')
@@ -17,7 +18,7 @@ const changed = (before: string, after: string): string[] => {
   return after.split('\n').filter((line, index) => line !== lines[index])
 }
 
-test('three lines change and no other', () => {
+test('three lines change and no other, where no denied address is allowed', () => {
   const lines = changed(text, renderEnvoyConfig(text, addresses))
   assert.equal(lines.length, 3, lines.join('\n'))
 })
@@ -61,6 +62,37 @@ test('addresses written in block style are replaced whole', () => {
   const config = parse(renderEnvoyConfig(block, addresses))
   assert.deepEqual(config.admin.address, { socket_address: { address: '127.0.0.2', port_value: 2 } })
   assert.equal(config.static_resources.listeners[0].address.socket_address.port_value, 1)
+})
+
+const UPSTREAM_HTTP = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions'
+type Rule = { matcher: { typed_config: { upstream_ip: { address_prefix: string; prefix_len: number } } } }
+
+/** CIDRs that Envoy's fence lets through, and those that it denies. */
+function fence(rendered: string): { allowed: string[]; denied: string[] } {
+  const { clusters } = parse(rendered).static_resources
+  const zones = clusters.find(({ name }: { name: string }) => name === 'zones')
+  const [rbac] = zones.typed_extension_protocol_options[UPSTREAM_HTTP].http_filters
+  const { allowed, others } = rbac.typed_config.rules.policies
+  const cidrs = (rules: Rule[]) =>
+    rules
+      .map(({ matcher }) => matcher.typed_config.upstream_ip)
+      .map(({ address_prefix, prefix_len }) => `${address_prefix}/${prefix_len}`)
+  return {
+    allowed: cidrs(allowed.permissions),
+    denied: cidrs(others.permissions[0].not_rule.or_rules.rules),
+  }
+}
+
+test("the deny list of Envoy's fence is the processor's", () =>
+  assert.deepEqual(fence(text).denied.sort(), deniedCidrs().sort()))
+
+test("addresses.allow goes into Envoy's fence, also inside IPv6", () => {
+  assert.deepEqual(fence(renderEnvoyConfig(text, addresses)).allowed, ['192.0.2.0/32'])
+  const rendered = renderEnvoyConfig(text, { ...addresses, allow: ['127.0.2.0/24', '::1/128'] })
+  assert.deepEqual(fence(rendered), {
+    allowed: ['127.0.2.0/24', '::ffff:127.0.2.0/120', '::127.0.2.0/120', '64:ff9b::127.0.2.0/120', '::1/128'],
+    denied: fence(text).denied,
+  })
 })
 
 test('a file without the listener says so', () => {

@@ -1,11 +1,14 @@
 import { isMap, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
+import { carried } from '../routing/denied-addresses.ts'
 
-/** The three values of `envoy/envoy.yaml` that a launcher sets; all else stays the operator's, byte for byte. */
+/** What a launcher sets in `envoy/envoy.yaml`; all else stays the operator's, byte for byte. */
 export interface EnvoyAddresses {
   readonly listen: { readonly host: string; readonly port: number }
   readonly admin: { readonly host: string; readonly port: number }
   /** `unix:PATH` or the host and port of the processor. */
   readonly processor: string | { readonly host: string; readonly port: number }
+  /** `addresses.allow` of zonegate.yaml, for Envoy's own fence; none: it stays as it is in the file. */
+  readonly allow?: readonly string[]
 }
 
 /** A step into a list names the entry's `name`. */
@@ -24,9 +27,23 @@ const PROCESSOR: Path = [
   'endpoint',
   'address',
 ]
+const ALLOWED: Path = [
+  'static_resources',
+  'clusters',
+  'zones',
+  'typed_extension_protocol_options',
+  'envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+  'http_filters',
+  'envoy.filters.http.upstream_rbac',
+  'typed_config',
+  'rules',
+  'policies',
+  'allowed',
+  'permissions',
+]
 
 /**
- * `envoy.yaml` with its three addresses replaced in place.
+ * `envoy.yaml` with its addresses replaced in place.
  * @throws Error naming what is not where it was expected
  */
 export function renderEnvoyConfig(text: string, addresses: EnvoyAddresses): string {
@@ -40,6 +57,9 @@ export function renderEnvoyConfig(text: string, addresses: EnvoyAddresses): stri
     [ADMIN, socketAddress(addresses.admin)],
     [PROCESSOR, processorAddress(addresses.processor)],
   ]
+  const { allow = [] } = addresses
+  // Two spaces: a list in block style may begin in the column of its key, one in brackets may not.
+  if (allow.length > 0) edits.push([ALLOWED, `  [${allow.flatMap(carried).map(upstreamIp).join(', ')}]`])
   return edits
     .map(([path, replacement]) => ({ range: rangeOf(text, document.contents, path), replacement }))
     .sort((a, b) => b.range[0] - a.range[0])
@@ -51,6 +71,14 @@ export function renderEnvoyConfig(text: string, addresses: EnvoyAddresses): stri
 
 function socketAddress({ host, port }: { host: string; port: number }): string {
   return `{ socket_address: { address: "${host}", port_value: ${port} } }`
+}
+
+/** A permission of Envoy's RBAC for the addresses of a CIDR. */
+function upstreamIp(cidr: string): string {
+  const [address, prefix] = cidr.split('/')
+  const type = 'type.googleapis.com/envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher'
+  const range = `{ address_prefix: "${address}", prefix_len: ${prefix} }`
+  return `{ matcher: { name: upstream_ip, typed_config: { "@type": ${type}, upstream_ip: ${range} } } }`
 }
 
 function processorAddress(processor: EnvoyAddresses['processor']): string {

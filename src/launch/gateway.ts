@@ -47,6 +47,7 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
       listen,
       admin,
       processor: grpc.startsWith('unix:') ? grpc : hostPort('listen.grpc', grpc),
+      allow: config.addresses.allow,
     }
     const envoy = startEnvoy({ binary, cwd: options.root, addresses, output: 'inherit' })
     parts.push(envoy)

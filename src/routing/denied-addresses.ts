@@ -22,7 +22,21 @@ const DENIED = [
  * (RFC 4291 section 2.5.5.1) and NAT64 (RFC 6052). BlockList sees through IPv4-mapped addresses by itself.
  */
 const IPV4_CARRIERS = ['::', '64:ff9b::'] as const
+const IPV4_MAPPED = '::ffff:'
 const CARRIER_BITS = 96
+
+/** The denied addresses, as CIDRs, for who does not see through what carries an IPv4 address. */
+export function deniedCidrs(): string[] {
+  return DENIED.flatMap(carried)
+}
+
+/** A CIDR and, for IPv4, the same addresses inside IPv6. */
+export function carried(cidr: string): string[] {
+  const [address = '', prefix = ''] = cidr.split('/')
+  if (!isIPv4(address)) return [cidr]
+  const carriers = [IPV4_MAPPED, ...IPV4_CARRIERS]
+  return [cidr, ...carriers.map((carrier) => `${carrier}${address}/${CARRIER_BITS + Number(prefix)}`)]
+}
 
 /** Says whether a zone may have this address: not denied, or let through by a CIDR of `addresses.allow`. */
 export function addressPolicy(allow: readonly string[]): (address: string) => boolean {

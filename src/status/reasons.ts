@@ -7,6 +7,7 @@ export type EnvoyReason =
   | 'upstream_unreachable'
   | 'upstream_reset'
   | 'overloaded'
+  | 'loop_detected'
   | 'processor_refused'
   | 'processor_timeout'
   | 'processor_unavailable'
@@ -103,6 +104,12 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause: 'The circuit breaker is open: as many requests are under way as envoy/envoy.yaml allows.',
     wayOut:
       'Find the zone that is slow ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/envoy.yaml.',
+  },
+  loop_detected: {
+    status: '502',
+    cause: "The zone's name leads back to the gateway, or the caller sent the header x-zonegate-route.",
+    wayOut:
+      "Correct the zone's name in DNS; a receiver that calls the gateway itself must not pass that header on.",
   },
   processor_refused: {
     status: '502',

@@ -88,6 +88,9 @@ function readRoutes(file: YamlFile, routeHeader: string, notCopied: string[]): R
 /** Per-route settings of the filters by which a request gets to a zone on the cold path: a learned route needs neither. */
 const COLD_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:dynamic_forward_proxy|ext_proc)\.v3\./
 
+/** The cold cluster's fence: a learned zone's addresses have passed the processor's own, and come from nowhere else. */
+const COLD_CLUSTER_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:rbac|upstream_codec)\.v3\./
+
 /** The route `forward` is a pattern for learned ones; the others are taken over as they are, and so completely. */
 function readRoute(file: YamlFile, place: Place, notCopied: string[]): Route {
   const { value, unknown } = file.message(schemas, 'envoy.config.route.v3.Route', place)
@@ -107,6 +110,12 @@ function readRoute(file: YamlFile, place: Place, notCopied: string[]): Route {
   return route
 }
 
+function isFence(file: YamlFile, place: Place): boolean {
+  const filters = place.path.endsWith('.http_filters') ? file.items(place) : []
+  const types = filters.map((filter) => file.text(file.at(filter, 'typed_config'), '@type') ?? '')
+  return types.length > 0 && types.every((type) => COLD_CLUSTER_FILTERS.test(type))
+}
+
 function readCluster(
   file: YamlFile,
   coldRoutes: readonly Route[],
@@ -120,6 +129,7 @@ function readCluster(
   const { value, unknown } = file.message(schemas, MESSAGE_NAMES.cluster, cold, DISCOVERY)
   for (const at of unknown) {
     const field = at.path.slice(cold.path.length + 1)
+    if (isFence(file, at)) continue
     if (INDISPENSABLE.has(field)) file.fault(at, 'not supported where zones are learned')
     else notCopied.push(`${file.position(at)}: ${at.path}`)
   }

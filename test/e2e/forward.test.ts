@@ -108,7 +108,8 @@ suite('what a caller gets', () => {
       ['x-forwarded-proto', 'https'],
       ['x-request-id', 'the-clients-own'],
       ['x-envoy-max-retries', '9'],
-      ['x-zonegate-route', '127.0.0.1:1'],
+      ['x-zonegate-reason', 'forged'],
+      ['x_zonegate_route', '127.0.0.1:1'],
       ['x-signature', 'a=b; c="d"'],
       ['Cookie', 'k=v'],
     ]
@@ -127,7 +128,9 @@ suite('what a caller gets', () => {
     assert.equal(got?.headers['x-request-id'], 'the-clients-own')
     assert.equal(got?.headers['x-signature'], 'a=b; c="d"')
     assert.equal(got?.headers['cookie'], 'k=v')
-    assert.equal(got?.headers['x-zonegate-route'], undefined)
+    assert.equal(got?.headers['x-zonegate-reason'], undefined)
+    assert.equal(got?.headers['x_zonegate_route'], undefined)
+    assert.equal(got?.headers['x-zonegate-route'], 'forwarded')
     assert.equal(got?.headers['x-envoy-max-retries'], undefined)
   })
 
@@ -143,6 +146,7 @@ suite('what a caller gets', () => {
       'x-forwarded-host',
       'x-forwarded-proto',
       'x-request-id',
+      'x-zonegate-route',
     ])
   })
 

@@ -31,6 +31,8 @@ export interface GatewayOptions {
   /** False: no processor is started, `startProcessor` does it later (or the test serves the socket itself). */
   readonly processor?: boolean
   readonly concurrency?: number
+  /** What Envoy's own fence lets through, where it is not `addresses.allow` of the configuration. */
+  readonly envoyAllow?: readonly string[]
 }
 
 /** A gateway in a scratch folder with ports of its own: real Envoy, real processor. */
@@ -97,6 +99,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
         admin: { host: '127.0.0.1', port: adminPort },
         processor:
           options.listen?.grpc === undefined ? 'unix:run/processor.sock' : hostPortOf(options.listen.grpc),
+        allow: options.envoyAllow ?? allowed(options.config),
       },
       output: output('envoy'),
       concurrency: options.concurrency ?? 1,
@@ -132,6 +135,11 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     throw error
   }
   return gateway
+}
+
+function allowed(config: GatewayOptions['config']): readonly string[] {
+  const addresses = config['addresses'] as { readonly allow?: readonly string[] } | undefined
+  return addresses?.allow ?? []
 }
 
 async function statOf(adminPort: number, name: string): Promise<number> {

@@ -15,9 +15,13 @@ export interface ZoneNameserver {
   close(): Promise<void>
 }
 
-/** A nameserver with these names: dnsmasq where it is installed, else the demo's. */
+/**
+ * A nameserver with these names: dnsmasq where it is installed, else the demo's.
+ * @param aliases names that are CNAMEs, and of what; dnsmasq alone knows them
+ */
 export async function startZoneNameserver(
   records: Readonly<Record<string, readonly string[]>>,
+  aliases: Readonly<Record<string, string>> = {},
 ): Promise<ZoneNameserver> {
   const port = await freeDnsPort()
   if (!existsSync(DNSMASQ)) {
@@ -28,6 +32,7 @@ export async function startZoneNameserver(
   const names = Object.entries(records).flatMap(([name, addresses]) =>
     addresses.map((address) => `host-record=${name},${address}`),
   )
+  for (const [alias, name] of Object.entries(aliases)) names.push(`cname=${alias},${name}`)
   const lines = [
     'no-resolv',
     'no-hosts',
