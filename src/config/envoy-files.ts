@@ -64,7 +64,8 @@ function checkRouteHeader(file: YamlFile, manager: Place, { rules }: Config): vo
     .items(file.at(manager, 'early_header_mutation_extensions'))
     .flatMap((extension) => file.items(file.at(file.at(extension, 'typed_config'), 'mutations')))
     .map((mutation) => file.at(file.at(mutation, 'append'), 'header'))
-  const header = headers.find((place) => file.text(place, 'key') === ROUTE_HEADER)
+  // One before it may mark what has been here already; the last one is what routes are found by.
+  const header = headers.findLast((place) => file.text(place, 'key') === ROUTE_HEADER)
   const value = file.at(header, 'value')
   if (value === undefined || file.text(value)?.includes(`request.headers['${rules.header}']`)) return
   file.fault(value, `expected request.headers['${rules.header}'] in it, the header of rules.header`)
