@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
+import { connect } from 'node:net'
+import { after, before, suite, test } from 'node:test'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { call, rawCall } from '../support/http.ts'
+
+/** Clients that send too much, too slowly, or what is meant to be read in two ways. None of them is anybody's zone. */
+let gateway: TestGateway
+
+suite('limits at the edge', () => {
+  before(async () => {
+    gateway = await startGateway({
+      config: { dns: { nameservers: ['127.0.0.1:9'], search: 'game.test' } },
+      edit: {
+        'envoy.yaml': (text) => text.replace('request_headers_timeout: 10s', 'request_headers_timeout: 0.4s'),
+      },
+    })
+  })
+  after(() => gateway?.stop())
+
+  /** Sends `text` and then a byte every 100 ms, until the answer. */
+  const dribble = (text: string, byte: string): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = connect(gateway.port, '127.0.0.1', () => socket.write(text))
+      const timer = setInterval(() => socket.write(byte), 100)
+      const done = (answer: string): void => {
+        clearInterval(timer)
+        socket.destroy()
+        resolve(answer)
+      }
+      socket.setTimeout(5000, () => done('nothing'))
+      socket.on('error', () => done('closed'))
+      socket.once('data', (chunk) => done(chunk.toString('latin1')))
+    })
+
+  test('slow headers end with 408', async () => {
+    assert.match(await dribble('POST / HTTP/1.1\r\nhost: x\r\nx: ', 'a'), /^HTTP\/1\.1 408 /)
+  })
+
+  const ambiguous: [title: string, head: string][] = [
+    ['two lengths', 'content-length: 1\r\ncontent-length: 2\r\n'],
+    ['a length and chunks', 'content-length: 5\r\ntransfer-encoding: chunked\r\n'],
+    ['a NUL in a header', 'content-length: 0\r\nx: a\0b\r\n'],
+    ['an unknown transfer coding', 'transfer-encoding: xchunked\r\n'],
+  ]
+  for (const [title, head] of ambiguous)
+    test(`${title}: refused, and the connection is closed`, async () => {
+      const text = await rawCall(gateway.port, `POST / HTTP/1.1\r\nhost: x\r\nserver: a.b\r\n${head}\r\n`)
+      assert.match(text, /^HTTP\/1\.1 (400|501) /)
+      assert.match(text, /connection: close/)
+    })
+
+  test('a huge id, huge headers and too many: refused', async () => {
+    const many = Array.from({ length: 101 }, (_, index): [string, string] => [`x-${index}`, 'a'])
+    const statusOf = async (...headers: [string, string][]) => (await call(gateway.port, { headers })).status
+    assert.equal(await statusOf(['server', 'a'.repeat(50_000)]), 403)
+    assert.equal(await statusOf(['server', 'a'.repeat(70_000)]), 431)
+    assert.equal(await statusOf(['server', '1'], ...many), 431)
+  })
+
+  test('streams that are opened and reset at once end the connection, and Envoy serves on', async () => {
+    const session: ClientHttp2Session = connectHttp2(`http://127.0.0.1:${gateway.port}`)
+    let isClosed = false
+    session
+      .on('error', () => undefined)
+      .on('close', () => {
+        isClosed = true
+      })
+    for (let batch = 0; batch < 40 && !isClosed; batch++) {
+      for (let turn = 0; turn < 50 && !isClosed; turn++) {
+        const stream = session.request({ ':method': 'POST', ':path': '/', server: '1' })
+        stream.on('error', () => undefined)
+        stream.close(constants.NGHTTP2_CANCEL)
+      }
+      await new Promise((done) => setTimeout(done, 20))
+    }
+    session.destroy()
+    assert.ok(isClosed, 'after 2,000 resets')
+    assert.ok((await gateway.stat('http.callback.downstream_rq_total')) < 1500)
+    assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
+  })
+
+  test('what a client writes stays inside one line of either log', async () => {
+    const lines = '\u001b[31m"},{"reason":"forged"}'
+    await call(gateway.port, {
+      path: `/%0a%0d${encodeURIComponent(lines)}`,
+      headers: [
+        ['server', lines.replace('\u001b', '')],
+        ['host', 'a"b'],
+      ],
+    })
+    await new Promise((done) => setTimeout(done, 1200))
+    for (const side of ['envoy', 'processor'] as const) {
+      const logged = gateway
+        .log(side)
+        .split('\n')
+        .filter((line) => line.startsWith('{') && line.includes('reason'))
+      assert.ok(logged.length > 0)
+      for (const line of logged) assert.notEqual(JSON.parse(line).reason, 'forged')
+    }
+  })
+})
+
+test('an Envoy whose heap is full answers 503 overloaded', async () => {
+  const full = await startGateway({
+    config: { dns: { nameservers: ['127.0.0.1:9'], search: 'game.test' } },
+    edit: {
+      'envoy.yaml': (text) =>
+        text
+          .replace('max_heap_size_bytes: 1073741824', 'max_heap_size_bytes: 1048576')
+          .replace(/^.*overload_actions\.stop_accepting_connections.*$/m, ''),
+    },
+  })
+  try {
+    const deadline = performance.now() + 5000
+    let answer = await call(full.port)
+    while (answer.status !== 503 && performance.now() < deadline) answer = await call(full.port)
+    assert.deepEqual([answer.status, answer.json()['reason']], [503, 'overloaded'])
+  } finally {
+    await full.stop()
+  }
+})
