@@ -101,7 +101,8 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
   },
   overloaded: {
     status: '503',
-    cause: 'The circuit breaker is open: as many requests are under way as envoy/envoy.yaml allows.',
+    cause:
+      'The circuit breaker is open, or the heap is full: as much is under way as envoy/envoy.yaml allows.',
     wayOut:
       'Find the zone that is slow ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/envoy.yaml.',
   },
