@@ -1,5 +1,5 @@
 /**
- * Makes the docs' pictures of the page, over a made-up processor: node test/browser/screenshots.ts FOLDER
+ * Makes the docs' pictures of the page, over a made-up processor: node scripts/with-node.mjs test/browser/screenshots.ts docs/images
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
