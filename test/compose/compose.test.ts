@@ -141,10 +141,13 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     }
   })
 
-  test("Envoy's admin interface is on this machine's loopback only, the processor's on no port at all", async () => {
+  test("Envoy's admin interface is on this machine's loopback only, and so is the processor's", async () => {
     assert.equal((await compose('port', 'envoy', '9901')).trim(), `127.0.0.1:${adminPort}`)
     assert.equal((await fetch(`http://127.0.0.1:${adminPort}/ready`)).status, 200)
-    assert.equal((await compose('ps', 'processor', '--format', '{{.Ports}}')).trim(), '')
+    assert.equal(
+      (await compose('ps', 'processor', '--format', '{{.Ports}}')).trim(),
+      `127.0.0.1:${httpPort}->9003/tcp`,
+    )
   })
 
   test('routes.yaml is live on save, in place and by rename', async () => {
