@@ -90,7 +90,9 @@ function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: num
   const { cluster_type: ______, ...cold } = clusters.find(({ name }: { name: string }) => name === 'zones')
   const options =
     cold.typed_extension_protocol_options['envoy.extensions.upstreams.http.v3.HttpProtocolOptions']
+  // Both are about addresses that a request brings along; here they are written down.
   delete options.upstream_http_protocol_options
+  delete options.http_filters
   return {
     ...rest,
     admin: { address: socketAddress('127.0.0.1', adminPort) },
