@@ -27,7 +27,10 @@ export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: S
   const file = new YamlFile(bootstrap)
   const routesFile = new YamlFile(routes)
   if (file.faults.length === 0) checkBootstrap(file, config)
-  if (routesFile.faults.length === 0) checkMethods(routesFile, config)
+  if (routesFile.faults.length === 0) {
+    checkMethods(routesFile, config)
+    checkRepeatedIds(routesFile, config)
+  }
   const faults = [...policyFaults, ...routesFile.faults, ...file.faults].map(faultOfLine)
   const notes = notCopied.map((line) => ({
     ...faultOfLine(`${line}: learned zones don't take this over`),
@@ -67,26 +70,37 @@ function checkRouteHeader(file: YamlFile, manager: Place, { rules }: Config): vo
   // One before it may mark what has been here already; the last one is what routes are found by.
   const header = headers.findLast((place) => file.text(place, 'key') === ROUTE_HEADER)
   const value = file.at(header, 'value')
-  if (value === undefined || file.text(value)?.includes(`request.headers['${rules.header}']`)) return
-  file.fault(value, `expected request.headers['${rules.header}'] in it, the header of rules.header`)
+  if (value === undefined || file.text(value)?.includes(`%REQ(${rules.header})%`)) return
+  file.fault(value, `expected %REQ(${rules.header})% in it, the header of rules.header`)
 }
 
 /** Envoy refuses methods by itself; those that the processor forwards must get as far. */
 function checkMethods(file: YamlFile, { rules }: Config): void {
-  const routes = file
-    .items(file.at(file.root, 'resources'))
-    .flatMap((resource) => file.items(file.at(resource, 'virtual_hosts')))
-    .flatMap((host) => file.items(file.at(host, 'routes')))
-  const refusing = routes.find((route) => file.text(route, 'name') === 'method_not_allowed')
-  const matcher = file
-    .items(file.at(file.at(refusing, 'match'), 'headers'))
-    .find((header) => file.text(header, 'name') === ':method')
-  const match = file.at(matcher, 'string_match')
+  const match = file.at(conditionOf(file, 'method_not_allowed', ':method'), 'string_match')
   const pattern = file.text(file.at(match, 'safe_regex'), 'regex') ?? file.text(match, 'exact')
   if (match === undefined || pattern === undefined) return
   for (const method of rules.methods)
     if (!new RegExp(`^(?:${pattern})$`).test(method))
       file.fault(match, `expected to let ${method} through, which rules.methods has`)
+}
+
+/** Envoy looks for a zone by the first id of a repeated header, so the route that refuses several must look there too. */
+function checkRepeatedIds(file: YamlFile, { rules }: Config): void {
+  const name = file.at(conditionOf(file, 'server_header_invalid'), 'name')
+  if (name === undefined || file.text(name) === rules.header) return
+  file.fault(name, `expected ${rules.header}, the header of rules.header`)
+}
+
+/** A route's condition on a header, or its first one. */
+function conditionOf(file: YamlFile, routeName: string, header?: string): Place | undefined {
+  const route = file
+    .items(file.at(file.root, 'resources'))
+    .flatMap((resource) => file.items(file.at(resource, 'virtual_hosts')))
+    .flatMap((host) => file.items(file.at(host, 'routes')))
+    .find((candidate) => file.text(candidate, 'name') === routeName)
+  return file
+    .items(file.at(file.at(route, 'match'), 'headers'))
+    .find((condition) => header === undefined || file.text(condition, 'name') === header)
 }
 
 function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {

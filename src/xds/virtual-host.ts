@@ -54,9 +54,10 @@ const HOST_SELECTION_ATTEMPTS = 5
 const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
 /**
- * What the listener makes of a request for Envoy to find its virtual host by: the method, and all values of the id
- * header joined by commas. So a request with another method, without an id or with several comes to no learned zone's
- * virtual host, and is refused by the cold one. Envoy compares without case.
+ * What the listener makes of a request for Envoy to find its virtual host by: the method, and the first value of
+ * the id header. So a request with another method or without an id comes to no learned zone's virtual host, and is refused by
+ * the cold one; one with several ids is refused by a cold route, of which the virtual host has a copy. Envoy compares without
+ * case.
  */
 export function routeKey(method: string, id: string): string {
   return `${method}/${id}`

@@ -174,10 +174,12 @@ test('flush, healthcheck, version', async () => {
     'flushed: zone1-default.game.test\n',
   )
   assert.deepEqual(await processor.cli(['healthcheck']), { code: 0, stdout: '', stderr: '' })
-  assert.match((await runCli(['version'], folder)).stdout, /^zonegate \d+\.\d+\.\d+\n$/)
+  assert.match(
+    (await runCli(['version'], folder)).stdout,
+    /^zonegate \d+\.\d+\.\d+ \([\w-]+\) for Envoy 1\.40\.0, Node v\d+\.\d+\.\d+\n$/,
+  )
   assert.deepEqual(Object.keys(JSON.parse((await runCli(['version', '--json'], folder)).stdout)), [
-    'version',
-    'node',
+    ...['version', 'commit', 'envoy', 'node'],
   ])
 })
 
