@@ -4,7 +4,7 @@ import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
-import { encodeDeltaResponse } from './delta-response.ts'
+import { type DeltaResponse, encodeDeltaResponse } from './delta-response.ts'
 import { nodeName } from './node-name.ts'
 import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
 import { type Kind, kindOf } from './resource.ts'
@@ -108,6 +108,8 @@ class AdsStream {
     lastAckMs: undefined as number | undefined,
   }))
   readonly #release: () => void
+  /** At most one of each kind, as at most one is under way. */
+  readonly #unsent: DeltaResponse[] = []
   #envoy = ''
   #lastRejection: string | undefined
   #cancelTimer: (() => void) | undefined
@@ -218,17 +220,28 @@ class AdsStream {
     if (!this.#open) return
     const { clock } = this.#options
     const nowMs = clock.nowMs()
-    for (const response of this.#rollout.next(nowMs)) {
-      const kind = kindOf(response.typeUrl)
-      if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
-      this.#call.write(encodeDeltaResponse(response, nowMs))
-    }
+    const writing = this.#unsent.length > 0
+    this.#unsent.push(...this.#rollout.next(nowMs))
+    if (!writing) this.#write()
     this.#cancelTimer?.()
     const wakeAtMs = this.#rollout.wakeAtMs()
     this.#cancelTimer =
       wakeAtMs === undefined
         ? undefined
         : clock.schedule(Math.max(0, wakeAtMs - nowMs), () => this.#guard(() => this.#flush()))
+  }
+
+  /** A thousand resources take milliseconds to encode: one response in a turn of the event loop. */
+  #write(): void {
+    const response = this.#unsent[0]
+    if (response === undefined || !this.#open) return
+    const { clock } = this.#options
+    const nowMs = clock.nowMs()
+    const kind = kindOf(response.typeUrl)
+    if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
+    this.#call.write(encodeDeltaResponse(response, nowMs))
+    this.#unsent.shift()
+    if (this.#unsent.length > 0) clock.schedule(0, () => this.#guard(() => this.#write()))
   }
 
   #close(reason: string): void {

@@ -13,8 +13,11 @@ import {
 import { type Desired, type Offer, type Received, Subscription } from './subscription.ts'
 import type { VirtualHostResource } from './virtual-host.ts'
 
-/** Keeps the making of one response, which holds the event loop, within a few milliseconds. */
-const RESOURCES_PER_RESPONSE_MAX = 1_000
+/**
+ * Keeps the making of one response, which holds the event loop, within a few milliseconds, also in a process that has just
+ * started. Of virtual hosts there are more, since each push of them costs Envoy a new route table.
+ */
+const RESOURCES_PER_RESPONSE_MAX = { cluster: 250, endpoints: 250, virtualHost: 500 } as const
 /** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
@@ -65,7 +68,7 @@ export class Rollout {
     this.#catalog = catalog
     this.#options = options
     const subscription = <R extends Resource>(kind: Kind, offer: Offer<R>): Subscription<R> =>
-      new Subscription(TYPE_URLS[kind], offer, RESOURCES_PER_RESPONSE_MAX)
+      new Subscription(TYPE_URLS[kind], offer, RESOURCES_PER_RESPONSE_MAX[kind])
     this.clusters = subscription('cluster', {
       names: () => catalog.keys(),
       desired: (name) => this.#cluster(name),

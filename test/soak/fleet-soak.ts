@@ -301,7 +301,8 @@ async function main(): Promise<number> {
   let load: Load | undefined
   try {
     for (const host of HOSTS) receivers.push(await startReceiver(host, port))
-    for (let i = 0; i < NAMESERVERS; i += 1) nameservers.push(await startNameserver(good))
+    // On addresses of their own: one that is stopped finds its port free again, whatever connects from 127.0.0.1.
+    for (let i = 1; i <= NAMESERVERS; i += 1) nameservers.push(await startNameserver(good, `127.0.94.${i}`))
     const config = {
       rules: { port },
       dns: {
