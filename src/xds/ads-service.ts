@@ -159,6 +159,8 @@ class AdsStream {
   #receive(request: DeltaDiscoveryRequest): void {
     if (!this.#open) return
     const { clock } = this.#options
+    // What is under way as far as the rollout knows leaves before its answer can come.
+    while (this.#unsent.length > 0) this.#writeOne()
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
       this.#envoy = nodeName(request.node)
@@ -233,15 +235,19 @@ class AdsStream {
 
   /** A thousand resources take milliseconds to encode: one response in a turn of the event loop. */
   #write(): void {
+    if (!this.#open) return
+    this.#writeOne()
+    if (this.#unsent.length > 0) this.#options.clock.schedule(0, () => this.#guard(() => this.#write()))
+  }
+
+  #writeOne(): void {
     const response = this.#unsent[0]
-    if (response === undefined || !this.#open) return
-    const { clock } = this.#options
-    const nowMs = clock.nowMs()
+    if (response === undefined) return
+    const nowMs = this.#options.clock.nowMs()
     const kind = kindOf(response.typeUrl)
     if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
     this.#call.write(encodeDeltaResponse(response, nowMs))
     this.#unsent.shift()
-    if (this.#unsent.length > 0) clock.schedule(0, () => this.#guard(() => this.#write()))
   }
 
   #close(reason: string): void {
