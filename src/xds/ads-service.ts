@@ -4,7 +4,7 @@ import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
-import { type DeltaResponse, encodeDeltaResponse } from './delta-response.ts'
+import { encodeDeltaResponse } from './delta-response.ts'
 import { nodeName } from './node-name.ts'
 import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
 import { type Kind, kindOf } from './resource.ts'
@@ -108,8 +108,6 @@ class AdsStream {
     lastAckMs: undefined as number | undefined,
   }))
   readonly #release: () => void
-  /** At most one of each kind, as at most one is under way. */
-  readonly #unsent: DeltaResponse[] = []
   #envoy = ''
   #lastRejection: string | undefined
   #cancelTimer: (() => void) | undefined
@@ -159,8 +157,6 @@ class AdsStream {
   #receive(request: DeltaDiscoveryRequest): void {
     if (!this.#open) return
     const { clock } = this.#options
-    // What is under way as far as the rollout knows leaves before its answer can come.
-    while (this.#unsent.length > 0) this.#writeOne()
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
       this.#envoy = nodeName(request.node)
@@ -222,32 +218,17 @@ class AdsStream {
     if (!this.#open) return
     const { clock } = this.#options
     const nowMs = clock.nowMs()
-    const writing = this.#unsent.length > 0
-    this.#unsent.push(...this.#rollout.next(nowMs))
-    if (!writing) this.#write()
+    for (const response of this.#rollout.next(nowMs)) {
+      const kind = kindOf(response.typeUrl)
+      if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
+      this.#call.write(encodeDeltaResponse(response, nowMs))
+    }
     this.#cancelTimer?.()
     const wakeAtMs = this.#rollout.wakeAtMs()
     this.#cancelTimer =
       wakeAtMs === undefined
         ? undefined
         : clock.schedule(Math.max(0, wakeAtMs - nowMs), () => this.#guard(() => this.#flush()))
-  }
-
-  /** A thousand resources take milliseconds to encode: one response in a turn of the event loop. */
-  #write(): void {
-    if (!this.#open) return
-    this.#writeOne()
-    if (this.#unsent.length > 0) this.#options.clock.schedule(0, () => this.#guard(() => this.#write()))
-  }
-
-  #writeOne(): void {
-    const response = this.#unsent[0]
-    if (response === undefined) return
-    const nowMs = this.#options.clock.nowMs()
-    const kind = kindOf(response.typeUrl)
-    if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
-    this.#call.write(encodeDeltaResponse(response, nowMs))
-    this.#unsent.shift()
   }
 
   #close(reason: string): void {
