@@ -41,7 +41,8 @@ suite('learned zones', () => {
           nameservers: [`127.0.0.1:${dnsPort}`],
           search: 'game.test',
           ttlSeconds: { min: 1, max: 1 },
-          timeoutMs: 200,
+          timeoutMs: 600,
+          budgetMs: 1800, // as with the tries below
           staleSeconds: STALE_SECONDS,
           negativeTtlSecondsMax: 1,
         },
