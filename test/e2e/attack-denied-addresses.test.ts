@@ -3,6 +3,7 @@ import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
@@ -62,8 +63,7 @@ suite('denied addresses', () => {
       assert.equal(answer.headers['x-zonegate-reason'], 'address_denied')
     }
     assert.deepEqual(bait.requests, [])
-    await new Promise((done) => setTimeout(done, 1200)) // Envoy writes its log once a second
-    assert.match(gateway.log('envoy'), details)
+    await eventually(`Envoy logs ${details}`, () => details.test(gateway.log('envoy')))
   }
 
   test("the processor's fence alone refuses each, in an answer, behind a CNAME, inside IPv6", async () => {

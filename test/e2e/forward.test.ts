@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, rawCall } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
@@ -331,15 +332,13 @@ suite('what a caller gets', () => {
       body: 'x',
     })
     const line = async (id: string): Promise<Record<string, unknown>> => {
-      for (let i = 0; i < 200; i += 1) {
-        const found = gateway
+      const found = (): string | undefined =>
+        gateway
           .log('envoy')
           .split('\n')
           .find((text) => text.includes(`"${id}"`))
-        if (found !== undefined) return JSON.parse(found)
-        await new Promise((tick) => setTimeout(tick, 20))
-      }
-      throw new Error(`no line for ${id} in\n${gateway.log('envoy')}`)
+      await eventually(`Envoy logs ${id}`, () => found() !== undefined)
+      return JSON.parse(found() ?? '')
     }
     const forwarded = await line('logged-forward')
     assert.deepEqual(
@@ -373,11 +372,13 @@ suite('what a caller gets', () => {
       ],
       body: 'x',
     })
-    const line = gateway
-      .log('processor')
-      .split('\n')
-      .find((text) => text.includes('"why"'))
-    const { reason, name, rcode, nameserver: said, id } = JSON.parse(line ?? '{}')
+    const line = (): string | undefined =>
+      gateway
+        .log('processor')
+        .split('\n')
+        .find((text) => text.includes('"why"'))
+    await eventually('the processor logs it', () => line() !== undefined)
+    const { reason, name, rcode, nameserver: said, id } = JSON.parse(line() ?? '')
     assert.deepEqual(
       [reason, name, rcode, said, id],
       ['name_not_found', 'zone405-default.game.test', 'NXDOMAIN', nameserver.address, '405'],
