@@ -28,7 +28,12 @@ const forward: Route = {
       { name: 'content-type', present_match: true },
     ],
   },
-  request_headers_to_remove: ['x-mark', 'x-internal'],
+  request_headers_to_add: [
+    { header: { key: 'x-mark', value: '%REQ(:METHOD)%/%REQ(id)%' } },
+    { header: { key: 'x-mark', value: 'always' } },
+    { header: { key: 'x-team', value: 'a' } },
+  ],
+  request_headers_to_remove: ['x-internal'],
   response_headers_to_remove: ['x-reason'],
   typed_per_filter_config: {
     any: { '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig', disabled: true },
@@ -126,7 +131,11 @@ describe('routes of an id', () => {
     assert.deepEqual(routes(['mail'])[0], {
       name: 'learned',
       match: { path: '/mail', headers: [{ name: 'content-type', present_match: true }] },
-      request_headers_to_remove: ['x-mark', 'x-internal'],
+      request_headers_to_add: [
+        { header: { key: 'x-mark', value: 'always' } },
+        { header: { key: 'x-team', value: 'a' } },
+      ],
+      request_headers_to_remove: ['x-internal'],
       response_headers_to_remove: ['x-reason'],
       metadata: {
         filter_metadata: {
@@ -183,7 +192,7 @@ describe('a virtual host', () => {
     const [sent, asBuilt] = [host.routes, built].map((all) => all.find(({ name }) => name === 'learned'))
     assert.deepEqual(sent?.match, asBuilt?.match)
     assert.deepEqual(sent?.metadata, asBuilt?.metadata)
-    assert.deepEqual(sent?.request_headers_to_remove, ['x-mark', 'x-internal'])
+    assert.deepEqual(sent?.request_headers_to_remove, ['x-internal'])
     assert.equal(sent?.route?.cluster, 'default/a-42')
     assert.deepEqual(Object.keys(sent?.route ?? {}).sort(), Object.keys(asBuilt?.route ?? {}).sort())
   })

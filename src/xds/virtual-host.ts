@@ -1,4 +1,4 @@
-import { codec, type Struct, type Value } from '../grpc/protos.ts'
+import { codec, type HeaderValueOption, type Struct, type Value } from '../grpc/protos.ts'
 import type {
   HeaderMatcher,
   RetryPolicy,
@@ -62,6 +62,9 @@ const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 export function routeKey(method: string, id: string): string {
   return `${method}/${id}`
 }
+
+/** The same in Envoy's words, with an id header of any name. */
+const ROUTE_KEY_FORMAT = /^%REQ\(:METHOD\)%\/%REQ\([^():]+\)%$/
 
 /** A virtual host that says which services it routes, each to the cluster `<service>/<id>`. */
 export interface VirtualHostResource extends Resource {
@@ -166,9 +169,11 @@ function learnedRoute(
 ): Route {
   const { prefix: _all, ...match } = forward.match
   // HTTP filters run as the route says on which a request comes in, which on the cold path is never `forward`.
-  const { typed_per_filter_config: _unused, ...rest } = forward
+  const { typed_per_filter_config: _unused, request_headers_to_add: added = [], ...rest } = forward
+  const toAdd = added.filter((option) => !restoresRouteKey(option, rules))
   return {
     ...rest,
+    ...(toAdd.length > 0 && { request_headers_to_add: toAdd }),
     name: LEARNED,
     match: { ...match, ...path, headers: conditionsOf(forward, rules) },
     metadata: withZone(forward.metadata, rules.zoneName(service, id)),
@@ -184,6 +189,11 @@ function learnedRoute(
 /** The header conditions of `forward` but the one that the processor fulfils. */
 function conditionsOf(forward: Route, { routeHeader }: RoutingRules): readonly HeaderMatcher[] {
   return (forward.match.headers ?? []).filter(({ name }) => name.toLowerCase() !== routeHeader)
+}
+
+/** True for what puts back what the processor has overwritten: no processor is on this way, it is still there. */
+function restoresRouteKey({ header }: HeaderValueOption, { routeHeader }: RoutingRules): boolean {
+  return header?.key?.toLowerCase() === routeHeader && ROUTE_KEY_FORMAT.test(header.value ?? '')
 }
 
 function toOtherHosts(policy: RetryPolicy): RetryPolicy {

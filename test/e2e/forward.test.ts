@@ -131,7 +131,7 @@ suite('what a caller gets', () => {
     assert.equal(got?.headers['cookie'], 'k=v')
     assert.equal(got?.headers['x-zonegate-reason'], undefined)
     assert.equal(got?.headers['x_zonegate_route'], undefined)
-    assert.equal(got?.headers['x-zonegate-route'], 'forwarded')
+    assert.equal(got?.headers['x-zonegate-route'], 'POST/1')
     assert.equal(got?.headers['x-envoy-max-retries'], undefined)
   })
 
