@@ -172,8 +172,8 @@ function zonesText({ at, zones, zonesLearned }: Status, rowsMax: number, paint: 
     {
       title: 'ERRORS',
       align: 'right',
-      text: (zone) => String(errorsOf(zone)),
-      colour: (zone) => (errorsOf(zone) > 0 ? 'red' : undefined),
+      text: ({ errors }) => String(errors),
+      colour: ({ errors }) => (errors > 0 ? 'red' : undefined),
     },
     { title: 'ADDRESSES', text: ({ addresses }) => addressesText(addresses) },
     { title: 'NAME', text: ({ name }) => name },
@@ -187,10 +187,6 @@ function zonesText({ at, zones, zonesLearned }: Status, rowsMax: number, paint: 
 
 function byId(a: ZoneStatus, b: ZoneStatus): number {
   return a.id.localeCompare(b.id, 'en', { numeric: true }) || a.service.localeCompare(b.service)
-}
-
-function errorsOf({ errors, connectFailures }: ZoneStatus): number {
-  return errors + connectFailures
 }
 
 function addressesText(addresses: readonly string[]): string {

@@ -147,7 +147,6 @@ export interface UpstreamLocalityStats {
   total_requests_in_progress?: number
   total_error_requests?: number
   total_issued_requests?: number
-  total_fail_connections?: number
 }
 
 export interface LoadStatsResponse {

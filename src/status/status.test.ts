@@ -33,7 +33,6 @@ const use: ZoneUse = {
   envoys: [],
   requestsPerSecond: 0,
   errors: 0,
-  connectFailures: 0,
 }
 const known: NameStatus = { name: 'n', answer: positive(['10.0.0.1']), secondsLeft: 12.34, kept: true }
 

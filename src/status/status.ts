@@ -68,9 +68,8 @@ export interface ZoneStatus {
   readonly requestsPerSecond: number
   /** Requests per second, oldest first, a point for each slot; absent where it wasn't asked for. */
   readonly history?: readonly number[]
-  /** Within the history: 5xx answers and broken requests, and connections that failed. */
+  /** Within the history: tries that ended with a 5xx answer or none, failed connections among them. */
   readonly errors: number
-  readonly connectFailures: number
 }
 
 /** Where the parts of a status come from. Functions, because a reload swaps what runs. */

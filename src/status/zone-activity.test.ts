@@ -9,7 +9,7 @@ const zone = (id: string): Zone => ({
   name: `zone${id}-default.s.test`,
 })
 const ref = (id: string) => ({ service: 'default', id })
-const load = { requests: 50, errors: 2, connectFailures: 1 }
+const load = { requests: 50, errors: 2 }
 
 function activity(coldMax = 10) {
   const clock = { now: 1_000_000 }
@@ -73,13 +73,13 @@ test("Envoys' reports make rates and errors, of all Envoys together", () => {
   slots(1)
   const use = made.find(ref('1'))
   assert.deepEqual(use?.envoys, ['envoy-a', 'envoy-b'])
-  assert.deepEqual([use?.requestsPerSecond, use?.errors, use?.connectFailures], [10, 4, 2])
+  assert.deepEqual([use?.requestsPerSecond, use?.errors], [10, 4])
 })
 
 test('an Envoy that reports a zone no more has it no more', () => {
   const { made, slots } = activity()
   made.changed(ref('1'), 'learned', 'n1')
-  made.reported('envoy-a', ref('1'), { requests: 0, errors: 0, connectFailures: 0 })
+  made.reported('envoy-a', ref('1'), { requests: 0, errors: 0 })
   slots(2)
   assert.deepEqual(made.find(ref('1'))?.envoys, ['envoy-a'])
   slots(1)

@@ -14,7 +14,6 @@ const ENVOYS_PER_ZONE_MAX = 16
 export interface ZoneLoad {
   readonly requests: number
   readonly errors: number
-  readonly connectFailures: number
 }
 
 /** What a zone was asked for lately. */
@@ -29,7 +28,6 @@ export interface ZoneUse extends ZoneRef {
   readonly history?: readonly number[]
   /** Within the history. */
   readonly errors: number
-  readonly connectFailures: number
 }
 
 interface Entry {
@@ -38,7 +36,6 @@ interface Entry {
   usedAtMs: number
   readonly requests: Uint32Array
   readonly errors: Uint32Array
-  readonly connectFailures: Uint32Array
   /** Envoy → the slot of its last report. */
   readonly envoys: Map<string, number>
 }
@@ -130,7 +127,6 @@ export class ZoneActivity {
     this.#countRequests(entry, load.requests)
     const at = this.#slot % SLOTS
     entry.errors[at] = (entry.errors[at] as number) + load.errors
-    entry.connectFailures[at] = (entry.connectFailures[at] as number) + load.connectFailures
   }
 
   /** Begins the next slot. Call it each SLOT_SECONDS. */
@@ -142,7 +138,6 @@ export class ZoneActivity {
       for (const [key, entry] of entries) {
         entry.requests[at] = 0
         entry.errors[at] = 0
-        entry.connectFailures[at] = 0
         for (const [envoy, slot] of entry.envoys)
           if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
         if (entries === this.#cold && nowMs - entry.usedAtMs >= this.#options.idleMs) entries.delete(key)
@@ -176,7 +171,6 @@ export class ZoneActivity {
       envoys: [...entry.envoys.keys()],
       requestsPerSecond: this.#rate(entry, this.#slot - 1),
       errors: sum(entry.errors),
-      connectFailures: sum(entry.connectFailures),
       ...(history && { history: this.#history(entry) }),
     }
   }
@@ -210,7 +204,6 @@ function newEntry(zone: ZoneRef): Entry {
     usedAtMs: 0,
     requests: new Uint32Array(SLOTS),
     errors: new Uint32Array(SLOTS),
-    connectFailures: new Uint32Array(SLOTS),
     envoys: new Map(),
   }
 }

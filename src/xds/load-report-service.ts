@@ -9,10 +9,11 @@ import { parseZoneKey, type ZoneKey } from './resource.ts'
 export interface ZoneLoad {
   /** Requests begun in the period, and those begun earlier that are still under way. */
   readonly requests: number
-  /** Tries that ended with a 5xx status or without an answer; a request that was tried again may have succeeded. */
+  /**
+   * Tries that ended with a 5xx status or without an answer, failed connections among them; a request that was tried
+   * again may have succeeded.
+   */
   readonly errors: number
-  /** Envoy 1.40 doesn't fill it in: failed connections are among the errors. */
-  readonly connectFailures: number
 }
 
 export interface LoadReportOptions {
@@ -85,11 +86,9 @@ export class LoadReportService {
 function loadOf({ upstream_locality_stats: localities = [] }: ClusterStats): ZoneLoad {
   let requests = 0
   let errors = 0
-  let connectFailures = 0
   for (const locality of localities) {
     requests += (locality.total_issued_requests ?? 0) + (locality.total_requests_in_progress ?? 0)
     errors += locality.total_error_requests ?? 0
-    connectFailures += locality.total_fail_connections ?? 0
   }
-  return { requests, errors, connectFailures }
+  return { requests, errors }
 }

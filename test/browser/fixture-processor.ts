@@ -165,7 +165,6 @@ export class FixtureProcessor {
       requestsPerSecond: history.at(-1) ?? 0,
       history,
       errors: this.#options.trouble === true && at % 13 === 6 ? 3 + (at % 5) : 0,
-      connectFailures: this.#options.trouble === true && at % 26 === 6 ? 2 : 0,
     }
   }
 

@@ -207,7 +207,6 @@ const loadReports: fc.Arbitrary<LoadStatsRequest> = fc.record(
                 total_issued_requests: uint64,
                 total_error_requests: uint64,
                 total_requests_in_progress: uint64,
-                total_fail_connections: uint64,
               },
               { requiredKeys: [] },
             ),

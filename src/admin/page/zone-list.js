@@ -7,7 +7,7 @@ export const SHOWN = {
   cold: { title: 'Cold: ask the processor', test: ({ route }) => route !== 'hot' },
   stale: { title: 'Stale answers', test: ({ state }) => state === 'stale' },
   unresolved: { title: 'Without a usable address', test: (zone) => isUnresolved(zone) },
-  errors: { title: 'With errors', test: (zone) => errorsOf(zone) > 0 },
+  errors: { title: 'With errors', test: ({ errors }) => errors > 0 },
 }
 
 /** The worst comes first where states are sorted. */
@@ -28,15 +28,11 @@ export const COLUMNS = [
   { key: 'addresses', title: 'Addresses', first: 'ascending', value: ({ sortAddress }) => sortAddress },
   { key: 'ttl', title: 'TTL left', first: 'ascending', value: ({ expiresAt }) => expiresAt ?? -1 },
   { key: 'rate', title: 'Req/s', first: 'descending', value: ({ requestsPerSecond }) => requestsPerSecond },
-  { key: 'errors', title: 'Errors', first: 'descending', value: (zone) => errorsOf(zone) },
+  { key: 'errors', title: 'Errors', first: 'descending', value: ({ errors }) => errors },
 ]
 
 export function isUnresolved({ state }) {
   return state !== 'fresh' && state !== 'stale' && state !== 'unknown'
-}
-
-export function errorsOf({ errors, connectFailures }) {
-  return errors + connectFailures
 }
 
 /**

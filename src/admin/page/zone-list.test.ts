@@ -20,7 +20,6 @@ function zone(id: string, change: object = {}): View {
     requestsPerSecond: 0,
     history: [],
     errors: 0,
-    connectFailures: 0,
     ...change,
   })
 }
@@ -60,7 +59,7 @@ describe('the order of zones', () => {
     [
       'errors',
       'descending',
-      [zone('1', { errors: 1 }), zone('2', { connectFailures: 2 }), zone('3')],
+      [zone('1', { errors: 1 }), zone('2', { errors: 2 }), zone('3')],
       ['2', '1', '3'],
     ],
     ['rate', 'descending', [zone('3'), zone('1'), zone('2')], ['1', '2', '3']],

@@ -3,7 +3,6 @@
 import { element, setAttribute, setShape, setText, shape } from './dom.js'
 import { count, counted, duration, rate } from './format.js'
 import { createSparkline } from './sparkline.js'
-import { errorsOf } from './zone-list.js'
 
 /** What DNS knows, in words, and how loudly it is said. */
 const STATES = {
@@ -140,13 +139,12 @@ function showState({ route, answer }, zone) {
   setAttribute(answer, 'data-tone', words.tone)
 }
 
-function showErrors({ cell, mark, text }, zone) {
-  const all = errorsOf(zone)
-  setText(text, count(all))
-  setAttribute(cell, 'data-tone', all === 0 ? 'quiet' : 'bad')
-  mark.toggleAttribute('hidden', all === 0)
-  const what = `${counted(zone.errors, 'answer')} 5xx or broken off, ${counted(zone.connectFailures, 'failed connection')} in the last minutes`
-  setAttribute(cell, 'title', all === 0 ? null : what)
+function showErrors({ cell, mark, text }, { errors }) {
+  setText(text, count(errors))
+  setAttribute(cell, 'data-tone', errors === 0 ? 'quiet' : 'bad')
+  mark.toggleAttribute('hidden', errors === 0)
+  const what = `${counted(errors, 'try', 'tries')} answered with 5xx, broken off or not connected, in the last minutes`
+  setAttribute(cell, 'title', errors === 0 ? null : what)
 }
 
 /** CSS shows either all of them or how many more there are than the first. */
