@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isReason, REASONS } from '../status/reasons.ts'
+import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { Arguments, Command, Terminal } from './command.ts'
 import { explainCommand, explainedText } from './explain.ts'
+import { envoysText } from './status.ts'
 import { duration, paintFor, plain, table } from './text.ts'
 
 /** What a command writes. */
@@ -34,6 +36,32 @@ for (const [reason, { status, cause, wayOut }] of Object.entries(REASONS)) {
     })
   })
 }
+
+test('status envoys: an Envoy of a version that this release is not tested with is named', () => {
+  const resource = { held: 7, rejected: 0, acks: 1, nacks: 0, lastAckMs: 1 }
+  const envoy = (name: string, version: string | null, testedVersion: boolean): EnvoyStatus => ({
+    envoy: name,
+    version,
+    testedVersion,
+    connectedMs: 5000,
+    resources: { cluster: resource, endpoints: resource, virtualHost: resource },
+    lastRejection: undefined,
+  })
+  const build = { version: '0.1.0', node: 'v24.0.0', envoy: '1.40.0', startedAt: '' }
+  const envoys = [envoy('a', '1.40.1', true), envoy('b', '1.39.2', false), envoy('c', null, true)]
+  assert.deepEqual(
+    envoysText({ build, envoys }, (_, text) => text)
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.replace(/ +/g, ' ')),
+    [
+      'ENVOY VERSION CONNECTED CLUSTERS ENDPOINTS ROUTES REFUSED NACKS LAST NACK',
+      'a 1.40.1 5 s 7 7 7 0 0 -',
+      'b 1.39.2 (not the tested 1.40.0) 5 s 7 7 7 0 0 -',
+      'c - 5 s 7 7 7 0 0 -',
+    ],
+  )
+})
 
 test('a table is as wide as its widest cells, numbers to the right', () => {
   const columns = [

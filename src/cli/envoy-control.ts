@@ -8,6 +8,7 @@ import { loadReporting } from '../grpc/protos.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { fillHost, type Rules, servicesOf } from '../routing/rules.ts'
+import { isTestedEnvoy } from '../status/version.ts'
 import { adsDefinition } from '../xds/ads-service.ts'
 import type { Clock } from '../xds/clock.ts'
 import { type ControlPlane, type ControlPlaneStatus, createControlPlane } from '../xds/control-plane.ts'
@@ -113,6 +114,7 @@ function createPlane(
     },
     clock: CLOCK,
     log,
+    isTestedVersion: isTestedEnvoy,
     epoch: randomUUID().slice(0, 8),
     loadReportIntervalMs: LOAD_REPORT_INTERVAL_MS,
   })

@@ -82,9 +82,11 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
 
 function statusSources({ lasting, live, running, unready }: OperatedParts): StatusSources {
   const { control, activity, decisions } = lasting
+  const { version, envoy } = readBuild()
   return {
     build: {
-      version: readBuild().version,
+      version,
+      envoy,
       node: process.version,
       startedAt: new Date(performance.timeOrigin).toISOString(),
     },

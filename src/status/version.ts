@@ -5,6 +5,12 @@ import { fileURLToPath } from 'node:url'
 /** The Envoy that Zonegate is made for and tested with (decision 5). */
 export const ENVOY_VERSION = '1.40.0'
 
+/** Security releases (1.40.x) need no change of this one: decision 5. */
+export function isTestedEnvoy(version: string): boolean {
+  const minor = (text: string): string => text.split('.', 2).join('.')
+  return minor(version) === minor(ENVOY_VERSION)
+}
+
 /** The same from `src/` as from the emitted `dist/`. */
 const ROOT = new URL('../../', import.meta.url)
 /** What a package (`dist/COMMIT`) and an image (`src/COMMIT`) carry in place of `.git`. */

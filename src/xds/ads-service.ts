@@ -1,11 +1,11 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { status } from '@grpc/grpc-js'
-import { aggregatedDiscovery, type DeltaDiscoveryRequest } from '../grpc/protos.ts'
+import { aggregatedDiscovery, type DeltaDiscoveryRequest, type Node } from '../grpc/protos.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Catalog } from './catalog.ts'
 import type { Clock } from './clock.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
-import { nodeName } from './node-name.ts'
+import { nodeName, nodeVersion } from './node.ts'
 import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
 import { type Kind, kindOf } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
@@ -20,6 +20,7 @@ export interface AdsOptions extends RolloutOptions {
   readonly catalog: Catalog
   readonly clock: Clock
   readonly log: Log
+  readonly isTestedVersion: (version: string) => boolean
   /** An Envoy has zones that the catalogue doesn't know. Called before anything is answered. */
   onZonesFound(envoy: string, zones: RolloutEvent['found']): void
 }
@@ -28,6 +29,10 @@ export interface AdsOptions extends RolloutOptions {
 export interface EnvoyStatus {
   /** `node.id` of its bootstrap; several Envoys may have the same. */
   readonly envoy: string
+  /** What it says of itself, `1.40.0`; null where it says nothing. */
+  readonly version: string | null
+  /** False where it is known to be another Envoy than the one that this release is tested with. */
+  readonly testedVersion: boolean
   readonly connectedMs: number
   /** By kind: how many resources it has acknowledged, how many versions it refuses, what it answered so far. */
   readonly resources: Readonly<Record<Kind, ResourceStatus>>
@@ -109,6 +114,8 @@ class AdsStream {
   }))
   readonly #release: () => void
   #envoy = ''
+  #version: string | null = null
+  #testedVersion = true
   #lastRejection: string | undefined
   #cancelTimer: (() => void) | undefined
   #flushScheduled = false
@@ -144,6 +151,8 @@ class AdsStream {
   status(): EnvoyStatus {
     return {
       envoy: this.#envoy,
+      version: this.#version,
+      testedVersion: this.#testedVersion,
       connectedMs: this.#options.clock.nowMs() - this.#connectedAtMs,
       resources: perKind((kind) => {
         const { held, rejectedCount } = this.#rollout.subscription(kind)
@@ -159,8 +168,7 @@ class AdsStream {
     const { clock } = this.#options
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
-      this.#envoy = nodeName(request.node)
-      this.#log('info', {}, 'an Envoy has connected')
+      this.#introduce(request.node)
     }
     const kind = kindOf(request.type_url)
     const named = kind === undefined ? 0 : this.#rollout.subscription(kind).namesCount
@@ -179,6 +187,15 @@ class AdsStream {
     this.#note(event)
     if (event.found.length > 0) this.#options.onZonesFound(this.#envoy, event.found)
     this.#flush()
+  }
+
+  #introduce(node: Node | undefined): void {
+    this.#envoy = nodeName(node)
+    this.#version = nodeVersion(node)
+    this.#testedVersion = this.#version === null || this.#options.isTestedVersion(this.#version)
+    this.#log('info', { version: this.#version }, 'an Envoy has connected')
+    if (!this.#testedVersion)
+      this.#log('warn', { version: this.#version }, 'this release is not tested with that version of Envoy')
   }
 
   #note({ kind, received }: RolloutEvent): void {

@@ -46,6 +46,8 @@ export interface ControlPlaneOptions {
   readonly events: ControlPlaneEvents
   readonly clock: Clock
   readonly log: Log
+  /** Whether this release is tested with an Envoy of that version. */
+  readonly isTestedVersion: (version: string) => boolean
   /** Another one for each process: tells its versions of endpoints from those of earlier ones. */
   readonly epoch: string
   readonly loadReportIntervalMs: number
@@ -59,6 +61,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
     catalog,
     clock,
     log,
+    isTestedVersion: options.isTestedVersion,
     drainMs: () => drainMs(policy),
     onZonesFound(envoy, zones) {
       for (const { service, id } of zones) catalog.adopt(service, id)

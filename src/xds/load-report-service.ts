@@ -1,7 +1,7 @@
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import type { ClusterStats, LoadStatsRequest, LoadStatsResponse } from '../grpc/protos.ts'
 import { durationOf } from './duration.ts'
-import { nodeName } from './node-name.ts'
+import { nodeName } from './node.ts'
 import { ENVOYS_MAX } from './request-limits.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
 

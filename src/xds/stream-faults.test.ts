@@ -5,7 +5,6 @@ import { status } from '@grpc/grpc-js'
 import { AdsService } from './ads-service.ts'
 import { Catalog } from './catalog.ts'
 import { LoadReportService } from './load-report-service.ts'
-import { nodeName } from './node-name.ts'
 import { TYPE_URLS } from './resource.ts'
 
 /** As much of a gRPC stream as the services touch. */
@@ -61,6 +60,7 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
     catalog,
     clock: { nowMs: () => 0, schedule: () => () => undefined },
     log: { info: () => undefined, warn: (_, text) => warnings.push(text), error: () => assert.fail() },
+    isTestedVersion: () => true,
     drainMs: () => 0,
     onZonesFound: () => undefined,
   })
@@ -73,10 +73,4 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
   assert.equal(call.failed?.code, status.RESOURCE_EXHAUSTED)
   assert.deepEqual(warnings, ['an Envoy asked for what no Envoy can need'])
   assert.deepEqual(ads.status(), [])
-})
-
-test('an Envoy without a name is unnamed, and a long name is cut', () => {
-  assert.equal(nodeName(undefined), 'unnamed')
-  assert.equal(nodeName({ id: '' }), 'unnamed')
-  assert.equal(nodeName({ id: 'a'.repeat(1_000_000) }).length, 256)
 })

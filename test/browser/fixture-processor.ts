@@ -84,7 +84,12 @@ export class FixtureProcessor {
     if (!history) this.#letTimePass(at)
     return {
       at,
-      build: { version: '0.1.0', node: 'v24.21.0', startedAt: new Date(this.#startedAt).toISOString() },
+      build: {
+        version: '0.1.0',
+        node: 'v24.21.0',
+        envoy: '1.40.0',
+        startedAt: new Date(this.#startedAt).toISOString(),
+      },
       ready: Object.keys(this.unready).length === 0,
       unready: this.unready,
       config: {
@@ -175,6 +180,8 @@ export class FixtureProcessor {
       const refuses = this.#options.trouble === true && at === 1
       return {
         envoy: `edge-${at + 1}`,
+        version: at === 2 ? '1.39.2' : '1.40.0',
+        testedVersion: at !== 2,
         connectedMs: Date.now() - this.#startedAt - at * 3_600_000,
         resources: {
           cluster: refuses ? { ...resource, held: held - 1, rejected: 1, nacks: 2 } : resource,

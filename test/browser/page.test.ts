@@ -17,10 +17,20 @@ describe('the page', { skip: SKIP }, () => {
     const nameservers = page.getByRole('table', { name: 'Nameservers' })
     assert.match(await textOf(nameservers), /10\.0\.0\.3:53\s+12 ms\s+41\s+penalised\s+4 failures in a row/)
     const envoys = page.getByRole('table', { name: 'Envoys' })
-    assert.match(await textOf(envoys), /edge-1\s+all\s+0\s+Connected for 2 h/)
+    assert.match(await textOf(envoys), /edge-1\s+all\s+0\s+Envoy 1\.40\.0\. Connected for 2 h/)
     assert.match(await textOf(envoys), /edge-2\s+not all\s+2[\s\S]+Last NACK: Error adding\/updating cluster/)
     const refusals = page.getByRole('table', { name: 'Refusals' })
     assert.match(await textOf(refusals), /name_not_found\s+0\s+1,841\s+A nameserver says/)
+  })
+
+  it('marks an Envoy of a version that this release is not tested with', async () => {
+    const page = await openLive(await serve({ zones: 1, envoys: 3 }))
+    const envoys = page.getByRole('table', { name: 'Envoys' })
+    assert.match(
+      await textOf(envoys),
+      /edge-3\s+all\s+0\s+Envoy 1\.39\.2, not the tested 1\.40\.0\. Connected/,
+    )
+    assert.equal(await envoys.locator('[data-tone=warn]').count(), 1)
   })
 
   it('keeps up: rates, new zones, zones that are gone, refusals', async () => {

@@ -110,7 +110,7 @@ test('status has the zone and the Envoy in its tables', async () => {
     /^1 +default +fresh +hot +\d+ s +\d+\.\d +\d+ +127\.0\.72\.1 +zone1-default\.game\.test$/m,
   )
   const envoys = await cli('status', 'envoys')
-  assert.match(envoys.stdout, /^zonegate-envoy +\d+ s +1 +1 +1 +0 +0 +-$/m)
+  assert.match(envoys.stdout, /^zonegate-envoy +1\.40\.\d+ +\d+ s +1 +1 +1 +0 +0 +-$/m)
 })
 
 test(`${RELOADS} reloads under load, half of them invalid: 0 failed requests`, async () => {

@@ -330,7 +330,14 @@ export const xdsTargets: readonly Target[] = [
         warn: () => undefined,
         error: (fields: object) => void errors.push(fields),
       }
-      const ads = new AdsService({ catalog, clock, log, drainMs: () => 1000, onZonesFound: () => undefined })
+      const ads = new AdsService({
+        catalog,
+        clock,
+        log,
+        isTestedVersion: () => true,
+        drainMs: () => 1000,
+        onZonesFound: () => undefined,
+      })
       const [call, other] = [new FakeCall(), new FakeCall()]
       ads.handle(call as never)
       ads.handle(other as never)

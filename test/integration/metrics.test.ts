@@ -24,7 +24,7 @@ after(() => processor?.stop())
 /** The metrics of a processor that does nothing. */
 function idle(): Metrics {
   return new Metrics({
-    build: { version: '', node: '', startedAt: '' },
+    build: { version: '', node: '', envoy: '', startedAt: '' },
     decisions: new DecisionCounts(),
     queries: new DnsQueryCounts(),
   } as MetricSources)

@@ -131,6 +131,7 @@ describe('the control plane, to a peer on loopback', () => {
       rules,
       clock,
       log: { info: log, warn: log, error: log },
+      isTestedVersion: (version) => version === '1.40.0',
       epoch: 'test',
       loadReportIntervalMs: 1_500,
       events: {
@@ -236,6 +237,34 @@ describe('the control plane, to a peer on loopback', () => {
     peer.ack()
     assert.equal(await peer.next(), 'cluster -default/1')
     assert.ok(performance.now() - acknowledgedAtMs >= 49)
+  })
+
+  test('tells the version of an Envoy, and warns once of one that it is not tested with', async () => {
+    const version = (minor_number: number): DeltaDiscoveryRequest => ({
+      node: {
+        id: `minor-${minor_number}`,
+        user_agent_build_version: { version: { major_number: 1, minor_number, patch: 0 } },
+      },
+    })
+    publish('1')
+    for (const minor of [40, 39]) {
+      const peer = connect()
+      peer.send('cluster', version(minor))
+      await peer.next()
+      peer.send('endpoints', { resource_names_subscribe: ['default/1'] })
+      await peer.next()
+    }
+    assert.deepEqual(
+      plane.status().envoys.map(({ envoy, version, testedVersion }) => [envoy, version, testedVersion]),
+      [
+        ['minor-40', '1.40.0', true],
+        ['minor-39', '1.39.0', false],
+      ],
+    )
+    assert.deepEqual(
+      logged.filter((line) => line.includes('not tested')),
+      ['this release is not tested with that version of Envoy {"envoy":"minor-39","version":"1.39.0"}'],
+    )
   })
 
   test('logs a NACK with the words of the peer, does not repeat what it refused, and recovers with the next version', async () => {

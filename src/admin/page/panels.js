@@ -23,7 +23,7 @@ export class Panels {
     const { nameservers } = status.dns
     this.#nameservers.show(nameservers.map(nameserverRow), 'No nameserver is in force: see resolv.conf.')
     this.#envoys.show(
-      status.envoys.map(envoyRow),
+      status.envoys.map((envoy) => envoyRow(envoy, status.build.envoy)),
       'No Envoy is connected. Those that run send every request here, or go on with the zones that they have.',
     )
     const refused = Object.entries(status.decisions.refused).filter(([, all]) => all > 0)
@@ -127,23 +127,30 @@ function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes }) {
   }
 }
 
-function envoyRow({ envoy, connectedMs, resources, lastRejection }) {
+/** @param tested the version that this release is tested with */
+function envoyRow({ envoy, version, testedVersion, connectedMs, resources, lastRejection }, tested) {
   const { cluster, endpoints, virtualHost } = resources
   const kinds = [cluster, endpoints, virtualHost]
   const nacks = kinds.reduce((sum, kind) => sum + kind.nacks, 0)
   const refused = kinds.reduce((sum, kind) => sum + kind.rejected, 0)
   const held = `${counted(cluster.held, 'cluster')}, ${count(endpoints.held)} with endpoints, ${counted(virtualHost.held, 'route')}`
   const refusal = refused === 0 ? '' : `; refuses ${count(refused)}`
+  const which =
+    version === null
+      ? ''
+      : testedVersion
+        ? `Envoy ${version}. `
+        : `Envoy ${version}, not the tested ${tested}. `
   const nack = lastRejection === undefined ? '' : ` Last NACK: ${lastRejection}`
   return {
     cells: [
-      envoy || 'unnamed',
+      testedVersion ? envoy || 'unnamed' : { text: envoy, tone: 'warn', shape: 'warn' },
       refused === 0
         ? { text: 'all', tone: 'good', shape: 'ok' }
         : { text: 'not all', tone: 'bad', shape: 'bad' },
       nacks === 0 ? { text: '0', tone: 'quiet' } : { text: count(nacks), tone: 'bad' },
     ],
-    note: `Connected for ${duration(connectedMs)}. Has ${held}${refusal}.${nack}`,
+    note: `${which}Connected for ${duration(connectedMs)}. Has ${held}${refusal}.${nack}`,
   }
 }
 
