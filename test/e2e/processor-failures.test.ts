@@ -67,14 +67,14 @@ suite('a broken processor', () => {
   const bait2 = (): string => `127.0.77.1:${baitPort}`
 
   const CASES: [title: string, behaviour: () => Behaviour, status: number, reason: string][] = [
-    ['an empty reply', () => reply({}), 502, 'processor_refused|processor_unavailable'],
+    ['an empty reply', () => reply({}), 502, 'processor_unavailable'],
     ['a reply without a mutation', () => reply({ request_headers: {} }), 502, 'processor_refused'],
     ['a cleared route without an address', () => reply(forward()), 502, 'processor_refused'],
     [
       'an authority without the forward header',
       () => reply(forward([':authority', bait2()])),
       502,
-      'processor_refused|processor_unavailable',
+      'processor_unavailable',
     ],
     [
       'a forward header with a host name',
@@ -98,20 +98,15 @@ suite('a broken processor', () => {
       'a refused mutation beside a good one',
       () => reply(forward(['x-zonegate-route', bait2()], [':path', '/evil'])),
       502,
-      'processor_refused|processor_unavailable',
+      'processor_unavailable',
     ],
     [
       'a clean end without a reply',
       () => (stream) => stream.on('data', () => stream.end()),
       502,
-      'processor_refused|processor_unavailable',
+      'processor_refused',
     ],
-    [
-      'a clean end before the request is read',
-      () => (stream) => stream.end(),
-      502,
-      'processor_refused|processor_unavailable',
-    ],
+    ['a clean end before the request is read', () => (stream) => stream.end(), 502, 'processor_refused'],
     [
       'a gRPC error',
       () => (stream) => stream.emit('error', { code: status.INTERNAL, details: 'broken' }),
@@ -139,7 +134,7 @@ suite('a broken processor', () => {
           body: 'x',
         })
         assert.equal(answer.status, expected, answer.text)
-        assert.match(String(answer.json()['reason']), new RegExp(`^(${reason})$`))
+        assert.equal(answer.json()['reason'], reason)
         assert.equal(answer.headers['content-type'], 'application/problem+json')
         assert.deepEqual(bait.requests, [])
       } finally {
