@@ -114,8 +114,38 @@ for (const [ids, said] of INVALID) {
 }
 
 test("the reasons are those of Envoy's local replies, and each has its texts", () => {
-  const yaml = readFileSync(new URL('../../envoy/envoy.yaml', import.meta.url), 'utf8')
+  const yaml = fileText('envoy/envoy.yaml')
+  // Those of the processor arrive as details, which Envoy takes only if it knows them.
+  for (const reason of Object.keys(STATUS_OF_REASON)) assert.ok(yaml.includes(`'${reason}'`), reason)
   const inEnvoy = new Set([...yaml.matchAll(/x-zonegate-reason, value: (\w+) /g)].map(([, reason]) => reason))
   for (const reason of Object.keys(STATUS_OF_REASON)) inEnvoy.add(reason)
   assert.deepEqual([...inEnvoy].sort(), Object.keys(REASONS).sort())
 })
+
+test('each reason has a row in docs/troubleshooting.md, with its status, and no row is of another', () => {
+  const rows = fileText('docs/troubleshooting.md').matchAll(
+    /^\| `(?<reason>\w+)` \| (?<status>[^|]*\d{3}[^|]*) \| (?<meaning>[^|]+) \| (?<wayOut>[^|]+) \|$/gm,
+  )
+  const documented = new Map([...rows].map(({ groups }) => [groups?.['reason'], groups?.['status']]))
+  assert.deepEqual([...documented.keys()].sort(), Object.keys(REASONS).sort())
+  for (const [reason, { status }] of Object.entries(REASONS))
+    assert.match(documented.get(reason) ?? '', new RegExp(`^${status.replaceAll('x', '\\d')}\\b`), reason)
+})
+
+test('what the texts name is there: keys of zonegate.yaml, fields and routes of the files in envoy/', () => {
+  const files = fileText('envoy/envoy.yaml') + fileText('envoy/routes.yaml')
+  const config: Record<string, object> = configSchema.parse({})
+  for (const [reason, { cause, wayOut }] of Object.entries(REASONS)) {
+    const text = `${cause} ${wayOut}`
+    for (const [named, section = '', key = ''] of text.matchAll(
+      /\b(listen|rules|dns|addresses|learned|log)\.(\w+)/g,
+    ))
+      assert.ok(key in (config[section] ?? {}), `${reason}: ${named}`)
+    for (const [field] of text.matchAll(/\b[a-z]+(_[a-z]+)+\b/g))
+      assert.ok(files.includes(field), `${reason}: ${field}`)
+  }
+})
+
+function fileText(path: string): string {
+  return readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
+}

@@ -61,7 +61,8 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   address_denied: {
     cause:
       "Every address of the zone's name is one that no request may reach, such as loopback or link-local.",
-    wayOut: 'Correct the record in DNS; if the address is meant, let it through in addresses.allow.',
+    wayOut:
+      'Correct the record in DNS; if the address is meant, let it through in addresses.allow, and in the deny list of envoy/envoy.yaml where the access log has details rbac_access_denied.',
   },
   resolver_overloaded: {
     cause: 'As many DNS queries are under way as dns.queriesInFlightMax allows.',
@@ -79,13 +80,15 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
 const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
   request_stalled: {
     status: '408',
-    cause: 'The caller stopped sending in the middle of its request.',
-    wayOut: "Look at the caller's network; idle_timeout in envoy/routes.yaml says how long is waited.",
+    cause:
+      'The request stopped in the middle: the caller sent no more of it, or the zone took no more of it.',
+    wayOut:
+      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and request_headers_timeout in envoy/envoy.yaml.",
   },
   upstream_timeout: {
     status: '504',
     cause: 'The zone took the request and was silent for longer than the route allows.',
-    wayOut: 'Look why the zone is slow, or raise per_try_idle_timeout (or timeout) in envoy/routes.yaml.',
+    wayOut: 'Look why the zone is slow, or raise per_try_timeout (or timeout) in envoy/routes.yaml.',
   },
   upstream_unreachable: {
     status: '502',

@@ -4,6 +4,7 @@ import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
 import { a, always, type ScriptedNameserver, silent, soa, startNameserver } from '../support/nameserver.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 
 /**
@@ -196,4 +197,25 @@ suite('DNS faults, through Envoy', () => {
     // A nameserver that failed a moment ago may be probed with it beside.
     assert.ok(asked(ns1) <= 1 && asked(ns2) <= 1, `${asked(ns1)} and ${asked(ns2)} queries`)
   })
+})
+
+test('more names at once than dns.queriesInFlightMax: 502 resolver_overloaded, and the first goes its way', async () => {
+  const nameserver = await startNameserver(silent)
+  const small = await startGateway({
+    config: {
+      dns: { nameservers: [nameserver.address], search: 'game.test', queriesInFlightMax: 1 },
+      learned: learning,
+    },
+  })
+  try {
+    const reasonOf = async (zone: string): Promise<unknown> =>
+      (await call(small.port, { headers: [['server', zone]] })).json()['reason']
+    const first = reasonOf('1')
+    await eventually('the nameserver is asked', () => nameserver.queries.length > 0)
+    assert.equal(await reasonOf('2'), 'resolver_overloaded')
+    assert.equal(await first, 'nameservers_failed')
+  } finally {
+    await small.stop()
+    await nameserver.stop()
+  }
 })

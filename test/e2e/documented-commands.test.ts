@@ -35,15 +35,19 @@ function commandsOf(document: string): string[] {
 
 /** Run elsewhere: `npm test` is this, `npm run check` precedes it in CI, containers have test/compose. */
 const ELSEWHERE = /^(npm test|npm run (check|demo|package|bench.*)$|docker compose )/
-/** What README's table says of its four lines, in their order. */
-const STATUSES: readonly (readonly [command: RegExp, status: RegExp])[] = [
-  [/^curl -i -X POST -H 'server: 1'/, /^HTTP\/1\.1 200 OK\r\n/m],
-  [/^curl -i -H 'server: 1'/, /^HTTP\/1\.1 405 Method Not Allowed\r\n.*"reason":"method_not_allowed"/ms],
-  [/^curl -i -X POST -d hello/, /^HTTP\/1\.1 403 Forbidden\r\n.*"reason":"server_header_missing"/ms],
-  [/^curl -i -X POST -H 'server: 99'/, /^HTTP\/1\.1 502 Bad Gateway\r\n.*"reason":"name_not_found"/ms],
-]
+/** What README's table says of its four lines, in their order: the status, and the body where it shows one. */
+const ANSWERS = [
+  ...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(
+    /^\| `(?<status>\d{3} [^`]+)` \| (`(?<body>\{[^`]+\})`)?/gm,
+  ),
+].map(({ groups }) => ({ status: groups?.['status'] ?? '', body: asPattern(groups?.['body'] ?? '') }))
 /** Commands that say no are commands that work: these ids are not the demo's. */
 const REFUSED = /explain --id 12\b/
+
+/** A text of the documents, where … is anything. */
+function asPattern(text: string): RegExp {
+  return new RegExp(text.replaceAll(/[^\w\s…]/g, '\\$&').replaceAll('…', '.*'))
+}
 
 const commands = new Set(DOCUMENTS.flatMap(commandsOf))
 const matching = (start: RegExp): string[] => [...commands].filter((command) => start.test(command))
@@ -64,13 +68,24 @@ suite('the commands of the documents', { skip: whatIsMissing() ?? false }, () =>
     for (const command of matching(/^npm run /)) assert.ok(scripts[command.split(' ')[2] ?? ''], command)
   })
 
+  const shown = commandsOf('README.md').filter((line) => line.startsWith('curl -i'))
   for (const command of matching(/^curl -i/))
     test(command, async () => {
-      const [, expected = /./] = STATUSES.find(([start]) => start.test(command)) ?? []
       const { code, output } = await runInside(demo, command)
       assert.equal(code, 0)
-      assert.match(output, expected)
+      const { status, body } = ANSWERS[shown.indexOf(command)] ?? assert.fail('README says what it answers')
+      assert.ok(output.includes(`HTTP/1.1 ${status}\r\n`), output)
+      assert.match(output, body)
     })
+
+  test('the answer that docs/troubleshooting.md shows', async () => {
+    const [, head = '', body = ''] =
+      /```\n(HTTP.*?)\n\n(\{.*?\})\n```/s.exec(readFileSync(join(ROOT, 'docs/troubleshooting.md'), 'utf8')) ??
+      []
+    const { output } = await runInside(demo, "curl -i -X POST -H 'server: 99' http://127.0.0.1:8101/")
+    for (const line of head.split('\n')) assert.ok(output.includes(`${line}\r\n`), `${line} in ${output}`)
+    assert.match(output, asPattern(body.replace(/[0-9a-f-]{36}/, '…')))
+  })
 
   for (const command of matching(/^curl -s/))
     test(command, async () => assert.match((await runInside(demo, command)).output, /^200 0\.\d+$/m))

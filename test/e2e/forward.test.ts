@@ -176,21 +176,28 @@ suite('what a caller gets', () => {
     assert.match(text, /receiver 127\.0\.61\.1/)
   })
 
-  const CODEC: [title: string, bytes: string, status: number][] = [
-    ['CONNECT', 'CONNECT 127.0.0.1:9901 HTTP/1.1\r\nhost: 127.0.0.1:9901\r\nserver: 1\r\n\r\n', 404],
-    ['OPTIONS *', 'OPTIONS * HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 404],
-    ['an unknown method', 'BREW / HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 400],
+  const CODEC: [title: string, bytes: string, status: number, reason: string][] = [
+    [
+      'CONNECT',
+      'CONNECT 127.0.0.1:9901 HTTP/1.1\r\nhost: 127.0.0.1:9901\r\nserver: 1\r\n\r\n',
+      404,
+      'bad_request',
+    ],
+    ['OPTIONS *', 'OPTIONS * HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 404, 'bad_request'],
+    ['an unknown method', 'BREW / HTTP/1.1\r\nhost: x\r\nserver: 1\r\n\r\n', 400, 'bad_request'],
     [
       'an upgrade',
       'POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n',
       403,
+      'upgrade_refused',
     ],
   ]
-  for (const [title, bytes, status] of CODEC) {
-    test(`${title} is refused by Envoy's own status ${status}`, async () => {
+  for (const [title, bytes, status, reason] of CODEC) {
+    test(`${title} is refused by Envoy itself: ${status} ${reason}`, async () => {
       const text = await rawCall(gateway.port, bytes)
       assert.match(text, new RegExp(`^HTTP/1\\.1 ${status} `))
       assert.match(text, /application\/problem\+json/)
+      assert.match(text, new RegExp(`"reason":"${reason}"`))
     })
   }
 
