@@ -18,6 +18,13 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const IDS = Array.from({ length: 50 }, (_, index) => String(index + 1))
 const RELOADS = 50
+/** An unknown key, a value out of range, half a file, and no YAML. */
+const BREAKS: readonly ((text: string) => string)[] = [
+  (text) => `${text}foo: 1\n`,
+  (text) => text.replace(/timeoutMs: \d+/, 'timeoutMs: 0'),
+  (text) => text.slice(0, text.indexOf('nameservers') + 4),
+  () => 'dns: [\n',
+]
 const TRACE_ID = '0af7651916cd43dd8448eb211c80319c'
 const TRACEPARENT = `00-${TRACE_ID}-b7ad6b7169203331-01`
 
@@ -122,10 +129,15 @@ test(`${RELOADS} reloads under load, half of them invalid: 0 failed requests`, a
       changed['learned'] = { zonesMax: 1000 + i, idleSeconds: 300 + i }
       changed['rules'] = { ...changed['rules'], methods: i % 4 === 0 ? ['POST'] : ['POST', 'PUT'] }
       const text = stringify(changed)
-      await reload(i % 2 === 0 ? text : ([`${text}foo: 1\n`, text.slice(0, -40), 'dns: [\n'][i % 3] ?? ''))
+      const isSound = i % 2 === 0
+      await reload(isSound ? text : (BREAKS[(i >> 1) % BREAKS.length]?.(text) ?? ''))
+      await eventually(
+        isSound ? 'it is taken' : 'it is refused',
+        async () => ((await status()).config.faults.length === 0) === isSound,
+      )
     }
     const { reloads } = (await status()).config
-    assert.ok(reloads.accepted >= RELOADS / 2 && reloads.rejected >= RELOADS / 3, JSON.stringify(reloads))
+    assert.ok(reloads.accepted >= RELOADS / 2 && reloads.rejected >= RELOADS / 2, JSON.stringify(reloads))
     assert.ok((load.outcomes.get('200') ?? 0) > 500)
     onlySuccess(load)
     assert.ok((await status()).zonesLearned >= IDS.length - 1)
