@@ -5,8 +5,11 @@ import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { type MetricSources, Metrics } from '../../src/admin/metrics.ts'
+import { Rcode } from '../../src/dns/message.ts'
 import { DecisionCounts } from '../../src/status/decision-counts.ts'
 import { DnsQueryCounts } from '../../src/status/dns-query-counts.ts'
+import { PushCounts } from '../../src/status/push-counts.ts'
+import { ZoneActivity } from '../../src/status/zone-activity.ts'
 import { startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 /** What Prometheus reads, what is written about it, and what is made of it: all name the same metrics. */
@@ -14,6 +17,11 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const read = (path: string): string => readFileSync(`${ROOT}/${path}`, 'utf8')
 const SCRAPE_MS_MAX = 50
 const SCRAPE_OCTETS_MAX = 100_000
+/** RCODEs with a name, others, and why there was no usable answer. */
+const OUTCOMES = [
+  ...Object.keys(Rcode),
+  ...['RCODE4000', 'timeout', 'unreachable', 'lame', 'cname_chain', 'malformed'],
+]
 
 let processor: TestProcessor
 before(async () => {
@@ -68,6 +76,55 @@ test('a scrape is what Prometheus expects, within its bounds', async () => {
   for (const { name, type } of views) assert.match(text, new RegExp(`^# TYPE ${name} ${type}$`, 'm'))
   assert.match(text, /^zonegate_dns_queries_total\{nameserver="127\.0\.0\.1:9",outcome="unreachable"\} 1$/m)
   assert.match(text, /^zonegate_build_info\{version="[^"]+",node="v[^"]+"\} 1$/m)
+})
+
+test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCTETS_MAX} octets`, async () => {
+  const activity = new ZoneActivity({ coldMax: 2000, idleMs: 1000 }, () => 0)
+  for (let id = 1; id <= 2000; id += 1)
+    activity.changed({ service: 'default', id: String(id) }, 'learned', `zone${id}-default.game.test`)
+  // As many nameservers as are counted at once, IPv6, and as many outcomes as have a name.
+  const queries = new DnsQueryCounts()
+  const nameservers = Array.from({ length: 16 }, (_, at) => `[2001:db8:1234:5678:9abc:def0:1234:${at}]:53`)
+  for (const nameserver of nameservers)
+    for (const outcome of OUTCOMES)
+      queries.count({ nameserver, outcome, milliseconds: 1.5, type: 'A', transport: 'udp' })
+  const lookups = { fresh: 1, stale: 1, backedOff: 1, waited: 1, overloaded: 1, rateLimited: 1 }
+  const full = new Metrics({
+    build: { version: '0.1.0', node: 'v24.0.0', envoy: '1.40.0', startedAt: '' },
+    decisions: new DecisionCounts(),
+    queries,
+    dns: () => ({
+      nameservers: nameservers.map((nameserver) => ({
+        nameserver,
+        failures: 1,
+        edns: true,
+        smoothedRttMs: 1,
+        outcomes: {},
+      })),
+      search: 'game.test',
+      lookups,
+      names: 2000,
+      namesKept: 2000,
+      queriesInFlight: 0,
+      refreshesWaiting: 0,
+    }),
+    zones: () => ({ known: activity.size, learned: activity.learnedCount }),
+    controlPlane: () => null,
+    pushes: () => new PushCounts().totals,
+    config: () => ({
+      source: 'defaults',
+      loadedAt: '',
+      faults: [],
+      needsRestart: [],
+      reloads: { accepted: 0, rejected: 0 },
+    }),
+    certificates: () => ({ cert: new Date(0), clientCa: new Date(0) }),
+    ready: () => true,
+  })
+  const text = await full.text()
+  full.close()
+  assert.match(text, /^zonegate_zones\{set="learned"\} 2000$/m)
+  assert.ok(text.length <= SCRAPE_OCTETS_MAX, `${text.length} octets`)
 })
 
 test('no label is an id, a zone or a name', async () => {
