@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { type ServerDuplexStream, status, type UntypedHandleCall } from '@grpc/grpc-js'
 import { ROUTES_FILE } from '../config/announce-routes.ts'
 import { watchFileForChanges } from '../config/watch-file.ts'
+import { nodeTimers } from '../dns/timers.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { loadReporting } from '../grpc/protos.ts'
 import type { Service } from '../grpc/server.ts'
@@ -10,7 +11,6 @@ import type { Logger } from '../log.ts'
 import { fillHost, type Rules, servicesOf } from '../routing/rules.ts'
 import { isTestedEnvoy } from '../status/version.ts'
 import { adsDefinition } from '../xds/ads-service.ts'
-import type { Clock } from '../xds/clock.ts'
 import { type ControlPlane, type ControlPlaneStatus, createControlPlane } from '../xds/control-plane.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
 import { PolicySource } from '../xds/policy-source.ts'
@@ -112,7 +112,7 @@ function createPlane(
         events.onLoad(envoy, { service, id }, load)
       },
     },
-    clock: CLOCK,
+    timers: nodeTimers(() => performance.now()),
     log,
     isTestedVersion: isTestedEnvoy,
     epoch: randomUUID().slice(0, 8),
@@ -148,13 +148,4 @@ function handing(
     if (handle !== undefined) handle(call)
     else call.emit('error', { code: status.UNAVAILABLE, details: "Envoy's files can't be understood yet" })
   }
-}
-
-const CLOCK: Clock = {
-  nowMs: () => performance.now(),
-  schedule: (delayMs, callback) => {
-    const timer = setTimeout(callback, delayMs)
-    timer.unref()
-    return () => clearTimeout(timer)
-  },
 }

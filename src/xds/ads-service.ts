@@ -3,12 +3,12 @@ import { status } from '@grpc/grpc-js'
 import { aggregatedDiscovery, type DeltaDiscoveryRequest, type Node } from '../grpc/protos.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Catalog } from './catalog.ts'
-import type { Clock } from './clock.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
 import { nodeName, nodeVersion } from './node.ts'
 import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
 import { type Kind, kindOf } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
+import type { Timer, Timers } from './timers.ts'
 
 export interface Log {
   info(fields: object, text: string): void
@@ -18,7 +18,7 @@ export interface Log {
 
 export interface AdsOptions extends RolloutOptions {
   readonly catalog: Catalog
-  readonly clock: Clock
+  readonly timers: Timers
   readonly log: Log
   readonly isTestedVersion: (version: string) => boolean
   /** An Envoy has zones that the catalogue doesn't know. Called before anything is answered. */
@@ -73,7 +73,7 @@ export class AdsService {
 
   constructor(options: AdsOptions) {
     this.#options = options
-    this.#limit = createLineLimit(options.clock.nowMs)
+    this.#limit = createLineLimit(() => options.timers.now())
   }
 
   /** The gRPC method DeltaAggregatedResources. */
@@ -99,7 +99,7 @@ export class AdsService {
   }
 }
 
-/** Joins one gRPC stream, the catalogue and the clock to a Rollout, which decides everything. */
+/** Joins one gRPC stream, the catalogue and time to a Rollout, which decides everything. */
 class AdsStream {
   readonly #call: Call
   readonly #options: AdsOptions
@@ -117,7 +117,7 @@ class AdsStream {
   #version: string | null = null
   #testedVersion = true
   #lastRejection: string | undefined
-  #cancelTimer: (() => void) | undefined
+  #timer: Timer | undefined
   #flushScheduled = false
   #open = true
 
@@ -126,7 +126,7 @@ class AdsStream {
     this.#options = options
     this.#limit = limit
     this.#rollout = new Rollout(options.catalog, options)
-    this.#connectedAtMs = options.clock.nowMs()
+    this.#connectedAtMs = options.timers.now()
     const unsubscribe = options.catalog.onChange((kind, name) => {
       this.#guard(() => this.#rollout.mark(kind, name))
       this.#scheduleFlush()
@@ -134,7 +134,7 @@ class AdsStream {
     this.#release = () => {
       this.#open = false
       unsubscribe()
-      this.#cancelTimer?.()
+      this.#timer?.cancel()
       onClose()
     }
     call.on('data', (request: DeltaDiscoveryRequest) => this.#guard(() => this.#receive(request)))
@@ -153,7 +153,7 @@ class AdsStream {
       envoy: this.#envoy,
       version: this.#version,
       testedVersion: this.#testedVersion,
-      connectedMs: this.#options.clock.nowMs() - this.#connectedAtMs,
+      connectedMs: this.#options.timers.now() - this.#connectedAtMs,
       resources: perKind((kind) => {
         const { held, rejectedCount } = this.#rollout.subscription(kind)
         const { acks, nacks, lastAckMs } = this.#counts[kind]
@@ -165,7 +165,7 @@ class AdsStream {
 
   #receive(request: DeltaDiscoveryRequest): void {
     if (!this.#open) return
-    const { clock } = this.#options
+    const { timers } = this.#options
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
       this.#introduce(request.node)
@@ -178,7 +178,7 @@ class AdsStream {
       this.#fail(status.RESOURCE_EXHAUSTED, fault)
       return
     }
-    const event = this.#rollout.receive(request, clock.nowMs())
+    const event = this.#rollout.receive(request, timers.now())
     if (event === undefined) {
       const type = request.type_url?.slice(0, TYPE_LENGTH_MAX)
       this.#log('warn', { type }, 'asked for a type of resource that is not served here')
@@ -201,7 +201,7 @@ class AdsStream {
   #note({ kind, received }: RolloutEvent): void {
     if (received.kind === 'request') return
     const count = this.#counts[kind]
-    count.lastAckMs = this.#options.clock.nowMs() - count.sentAtMs
+    count.lastAckMs = this.#options.timers.now() - count.sentAtMs
     if (received.kind === 'ack') {
       count.acks += 1
       return
@@ -224,28 +224,28 @@ class AdsStream {
   #scheduleFlush(): void {
     if (this.#flushScheduled || !this.#open) return
     this.#flushScheduled = true
-    this.#options.clock.schedule(0, () => {
+    this.#options.timers.start(() => {
       this.#flushScheduled = false
       this.#guard(() => this.#flush())
-    })
+    }, 0)
   }
 
   /** Never more than one response of each kind is under way, so a slow Envoy's buffer is bounded. */
   #flush(): void {
     if (!this.#open) return
-    const { clock } = this.#options
-    const nowMs = clock.nowMs()
+    const { timers } = this.#options
+    const nowMs = timers.now()
     for (const response of this.#rollout.next(nowMs)) {
       const kind = kindOf(response.typeUrl)
       if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
       this.#call.write(encodeDeltaResponse(response, nowMs))
     }
-    this.#cancelTimer?.()
+    this.#timer?.cancel()
     const wakeAtMs = this.#rollout.wakeAtMs()
-    this.#cancelTimer =
+    this.#timer =
       wakeAtMs === undefined
         ? undefined
-        : clock.schedule(Math.max(0, wakeAtMs - nowMs), () => this.#guard(() => this.#flush()))
+        : timers.start(() => this.#guard(() => this.#flush()), Math.max(0, wakeAtMs - nowMs))
   }
 
   #close(reason: string): void {

@@ -2,10 +2,10 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import { loadReporting } from '../grpc/protos.ts'
 import { AdsService, adsDefinition, type EnvoyStatus, type Log } from './ads-service.ts'
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
-import type { Clock } from './clock.ts'
 import { millisecondsOf } from './duration.ts'
 import { LoadReportService, type ZoneLoad } from './load-report-service.ts'
 import type { ZoneKey } from './resource.ts'
+import type { Timers } from './timers.ts'
 import { FORWARD, type RoutingRules } from './virtual-host.ts'
 
 /** Envoy's control plane, as those who know the zones see it. */
@@ -44,7 +44,7 @@ export interface ControlPlaneOptions {
   readonly policy: ZonePolicy
   readonly rules: RoutingRules
   readonly events: ControlPlaneEvents
-  readonly clock: Clock
+  readonly timers: Timers
   readonly log: Log
   /** Whether this release is tested with an Envoy of that version. */
   readonly isTestedVersion: (version: string) => boolean
@@ -54,12 +54,12 @@ export interface ControlPlaneOptions {
 }
 
 export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
-  const { clock, events, log } = options
+  const { timers, events, log } = options
   let policy = options.policy
   const catalog = new Catalog(policy, options.rules, options.epoch)
   const ads = new AdsService({
     catalog,
-    clock,
+    timers,
     log,
     isTestedVersion: options.isTestedVersion,
     drainMs: () => drainMs(policy),
@@ -74,7 +74,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
     onBug: (error) => log.error({ err: error }, "an Envoy's stream of load reports failed"),
   })
   return {
-    publish: (zone) => catalog.publish(zone, clock.nowMs()),
+    publish: (zone) => catalog.publish(zone, timers.now()),
     withdraw: (key) => catalog.withdraw(key),
     setPolicy(next, rules) {
       policy = next

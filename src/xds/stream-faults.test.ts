@@ -58,7 +58,7 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
   const warnings: string[] = []
   const ads = new AdsService({
     catalog,
-    clock: { nowMs: () => 0, schedule: () => () => undefined },
+    timers: { now: () => 0, start: () => ({ cancel: () => undefined }) },
     log: { info: () => undefined, warn: (_, text) => warnings.push(text), error: () => assert.fail() },
     isTestedVersion: () => true,
     drainMs: () => 0,

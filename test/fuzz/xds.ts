@@ -15,6 +15,7 @@ import type { DeltaResponse } from '../../src/xds/delta-response.ts'
 import { LoadReportService } from '../../src/xds/load-report-service.ts'
 import { KINDS, kindOf, type Resource, TYPE_URLS, zoneKey } from '../../src/xds/resource.ts'
 import { Subscription } from '../../src/xds/subscription.ts'
+import type { Timer, Timers } from '../../src/xds/timers.ts'
 import { type Target, target } from './target.ts'
 
 const requests = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
@@ -159,21 +160,25 @@ const events = fc.oneof(
   { weight: 3, arbitrary: fc.constantFrom(...KINDS).map((ack) => ({ ack })) },
 )
 
-class FakeClock {
+class FakeTimers implements Timers {
   #nowMs = 0
   #timers: { atMs: number; callback: () => void }[] = []
 
-  readonly nowMs = (): number => this.#nowMs
+  now(): number {
+    return this.#nowMs
+  }
 
-  readonly schedule = (delayMs: number, callback: () => void): (() => void) => {
-    const timer = { atMs: this.#nowMs + delayMs, callback }
+  start(callback: () => void, milliseconds: number): Timer {
+    const timer = { atMs: this.#nowMs + milliseconds, callback }
     this.#timers.push(timer)
-    return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer)
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer)
+      },
     }
   }
 
-  get timers(): number {
+  get running(): number {
     return this.#timers.length
   }
 
@@ -322,7 +327,7 @@ export const xdsTargets: readonly Target[] = [
     'xds: whatever an Envoy sends, its stream answers by the protocol, and no other is touched',
     [fc.array(fc.tuple(events, changes), { maxLength: 30, size: 'max' })],
     (script) => {
-      const clock = new FakeClock()
+      const timers = new FakeTimers()
       const catalog = new Catalog(policy, rules, 'e')
       const errors: object[] = []
       const log = {
@@ -332,7 +337,7 @@ export const xdsTargets: readonly Target[] = [
       }
       const ads = new AdsService({
         catalog,
-        clock,
+        timers,
         log,
         isTestedVersion: () => true,
         drainMs: () => 1000,
@@ -363,23 +368,23 @@ export const xdsTargets: readonly Target[] = [
           if (request !== undefined) send(request)
         } else if ('publish' in event) {
           const zone = { service: 'default', id: event.publish, addresses: ['10.0.0.1'], port: 1 }
-          catalog.publish({ ...zone, staleAtMs: clock.nowMs() + 3_600_000 }, clock.nowMs())
+          catalog.publish({ ...zone, staleAtMs: timers.now() + 3_600_000 }, timers.now())
         } else if ('withdraw' in event) catalog.withdraw(zoneKey('default', event.withdraw))
-        else if ('waitMs' in event) clock.wait(event.waitMs)
+        else if ('waitMs' in event) timers.wait(event.waitMs)
         else {
           const nonce = unanswered.get(event.ack)
           if (nonce !== undefined) send({ type_url: TYPE_URLS[event.ack], response_nonce: nonce })
         }
         readAll()
       }
-      clock.wait(20_000)
+      timers.wait(20_000)
       readAll()
       assert.deepEqual(errors, [])
       assert.equal(call.destroyed, undefined)
       assert.deepEqual([other.written, other.ended, other.destroyed], [[], false, undefined])
       assert.equal(ads.status().length, 2)
       ads.close()
-      assert.equal(clock.timers, 0, 'no timer is left')
+      assert.equal(timers.running, 0, 'no timer is left')
     },
   ),
   target(

@@ -9,6 +9,7 @@ import {
   ServerCredentials,
   type ServiceError,
 } from '@grpc/grpc-js'
+import { nodeTimers } from '../../src/dns/timers.ts'
 import {
   aggregatedDiscovery,
   type DeltaDiscoveryRequest,
@@ -18,7 +19,6 @@ import {
   loadReporting,
 } from '../../src/grpc/protos.ts'
 import type { ZonePolicy } from '../../src/xds/catalog.ts'
-import type { Clock } from '../../src/xds/clock.ts'
 import { type ControlPlane, createControlPlane } from '../../src/xds/control-plane.ts'
 import type { ZoneLoad } from '../../src/xds/load-report-service.ts'
 import { kindOf, TYPE_URLS } from '../../src/xds/resource.ts'
@@ -45,13 +45,7 @@ const rules: RoutingRules = {
   services: [{ name: 'default', paths: [] }],
   zoneName: (service, id) => `zone${id}-${service}.test`,
 }
-const clock: Clock = {
-  nowMs: () => performance.now(),
-  schedule(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs)
-    return () => clearTimeout(timer)
-  },
-}
+const timers = nodeTimers(() => performance.now())
 
 /** A client that records what it is sent, and answers only when the test says so. */
 class RecordingPeer {
@@ -129,7 +123,7 @@ describe('the control plane, to a peer on loopback', () => {
     plane = createControlPlane({
       policy,
       rules,
-      clock,
+      timers,
       log: { info: log, warn: log, error: log },
       isTestedVersion: (version) => version === '1.40.0',
       epoch: 'test',
@@ -171,7 +165,7 @@ describe('the control plane, to a peer on loopback', () => {
       await new Promise((resolve) => setTimeout(resolve, 5))
   }
   function publish(id: string, address = '10.0.0.1'): void {
-    const staleAtMs = clock.nowMs() + 3_600_000
+    const staleAtMs = timers.now() + 3_600_000
     plane.publish({ service: 'default', id, addresses: [address], port: 8101, staleAtMs })
   }
   /** A peer that has been sent a zone and has acknowledged all of it, as Envoy does. */
