@@ -5,6 +5,7 @@ import { findWrk } from './load.ts'
 import { describeMachine, openFilesMax } from './machine.ts'
 import { startNameserver } from './nameserver.ts'
 import { help, type Options, parseOptions } from './options.ts'
+import { measurePage, renderPage } from './page.ts'
 import { endAllOnExit, Processes } from './processes.ts'
 import { startReceivers } from './receivers.ts'
 import { caseTitle, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
@@ -44,6 +45,7 @@ async function main(): Promise<number> {
     return 0
   }
   if (options.scale !== undefined) return reportScale(options, options.scale)
+  if (options.page !== undefined) return reportPage(options, options.page)
   const chosen = catalogue.filter((system) => options.systems?.includes(system.name) ?? true)
   const { systems, versions, missing } = await installedOf(chosen)
   if (systems.length === 0) throw new Error('none of these systems is installed')
@@ -70,12 +72,23 @@ async function reportScale(options: Options, counts: readonly number[]): Promise
   await stage.processes.stop()
   const machine = describeMachine()
   console.log(`\n${renderMachine(machine, versions)}\n\n${renderScale(scales)}`)
-  if (options.jsonPath !== undefined)
-    writeFileSync(
-      options.jsonPath,
-      `${JSON.stringify({ machine, options, versions: Object.fromEntries(versions), scales }, null, 2)}\n`,
-    )
+  writeJson(options, { machine, options, versions: Object.fromEntries(versions), scales })
   return 0
+}
+
+async function reportPage(options: Options, count: number): Promise<number> {
+  const { versions } = await installedOf([zonegate])
+  const stage = await setStage({ ...options, zones: [count], workers: [1] }, [zonegate], versions)
+  const looked = await measurePage(stage, count, options.rounds)
+  await stage.processes.stop()
+  const machine = describeMachine()
+  console.log(`\n${renderMachine(machine, versions)}\n\n${renderPage(looked)}`)
+  writeJson(options, { machine, options, versions: Object.fromEntries(versions), looked })
+  return 0
+}
+
+function writeJson({ jsonPath }: Options, everything: object): void {
+  if (jsonPath !== undefined) writeFileSync(jsonPath, `${JSON.stringify(everything, null, 2)}\n`)
 }
 
 interface Present {
@@ -198,16 +211,14 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
       console.log(`${turn.system}, round ${turn.round + 1}: ${outcomeOf(turn.result)}`)
   }
   for (const [name, reason] of missing) console.log(`left out: ${name}: ${reason}`)
-  if (options.jsonPath === undefined) return
-  const everything = {
+  writeJson(options, {
     machine,
     options,
     versions: Object.fromEntries(versions),
     missing: Object.fromEntries(missing),
     summaries,
     turns,
-  }
-  writeFileSync(options.jsonPath, `${JSON.stringify(everything, null, 2)}\n`)
+  })
 }
 
 endAllOnExit()

@@ -11,6 +11,8 @@ export interface Options {
   readonly requestIds: boolean
   /** Instead of the comparison: what so many learned zones cost. */
   readonly scale: readonly number[] | undefined
+  /** Instead of the comparison: what it costs to look at so many learned zones. */
+  readonly page: number | undefined
   readonly jsonPath: string | undefined
   readonly help: boolean
 }
@@ -32,6 +34,8 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
   --systems a,b        only these
   --request-ids        every Envoy makes request ids (otherwise none does)
   --scale 100,2000     instead of all this: memory and push times of so many learned zones
+  --page 2000          instead of all this: a scrape of so many learned zones, the page's first paint in Chromium, and what
+                       an open page costs hot requests, in as many rounds
   --json FILE          write every turn, the versions and the machine to FILE
   --help
 
@@ -53,6 +57,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
       systems: { type: 'string' },
       'request-ids': { type: 'boolean', default: false },
       scale: { type: 'string' },
+      page: { type: 'string' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -69,6 +74,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     systems,
     requestIds: values['request-ids'],
     scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, 10_000),
+    page: values.page === undefined ? undefined : wholeNumber('--page', values.page, 10_000),
     jsonPath: values.json,
     help: values.help,
   }

@@ -93,7 +93,7 @@ function processMedians(all: readonly Figures[]): Figures['processes'] {
   )
 }
 
-function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b)
   const [low, high] = [
     sorted.slice(0, Math.ceil(sorted.length / 2)),
@@ -165,7 +165,7 @@ export function renderRatios(row: Row, titles: ReadonlyMap<string, string>): str
   return lines.join('\n')
 }
 
-function within({ median, quartiles: [low, high] }: Spread): string {
+export function within({ median, quartiles: [low, high] }: Spread): string {
   return `${median.toFixed(2)} (middle half of the rounds ${low.toFixed(2)}-${high.toFixed(2)})`
 }
 

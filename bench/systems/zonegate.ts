@@ -58,6 +58,8 @@ export interface ZonegateOptions {
 
 export interface RunningZonegate extends Running {
   readonly adminPort: number
+  /** Of `listen.http`. */
+  readonly httpPort: number
   readonly processor: Child
   readonly envoy: Child
   /** Starts another Envoy in the place of one that has ended. */
@@ -87,7 +89,7 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
     return envoy
   }
   const envoy = await startEnvoy()
-  return { port, adminPort, children: [envoy, processor], processor, envoy, startEnvoy }
+  return { port, adminPort, httpPort, children: [envoy, processor], processor, envoy, startEnvoy }
 }
 
 async function startProcessor(setting: Setting, options: ZonegateOptions, httpPort: number): Promise<Child> {
