@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { after, before, suite, test } from 'node:test'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { call } from '../support/http.ts'
+import { END_HEADERS, FRAME, frame, frameTypes, headerBlock, preface } from '../support/http2-frames.ts'
+import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
+import { type Receiver, startReceiver } from '../support/receiver.ts'
+import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
+
+/** Clients that hold on to a zone: bodies that never end, and more streams on a connection than anybody needs. */
+let gateway: TestGateway
+let nameserver: ZoneNameserver
+let zone: Receiver
+
+/** `max_concurrent_streams` of envoy.yaml. */
+const STREAMS_MAX = 100
+
+suite('bodies and streams that last', () => {
+  before(async () => {
+    const port = await freePort('127.0.76.1')
+    // It never answers before the body's end.
+    zone = await startReceiver('127.0.76.1', port)
+    nameserver = await startZoneNameserver({ 'zone1-default.game.test': ['127.0.76.1'] })
+    gateway = await startGateway({
+      config: {
+        rules: { port },
+        dns: { nameservers: [nameserver.address], search: 'game.test' },
+        addresses: { allow: ['127.0.76.1/32'] },
+      },
+      edit: {
+        'envoy.yaml': (text) => text.replace('request_timeout: 300s', 'request_timeout: 4s'),
+        'routes.yaml': (text) => text.replace('idle_timeout: 60s', 'idle_timeout: 0.5s'),
+      },
+    })
+  })
+  after(async () => {
+    await gateway?.stop()
+    await nameserver?.close()
+    await zone?.close()
+  })
+
+  /** Sends a head that promises a long body, and a byte of it every `everyMs`; the head of the answer. */
+  const upload = (everyMs: number): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = connect(gateway.port, '127.0.0.1', () =>
+        socket.write('POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\ncontent-length: 1000000\r\n\r\na'),
+      )
+      const dribble = setInterval(() => socket.write('a'), everyMs)
+      const end = (text: string): void => {
+        clearInterval(dribble)
+        clearTimeout(giveUp)
+        socket.destroy()
+        resolve(text)
+      }
+      const giveUp = setTimeout(() => end('nothing'), 8000)
+      socket.once('data', (chunk) => end(chunk.toString('latin1')))
+      socket.on('error', () => end('nothing'))
+    })
+
+  const none = async (): Promise<boolean> => (await gateway.stat('cluster.zones.upstream_rq_active')) === 0
+
+  test('a body that dribbles in ends with 408 when its time is over, and the zone is free again', async () => {
+    const answer = await upload(100)
+    assert.match(answer, /^HTTP\/1\.1 408 /)
+    assert.match(answer, /"reason":"request_stalled"/)
+    await eventually('no request is left at the zone', none)
+    assert.deepEqual(zone.requests, [])
+  })
+
+  test('a body that stops coming ends with 408 sooner', async () => {
+    const startedMs = performance.now()
+    assert.match(await upload(60_000), /^HTTP\/1\.1 408 /)
+    assert.ok(performance.now() - startedMs < 4000, 'before request_timeout')
+    await eventually('no request is left at the zone', none)
+  })
+
+  test(`of more than ${STREAMS_MAX} streams at once of one connection the others are refused`, async () => {
+    const streams = Array.from({ length: 3 * STREAMS_MAX }, (_, index) => 2 * index + 1)
+    const head = headerBlock([
+      [':method', 'POST'],
+      [':scheme', 'http'],
+      [':path', '/'],
+      [':authority', 'x'],
+      ['server', '1'],
+    ])
+    let received = Buffer.alloc(0)
+    const socket = connect(gateway.port, '127.0.0.1', () => {
+      socket.write(preface())
+      socket.write(Buffer.concat(streams.map((stream) => frame(FRAME.headers, END_HEADERS, stream, head))))
+    })
+    socket.on('error', () => undefined)
+    socket.on('data', (chunk) => {
+      received = Buffer.concat([received, chunk])
+    })
+    const before = await gateway.stat('http.callback.downstream_rq_total')
+    await eventually('the connection is ended, or streams are', () =>
+      frameTypes(received).some((type) => type === FRAME.rstStream || type === FRAME.goAway),
+    )
+    socket.destroy()
+    const begun = (await gateway.stat('http.callback.downstream_rq_total')) - before
+    assert.ok(begun <= STREAMS_MAX + 1, `${begun} requests`)
+    const answer = await call(gateway.port, { headers: [['server', '1']], body: 'x' })
+    assert.equal(answer.status, 200)
+  })
+})
