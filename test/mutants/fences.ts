@@ -2,7 +2,7 @@
  * Takes down one fence of docs/threat-model.md after the other, in a copy of the project, and sees whether the test that
  * attacks it fails then: a fence that nothing attacks could go without anybody noticing.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -37,11 +37,12 @@ async function main(only: string): Promise<number> {
   await ensureEnvoy(console.log)
   const copy = copyOfProject()
   const stop = (): void => {
-    running?.kill('SIGKILL')
+    if (running?.pid !== undefined) endTree(running.pid)
     rmSync(copy, { recursive: true, force: true })
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.once(signal, () => {
+    // Not once: from a terminal it comes twice, by way of npm.
+    process.on(signal, () => {
       stop()
       process.exit(130)
     })
@@ -101,13 +102,15 @@ function run(copy: string, { test, titles }: Fence): Promise<boolean> {
     test,
   ]
   const { NODE_TEST_CONTEXT: _, ...env } = process.env
-  const child = spawn(process.execPath, args, { cwd: copy, stdio: ['ignore', 'pipe', 'ignore'], env })
+  // A session of its own: Ctrl-C would end the test alone, and leave what it has started.
+  const options = { cwd: copy, stdio: ['ignore', 'pipe', 'ignore'], env, detached: true } as const
+  const child = spawn(process.execPath, args, options)
   running = child
   let output = ''
   child.stdout.on('data', (chunk) => {
     output += chunk
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), TEST_WITHIN_MS)
+  const timer = setTimeout(() => child.pid !== undefined && endTree(child.pid), TEST_WITHIN_MS)
   return new Promise((resolve) => {
     child.once('close', (code) => {
       clearTimeout(timer)
@@ -116,6 +119,16 @@ function run(copy: string, { test, titles }: Fence): Promise<boolean> {
       resolve(code === 0 && ran > 0)
     })
   })
+}
+
+/** A test, and all that it has started: a gateway's processes have sessions of their own, and would outlive it. */
+function endTree(pid: number): void {
+  try {
+    process.kill(pid, 'SIGSTOP') // so that it starts nothing while its children are counted
+    const children = spawnSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' }).stdout
+    process.kill(pid, 'SIGKILL')
+    for (const child of children.split('\n').filter((line) => line.trim() !== '')) endTree(Number(child))
+  } catch {} // it has ended meanwhile
 }
 
 function copyOfProject(): string {
