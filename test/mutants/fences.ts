@@ -40,8 +40,8 @@ async function main(only: string): Promise<number> {
     if (running?.pid !== undefined) endTree(running.pid)
     rmSync(copy, { recursive: true, force: true })
   }
+  // Not once: from a terminal it comes twice, by way of npm.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    // Not once: from a terminal it comes twice, by way of npm.
     process.on(signal, () => {
       stop()
       process.exit(130)
@@ -103,8 +103,12 @@ function run(copy: string, { test, titles }: Fence): Promise<boolean> {
   ]
   const { NODE_TEST_CONTEXT: _, ...env } = process.env
   // A session of its own: Ctrl-C would end the test alone, and leave what it has started.
-  const options = { cwd: copy, stdio: ['ignore', 'pipe', 'ignore'], env, detached: true } as const
-  const child = spawn(process.execPath, args, options)
+  const child = spawn(process.execPath, args, {
+    cwd: copy,
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env,
+    detached: true,
+  })
   running = child
   let output = ''
   child.stdout.on('data', (chunk) => {
