@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, rawCall } from '../support/http.ts'
+import { connectHttp2, resetFlood } from '../support/http2.ts'
+import { eventually } from '../support/processor.ts'
 
 /** Clients that send too much, too slowly, or what is meant to be read in two ways. None of them is anybody's zone. */
 let gateway: TestGateway
@@ -65,24 +66,13 @@ suite('limits at the edge', () => {
   })
 
   test('streams that are opened and reset at once end the connection, and Envoy serves on', async () => {
-    const session: ClientHttp2Session = connectHttp2(`http://127.0.0.1:${gateway.port}`)
-    let isClosed = false
-    session
-      .on('error', () => undefined)
-      .on('close', () => {
-        isClosed = true
-      })
-    for (let batch = 0; batch < 40 && !isClosed; batch++) {
-      for (let turn = 0; turn < 50 && !isClosed; turn++) {
-        const stream = session.request({ ':method': 'POST', ':path': '/', server: '1' })
-        stream.on('error', () => undefined)
-        stream.close(constants.NGHTTP2_CANCEL)
-      }
-      await new Promise((done) => setTimeout(done, 20))
-    }
-    session.destroy()
-    assert.ok(isClosed, 'after 2,000 resets')
-    assert.ok((await gateway.stat('http.callback.downstream_rq_total')) < 1500)
+    const resets = await gateway.stat('http.callback.downstream_rq_rx_reset')
+    await resetFlood(await connectHttp2(gateway.port), { ':path': '/', server: '1' }, 2000)
+    await eventually(
+      'Envoy has ended it',
+      async () => (await gateway.stat('http.callback.downstream_rq_too_many_premature_resets')) === 1,
+    )
+    assert.ok((await gateway.stat('http.callback.downstream_rq_rx_reset')) - resets < 1000)
     assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
   })
 

@@ -1,4 +1,5 @@
 import { type Agent, request } from 'node:http'
+import { request as requestTls } from 'node:https'
 import { connect } from 'node:net'
 
 export interface Call {
@@ -8,8 +9,15 @@ export interface Call {
   readonly headers?: readonly (readonly [string, string])[]
   readonly body?: string | Buffer
   readonly agent?: Agent
+  readonly tls?: CallTls
   /** Milliseconds until the call is given up. */
   readonly timeoutMs?: number
+}
+
+/** What a client trusts, and by which name. */
+export interface CallTls {
+  readonly ca: string
+  readonly servername: string
 }
 
 export interface Reply {
@@ -23,15 +31,16 @@ export interface Reply {
 /** One request to `127.0.0.1:port`, POST by default, on a connection of its own unless there is an agent. */
 export function call(
   port: number,
-  { method = 'POST', path = '/', headers = [], body, agent, timeoutMs = 10_000 }: Call = {},
+  { method = 'POST', path = '/', headers = [], body, agent, tls, timeoutMs = 10_000 }: Call = {},
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const lines: string[] = headers.flat()
     if (!headers.some(([name]) => name.toLowerCase() === 'host')) lines.push('host', 'callback.test')
     if (body !== undefined) lines.push('content-length', String(Buffer.byteLength(body)))
     else if (method === 'POST') lines.push('content-length', '0')
-    const outgoing = request(
-      { host: '127.0.0.1', port, method, path, headers: lines, agent: agent ?? false, timeout: timeoutMs },
+    const target = { host: '127.0.0.1', port, method, path, headers: lines, agent: agent ?? false }
+    const outgoing = (tls === undefined ? request : requestTls)(
+      { ...target, ...tls, timeout: timeoutMs },
       (response) => {
         const chunks: Buffer[] = []
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
