@@ -48,7 +48,12 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
       {},
       ...manifests.filter(({ kind }) => kind === 'ConfigMap').map((map) => map.data),
     )
-    for (const file of ['envoy.yaml', 'routes.yaml', 'refusal-log-rate.yaml'])
+    for (const file of [
+      'envoy.yaml',
+      'routes.yaml',
+      'refusal-log-rate.yaml',
+      'listener-tls-certificate.yaml',
+    ])
       assert.equal(data[file], read(`envoy/${file}`))
     assert.equal(data['run-envoy.sh'], read('deploy/compose/run-envoy.sh'))
   })

@@ -263,4 +263,20 @@ export const FENCES: readonly Fence[] = [
     test: 'test/integration/admin.test.ts',
     titles: /with a token, nothing/,
   },
+  {
+    attack: 'a TLS version that is too old',
+    file: 'envoy/listener-tls.yaml',
+    text: 'tls_minimum_protocol_version: TLSv1_2',
+    without: 'tls_minimum_protocol_version: TLSv1_0',
+    test: 'test/e2e/tls-listener.test.ts',
+    titles: /TLS 1\.1/,
+  },
+  {
+    attack: 'a TLS handshake that never begins',
+    file: 'envoy/listener-tls.yaml',
+    text: 'transport_socket_connect_timeout: 10s',
+    without: 'transport_socket_connect_timeout: 0s',
+    test: 'test/e2e/tls-listener.test.ts',
+    titles: /does not begin its handshake/,
+  },
 ]

@@ -1,5 +1,5 @@
 import { Agent } from 'node:http'
-import { call } from './http.ts'
+import { call, type Reply } from './http.ts'
 
 export interface Load {
   /** Outcomes since the start or the last `reset`: `200`, or status and reason, or the error. */
@@ -26,6 +26,25 @@ export function startLoad(
   onFailure: (failure: Failure) => void = () => undefined,
 ): Load {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
+  const send = (id: string): Promise<Reply> => call(port, { headers: [['server', id]], body: 'x', agent })
+  const load = startLoadOf(send, connections, ids, pauseMs, onFailure)
+  return {
+    ...load,
+    stop: async () => {
+      await load.stop()
+      agent.destroy()
+    },
+  }
+}
+
+/** So many requests at once, one after the other in each of the lines, sent as `send` does. */
+export function startLoadOf(
+  send: (id: string) => Promise<Reply>,
+  lines: number,
+  ids: readonly string[],
+  pauseMs = 0,
+  onFailure: (failure: Failure) => void = () => undefined,
+): Load {
   const outcomes = new Map<string, number>()
   const durationsMs: number[] = []
   let running = true
@@ -35,7 +54,7 @@ export function startLoad(
     const started = performance.now()
     let outcome: string
     try {
-      const reply = await call(port, { headers: [['server', id]], body: 'x', agent })
+      const reply = await send(id)
       outcome = reply.status === 200 ? '200' : `${reply.status} ${reply.json()['reason']}`
     } catch (error) {
       outcome = (error as Error).message
@@ -51,7 +70,7 @@ export function startLoad(
       if (pauseMs > 0) await new Promise((done) => setTimeout(done, pauseMs))
     }
   }
-  const workers = Array.from({ length: connections }, worker)
+  const workers = Array.from({ length: lines }, worker)
   return {
     outcomes,
     durationsMs,
@@ -62,7 +81,6 @@ export function startLoad(
     stop: async () => {
       running = false
       await Promise.all(workers)
-      agent.destroy()
     },
   }
 }
