@@ -69,8 +69,19 @@ export class YamlFile {
 
   /** A text, or the text under a key. */
   text(place: Place | undefined, key?: string): string | undefined {
+    const value = this.#scalar(place, key)
+    return typeof value === 'string' ? value : undefined
+  }
+
+  /** A number, or the number under a key. */
+  number(place: Place | undefined, key?: string): number | undefined {
+    const value = this.#scalar(place, key)
+    return typeof value === 'number' ? value : undefined
+  }
+
+  #scalar(place: Place | undefined, key?: string): unknown {
     const node = this.#resolved((key === undefined ? place : this.at(place, key))?.node)
-    return isScalar(node) && typeof node.value === 'string' ? node.value : undefined
+    return isScalar(node) ? node.value : undefined
   }
 
   message(schemas: MessageSchemas, name: string, place: Place, omit?: ReadonlySet<string>): MessageReading {

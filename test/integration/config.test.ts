@@ -230,6 +230,23 @@ for (const [title, file, from, to, said] of EDITS) {
   })
 }
 
+test("a note where Envoy's own fence lacks what addresses.allow lets through", async () => {
+  const notesWith = async (prefix: string): Promise<string[]> => {
+    writeFileSync('z.yaml', 'dns: { search: a.test }\naddresses: { allow: [127.0.2.0/24] }\n')
+    copyEnvoyFiles('envoy.yaml', '"192.0.2.0", prefix_len: 32', `${prefix}, prefix_len: 24`)
+    const { code, lines } = await validate()
+    assert.equal(code, 0)
+    return lines.filter((line) => line.startsWith('note') && !line.includes('not checked'))
+  }
+  const [note = '', ...others] = await notesWith('10.1.2.0')
+  assert.match(
+    note,
+    /^note {3}envoy\/envoy\.yaml:\d+:\d+: policies\.allowed: Envoy itself denies 127\.0\.2\.0\/24 of addresses\.allow; npm start writes it here, nothing else does$/,
+  )
+  assert.deepEqual(others, [])
+  assert.deepEqual(await notesWith('127.0.2.0'), [])
+})
+
 const ENVOY_SAYS: [title: string, file: string, from: string | RegExp, to: string, said: RegExp][] = [
   ["the files as they are are Envoy's", 'routes.yaml', /^/, '', /^$/],
   [
