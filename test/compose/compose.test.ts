@@ -154,7 +154,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     const file = join(folder, 'envoy/routes.yaml')
     const original = readFileSync(file, 'utf8')
     const withStatus = (status: number): string => {
-      const text = original.replace(
+      const text = original.replaceAll(
         'direct_response: { status: 403 }',
         `direct_response: { status: ${status} }`,
       )
