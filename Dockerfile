@@ -12,7 +12,7 @@ COPY proto proto
 COPY src src
 COPY demo demo
 
-# What `zonegate version` and the log's first line say: docker compose build --build-arg COMMIT=$(git rev-parse --short HEAD)
+# What `zonegate version` and the log's line `ready` say: docker compose build --build-arg COMMIT=$(git rev-parse --short HEAD)
 ARG COMMIT=unknown
 RUN echo "$COMMIT" > src/COMMIT && chmod 755 src/main.ts && ln -s /zonegate/src/main.ts /usr/local/bin/zonegate
 

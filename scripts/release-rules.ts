@@ -1,4 +1,5 @@
 /** What must hold of a release's files: each rule takes their contents, and returns its faults. */
+import { isDeepStrictEqual } from 'node:util'
 
 interface LockEntry {
   readonly version?: string
@@ -7,12 +8,20 @@ interface LockEntry {
   readonly hasInstallScript?: boolean
   readonly license?: string
   readonly dev?: boolean
-  readonly optional?: boolean
+  readonly dependencies?: Readonly<Record<string, string>>
+  readonly devDependencies?: Readonly<Record<string, string>>
+  readonly optionalDependencies?: Readonly<Record<string, string>>
 }
 
 export interface LockFile {
   readonly packages: Readonly<Record<string, LockEntry>>
 }
+
+/** Of package.json: what its lock file repeats. */
+export type Manifest = Pick<
+  LockEntry,
+  'version' | 'dependencies' | 'devDependencies' | 'optionalDependencies'
+>
 
 /** Packages with a script that npm would run; `ignore-scripts` in .npmrc keeps it from that. */
 const INSTALL_SCRIPTS_KNOWN: Readonly<Record<string, string>> = {
@@ -40,28 +49,71 @@ export function lockFaults({ packages }: LockFile): string[] {
   ])
 }
 
+/**
+ * The lock file repeats package.json, and has whatever its packages need: `npm ci` looks at the first in part only, and npm
+ * drops an optional package without a word when its registry does not have it.
+ */
+export function lockStepFaults({ packages }: LockFile, manifest: Manifest): string[] {
+  const { '': root = {}, ...others } = packages
+  const parts = ['version', 'dependencies', 'devDependencies', 'optionalDependencies'] as const
+  const unlike = parts.filter((part) => !isDeepStrictEqual(root[part], manifest[part]))
+  const missing = Object.entries({ '': root, ...others }).flatMap(([path, entry]) =>
+    Object.keys({ ...entry.dependencies, ...entry.devDependencies, ...entry.optionalDependencies })
+      .filter((name) => !foldersSeenFrom(path).some((folder) => `${folder}node_modules/${name}` in packages))
+      .map((name) => `${path || 'package.json'} needs ${name}, which is not in it: put its entry back`),
+  )
+  return [
+    ...unlike.map(
+      (part) =>
+        `${part} is not that of package.json: \`npm install --package-lock-only\` and look at its diff`,
+    ),
+    ...missing,
+  ]
+}
+
+/** Where Node looks for what a package imports: its own folder, then each above; each ends with a slash, or is empty. */
+function foldersSeenFrom(path: string): string[] {
+  if (path === '') return ['']
+  return [`${path}/`, ...foldersSeenFrom(path.slice(0, Math.max(0, path.lastIndexOf('/node_modules/'))))]
+}
+
 /** Of the packages that a user gets. */
 export function licenceFaults({ packages }: LockFile): string[] {
   return Object.entries(packages)
-    .filter(([path, { dev, optional }]) => path !== '' && !dev && !optional)
+    .filter(([path, { dev }]) => path !== '' && !dev)
     .filter(([, { license }]) => license === undefined || !LICENCES.includes(license))
-    .map(([path, { license }]) => `${path} has the licence ${license ?? '(none)'}, which is not in the list`)
+    .map(
+      ([path, { license }]) =>
+        `${path} has the licence ${license ?? '(none)'}: do without it, or add that to scripts/release-rules.ts`,
+    )
 }
 
-/** A version's section says with which Envoy and which files of an earlier version it goes. */
-export function changelogFaults(changelog: string, version: string): string[] {
-  const sections = changelog.split(/^## /m).slice(1)
-  const own = sections.find((section) => section.startsWith(`${version} `))
-  if (own === undefined)
-    return [`CHANGELOG.md has no section "## ${version} - YYYY-MM-DD": rename "Unreleased", and date it`]
+/**
+ * A version's section is the first one, with a date, what has changed, and a note of what it goes with.
+ * @param envoy the version that it is tested with, `1.40.0`
+ */
+export function changelogFaults(changelog: string, version: string, envoy: string): string[] {
+  const [first = ''] = changelog.split(/^## /m).slice(1)
+  const head = first.split('\n')[0] ?? ''
+  const minor = envoy.split('.', 2).join('.')
+  const note = /^Compatible: (?:.+\n?)+/m.exec(first)?.[0]
   return [
-    ...(/^\S+ - \d{4}-\d\d-\d\d$/m.test(own.split('\n')[0] ?? '')
+    ...(head === version || head.startsWith(`${version} `)
+      ? dateFaults(head, version)
+      : [
+          `the first section is "## ${head}", package.json has ${version}: name it "## VERSION - YYYY-MM-DD" for the version that is to be released, in both`,
+        ]),
+    ...(/^- ./m.test(first) ? [] : [`"## ${head}" says nothing of what has changed`]),
+    ...(note === undefined ? [`"## ${head}" has no line "Compatible: ...": what does it go with?`] : []),
+    ...(note === undefined || note.includes(`Envoy ${minor}`)
       ? []
-      : [`the section of ${version} in CHANGELOG.md has no date`]),
-    ...(/^Compatible: ./m.test(own)
-      ? []
-      : [`the section of ${version} in CHANGELOG.md has no line "Compatible: ..."`]),
+      : [`"## ${head}": the line "Compatible:" does not name Envoy ${minor}, which this is tested with`]),
   ]
+}
+
+function dateFaults(head: string, version: string): string[] {
+  if (/^\S+ - \d{4}-\d\d-\d\d$/.test(head)) return []
+  return [`"## ${head}" has no date: "## ${version} - YYYY-MM-DD"`]
 }
 
 /** @param files by name: whatever names Envoy's image */
@@ -71,7 +123,7 @@ export function envoyFaults(files: Readonly<Record<string, string>>, expected: s
     if (versions.length === 0) return [`${name} names no version of Envoy`]
     return versions
       .filter((version) => version !== expected)
-      .map((version) => `${name} has Envoy ${version}, src/status/version.ts ${expected}`)
+      .map((version) => `${name} has Envoy ${version}, src/status/version.ts ${expected}: they must be one`)
   })
 }
 

@@ -8,6 +8,8 @@ import {
   type LockFile,
   licenceFaults,
   lockFaults,
+  lockStepFaults,
+  type Manifest,
   sbomFaults,
   shippedPart,
 } from '../../scripts/release-rules.ts'
@@ -24,7 +26,8 @@ const locked = (entry: object): LockFile => ({
 
 describe('a lock file', () => {
   test("this project's has no fault", () => {
-    assert.deepEqual([...lockFaults(own), ...licenceFaults(own)], [])
+    const manifest: Manifest = JSON.parse(readFileSync(`${root}/package.json`, 'utf8'))
+    assert.deepEqual([...lockFaults(own), ...lockStepFaults(own, manifest), ...licenceFaults(own)], [])
   })
 
   const FAULTS: [title: string, entry: object, fault: RegExp][] = [
@@ -44,19 +47,60 @@ describe('a lock file', () => {
   })
 })
 
+describe('a lock file and package.json', () => {
+  const manifest: Manifest = { version: '1.0.0', dependencies: { a: '^1.0.0' } }
+  const lock = (others: LockFile['packages'] = {}): LockFile => ({
+    packages: { '': manifest, 'node_modules/a': { version: '1.0.0', dependencies: { b: '2' } }, ...others },
+  })
+
+  test('fit where a package is beside what needs it, or above', () => {
+    assert.deepEqual(lockStepFaults(lock({ 'node_modules/b': {} }), manifest), [])
+    assert.deepEqual(lockStepFaults(lock({ 'node_modules/a/node_modules/b': {} }), manifest), [])
+  })
+  test('do not fit where a package is missing, even an optional one', () => {
+    const missing = ['node_modules/a needs b, which is not in it: put its entry back']
+    assert.deepEqual(lockStepFaults(lock(), manifest), missing)
+    assert.deepEqual(lockStepFaults(lock({ 'node_modules/c/node_modules/b': {} }), manifest), missing)
+    const optional = { 'node_modules/b': { optionalDependencies: { '@c/d': '3' } } }
+    assert.match(lockStepFaults(lock(optional), manifest).join(), /^node_modules\/b needs @c\/d/)
+  })
+  test('do not fit where version or dependencies differ', () => {
+    const all = lock({ 'node_modules/b': {} })
+    assert.match(lockStepFaults(all, { ...manifest, version: '1.0.1' }).join(), /^version is not that of/)
+    assert.match(lockStepFaults(all, { ...manifest, dependencies: {} }).join(), /^dependencies is not/)
+  })
+})
+
 describe('a changelog', () => {
   const log = (head: string, text: string): string =>
     `# Changelog\n\n## ${head}\n\n${text}\n\n## 0.0.9 - 2026-01-01\n`
+  const text = 'Compatible: with files of 0.9,\nand Envoy 1.40.\n\n- New.'
+  const faults = (changelog: string): string => changelogFaults(changelog, '1.0.0', '1.40.0').join('\n')
 
-  test('has the version with a date, and says what goes with it', () => {
-    assert.deepEqual(changelogFaults(log('1.0.0 - 2026-12-01', 'Compatible: with all.'), '1.0.0'), [])
+  test('has the version with a date, what is new, and what it goes with', () => {
+    assert.equal(faults(log('1.0.0 - 2026-12-01', text)), '')
   })
-  test('has a fault while the version is unreleased, undated, or says nothing of what goes with it', () => {
-    assert.match(changelogFaults(log('Unreleased', 'Compatible: x'), '1.0.0').join(), /has no section/)
-    assert.match(changelogFaults(log('1.0.0 ', 'Compatible: x'), '1.0.0').join(), /has no date/)
-    assert.match(changelogFaults(log('1.0.0 - 2026-12-01', 'New.'), '1.0.0').join(), /no line "Compatible/)
-    assert.match(changelogFaults(log('1.0.00 - 2026-12-01', ''), '1.0.0').join(), /has no section/)
-  })
+
+  const FAULTS: [title: string, changelog: string, fault: RegExp][] = [
+    ['is unreleased', log('Unreleased', text), /^the first section is "## Unreleased"/],
+    ['was released before', log('1.1.0 - 2026-12-01', text), /^the first section is "## 1.1.0 - /],
+    ['is another one that starts the same', log('1.0.00 - 2026-12-01', text), /^the first section is/],
+    ['has no section at all', '# Changelog\n', /^the first section is "## "/],
+    ['has no date', log('1.0.0', text), /^"## 1.0.0" has no date/],
+    [
+      'has nothing new',
+      log('1.0.0 - 2026-12-01', 'Compatible: Envoy 1.40.'),
+      /says nothing of what has changed/,
+    ],
+    ['does not say what it goes with', log('1.0.0 - 2026-12-01', '- New.'), /no line "Compatible/],
+    [
+      'goes with another Envoy',
+      log('1.0.0 - 2026-12-01', 'Compatible: Envoy 1.39.\n\n- Envoy 1.40'),
+      /does not name Envoy 1\.40/,
+    ],
+  ]
+  for (const [title, changelog, fault] of FAULTS)
+    test(`is at fault where the version ${title}`, () => assert.match(faults(changelog), fault))
 })
 
 test('Envoy is one version everywhere', () => {
