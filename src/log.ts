@@ -1,5 +1,6 @@
 import { Writable } from 'node:stream'
 import { type Logger, pino } from 'pino'
+import { LogOutput } from './log-output.ts'
 
 export type { Logger }
 
@@ -11,7 +12,9 @@ export interface LogOptions {
   readonly output: NodeJS.WritableStream
 }
 
-/** One logger for the process. */
+const STDOUT = 1
+
+/** One logger for the process. `flush` before it ends: the last lines may still be on their way. */
 export function createLog({ level, pretty, colour, output }: LogOptions): Logger {
   const options = {
     level,
@@ -19,7 +22,14 @@ export function createLog({ level, pretty, colour, output }: LogOptions): Logger
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  return pretty ? pino(options, prettyStream(output, colour)) : pino(options)
+  if (pretty) return pino(options, prettyStream(output, colour))
+  const log: Logger = pino(
+    options,
+    new LogOutput(STDOUT, (lines) =>
+      log.warn({ lines }, 'the log was not read fast enough: lines are missing'),
+    ),
+  )
+  return log
 }
 
 /** Turns pino's JSON lines into lines for people. */

@@ -78,7 +78,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   }
   log.info({ ...readBuild(), config: loaded.source, search: search(), ...addresses }, 'ready')
 
-  onceStopped(async (signal) => {
+  onceStopped(log, async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
     unready = { processor: 'stopping' }
     health.stop()
@@ -100,7 +100,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
 function endOnBugs(log: Logger): void {
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'a bug that nothing caught: the processor ends')
-    process.exit(1)
+    log.flush(() => process.exit(1))
   })
 }
 
@@ -115,13 +115,13 @@ function delegate(processor: () => Service): Service {
 }
 
 /** Stops at the first signal; more of them change nothing, as stopping is bounded in time. */
-function onceStopped(stop: (signal: NodeJS.Signals) => Promise<void>): void {
+function onceStopped(log: Logger, stop: (signal: NodeJS.Signals) => Promise<void>): void {
   let stopping = false
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       if (stopping) return
       stopping = true
-      void stop(signal).then(() => process.exit(0))
+      void stop(signal).then(() => log.flush(() => process.exit(0)))
     })
   }
 }
