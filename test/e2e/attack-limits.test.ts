@@ -76,23 +76,28 @@ suite('limits at the edge', () => {
     assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
   })
 
-  test('what a client writes stays inside one line of either log', async () => {
-    const lines = '\u001b[31m"},{"reason":"forged"}'
+  test('what a client writes stays inside one field of one line of either log', async () => {
+    // No comma: Envoy would take it for several ids, and the processor would never see it.
+    const text = '\\"}{"reason":"forged"}\u009b'
+    const path = '/%0a%0d"}{"reason":"forged"}'
     await call(gateway.port, {
-      path: `/%0a%0d${encodeURIComponent(lines)}`,
+      path,
       headers: [
-        ['server', lines.replace('\u001b', '')],
-        ['host', 'a"b'],
+        ['server', text],
+        ['x-request-id', text],
       ],
     })
-    await new Promise((done) => setTimeout(done, 1200))
     for (const side of ['envoy', 'processor'] as const) {
-      const logged = gateway
-        .log(side)
-        .split('\n')
-        .filter((line) => line.startsWith('{') && line.includes('reason'))
-      assert.ok(logged.length > 0)
-      for (const line of logged) assert.notEqual(JSON.parse(line).reason, 'forged')
+      const lines = () =>
+        gateway
+          .log(side)
+          .split('\n')
+          .filter((line) => line.includes('forged'))
+      await eventually(`${side} has logged it`, () => lines().length > 0)
+      const [line = '', ...others] = lines()
+      assert.deepEqual(others, [])
+      const { id, request_id, uri = path, reason } = JSON.parse(line)
+      assert.deepEqual([id, request_id, uri, reason], [text, text, path, 'server_header_invalid'])
     }
   })
 })
