@@ -47,6 +47,19 @@ describe('the page is for everybody', { skip: SKIP }, () => {
     assert.equal(await focused(page), '120')
   })
 
+  it('follows arrows that come faster than frames, and from a row that was scrolled out of sight', async () => {
+    const page = await openLive(await serve({ zones: 200 }))
+    await page.locator('#rows button').first().focus()
+    await page.evaluate(`for (let row = 0; row < 118; row++) document.activeElement.dispatchEvent(
+      new KeyboardEvent('keydown', { key: 'ArrowDown', bubbles: true, cancelable: true }))`)
+    assert.equal(await focused(page), '119')
+    await page.evaluate('scrollTo(0, 0)')
+    await page.getByRole('button', { name: '1', exact: true }).waitFor()
+    await page.keyboard.press('ArrowDown')
+    assert.equal(await focused(page), '120')
+    await page.locator(':focus').waitFor()
+  })
+
   it('shows where the focus is', async () => {
     const page = await openLive(await serve({ zones: 3 }))
     for (let stop = 0; stop < 12; stop++) {

@@ -16,7 +16,8 @@ export class RowWindow {
   /** Row by its item's key: those in the document. */
   #rows = new Map()
   #spare = []
-  #rowHeight = 0
+  /** 0: not known, as after a change of size. */
+  #knownRowHeight = 0
   #frame = 0
 
   /**
@@ -28,7 +29,7 @@ export class RowWindow {
     this.#createRow = createRow
     addEventListener('scroll', () => this.#renderSoon(), { passive: true })
     new ResizeObserver(() => {
-      this.#rowHeight = 0
+      this.#knownRowHeight = 0
       this.#renderSoon()
     }).observe(document.body)
     body.addEventListener('keydown', (event) => this.#onArrow(event))
@@ -62,6 +63,11 @@ export class RowWindow {
     return true
   }
 
+  get #rowHeight() {
+    this.#knownRowHeight ||= Number.parseFloat(getComputedStyle(this.#body).getPropertyValue('--row'))
+    return this.#knownRowHeight
+  }
+
   #renderSoon() {
     this.#frame ||= requestAnimationFrame(() => this.#render())
   }
@@ -69,7 +75,6 @@ export class RowWindow {
   #render() {
     cancelAnimationFrame(this.#frame)
     this.#frame = 0
-    this.#rowHeight ||= Number.parseFloat(getComputedStyle(this.#body).getPropertyValue('--row'))
     const rows = this.#rowsFor(this.#withFocused(...this.#inSight()))
     this.#rows.clear()
     for (const [index, row] of rows) {
@@ -130,6 +135,9 @@ export class RowWindow {
     const item = this.#items[Number(row.getAttribute('aria-rowindex')) - 2 + step]
     if (item === undefined) return
     event.preventDefault()
-    this.#rows.get(item.key)?.element.querySelector('button').focus()
+    const next = this.#rows.get(item.key)
+    // Not in the document where keys come faster than frames, or where the page was scrolled away from the focus.
+    if (next === undefined) this.focus(item.key)
+    else next.element.querySelector('button').focus()
   }
 }
