@@ -34,8 +34,11 @@ interface Entry {
   readonly zone: ZoneRef
   name: string
   usedAtMs: number
-  readonly requests: Uint32Array
-  readonly errors: Uint32Array
+  /** The slot of its first use, where its counts begin: most zones of a scan are asked for in that one alone. */
+  readonly since: number
+  /** By slot, see `place`. No longer than needed, and sparse. */
+  readonly requests: number[]
+  readonly errors: number[]
   /** Envoy → the slot of its last report. */
   readonly envoys: Map<string, number>
 }
@@ -85,7 +88,7 @@ export class ZoneActivity {
       this.#countRequests(learned, 1)
       return
     }
-    const entry = this.#cold.get(key) ?? newEntry({ service: service.name, id })
+    const entry = this.#cold.get(key) ?? this.#newEntry({ service: service.name, id })
     entry.name = name
     entry.usedAtMs = this.#now()
     this.#countRequests(entry, 1)
@@ -103,7 +106,7 @@ export class ZoneActivity {
   changed(zone: ZoneRef, change: ZoneChange, name: string): void {
     const key = keyOf(zone)
     if (change === 'learned' || change === 'adopted') {
-      const entry = this.#learned.get(key) ?? this.#cold.get(key) ?? newEntry(zone)
+      const entry = this.#learned.get(key) ?? this.#cold.get(key) ?? this.#newEntry(zone)
       entry.name = name
       this.#cold.delete(key)
       this.#learned.set(key, entry)
@@ -125,19 +128,17 @@ export class ZoneActivity {
       entry.envoys.set(envoy, this.#slot)
     if (load.requests > 0) entry.usedAtMs = this.#now()
     this.#countRequests(entry, load.requests)
-    const at = this.#slot % SLOTS
-    entry.errors[at] = (entry.errors[at] as number) + load.errors
+    if (load.errors > 0) count(entry, entry.errors, this.#slot, load.errors)
   }
 
   /** Begins the next slot. Call it each SLOT_SECONDS. */
   nextSlot(): void {
     this.#slot += 1
-    const at = this.#slot % SLOTS
     const nowMs = this.#now()
     for (const entries of [this.#learned, this.#cold]) {
       for (const [key, entry] of entries) {
-        entry.requests[at] = 0
-        entry.errors[at] = 0
+        const at = place(entry, this.#slot)
+        for (const counts of [entry.requests, entry.errors]) if (at < counts.length) counts[at] = 0
         for (const [envoy, slot] of entry.envoys)
           if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
         if (entries === this.#cold && nowMs - entry.usedAtMs >= this.#options.idleMs) entries.delete(key)
@@ -181,14 +182,26 @@ export class ZoneActivity {
   }
 
   /** Reports of several Envoys don't keep step with slots: the mean of two hides that. */
-  #rate({ requests }: Entry, slot: number): number {
-    const both = (requests[index(slot)] as number) + (requests[index(slot - 1)] as number)
+  #rate(entry: Entry, slot: number): number {
+    const { requests } = entry
+    const both = (requests[place(entry, slot)] ?? 0) + (requests[place(entry, slot - 1)] ?? 0)
     return Math.round((both / (2 * SLOT_SECONDS)) * 10) / 10
   }
 
   #countRequests(entry: Entry, requests: number): void {
-    const at = this.#slot % SLOTS
-    entry.requests[at] = (entry.requests[at] as number) + requests
+    if (requests > 0) count(entry, entry.requests, this.#slot, requests)
+  }
+
+  #newEntry({ service, id }: ZoneRef): Entry {
+    return {
+      zone: { service, id },
+      name: '',
+      usedAtMs: 0,
+      since: this.#slot,
+      requests: [],
+      errors: [],
+      envoys: new Map(),
+    }
   }
 
   #bound(): void {
@@ -197,25 +210,18 @@ export class ZoneActivity {
   }
 }
 
-function newEntry(zone: ZoneRef): Entry {
-  return {
-    zone: { service: zone.service, id: zone.id },
-    name: '',
-    usedAtMs: 0,
-    requests: new Uint32Array(SLOTS),
-    errors: new Uint32Array(SLOTS),
-    envoys: new Map(),
-  }
+function count(entry: Entry, counts: number[], slot: number, more: number): void {
+  const at = place(entry, slot)
+  counts[at] = (counts[at] ?? 0) + more
 }
 
-function index(slot: number): number {
-  return (slot + SLOTS) % SLOTS
+/** Where a slot's count stands: they go round, the oldest is overwritten. */
+function place({ since }: Entry, slot: number): number {
+  return (slot - since + SLOTS) % SLOTS
 }
 
-function sum(counts: Uint32Array): number {
-  let total = 0
-  for (const count of counts) total += count
-  return total
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, each) => total + each, 0)
 }
 
 function keyOf({ service, id }: ZoneRef): string {
