@@ -253,6 +253,12 @@ describe('a rollout', () => {
   beforeEach(() => {
     scene = new Scene()
     scene.pass(1_000)
+    assert.deepEqual(
+      scene.sent,
+      ['virtualHost -zonegate/-'],
+      'an Envoy that starts is told that there is nothing',
+    )
+    scene.sent = []
   })
 
   test('sends a zone in the order cluster, endpoints, virtual host', () => {

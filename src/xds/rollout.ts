@@ -24,6 +24,8 @@ const ROUTE_INTERVAL_MIN_MS = 100
 const ROUTE_INTERVAL_PER_ACK = 5
 /** So that one acknowledgement that a stopped machine held up for an hour doesn't hold up the next push for five. */
 const ROUTE_INTERVAL_MAX_MS = 10_000
+/** What a missing id reads as in Envoy's formats, so no zone has it. */
+const NO_ID = '-'
 
 export interface RolloutOptions {
   /** How long a cluster outlives its last route: requests under way may still have to be tried again. */
@@ -80,6 +82,7 @@ export class Rollout {
     this.virtualHosts = subscription('virtualHost', {
       names: () => catalog.virtualHostNames(),
       desired: (name) => this.#virtualHost(name),
+      noneOf: () => catalog.virtualHostName(NO_ID),
     })
   }
 

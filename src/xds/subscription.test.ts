@@ -85,6 +85,25 @@ describe('a subscription', () => {
       assert.equal(request(), '')
     })
 
+    test('by the removal of what never was, where an empty answer would reach nobody', () => {
+      const named = (): Subscription =>
+        new Subscription(
+          TYPE,
+          { names: () => offered.keys(), desired: () => 'later', noneOf: () => 'none' },
+          100,
+        )
+      offered.clear()
+      subscription = named()
+      assert.equal(request(), '-none')
+      assert.equal(ack(), 'nothing')
+      // Whoever has something, or is about to get it, is not told that there is nothing.
+      subscription = named()
+      assert.equal(request({ initial_resource_versions: { a: '1' } }), '')
+      offered.set('a', 'later')
+      subscription = named()
+      assert.equal(request(), '')
+    })
+
     test('only what is named to a request with names', () => {
       assert.equal(request({ resource_names_subscribe: ['b'] }), 'b@1')
       offer('a', '2')

@@ -14,6 +14,12 @@ export interface Offer<R extends Resource> {
   names(): Iterable<string>
   /** @param asked the client waits for an answer about this name */
   desired(name: string, asked: boolean): Desired<R>
+  /**
+   * A name that no resource ever has. Its removal tells a client that starts that there is nothing: Envoy passes an
+   * empty response on to watchers of everything, but not to those of a namespace (its class WatchMap), and what waits
+   * for such a one, a listener for its virtual hosts, would wait until `initial_fetch_timeout`.
+   */
+  readonly noneOf?: () => string
 }
 
 /** What a request meant. */
@@ -167,12 +173,21 @@ export class Subscription<R extends Resource = Resource> {
       } else if (this.#isDue(desired)) updated.set(name, desired)
       this.#owed.delete(name)
     }
-    if (updated.size === 0 && removed.size === 0 && !this.#replyOwed) return undefined
+    if (updated.size === 0 && removed.size === 0) {
+      if (!this.#replyOwed) return undefined
+      if (this.#offer.noneOf !== undefined && this.#isEmpty()) removed.add(this.#offer.noneOf())
+    }
     this.#replyOwed = false
     this.#responses += 1
     const nonce = String(this.#responses)
     this.#inFlight = { nonce, updated, removed }
     return { typeUrl: this.#typeUrl, nonce, updated: [...updated.values()], removed: [...removed] }
+  }
+
+  /** True where neither side has anything, now or soon. */
+  #isEmpty(): boolean {
+    const [any] = this.#offer.names()
+    return any === undefined && this.held.size === 0
   }
 
   #isDue(desired: R): boolean {

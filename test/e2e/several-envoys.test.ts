@@ -65,6 +65,10 @@ suite('five Envoys of one processor', () => {
     await new Promise<void>((done) => nameserver?.close(done))
   })
 
+  test('one that starts while no zone is learned is told so, and does not wait for any', () => {
+    assert.doesNotMatch(readFileSync(join(gateway.folder, 'others.log'), 'utf8'), /initial fetch timed out/)
+  })
+
   test('a zone that is asked for on one of them is routed by all', async () => {
     await learn(['1', '2', '3'], envoy(1))
     for (const each of envoys) await until(`${each.name} has them`, () => hasZones(each, ['1', '2', '3']))

@@ -193,6 +193,13 @@ describe('the control plane, to a peer on loopback', () => {
     assert.equal(await peer.next(), 'cluster default/1')
   })
 
+  test('answers that there are no virtual hosts by the removal of one that nobody has', async () => {
+    const peer = connect()
+    peer.send('virtualHost')
+    assert.equal(await peer.next(), 'virtualHost -zonegate/-')
+    peer.ack()
+  })
+
   test('sends named endpoints only to who names them, and says what does not exist', async () => {
     const peer = connect()
     publish('1')

@@ -41,7 +41,7 @@ export interface TestGateway {
   readonly port: number
   readonly adminPort: number
   readonly httpPort: number
-  envoy: Part
+  readonly envoy: Part
   processor: Part | undefined
   startProcessor(): Promise<Part>
   /** Another Envoy in place of one that has ended, on the same ports. */
@@ -77,8 +77,8 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
 
   const launchProcessor = async (): Promise<Part> => {
     const part = startProcessor(folder, 'zonegate.yaml', output('processor'))
-    await ready(part, httpPort, '/readyz')
     gateway.processor = part
+    await ready(part, httpPort, '/readyz')
     return part
   }
   const ready = async (part: Part, readyPort: number, path: string): Promise<void> => {
@@ -104,32 +104,34 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       output: output('envoy'),
       concurrency: options.concurrency ?? 1,
     })
+  let envoy: Part | undefined
   const gateway: TestGateway = {
     folder,
     port,
     adminPort,
     httpPort,
-    envoy: launchEnvoy(),
     processor: undefined,
+    get envoy() {
+      if (envoy === undefined) throw new Error('Envoy starts when the processor is ready')
+      return envoy
+    },
     startProcessor: launchProcessor,
     startEnvoy: async () => {
-      gateway.envoy = launchEnvoy()
-      await ready(gateway.envoy, adminPort, '/ready')
-      return gateway.envoy
+      envoy = launchEnvoy()
+      await ready(envoy, adminPort, '/ready')
+      return envoy
     },
     log: (of) => readFileSync(join(folder, `${of}.log`), 'utf8'),
     stat: (name) => statOf(adminPort, name),
     stop: async () => {
-      await Promise.all([gateway.envoy.stop('SIGKILL'), gateway.processor?.stop('SIGKILL')])
+      await Promise.all([envoy?.stop('SIGKILL'), gateway.processor?.stop('SIGKILL')])
       for (const descriptor of outputs) closeSync(descriptor)
       rmSync(folder, { recursive: true, force: true })
     },
   }
   try {
-    await Promise.all([
-      ready(gateway.envoy, adminPort, '/ready'),
-      options.processor === false ? undefined : launchProcessor(),
-    ])
+    if (options.processor !== false) await launchProcessor()
+    await gateway.startEnvoy()
   } catch (error) {
     await gateway.stop()
     throw error
