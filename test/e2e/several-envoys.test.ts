@@ -20,7 +20,8 @@ const ENVOYS = 5
 /** Has a virtual host of its own for this id, and so refuses the processor's. */
 const REFUSING = 5
 const REFUSED_ID = '7'
-const IDLE_SECONDS = 8
+/** Two of Envoys' load reports, and two seconds for a busy machine: a zone in use is known to be by then. */
+const IDLE_SECONDS = 12
 const WITHIN_MS = 20_000
 
 interface Envoy {
