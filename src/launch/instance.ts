@@ -13,6 +13,9 @@ const STOP_WITHIN_MS = 12_000
 const ENVOY_DRAIN_SECONDS = 5
 /** Towards the end of that time each answer says `connection: close`; a client in a slow rhythm hears it a little later. */
 const DRAIN_SETTLE_MS = 1000
+const DRAIN_LOOK_MS = 100
+/** A busy machine's Envoy may not have read yet what has come: so often in a row there is no request, and no new one. */
+const DRAIN_QUIET_LOOKS = 3
 
 export type Output = 'inherit' | number
 
@@ -124,18 +127,36 @@ export async function drainEnvoy(envoy: Part, admin: { host: string; port: numbe
   const told = await httpStatus('POST', admin.host, admin.port, '/drain_listeners?graceful&skip_exit')
   const toldAllMs = performance.now() + ENVOY_DRAIN_SECONDS * 1000 + DRAIN_SETTLE_MS
   const deadline = toldAllMs + ENVOY_DRAIN_SECONDS * 1000
+  let requestsBefore: number | undefined
+  let quietLooks = 0
   while (told === 200 && performance.now() < deadline) {
-    const connections = await gauge(admin, 'downstream_cx_active')
+    const { connections, active, requests } = await downstream(admin)
     if (connections === 0) break
-    if (performance.now() > toldAllMs && (await gauge(admin, 'downstream_rq_active')) === 0) break
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    quietLooks = active === 0 && requests === requestsBefore ? quietLooks + 1 : 0
+    if (performance.now() > toldAllMs && quietLooks >= DRAIN_QUIET_LOOKS) break
+    requestsBefore = requests
+    await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS))
   }
   await envoy.stop()
 }
 
-async function gauge({ host, port }: { host: string; port: number }, name: string): Promise<number> {
-  const text = await httpText('GET', host, port, `/stats?filter=^http\\.callback\\.${name}$`)
-  return Number(/: (\d+)/.exec(text?.body ?? '')?.[1] ?? 0)
+interface Downstream {
+  readonly connections: number
+  /** Under way. */
+  readonly active: number
+  /** Since Envoy started. */
+  readonly requests: number
+}
+
+async function downstream({ host, port }: { host: string; port: number }): Promise<Downstream> {
+  const filter = '^http\\.callback\\.downstream_(cx_active|rq_active|rq_total)$'
+  const text = (await httpText('GET', host, port, `/stats?filter=${encodeURIComponent(filter)}`))?.body ?? ''
+  const value = (name: string): number => Number(new RegExp(`\\.${name}: (\\d+)`).exec(text)?.[1] ?? 0)
+  return {
+    connections: value('downstream_cx_active'),
+    active: value('downstream_rq_active'),
+    requests: value('downstream_rq_total'),
+  }
 }
 
 async function httpStatus(
