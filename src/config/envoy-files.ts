@@ -1,6 +1,7 @@
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { readPolicy } from '../xds/policy.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
+import { compareAddressFences } from './address-fence.ts'
 import type { Fault } from './faults.ts'
 import type { Config } from './schema.ts'
 
@@ -37,7 +38,11 @@ export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: S
   }))
   return {
     faults: distinct(faults),
-    notes: [...notes, ...processorAddressNotes(file, config), ...addressFenceNotes(file, config)],
+    notes: [
+      ...notes,
+      ...processorAddressNotes(file, config),
+      ...compareAddressFences(file, config.addresses.allow).map(faultOfLine),
+    ],
   }
 }
 
@@ -138,31 +143,6 @@ function processorAddressNotes(file: YamlFile, { listen }: Config): Fault[] {
   if (pipe === undefined || listen.grpc === `unix:${file.text(pipe)}`) return []
   const message = `Envoy looks for the processor on ${file.text(pipe)}, listen.grpc is ${listen.grpc}`
   return [faultOfLine(`${file.position(pipe)}: ${pipe.path}: ${message}`)]
-}
-
-const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions'
-
-/** What Envoy's own fence lets through beside what nobody denies (decision 16). `npm start` sets it, nothing else does. */
-function addressFenceNotes(file: YamlFile, { addresses }: Config): Fault[] {
-  const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
-  const zones = clusters.find((cluster) => file.text(cluster, 'name') === 'zones')
-  const options = file.at(file.at(zones, 'typed_extension_protocol_options'), HTTP_OPTIONS)
-  const rules = file
-    .items(file.at(options, 'http_filters'))
-    .map((filter) => file.at(file.at(filter, 'typed_config'), 'rules'))
-    .find((place) => place !== undefined)
-  const allowed = file.at(file.at(file.at(rules, 'policies'), 'allowed'), 'permissions')
-  if (allowed === undefined) return []
-  const inEnvoy = new Set(
-    file.items(allowed).map((permission) => {
-      const matcher = file.at(file.at(file.at(permission, 'matcher'), 'typed_config'), 'upstream_ip')
-      return `${file.text(matcher, 'address_prefix')}/${file.number(matcher, 'prefix_len')}`
-    }),
-  )
-  const missing = addresses.allow.filter((cidr) => !inEnvoy.has(cidr))
-  if (missing.length === 0) return []
-  const message = `Envoy itself denies ${missing.join(', ')} of addresses.allow; npm start writes it here, nothing else does`
-  return [faultOfLine(`${file.position(allowed)}: policies.allowed: ${message}`)]
 }
 
 /** Reads `file:line:column: key: message` back. */

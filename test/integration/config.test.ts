@@ -247,6 +247,17 @@ test("a note where Envoy's own fence lacks what addresses.allow lets through", a
   assert.deepEqual(await notesWith('127.0.2.0'), [])
 })
 
+test("a note where Envoy's own fence lets through what the processor denies", async () => {
+  writeFileSync('z.yaml', 'dns: { search: a.test }\n')
+  copyEnvoyFiles('envoy.yaml', /^ +- \{ matcher:.*"169\.254\.0\.0".*\n/m, '')
+  const { code, lines } = await validate()
+  assert.equal(code, 0)
+  assert.match(
+    lines.join('\n'),
+    /^note {3}envoy\/envoy\.yaml:\d+:\d+: policies\.others: Envoy itself lets through 169\.254\.0\.0\/16, which the processor denies; /m,
+  )
+})
+
 const ENVOY_SAYS: [title: string, file: string, from: string | RegExp, to: string, said: RegExp][] = [
   ["the files as they are are Envoy's", 'routes.yaml', /^/, '', /^$/],
   [
