@@ -13,10 +13,14 @@ const SOCKET_UMASK = 0o117
 const SOCKET_PATH_MAX = 107
 /** Connections at once; one more is closed at once. An Envoy has 64 at most (`circuit_breakers`), usually one a worker. */
 export const CONNECTIONS_MAX = 256
-/** A TLS handshake over any network, with a client that means it. */
-const HANDSHAKE_TIMEOUT_MS = 5_000
-/** A client that has connected and sends nothing: HTTP/2 begins with the client's preface (RFC 9113 section 3.4). */
-export const SILENT_CONNECTION_MS = 10_000
+/** How long a client that has connected may take, milliseconds. */
+export const LISTENER_PATIENCE = {
+  /** A TLS handshake over any network, with a client that means it. */
+  handshakeMs: 5_000,
+  /** Without an octet: HTTP/2 begins with the client's preface (RFC 9113 section 3.4). */
+  silentMs: 10_000,
+} as const
+export type ListenerPatience = { readonly [Name in keyof typeof LISTENER_PATIENCE]: number }
 
 export interface ListenerLog {
   warn(fields: object, text: string): void
@@ -29,6 +33,7 @@ export interface ListenerOptions {
   /** Null: no TLS. */
   readonly certificates: Certificates | null
   readonly log: ListenerLog
+  readonly patience: ListenerPatience
   /** Told of each connection that may speak: with TLS, its client has proved who it is. */
   readonly onConnection: (socket: Socket) => void
 }
@@ -73,15 +78,15 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 }
 
-function plainServer({ onConnection }: ListenerOptions): Server {
+function plainServer({ onConnection, patience }: ListenerOptions): Server {
   return createServer({ noDelay: true }, (socket) => {
-    closeIfSilent(socket)
+    closeIfSilent(socket, patience.silentMs)
     onConnection(socket)
   })
 }
 
 /** Mutual TLS: a client whose certificate is not in order gets no further than the handshake. */
-function tlsServer({ onConnection, log }: ListenerOptions, certificates: Certificates): TlsServer {
+function tlsServer({ onConnection, log, patience }: ListenerOptions, certificates: Certificates): TlsServer {
   const limit = createLineLimit(() => performance.now())
   const refuse = (socket: TLSSocket, why: Refusal, more: object = {}): void => {
     const { remoteAddress: client } = socket
@@ -97,7 +102,7 @@ function tlsServer({ onConnection, log }: ListenerOptions, certificates: Certifi
     ...contextOf(certificates),
     noDelay: true,
     ALPNProtocols: ['h2'],
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    handshakeTimeout: patience.handshakeMs,
     requestCert: true,
     // Node would only close the connection; here the log says why, and whose it was.
     rejectUnauthorized: false,
@@ -113,7 +118,7 @@ function tlsServer({ onConnection, log }: ListenerOptions, certificates: Certifi
       })
     } else if (socket.alpnProtocol !== 'h2') refuse(socket, 'it does not speak HTTP/2')
     else {
-      closeIfSilent(socket)
+      closeIfSilent(socket, patience.silentMs)
       onConnection(socket)
     }
   })
@@ -135,10 +140,10 @@ function contextOf({ cert, key, ca }: Certificates) {
   }
 }
 
-function closeIfSilent(socket: Socket): void {
+function closeIfSilent(socket: Socket, silentMs: number): void {
   const timer = setTimeout(() => {
     if (socket.bytesRead === 0) socket.destroy()
-  }, SILENT_CONNECTION_MS)
+  }, silentMs)
   timer.unref()
   socket.once('close', () => clearTimeout(timer))
 }

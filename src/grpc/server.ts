@@ -7,7 +7,7 @@ import {
 } from '@grpc/grpc-js'
 import { BufferGuard } from './buffer-guard.ts'
 import type { Certificates } from './certificates.ts'
-import { type ListenerLog, type ListenerOptions, listen } from './listener.ts'
+import { LISTENER_PATIENCE, type ListenerLog, type ListenerOptions, listen } from './listener.ts'
 
 export type Service = readonly [ServiceDefinition, UntypedServiceImplementation]
 
@@ -21,9 +21,14 @@ export const STREAMS_PER_CONNECTION_MAX = 4096
  * kind: this is enough for 100,000 zones (`learned.zonesMax`). Beyond: RESOURCE_EXHAUSTED, for that stream alone.
  */
 export const MESSAGE_OCTETS_MAX = 16 * 1024 * 1024
-/** A peer that is gone without a word, or reads nothing: HTTP/2 PING after so long, and so long for the answer. */
-const KEEPALIVE_MS = 60_000
-const KEEPALIVE_TIMEOUT_MS = 20_000
+/** How long clients may take, milliseconds. */
+export const PATIENCE = {
+  ...LISTENER_PATIENCE,
+  /** A peer that is gone without a word, or reads nothing: HTTP/2 PING after so long, and so long for the answer. */
+  pingAfterMs: 60_000,
+  pingAnswerMs: 20_000,
+} as const
+export type Patience = { readonly [Name in keyof typeof PATIENCE]: number }
 
 export interface GrpcOptions {
   readonly address: ListenerOptions['address']
@@ -31,6 +36,8 @@ export interface GrpcOptions {
   readonly certificates: Certificates | null
   readonly services: readonly Service[]
   readonly log: ListenerLog
+  /** PATIENCE, but in tests. */
+  readonly patience?: Patience
 }
 
 export interface GrpcServer {
@@ -47,12 +54,13 @@ export interface GrpcServer {
  * gRPC then: it neither limits them nor tells why a client was refused.
  * @throws Error with what to do, where the address can't be had
  */
-export async function serveGrpc({ address, certificates, services, log }: GrpcOptions): Promise<GrpcServer> {
+export async function serveGrpc(options: GrpcOptions): Promise<GrpcServer> {
+  const { address, certificates, services, log, patience = PATIENCE } = options
   const server = new Server({
     'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
     'grpc.max_receive_message_length': MESSAGE_OCTETS_MAX,
-    'grpc.keepalive_time_ms': KEEPALIVE_MS,
-    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.keepalive_time_ms': patience.pingAfterMs,
+    'grpc.keepalive_timeout_ms': patience.pingAnswerMs,
     'grpc.enable_channelz': 0,
   })
   for (const [definition, implementation] of services) server.addService(definition, implementation)
@@ -63,6 +71,7 @@ export async function serveGrpc({ address, certificates, services, log }: GrpcOp
     address,
     certificates,
     log,
+    patience,
     onConnection: (socket: Socket) => {
       guard.add(socket)
       socket.once('close', () => guard.remove(socket))

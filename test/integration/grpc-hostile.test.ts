@@ -8,9 +8,10 @@ import { gzipSync } from 'node:zlib'
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js'
 import { CONNECTIONS_MAX } from '../../src/grpc/listener.ts'
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from '../../src/grpc/protos.ts'
-import { MESSAGE_OCTETS_MAX } from '../../src/grpc/server.ts'
+import { MESSAGE_OCTETS_MAX, STREAMS_PER_CONNECTION_MAX } from '../../src/grpc/server.ts'
 import { NAME_LENGTH_MAX, NAMES_MAX } from '../../src/xds/request-limits.ts'
 import { TYPE_URLS } from '../../src/xds/resource.ts'
+import { END_HEADERS, FRAME, frame, frameTypes, headerBlock, preface } from '../support/http2-frames.ts'
 import { eventually, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 const PROCESS = '/envoy.service.ext_proc.v3.ExternalProcessor/Process'
@@ -225,19 +226,41 @@ describe('hostile clients on the socket', () => {
 
   test('rapid reset: the connection that does it is ended, no other', async () => {
     const on = session()
-    const closed = closeOf(on)
-    const ended = new Promise<number>((resolve) => on.once('goaway', resolve))
+    let code: number | undefined
+    on.once('goaway', (given) => {
+      code = given
+    })
     for (let n = 0; n < 5000 && !on.destroyed; n++) {
       const stream = open(on, PROCESS)
       stream.close(constants.NGHTTP2_CANCEL)
       if (n % 100 === 0) await new Promise(setImmediate)
     }
-    const code = await ended
+    await eventually('it is ended', () => code !== undefined && on.destroyed)
     assert.ok(
-      [constants.NGHTTP2_ENHANCE_YOUR_CALM, constants.NGHTTP2_INTERNAL_ERROR].includes(code),
+      [constants.NGHTTP2_ENHANCE_YOUR_CALM, constants.NGHTTP2_INTERNAL_ERROR].includes(code ?? -1),
       `${code}`,
     )
-    await closed
+  })
+
+  test(`more than ${STREAMS_PER_CONNECTION_MAX} streams of one connection: the others are refused`, async () => {
+    const made = await socket()
+    let received = Buffer.alloc(0)
+    made.on('data', (chunk) => {
+      received = Buffer.concat([received, chunk])
+    })
+    const head = headerBlock([
+      [':method', 'POST'],
+      [':scheme', 'http'],
+      [':path', PROCESS],
+      [':authority', 'processor'],
+      ['content-type', 'application/grpc'],
+      ['te', 'trailers'],
+    ])
+    const streams = Array.from({ length: STREAMS_PER_CONNECTION_MAX + 100 }, (_, index) => 2 * index + 1)
+    made.write(preface())
+    made.write(Buffer.concat(streams.map((stream) => frame(FRAME.headers, END_HEADERS, stream, head))))
+    const isRefusal = (type: number): boolean => type === FRAME.rstStream || type === FRAME.goAway
+    await eventually('they are refused', () => made.closed || frameTypes(received).some(isRefusal))
   })
 
   test('a client that never reads: its answers wait, everybody else is answered', async () => {
@@ -252,7 +275,6 @@ describe('hostile clients on the socket', () => {
 
   test('a hundred messages that are never finished: the connection that sends them is closed', async () => {
     const on = session({ maxSessionMemory: 4096 })
-    const closed = closeOf(on)
     const chunk = Buffer.alloc(1 << 20)
     const streams = Array.from({ length: 100 }, () => {
       const stream = open(on, PROCESS)
@@ -263,7 +285,7 @@ describe('hostile clients on the socket', () => {
       for (const stream of streams) if (!stream.destroyed) stream.write(chunk)
       await new Promise((done) => setTimeout(done, 10))
     }
-    await closed
+    await eventually('it is closed', () => on.destroyed)
     await eventually('a line', () =>
       processor.lines().some(({ msg }) => /buffers are over their bound/.test(String(msg))),
     )
@@ -359,18 +381,23 @@ describe('hostile clients on the socket', () => {
     assert.equal(await end, RESOURCE_EXHAUSTED)
   })
 
-  test('more Envoys than are served: RESOURCE_EXHAUSTED, and those that are there stay', async () => {
-    const on = session()
-    const streams = Array.from({ length: 300 }, () => open(on, ADS))
-    const ends: string[] = []
-    for (const stream of streams) {
-      stream.write(subscribe(TYPE_URLS.cluster))
-      void endOf(stream).then((end) => ends.push(end))
-    }
-    await eventually('the rest was refused', () => ends.length >= 44)
-    assert.deepEqual([...new Set(ends)], [RESOURCE_EXHAUSTED])
-    assert.equal(ends.length, 44)
-  })
+  const perEnvoy: [what: string, method: string, message: Buffer][] = [
+    ['Envoys', ADS, subscribe(TYPE_URLS.cluster)],
+    ['load reports', LRS, framed(field(1, field(1, text('node'))))],
+  ]
+  for (const [what, method, message] of perEnvoy)
+    test(`more ${what} than are served: RESOURCE_EXHAUSTED, and those that are there stay`, async () => {
+      const on = session()
+      const streams = Array.from({ length: 300 }, () => open(on, method))
+      const ends: string[] = []
+      for (const stream of streams) {
+        stream.write(message)
+        void endOf(stream).then((end) => ends.push(end))
+      }
+      await eventually('the rest was refused', () => ends.length >= 44)
+      assert.deepEqual([...new Set(ends)], [RESOURCE_EXHAUSTED])
+      assert.equal(ends.length, 44)
+    })
 
   test('load reports of nonsense: zones that nobody has, numbers that nothing counts', async () => {
     const stats = (name: string): Buffer =>
