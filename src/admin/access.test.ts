@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import crypto from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { syncBuiltinESMExports } from 'node:module'
 import { test } from 'node:test'
 import { Access } from './access.ts'
 
@@ -71,6 +73,24 @@ for (const [title, authorization, letIn] of CREDENTIALS) {
     if (!letIn) assert.match(refusal?.headers?.['www-authenticate'] ?? '', /^Bearer/)
   })
 }
+
+test('a token is compared in constant time, whatever its length: hashes of one length, and nothing before them', (context) => {
+  const compared: number[][] = []
+  const { timingSafeEqual } = crypto
+  const watched = context.mock.method(crypto, 'timingSafeEqual', (one: Buffer, other: Buffer) => {
+    compared.push([one.length, other.length])
+    return timingSafeEqual(one, other)
+  })
+  syncBuiltinESMExports()
+  try {
+    for (const token of [TOKEN, '', 'x', 'correct-horse-batterz', `${TOKEN}x`])
+      closed.refusal(request({ authorization: `Bearer ${token}` }))
+  } finally {
+    watched.mock.restore()
+    syncBuiltinESMExports()
+  }
+  assert.deepEqual(compared, Array(5).fill([32, 32]))
+})
 
 test('with the token any Host will do: Prometheus asks by a name', () =>
   assert.equal(closed.refusal(request({ host: 'processor:9003', authorization: `Bearer ${TOKEN}` })), null))

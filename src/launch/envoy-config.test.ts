@@ -37,6 +37,9 @@ test('the three values are where Envoy reads them', () => {
   })
 })
 
+test("as shipped Envoy's admin page is on loopback: compose and Kubernetes take the file as it is", () =>
+  assert.equal(parse(text).admin.address.socket_address.address, '127.0.0.1'))
+
 test('a processor may be reached over TCP', () => {
   const rendered = renderEnvoyConfig(text, { ...addresses, processor: { host: '10.0.0.9', port: 9002 } })
   assert.match(rendered, /socket_address: \{ address: "10\.0\.0\.9", port_value: 9002 \}/)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
-import { call, rawCall } from '../support/http.ts'
+import { call, jsonOf, rawCall } from '../support/http.ts'
 import { connectHttp2, resetFlood } from '../support/http2.ts'
 import { eventually } from '../support/processor.ts'
 
@@ -81,7 +81,7 @@ suite('limits at the edge', () => {
     const text = '\\"}{"reason":"forged"}\u009b'
     const path = '/%0a%0d"}{"reason":"forged"}'
     await call(gateway.port, {
-      path,
+      path: `${path}?token=secret`,
       headers: [
         ['server', text],
         ['x-request-id', text],
@@ -96,7 +96,8 @@ suite('limits at the edge', () => {
       await eventually(`${side} has logged it`, () => lines().length > 0)
       const [line = '', ...others] = lines()
       assert.deepEqual(others, [])
-      const { id, request_id, uri = path, reason } = JSON.parse(line)
+      assert.ok(!line.includes('secret'), 'no query')
+      const { id, request_id, uri = path, reason } = jsonOf(line)
       assert.deepEqual([id, request_id, uri, reason], [text, text, path, 'server_header_invalid'])
     }
   })
@@ -117,6 +118,22 @@ test('an Envoy whose heap is full answers 503 overloaded', async () => {
     let answer = await call(full.port)
     while (answer.status !== 503 && performance.now() < deadline) answer = await call(full.port)
     assert.deepEqual([answer.status, answer.json()['reason']], [503, 'overloaded'])
+  } finally {
+    await full.stop()
+  }
+})
+
+test('an Envoy whose heap is fuller still takes no connection', async () => {
+  const full = await startGateway({
+    config: { dns: { nameservers: ['127.0.0.1:9'], search: 'game.test' } },
+    edit: {
+      'envoy.yaml': (text) => text.replace('max_heap_size_bytes: 1073741824', 'max_heap_size_bytes: 1048576'),
+    },
+  })
+  try {
+    const action = 'overload.envoy.overload_actions.stop_accepting_connections.active'
+    await eventually('it notices', async () => (await full.stat(action)) === 1)
+    assert.equal(await rawCall(full.port, 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'), '')
   } finally {
     await full.stop()
   }

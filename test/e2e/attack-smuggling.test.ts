@@ -177,6 +177,60 @@ suite('requests that can be read in two ways', () => {
       assert.deepEqual(zone.requests.slice(before), [])
     })
 
+  const underscored: Fields = [
+    ['x_forwarded_host', 'evil.test'],
+    ['x_zonegate_route', '127.0.0.1:1'],
+    ['server_', '2'],
+  ]
+  test('names with _, which many a receiver reads as -, do not reach the zone, over HTTP/1.1 and HTTP/2', async () => {
+    const before = zone.requests.length
+    const lines = underscored.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+    const text = await rawCall(gateway.port, `${HEAD}${lines}content-length: 1\r\n${END}x`, 400)
+    assert.match(text, /^HTTP\/1\.1 200 /)
+    await sendHttp2(gateway.port, [...FIELDS, ...underscored])
+    const got = zone.requests.slice(before)
+    assert.equal(got.length, 2)
+    for (const { headers } of got)
+      assert.deepEqual(
+        Object.keys(headers).filter((name) => name.includes('_')),
+        [],
+      )
+  })
+
+  test('over HTTP/2, Host beside :authority: the zone gets its own address, and :authority as x-forwarded-host', async () => {
+    const before = zone.requests.length
+    await sendHttp2(gateway.port, [...FIELDS, ['host', 'evil.test']])
+    const got = zone.requests.slice(before)
+    // Envoy may as well refuse it (RFC 9113 section 8.3.1).
+    assert.ok(got.length <= 1)
+    for (const { headers, rawHeaders } of got) {
+      assert.deepEqual([headers['host'], headers['x-forwarded-host']], [`127.0.75.1:${port}`, 'x'])
+      assert.ok(!rawHeaders.includes('evil.test'), rawHeaders.join())
+    }
+  })
+
+  test('trailers do not reach the zone, over HTTP/1.1 and HTTP/2', async () => {
+    const before = zone.requests.length
+    const { text } = await send(
+      `${HEAD}trailer: x\r\ntransfer-encoding: chunked\r\n${END}1\r\nx\r\n0\r\nx: a\r\nserver: 2\r\n\r\n`,
+    )
+    assert.match(text, /^HTTP\/1\.1 200 /)
+    const trailers: Fields = [
+      ['x', 'a'],
+      ['server', '2'],
+    ]
+    const frames = await sendHttp2(gateway.port, FIELDS, trailers)
+    assert.ok(frames.includes(FRAME.headers), `frames ${frames}`)
+    const got = zone.requests.slice(before)
+    assert.deepEqual(
+      got.map(({ headers, body, rawTrailers }) => [headers['server'], body, rawTrailers]),
+      [
+        ['1', 'x', []],
+        ['1', 'x', []],
+      ],
+    )
+  })
+
   test('over HTTP/2 the same without a fault reaches the zone', async () => {
     const before = zone.requests.length
     const frames = await sendHttp2(gateway.port, FIELDS)
@@ -186,16 +240,18 @@ suite('requests that can be read in two ways', () => {
 })
 
 /**
- * Sends one request on stream 1, as it is, which no HTTP/2 library would.
+ * Sends one request on stream 1, as it is, which no HTTP/2 library would. With `trailers` they end it, behind the body.
  * @returns the types of the frames that come back, until an answer, the end of the stream or the end of the connection
  */
-function sendHttp2(port: number, fields: Fields): Promise<number[]> {
+function sendHttp2(port: number, fields: Fields, trailers: Fields = []): Promise<number[]> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     const socket = connect(port, '127.0.0.1', () => {
       socket.write(preface())
       socket.write(frame(FRAME.headers, END_HEADERS, 1, headerBlock(fields)))
-      socket.write(frame(FRAME.data, END_STREAM, 1, Buffer.from('x')))
+      socket.write(frame(FRAME.data, trailers.length > 0 ? 0 : END_STREAM, 1, Buffer.from('x')))
+      if (trailers.length > 0)
+        socket.write(frame(FRAME.headers, END_HEADERS | END_STREAM, 1, headerBlock(trailers)))
     })
     socket.setTimeout(5000, () => socket.destroy(new Error('neither an answer nor an end')))
     socket.on('data', (chunk) => {

@@ -196,7 +196,7 @@ test('a client that never finishes its request is cut off', async () => {
   socket.setEncoding('utf8').on('data', (chunk) => {
     text += chunk
   })
-  await new Promise((resolve) => socket.once('close', resolve))
+  await eventually('it is closed', () => socket.closed)
   assert.match(text, /^HTTP\/1\.1 408 /)
 })
 

@@ -105,6 +105,20 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.equal(pod().containers[0].image, image)
   })
 
+  test('the network policy lets in labelled namespaces only, and nobody out to link-local addresses', () => {
+    const { policyTypes, ingress, egress } = one('NetworkPolicy').spec
+    assert.deepEqual([...policyTypes].sort(), ['Egress', 'Ingress'])
+    for (const { from } of ingress)
+      for (const { namespaceSelector } of from)
+        assert.ok(Object.keys(namespaceSelector.matchLabels ?? {}).length > 0)
+    for (const { to, ports } of egress) {
+      if (to === undefined) assert.ok(ports.every(({ port }: Manifest) => port === 53))
+      else
+        for (const { ipBlock } of to)
+          assert.ok(ipBlock.except.includes(ipBlock.cidr === '::/0' ? 'fe80::/10' : '169.254.0.0/16'))
+    }
+  })
+
   test('service, network policy and probes name ports that there are', () => {
     const ports = new Set(containers().flatMap(({ ports: of }) => of.map(({ name }: Manifest) => name)))
     const probes = containers().flatMap((of) => [of.startupProbe, of.livenessProbe, of.readinessProbe])

@@ -9,12 +9,14 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { type Outcome, type Run, runAttack } from './attack-run.ts'
-import { FENCES, type Fence } from './fence-list.ts'
+import type { Fence } from './fence.ts'
+import { FENCES } from './fence-list.ts'
 
 const USAGE = `npm run fences [-- OPTIONS]
 
 Takes down each fence of docs/threat-model.md in a copy of the project, one at a time, and runs the test that attacks it:
-an assertion of it must fail. Takes some ten minutes. Uses loopback addresses only.
+an assertion of it must fail. Takes some twenty minutes. Uses loopback addresses only; needs openssl, and kubectl or
+kustomize for those of deploy/kubernetes.
 
   --only TEXT   the fences whose attack or file has this text
   --list        prints them and runs nothing

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { type Agent, request } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { connect } from 'node:net'
@@ -51,7 +52,7 @@ export function call(
             status: response.statusCode ?? 0,
             headers: response.headers,
             text,
-            json: () => JSON.parse(text),
+            json: () => jsonOf(text),
           })
         })
       },
@@ -60,6 +61,15 @@ export function call(
     outgoing.on('error', reject)
     outgoing.end(body)
   })
+}
+
+/** A test that reads a field of a body expects it to be there: another body is its assertion's failure, and no bug of it. */
+export function jsonOf(text: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return assert.fail(`expected JSON, got ${text.slice(0, 100)}`)
+  }
 }
 
 /** Sends bytes as they are, and returns all that came back until the end or `waitMs` of silence. */

@@ -7,7 +7,7 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http2'
 import { setImmediate as turn } from 'node:timers/promises'
-import type { Call, CallTls, Reply } from './http.ts'
+import { type Call, type CallTls, jsonOf, type Reply } from './http.ts'
 
 const CONNECT_WITHIN_MS = 10_000
 /** Below max_concurrent_streams of envoy.yaml: what is beyond it would wait here, and be reset unsent. */
@@ -59,7 +59,7 @@ export function callHttp2(
       const { ':status': status, ...fields } = answer
       if (status === undefined) return reject(new Error('the stream ended without an answer'))
       const text = Buffer.concat(chunks).toString('utf8')
-      resolve({ status, headers: fields, text, json: () => JSON.parse(text) })
+      resolve({ status, headers: fields, text, json: () => jsonOf(text) })
     })
     if (body.length > 0) stream.end(body)
   })

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type IncomingHttpHeaders, type RequestOptions, request } from 'node:http'
@@ -153,7 +154,7 @@ export async function eventually(
 ): Promise<void> {
   const deadline = performance.now() + withinMs
   while (!(await probe())) {
-    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
+    if (performance.now() > deadline) assert.fail(`not within ${withinMs} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 30))
   }
 }

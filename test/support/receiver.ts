@@ -14,6 +14,8 @@ export interface ReceivedRequest {
   readonly rawHeaders: readonly string[]
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly body: string
+  /** Name, value, name, value, as they came behind the body. */
+  readonly rawTrailers: readonly string[]
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
@@ -27,7 +29,8 @@ export function startReceiver(host: string, port: number, handler?: Handler): Pr
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
       const { method = '', url: path = '', rawHeaders, headers } = request
-      requests.push({ method, path, rawHeaders, headers, body: Buffer.concat(chunks).toString('latin1') })
+      const body = Buffer.concat(chunks).toString('latin1')
+      requests.push({ method, path, rawHeaders, headers, body, rawTrailers: request.rawTrailers })
       response.end(`receiver ${host}`)
     })
   })
