@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Answer } from '../../src/dns/answer.ts'
 import type { Dns } from '../../src/dns/dns.ts'
-import { withDns as withDnsBy } from '../support/dns.ts'
+import { until, withDns as withDnsBy } from '../support/dns.ts'
 import { a, type Script, silent } from '../support/nameserver.ts'
 
 /** Slow, so that the moments that a test itself takes earn nothing. */
@@ -60,7 +60,7 @@ test('a name in use is asked again ahead of its TTL, and when that is over, what
         await scan(dns, 100)
         const before = ns1.queries.filter(({ name }) => name === KNOWN).length
         assert.equal((await dns.lookup(KNOWN)).kind, 'positive')
-        while (dns.status().queriesInFlight > 0) await new Promise((resolve) => setTimeout(resolve, 2))
+        await until(() => dns.status().queriesInFlight === 0)
         assert.equal(ns1.queries.filter(({ name }) => name === KNOWN).length, before + 1)
       }
     },
@@ -77,7 +77,7 @@ test('names that are kept, a hot set found again after a restart, are resolved w
       for (let at = 0; at < 100; at++) dns.keep(`hot${at}.game.test`, ({ kind }) => told.push(kind))
       // A request may come before the refresh queue gets to its name.
       assert.equal((await dns.lookup('hot99.game.test')).kind, 'positive')
-      while (told.length < 100) await new Promise((resolve) => setTimeout(resolve, 2))
+      await until(() => told.length === 100)
       assert.ok(told.every((kind) => kind === 'positive'))
       assert.equal(ns1.queries.filter(({ name }) => !name.startsWith('hot')).length, NEW_AT_ONCE)
     },

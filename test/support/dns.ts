@@ -1,19 +1,33 @@
-/** A Dns under test: short real timeouts, a clock that can be wound forward, and all that it told. */
+/** A Dns under test: short timeouts, a clock that can be wound forward, and all that it told. */
+import assert from 'node:assert/strict'
 import { createDns, type Dns, type DnsEvent, type DnsOptions, type DnsSeams } from '../../src/dns/dns.ts'
 import type { Timer, Timers } from '../../src/dns/timers.ts'
 import { type Script, type ScriptedNameserver, startNameserver } from './nameserver.ts'
 
-/** Real time, plus what a test adds to it. Timers go off by this time. */
+/** What a turn of the event loop counts for at most: a look-up takes a few of them. */
+const TURN_MS_MAX = 2
+
+/**
+ * Real time, plus what a test adds to it; but while this process is held up, time stands still. Nameserver and client
+ * are both in here, so that on the slowest machine an answer that is sent at once is there within a few milliseconds.
+ * Timers go off by this time.
+ */
 export class WindableClock implements Timers {
   readonly #timers = new Set<RunningTimer>()
-  #addedMs = 0
+  readonly #beat = setInterval(() => this.#onBeat(), 1)
+  /** Whole, as fractions do not add up: `now + 1000 - now` is to be 1000. */
+  #nowMs = Math.floor(performance.now())
+  #beatAtMs = this.#nowMs
 
-  readonly now = (): number => performance.now() + this.#addedMs
+  readonly now = (): number => this.#nowMs
 
   start(callback: () => void, milliseconds: number): Timer {
-    const timer = new RunningTimer(callback, this.now() + milliseconds, () => this.#timers.delete(timer))
+    const timer: RunningTimer = {
+      callback,
+      atMs: this.#nowMs + milliseconds,
+      cancel: () => void this.#timers.delete(timer),
+    }
     this.#timers.add(timer)
-    timer.arm(this.now())
     return timer
   }
 
@@ -21,42 +35,44 @@ export class WindableClock implements Timers {
     return this.#timers.size
   }
 
-  /** What is due by then goes off in the order of its time. */
+  /** What is due by then goes off in the order of its time, though not before this has returned. */
   wind(milliseconds: number): void {
-    this.#addedMs += milliseconds
-    const nowMs = this.now()
-    for (const timer of [...this.#timers].sort((one, other) => one.atMs - other.atMs)) timer.arm(nowMs)
+    this.#nowMs += milliseconds
+    this.#goOff()
+  }
+
+  /** Resolves once all that is due has gone off. */
+  async wentOff(): Promise<void> {
+    while ([...this.#timers].some(({ atMs }) => atMs <= this.#nowMs)) await turn()
+    await turn()
+  }
+
+  close(): void {
+    clearInterval(this.#beat)
+  }
+
+  #onBeat(): void {
+    const atMs = Math.floor(performance.now())
+    this.#nowMs += Math.min(atMs - this.#beatAtMs, TURN_MS_MAX)
+    this.#beatAtMs = atMs
+    this.#goOff()
+  }
+
+  #goOff(): void {
+    const due = [...this.#timers].filter(({ atMs }) => atMs <= this.#nowMs)
+    for (const timer of due.sort((one, other) => one.atMs - other.atMs))
+      setImmediate(() => {
+        if (this.#timers.delete(timer)) timer.callback()
+      })
   }
 }
 
-class RunningTimer implements Timer {
+interface RunningTimer extends Timer {
   readonly atMs: number
-  readonly #callback: () => void
-  readonly #onEnd: () => void
-  #timeout: NodeJS.Timeout | null = null
-
-  constructor(callback: () => void, atMs: number, onEnd: () => void) {
-    this.#callback = callback
-    this.atMs = atMs
-    this.#onEnd = onEnd
-  }
-
-  arm(nowMs: number): void {
-    if (this.#timeout !== null) clearTimeout(this.#timeout)
-    this.#timeout = setTimeout(
-      () => {
-        this.#onEnd()
-        this.#callback()
-      },
-      Math.max(0, this.atMs - nowMs),
-    )
-  }
-
-  cancel(): void {
-    if (this.#timeout !== null) clearTimeout(this.#timeout)
-    this.#onEnd()
-  }
+  readonly callback: () => void
 }
+
+const turn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 export const TIMEOUT_MS = 100
 export const BUDGET_MS = 800
@@ -86,6 +102,27 @@ export interface Bench {
   readonly nameservers: readonly ScriptedNameserver[]
   readonly ns1: ScriptedNameserver
   readonly ns2: ScriptedNameserver
+}
+
+/** A script's or a request's time, by the clock of the Dns under test. */
+export async function timed<T>({ now }: WindableClock, work: () => Promise<T> | T): Promise<[T, number]> {
+  const startedAtMs = now()
+  return [await work(), now() - startedAtMs]
+}
+
+/** Waits until a condition holds: for as long as no machine takes. */
+export async function until(condition: () => boolean): Promise<void> {
+  const deadlineMs = performance.now() + 30_000
+  while (!condition()) {
+    assert.ok(performance.now() < deadlineMs, `it took too long: ${condition}`)
+    await new Promise((done) => setTimeout(done, 2))
+  }
+}
+
+/** Waits until nothing is asked any more. */
+export async function settled({ dns, clock }: Bench): Promise<void> {
+  await clock.wentOff()
+  await until(() => dns.status().queriesInFlight === 0 && dns.status().refreshesWaiting === 0)
 }
 
 /** Starts a nameserver per script, hands out a Dns that asks them in this order, and ends all of it. */
@@ -123,6 +160,7 @@ export async function withDns(
     })
   } finally {
     dns.close()
+    clock.close()
     await Promise.all(nameservers.map((nameserver) => nameserver.stop()))
   }
 }
