@@ -5,6 +5,7 @@ import type { RequestHead } from '../../src/routing/rules.ts'
 import { type Explained, explain } from '../../src/status/explain.ts'
 import type { Status, ZoneState, ZoneStatus } from '../../src/status/status.ts'
 import type { EnvoyStatus } from '../../src/xds/ads-service.ts'
+import { freePort } from '../support/ports.ts'
 import { DEFAULT_RULES } from './rules.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
@@ -55,10 +56,10 @@ export class FixtureProcessor {
     return this.#server?.port ?? 0
   }
 
-  async start(port = this.#options.port ?? 0): Promise<this> {
+  async start(port = this.#options.port): Promise<this> {
     this.#server = await serveAdmin({
       host: '127.0.0.1',
-      port,
+      port: port ?? (await freePort()),
       token: this.#options.token ?? null,
       status: (history) => this.#status(history),
       unready: () => this.unready,

@@ -24,7 +24,7 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
   before(async () => {
     const port = await freePort('127.0.77.1')
     receiver = await startReceiver('127.0.77.1', port)
-    nameserver = await startNameserver('127.0.0.1', 0, records)
+    nameserver = await startNameserver('127.0.0.1', await freePort(), records)
     gateway = await startGateway({
       config: {
         rules: { port },

@@ -32,7 +32,7 @@ suite('learned zones', () => {
     receivers = await Promise.all(['127.0.70.1', '127.0.70.2'].map((host) => startReceiver(host, port)))
     for (const id of IDS) records[name(id)] = ['127.0.70.1']
     for (let i = 1; i <= 1000; i += 1) records[name(`churn${i}`)] = ['127.0.70.1']
-    nameserver = await startNameserver('127.0.0.1', 0, records)
+    nameserver = await startNameserver('127.0.0.1', await freePort(), records)
     dnsPort = nameserver.address().port
     gateway = await startGateway({
       config: {

@@ -40,7 +40,7 @@ before(async () => {
   port = await freePort('127.0.72.1')
   receiver = await startReceiver('127.0.72.1', port)
   for (const id of IDS) records[name(id)] = ['127.0.72.1']
-  nameserver = await startNameserver('127.0.0.1', 0, records)
+  nameserver = await startNameserver('127.0.0.1', await freePort(), records)
   const dns = {
     nameservers: [`127.0.0.1:${nameserver.address().port}`],
     search: 'game.test',
@@ -255,5 +255,5 @@ test('nameservers die: the zone is stale and goes on, explain and status say why
   assert.match(stdout, /^ {2}no {2}query {6}127\.0\.0\.1:\d+ asked for A over udp: (unreachable|timeout)/m)
   const nameservers = await cli('status', 'nameservers')
   assert.match(nameservers.stdout, /^127\.0\.0\.1:\d+ +\d+ failures in a row/m)
-  nameserver = await startNameserver('127.0.0.1', 0, records)
+  nameserver = await startNameserver('127.0.0.1', await freePort(), records)
 })

@@ -43,7 +43,7 @@ suite('five Envoys of one processor', () => {
     const zonePort = await freePort(HOST)
     receiver = await startReceiver(HOST, zonePort)
     for (let id = 1; id <= 400; id += 1) records[`zone${id}-default.game.test`] = [HOST]
-    nameserver = await startNameserver('127.0.0.1', 0, records)
+    nameserver = await startNameserver('127.0.0.1', await freePort(), records)
     gateway = await startGateway({
       config: {
         rules: { port: zonePort },

@@ -1,12 +1,10 @@
 /** Nameservers in use all over the world, with one small zone, on a free port of the loopback. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { randomInt } from 'node:crypto'
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from './ports.ts'
 
 export const BIG_ANSWER = Array.from({ length: 250 }, (_, at) => `10.1.${at >> 8}.${at & 255}`)
 
@@ -152,25 +150,4 @@ async function end(child: ChildProcess): Promise<void> {
   const exited = once(child, 'exit')
   child.kill('SIGKILL')
   await exited
-}
-
-/** Free for UDP and TCP, and below the range that the kernel takes for connections: nobody gets it by chance. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = randomInt(10_000, 32_000)
-    const socket = createSocket('udp4')
-    const server = createServer()
-    try {
-      socket.bind(port, '127.0.0.1')
-      await once(socket, 'listening')
-      server.listen(port, '127.0.0.1')
-      await once(server, 'listening')
-      return port
-    } catch {
-      // In use: another one.
-    } finally {
-      socket.close()
-      server.close()
-    }
-  }
 }

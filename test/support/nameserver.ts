@@ -9,6 +9,7 @@ import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import { encodeMessage } from '../../src/dns/encode.ts'
 import type { AddressRecord, CnameRecord, Message, ResourceRecord, SoaRecord } from '../../src/dns/message.ts'
+import { freePort } from './ports.ts'
 
 export interface Query {
   readonly message: Message
@@ -73,23 +74,14 @@ class Nameserver implements ScriptedNameserver {
     return this.host.includes(':') ? `[${this.host}]:${this.port}` : `${this.host}:${this.port}`
   }
 
-  /** UDP and TCP are to share a port: another one is taken where TCP's is in use. */
   async start(): Promise<void> {
+    if (this.port === 0) this.port = await freePort(this.host)
     const udp = createSocket(this.host.includes(':') ? 'udp6' : 'udp4')
     udp.bind(this.port, this.host)
     await once(udp, 'listening')
-    const { port } = udp.address()
     const tcp = createServer((socket) => this.#onConnection(socket))
-    try {
-      tcp.listen(port, this.host)
-      await once(tcp, 'listening')
-    } catch (error) {
-      udp.close()
-      if (this.port !== 0) throw error
-      await this.start()
-      return
-    }
-    this.port = port
+    tcp.listen(this.port, this.host)
+    await once(tcp, 'listening')
     udp.on('message', (octets, from) => this.#onDatagram(udp, octets, from))
     udp.on('error', () => {})
     this.#udp = udp

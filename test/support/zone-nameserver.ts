@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,7 +22,7 @@ export async function startZoneNameserver(
   records: Readonly<Record<string, readonly string[]>>,
   aliases: Readonly<Record<string, string>> = {},
 ): Promise<ZoneNameserver> {
-  const port = await freeDnsPort()
+  const port = await freePort()
   if (!existsSync(DNSMASQ)) {
     const socket = await startNameserver('127.0.0.1', port, records)
     return { address: `127.0.0.1:${port}`, close: () => new Promise((done) => socket.close(() => done())) }
@@ -69,19 +68,5 @@ export async function startZoneNameserver(
         })
         child.kill('SIGTERM')
       }),
-  }
-}
-
-/** A port that is free over UDP and TCP: nameservers take both. */
-async function freeDnsPort(): Promise<number> {
-  for (;;) {
-    const port = await freePort()
-    const probe = createSocket('udp4')
-    const isFree = await new Promise<boolean>((resolve) => {
-      probe.once('error', () => resolve(false))
-      probe.bind(port, '127.0.0.1', () => resolve(true))
-    })
-    await new Promise<void>((done) => (isFree ? probe.close(() => done()) : done()))
-    if (isFree) return port
   }
 }
