@@ -75,8 +75,8 @@ describe('the page is for everybody', { skip: SKIP }, () => {
     await page.getByRole('button', { name: 'Req/s' }).click()
     const order = async (): Promise<string[]> =>
       (await page.locator('#rows .c-id').allInnerTexts()).slice(0, 5)
-    const before = await order()
     await page.locator('#rows tr').first().hover()
+    const before = await order()
     for (const [at, zone] of fixture.zones.entries()) zone.requestsPerSecond = at
     await page.getByRole('row', { name: /zone39-.*38\.0/s }).waitFor()
     assert.deepEqual(await order(), before)

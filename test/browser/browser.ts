@@ -25,7 +25,12 @@ export const SKIP: string | false =
   executablePath === undefined ? 'no Chromium is installed here (Debian: apt-get install chromium)' : false
 
 export function launchBrowser(): Promise<Browser> {
-  return chromium.launch({ headless: true, args: ARGUMENTS, ...(executablePath && { executablePath }) })
+  return chromium.launch({
+    headless: true,
+    args: ARGUMENTS,
+    timeout: 120_000,
+    ...(executablePath && { executablePath }),
+  })
 }
 
 export interface OpenPage {
@@ -47,7 +52,7 @@ export async function openPage(
     ...options,
   })
   const page = await context.newPage()
-  page.setDefaultTimeout(10_000)
+  page.setDefaultTimeout(60_000)
   const problems: string[] = []
   const { host } = new URL(url)
   page.on('console', (message) => {

@@ -13,7 +13,7 @@ type Zone = Mutable<ZoneStatus> & { history: number[] }
 
 const POINTS = 60
 const TTL_SECONDS_MAX = 60
-/** The slot and all rates change every so many updates: as with a real processor, whose updates are a second apart. */
+/** Where it is busy, the slot and all rates change every so many updates: as with a real processor, whose updates are a second apart. */
 const UPDATES_PER_SLOT = 5
 
 export interface FixtureOptions {
@@ -23,6 +23,8 @@ export interface FixtureOptions {
   /** Zones that have something wrong, Envoys that refuse, nameservers that fail. */
   readonly trouble?: boolean
   readonly envoys?: number
+  /** Every so often all rates are others; else they are what the test sets. */
+  readonly busy?: boolean
 }
 
 /** The real admin server over a status that is made up: as many zones as wanted, and each changes as they do. */
@@ -122,10 +124,10 @@ export class FixtureProcessor {
     } as Status
   }
 
-  /** Lifetimes are renewed as they end; at each slot all rates change. */
+  /** Lifetimes are renewed as they end; at each slot of a busy one all rates change. */
   #letTimePass(at: number): void {
     this.#updates += 1
-    const slot = this.#updates % UPDATES_PER_SLOT === 0
+    const slot = this.#options.busy === true && this.#updates % UPDATES_PER_SLOT === 0
     if (slot) this.#slot += 1
     for (const zone of this.zones) {
       if (zone.state === 'fresh' && zone.expiresAt !== null && zone.expiresAt < at + 3000)

@@ -17,7 +17,15 @@ const ELEMENTS_PER_FRAME_MAX = 250
 /** Scripts in the browser's traces: what the stream's promises run, and what timers and events run. */
 const SCRIPTING: ReadonlySet<string> = new Set(['BlinkScheduler_PerformMicrotaskCheckpoint', 'FunctionCall'])
 
-/** On a machine shared with others: CPU time and work done are measured, not how long it took. */
+/** The same on every machine, and what it costs on one of which the limits above hold. */
+const REFERENCE = `(() => {
+  const numbers = Array.from({ length: 200_000 }, (_, at) => (at * 2_654_435_761) % 1_000_003)
+  return numbers.sort((one, other) => one - other).length
+})()`
+const REFERENCE_MS = 45
+const REFERENCE_PAINT_MS = 100
+
+/** On a machine shared with others: CPU time and work done are measured, and against what a reference costs there. */
 describe(`${ZONES} zones`, { skip: SKIP }, () => {
   let browser: Browser
   let fixture: FixtureProcessor
@@ -25,7 +33,7 @@ describe(`${ZONES} zones`, { skip: SKIP }, () => {
   let cdp: CDPSession
 
   before(async () => {
-    fixture = await new FixtureProcessor({ zones: ZONES, trouble: true }).start()
+    fixture = await new FixtureProcessor({ zones: ZONES, trouble: true, busy: true }).start()
     browser = await launchBrowser()
     page = (await openPage(browser, fixture.url)).page
     await page.getByText('Live', { exact: true }).waitFor()
@@ -37,11 +45,11 @@ describe(`${ZONES} zones`, { skip: SKIP }, () => {
   })
 
   it(`are painted first within ${FIRST_PAINT_MS_MAX} ms`, async (test) => {
-    const ms = (await page.evaluate(
-      "performance.getEntriesByName('first-contentful-paint')[0].startTime",
-    )) as number
-    test.diagnostic(`first contentful paint after ${Math.round(ms)} ms`)
-    assert.ok(ms <= FIRST_PAINT_MS_MAX, `${ms} ms`)
+    const ms = await firstPaint(browser, fixture.url)
+    // A page of one line, from the same server.
+    const slowness = Math.max(1, (await firstPaint(browser, `${fixture.url}healthz`)) / REFERENCE_PAINT_MS)
+    test.diagnostic(`first contentful paint after ${Math.round(ms)} ms, slowness ${slowness.toFixed(1)}`)
+    assert.ok(ms <= FIRST_PAINT_MS_MAX * slowness, `${ms} ms, slowness ${slowness}`)
   })
 
   it(`cost less than ${SCRIPT_MS_MAX} ms of scripting an update`, async (test) => {
@@ -52,8 +60,9 @@ describe(`${ZONES} zones`, { skip: SKIP }, () => {
     // None at all would be another browser's names.
     assert.ok(microseconds > 0)
     const ms = microseconds / 1000 / UPDATES
-    test.diagnostic(`${ms.toFixed(1)} ms of scripting an update`)
-    assert.ok(ms < SCRIPT_MS_MAX, `${ms} ms`)
+    const slowness = Math.max(1, (await referenceMs(cdp, page)) / REFERENCE_MS)
+    test.diagnostic(`${ms.toFixed(1)} ms of scripting an update, slowness ${slowness.toFixed(1)}`)
+    assert.ok(ms < SCRIPT_MS_MAX * slowness, `${ms} ms, slowness ${slowness}`)
   })
 
   it('are scrolled by laying out what comes into sight only', async (test) => {
@@ -78,13 +87,37 @@ describe(`${ZONES} zones`, { skip: SKIP }, () => {
   })
 
   it('are searched as one types', async () => {
-    const started = performance.now()
-    await page.getByLabel('Search zones').fill('zone1999-')
-    await page.locator('#rows tr', { hasText: 'zone1999-' }).waitFor()
-    assert.equal(await page.locator('#rows tr').count(), 1)
-    assert.ok(performance.now() - started < 1000)
+    const found = await page.evaluate(`(() => {
+      document.querySelector('#search').value = 'zone1999-'
+      document.querySelector('#search').dispatchEvent(new Event('input'))
+      return [...document.querySelectorAll('#rows tr')].map((row) => row.textContent)
+    })()`)
+    assert.match((found as string[]).join('\n'), /^1999.*zone1999-[^\n]*$/, 'at once, in no later task')
   })
 })
+
+/** Of the best of three pages: what else runs here is no part of it. */
+async function firstPaint(browser: Browser, url: string): Promise<number> {
+  let best = Number.POSITIVE_INFINITY
+  for (let count = 0; count < 3; count += 1) {
+    const { page } = await openPage(browser, url)
+    await page.waitForFunction(`performance.getEntriesByName('first-contentful-paint').length > 0`)
+    const ms = await page.evaluate(`performance.getEntriesByName('first-contentful-paint')[0].startTime`)
+    best = Math.min(best, ms as number)
+    await page.context().close()
+  }
+  return best
+}
+
+/** CPU time of the reference, once it has been compiled. */
+async function referenceMs(cdp: CDPSession, page: Page): Promise<number> {
+  const events = await traced(cdp, async () => {
+    for (let count = 0; count < 6; count += 1)
+      await page.evaluate(`new Promise((done) => setTimeout(() => { ${REFERENCE}; done() }))`)
+  })
+  const costs = events.filter(({ name }) => name === 'FunctionCall').map(({ tdur = 0 }) => tdur / 1000)
+  return costs.sort((one, other) => other - one)[2] ?? 0
+}
 
 /** Sixty pixels a frame for two seconds. */
 const SCROLL_THROUGH = `new Promise((done) => {

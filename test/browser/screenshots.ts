@@ -23,7 +23,7 @@ async function main(): Promise<void> {
   if (folder === undefined) throw new Error('expected a folder for the pictures')
   if (SKIP !== false) throw new Error(SKIP)
   mkdirSync(folder, { recursive: true })
-  const fixture = await new FixtureProcessor({ zones: 2000, trouble: true }).start()
+  const fixture = await new FixtureProcessor({ zones: 2000, trouble: true, busy: true }).start()
   const browser = await launchBrowser()
   try {
     for (const [name, { options, explain, at }] of Object.entries(PICTURES)) {

@@ -41,7 +41,6 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
     browser = await launchBrowser()
     opened = await openPage(browser, `http://127.0.0.1:${gateway.httpPort}/`)
     page = opened.page
-    page.setDefaultTimeout(30_000)
     await page.getByText('Live', { exact: true }).waitFor()
   })
   after(async () => {
@@ -66,7 +65,7 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
   })
 
   it('has the requests that never came to the processor', async () => {
-    const until = Date.now() + 30_000
+    const until = Date.now() + 60_000
     let text = ''
     while (Date.now() < until && !/[1-9]/.test(text)) {
       for (let request = 0; request < 20; request++) assert.equal((await ask('12')).status, 200)
