@@ -7,7 +7,7 @@ import { type EnvoyAddresses, renderEnvoyConfig } from './envoy-config.ts'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
 /** How long a part may take to come up, and to go down before it is killed. */
-const READY_WITHIN_MS = 15_000
+const READY_WITHIN_MS = 60_000
 const STOP_WITHIN_MS = 12_000
 /** What Envoy lets connections finish in once it was told to stop. */
 const ENVOY_DRAIN_SECONDS = 5
@@ -120,24 +120,34 @@ export async function untilReady(
 }
 
 /**
- * Tells Envoy to take no more connections and to close those it has after their requests, then ends it: when no connection
- * is left, or none but idle ones some time after all that were in use have been told.
+ * Has Envoy tell its clients to close their connections, while new ones are still taken; then closes its listeners, and
+ * ends it when no connection is left, or none but idle ones. Ended with its listeners open it would cut off who connects
+ * between the last look and the end.
  */
 export async function drainEnvoy(envoy: Part, admin: { host: string; port: number }): Promise<void> {
-  const told = await httpStatus('POST', admin.host, admin.port, '/drain_listeners?graceful&skip_exit')
-  const toldAllMs = performance.now() + ENVOY_DRAIN_SECONDS * 1000 + DRAIN_SETTLE_MS
-  const deadline = toldAllMs + ENVOY_DRAIN_SECONDS * 1000
-  let requestsBefore: number | undefined
-  let quietLooks = 0
-  while (told === 200 && performance.now() < deadline) {
-    const { connections, active, requests } = await downstream(admin)
-    if (connections === 0) break
-    quietLooks = active === 0 && requests === requestsBefore ? quietLooks + 1 : 0
-    if (performance.now() > toldAllMs && quietLooks >= DRAIN_QUIET_LOOKS) break
-    requestsBefore = requests
-    await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS))
+  const post = (path: string): Promise<number | undefined> => httpStatus('POST', admin.host, admin.port, path)
+  if ((await post('/drain_listeners?graceful&skip_exit')) === 200) {
+    const toldAllMs = performance.now() + ENVOY_DRAIN_SECONDS * 1000
+    await untilSo(envoy, toldAllMs, async () => (await downstream(admin))?.connections === 0)
+    await post('/drain_listeners')
+    const settledMs = toldAllMs + DRAIN_SETTLE_MS
+    let requestsBefore: number | undefined
+    let quietLooks = 0
+    await untilSo(envoy, settledMs + ENVOY_DRAIN_SECONDS * 1000, async () => {
+      const seen = await downstream(admin)
+      if (seen === undefined || seen.listenersStopped === 0) return false
+      if (seen.connections === 0) return true
+      quietLooks = seen.active === 0 && seen.requests === requestsBefore ? quietLooks + 1 : 0
+      requestsBefore = seen.requests
+      return performance.now() > settledMs && quietLooks >= DRAIN_QUIET_LOOKS
+    })
   }
   await envoy.stop()
+}
+
+async function untilSo(envoy: Part, deadlineMs: number, probe: () => Promise<boolean>): Promise<void> {
+  while (performance.now() < deadlineMs && envoy.process.exitCode === null && !(await probe()))
+    await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS))
 }
 
 interface Downstream {
@@ -146,16 +156,21 @@ interface Downstream {
   readonly active: number
   /** Since Envoy started. */
   readonly requests: number
+  readonly listenersStopped: number
 }
 
-async function downstream({ host, port }: { host: string; port: number }): Promise<Downstream> {
-  const filter = '^http\\.callback\\.downstream_(cx_active|rq_active|rq_total)$'
-  const text = (await httpText('GET', host, port, `/stats?filter=${encodeURIComponent(filter)}`))?.body ?? ''
-  const value = (name: string): number => Number(new RegExp(`\\.${name}: (\\d+)`).exec(text)?.[1] ?? 0)
+/** Undefined where Envoy's admin interface does not answer. */
+async function downstream({ host, port }: { host: string; port: number }): Promise<Downstream | undefined> {
+  const filter =
+    '^(http\\.callback\\.downstream_(cx_active|rq_active|rq_total)|listener_manager\\.listener_stopped)$'
+  const answer = await httpText('GET', host, port, `/stats?filter=${encodeURIComponent(filter)}`)
+  if (answer === undefined) return undefined
+  const value = (name: string): number => Number(new RegExp(`\\.${name}: (\\d+)`).exec(answer.body)?.[1] ?? 0)
   return {
     connections: value('downstream_cx_active'),
     active: value('downstream_rq_active'),
     requests: value('downstream_rq_total'),
+    listenersStopped: value('listener_stopped'),
   }
 }
 
