@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
+import { silent, startNameserver } from '../support/nameserver.ts'
 import { eventually, runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 /** HTTP on `listen.http` of a real processor: what it tells, and whom. */
@@ -151,18 +152,27 @@ test('more than 16 open pages are turned away, and room is made when one closes'
   const { status, json } = await processor.ask('/api/events')
   assert.deepEqual([status, json()], [503, { error: 'too many open pages' }])
   for (const { response } of open) response.destroy()
-  await new Promise((resolve) => setTimeout(resolve, 100))
-  const { response } = await events(processor.port)
-  assert.equal(response.statusCode, 200)
-  response.destroy()
+  await eventually('there is room', async () => {
+    const { response } = await events(processor.port)
+    response.destroy()
+    return response.statusCode === 200
+  })
 })
 
 test('explanations at once are bounded', async () => {
-  const replies = await Promise.all(
-    Array.from({ length: 30 }, (_, id) => processor.ask(`/api/explain?id=${id}`)),
-  )
-  const statuses = replies.map(({ status }) => status)
-  assert.ok(statuses.includes(200) && statuses.includes(503), statuses.join())
+  const nameserver = await startNameserver(silent)
+  const dns = { nameservers: [nameserver.address], search: 'game.test', timeoutMs: 5000, budgetMs: 1500 }
+  const waiting = await startProcessorAlone({ config: { dns } })
+  try {
+    const replies = await Promise.all(
+      Array.from({ length: 30 }, (_, id) => waiting.ask(`/api/explain?id=${id}`)),
+    )
+    const statuses = replies.map(({ status }) => status)
+    assert.ok(statuses.includes(200) && statuses.includes(503), statuses.join())
+  } finally {
+    await waiting.stop()
+    await nameserver.stop()
+  }
 })
 
 test('connections at once are bounded: one more is closed, and those that are there are answered', async () => {

@@ -68,7 +68,7 @@ describe('listen.tls', () => {
         requestSerialize,
         responseDeserialize,
         {},
-        { deadline: Date.now() + 4000 },
+        { deadline: Date.now() + 30_000 },
         (error, response?: HealthCheckResponse) => {
           client.close()
           resolve(error?.details ?? response?.status ?? '')

@@ -18,7 +18,7 @@ function start(body: string): Program {
     const tick = (ms) => new Promise((done) => setTimeout(done, ms))
     ${body}`
   const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', program]
-  return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] }) as Program
+  return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] }) as Program
 }
 
 const FILLER = 'x'.repeat(1000)
@@ -49,9 +49,10 @@ test('what a reader does not take in time is left out, and it is told how much; 
     for (let line = 0; line < 20_000; line++) log.info({ line }, '${FILLER}')
     await tick(200)
     log.info('after')
+    process.send('logged')
     process.on('SIGTERM', () => log.flush(() => process.exit(0)))
     setInterval(() => {}, 1000)`)
-  await new Promise((done) => setTimeout(done, 500))
+  await once(child, 'message')
   let text = ''
   for await (const chunk of child.stdout) {
     text += chunk

@@ -18,6 +18,8 @@ before(async () => {
 })
 after(() => processor?.stop())
 
+const MOMENT = new Int32Array(new SharedArrayBuffer(4))
+
 interface Reloads {
   accepted: number
   rejected: number
@@ -161,7 +163,7 @@ test('a file that is gone is not the defaults', async () => {
 test('a file that is empty for a moment, as it is written, is never read', async () => {
   for (let i = 0; i < 5; i += 1) {
     truncateSync(file)
-    await new Promise((resolve) => setTimeout(resolve, 60))
+    Atomics.wait(MOMENT, 0, 0, 60) // in no other task's time: a longer moment would be a file that is empty
     writeFileSync(file, text({ rules: { idPattern: `^[0-9]{1,${i + 1}}$` } }))
     await new Promise((resolve) => setTimeout(resolve, 60))
   }

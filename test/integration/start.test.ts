@@ -26,7 +26,7 @@ function run(
   if (config !== undefined) writeFileSync(join(folder, 'zonegate.yaml'), config)
   else rmSync(join(folder, 'zonegate.yaml'), { force: true })
   return new Promise((resolve) => {
-    const options = { cwd: folder, env: { PATH: process.env['PATH'], ...environment }, timeout: 10_000 }
+    const options = { cwd: folder, env: { PATH: process.env['PATH'], ...environment }, timeout: 60_000 }
     execFile(process.execPath, [MAIN, ...args], options, (error, stdout, stderr) => {
       resolve({
         code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1,

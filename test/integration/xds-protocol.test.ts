@@ -23,6 +23,7 @@ import { type ControlPlane, createControlPlane } from '../../src/xds/control-pla
 import type { ZoneLoad } from '../../src/xds/load-report-service.ts'
 import { kindOf, TYPE_URLS } from '../../src/xds/resource.ts'
 import type { RoutingRules } from '../../src/xds/virtual-host.ts'
+import { eventually } from '../support/processor.ts'
 
 const policy: ZonePolicy = {
   routes: {
@@ -72,7 +73,7 @@ class RecordingPeer {
   /** The next response, as `cluster default/1 -default/2`; waits for it. */
   async next(): Promise<string> {
     while (this.received.length === 0)
-      await once(this.#stream, 'data', { signal: AbortSignal.timeout(5_000) })
+      await once(this.#stream, 'data', { signal: AbortSignal.timeout(60_000) })
     this.last = this.received.shift()
     const updated = (this.last?.resources ?? []).map(({ name }) => name).sort()
     const removed = (this.last?.removed_resources ?? []).map((name) => `-${name}`).sort()
@@ -97,9 +98,9 @@ class RecordingPeer {
     return { type_url: this.last.type_url, response_nonce: this.last.nonce }
   }
 
-  /** True if nothing comes for a moment. */
+  /** True if nothing comes for a moment: in turns, as each of them gets through what has come meanwhile. */
   async isQuiet(): Promise<boolean> {
-    await new Promise((resolve) => setTimeout(resolve, 60))
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setTimeout(resolve, 3))
     return this.received.length === 0
   }
 
@@ -161,8 +162,7 @@ describe('the control plane, to a peer on loopback', () => {
   }
   /** Waits until all streams have ended. */
   async function quiet(): Promise<void> {
-    for (let wait = 0; wait < 200 && plane.status().envoys.length > 0; wait++)
-      await new Promise((resolve) => setTimeout(resolve, 5))
+    await eventually('all streams have ended', () => plane.status().envoys.length === 0)
   }
   function publish(id: string, address = '10.0.0.1'): void {
     const staleAtMs = timers.now() + 3_600_000
@@ -275,15 +275,15 @@ describe('the control plane, to a peer on loopback', () => {
     assert.equal(await peer.next(), 'endpoints default/1')
     peer.nack('malformed IP address')
     assert.equal(await peer.isQuiet(), true)
-    assert.match(logged.join('\n'), /refused resources.*malformed IP address/)
+    await eventually('it is logged', () => /refused resources.*malformed IP address/.test(logged.join('\n')))
     const [envoy] = plane.status().envoys
     assert.equal(envoy?.lastRejection, 'malformed IP address')
     assert.deepEqual([envoy?.resources.endpoints.nacks, envoy?.resources.endpoints.rejected], [1, 1])
     publish('1', '10.0.0.2')
     assert.equal(await peer.next(), 'endpoints default/1')
     peer.ack()
+    await eventually('it is accepted', () => plane.status().envoys[0]?.resources.endpoints.rejected === 0)
     assert.equal(await peer.isQuiet(), true)
-    assert.equal(plane.status().envoys[0]?.resources.endpoints.rejected, 0)
   })
 
   test('does not take an answer with the nonce of an old response for one to the latest', async () => {
@@ -416,8 +416,7 @@ describe('the control plane, to a peer on loopback', () => {
         { cluster_name: 'processor' },
       ],
     })
-    for (let wait = 0; wait < 100 && loads.length < 2; wait++)
-      await new Promise((resolve) => setTimeout(resolve, 5))
+    await eventually('both are told', () => loads.length >= 2)
     assert.deepEqual(loads, [
       ['reporter', 'default/1', { requests: 8, errors: 1 }],
       ['reporter', 'default/2', { requests: 0, errors: 0 }],
@@ -457,8 +456,7 @@ describe('the control plane, to a peer on loopback', () => {
     assert.ok(logged.some((line) => line.startsWith("an Envoy's stream of load reports failed")))
     const before = loads.length
     other.write({ cluster_stats: [{ cluster_name: 'default/9' }] })
-    for (let wait = 0; wait < 200 && loads.length === before; wait++)
-      await new Promise((resolve) => setTimeout(resolve, 5))
+    await eventually('it is told', () => loads.length > before)
     assert.deepEqual(loads.at(-1)?.slice(0, 2), ['other', 'default/9'])
     other.on('error', () => undefined)
     other.cancel()
