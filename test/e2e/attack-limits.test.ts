@@ -25,7 +25,7 @@ suite('limits at the edge', () => {
     new Promise((resolve) => {
       const socket = connect(gateway.port, '127.0.0.1', () => socket.write(text))
       const timer = setInterval(() => socket.write(byte), 100)
-      const giveUp = setTimeout(() => done('nothing'), 5000)
+      const giveUp = setTimeout(() => done('nothing'), 30_000)
       const done = (answer: string): void => {
         clearInterval(timer)
         clearTimeout(giveUp)
@@ -114,9 +114,11 @@ test('an Envoy whose heap is full answers 503 overloaded', async () => {
     },
   })
   try {
-    const deadline = performance.now() + 5000
     let answer = await call(full.port)
-    while (answer.status !== 503 && performance.now() < deadline) answer = await call(full.port)
+    await eventually('503', async () => {
+      answer = await call(full.port)
+      return answer.status === 503
+    })
     assert.deepEqual([answer.status, answer.json()['reason']], [503, 'overloaded'])
   } finally {
     await full.stop()

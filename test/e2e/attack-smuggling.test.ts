@@ -253,7 +253,7 @@ function sendHttp2(port: number, fields: Fields, trailers: Fields = []): Promise
       if (trailers.length > 0)
         socket.write(frame(FRAME.headers, END_HEADERS | END_STREAM, 1, headerBlock(trailers)))
     })
-    socket.setTimeout(5000, () => socket.destroy(new Error('neither an answer nor an end')))
+    socket.setTimeout(30_000, () => socket.destroy(new Error('neither an answer nor an end')))
     socket.on('data', (chunk) => {
       chunks.push(chunk)
       const types = frameTypes(Buffer.concat(chunks))

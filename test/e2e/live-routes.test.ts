@@ -17,7 +17,7 @@ let routes: string
 suite('live routes', () => {
   before(async () => {
     const port = await freePort('127.0.64.1')
-    slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 900))
+    slow = createServer((_, response) => void setTimeout(() => response.end('slow'), 2000))
     await new Promise<void>((done) => slow.listen(port, '127.0.64.1', done))
     nameserver = await startZoneNameserver({
       'zone1-default.game.test': ['127.0.64.1'],
@@ -26,6 +26,7 @@ suite('live routes', () => {
     const dns = { nameservers: [nameserver.address], search: 'game.test' }
     gateway = await startGateway({
       config: { rules: { port }, dns, addresses: { allow: ['127.0.64.0/24'] }, learned: { enabled: false } },
+      timeoutsAsShipped: true,
     })
     routes = join(gateway.folder, 'envoy/routes.yaml')
   })
@@ -45,7 +46,7 @@ suite('live routes', () => {
   const statusOf = async (id: string): Promise<number> =>
     (await call(gateway.port, { headers: [['server', id]], body: 'x' })).status
   const until = async (wanted: string, probe: () => Promise<string>): Promise<void> => {
-    const deadline = performance.now() + 6000
+    const deadline = performance.now() + 60_000
     let seen = ''
     while (performance.now() < deadline) {
       seen = await probe()
@@ -60,13 +61,13 @@ suite('live routes', () => {
     return String((await gateway.stat('cluster.zones.upstream_rq_retry')) - before)
   }
 
-  test('before: a zone of 0.9 s is too slow, a dead one is tried twice', async () => {
+  test('before: a zone of 2 s is too slow, a dead one is tried twice', async () => {
     assert.equal(await statusOf('1'), 504)
     assert.equal(await attempts(), '1')
   })
 
   test('a longer per_try_timeout, saved in place, is live within seconds', async () => {
-    writeFileSync(routes, edit('per_try_timeout: 0.5s', 'per_try_timeout: 3s'))
+    writeFileSync(routes, edit('per_try_timeout: 0.5s', 'per_try_timeout: 20s'))
     await until('200', async () => String(await statusOf('1')))
   })
 
@@ -93,7 +94,9 @@ suite('live routes', () => {
       await until('read', async () =>
         (await gateway.stat('http.callback.rds.zonegate.update_attempt')) > before ? 'read' : 'not yet',
       )
-      if (broken !== '') assert.ok((await rejected()) > rejectedBefore, broken.slice(0, 40))
+      // It may have been read first as it was emptied to be written.
+      if (broken !== '')
+        await until('rejected', async () => ((await rejected()) > rejectedBefore ? 'rejected' : 'not yet'))
       assert.equal(await attempts(), '3')
       assert.equal(await statusOf('1'), 200)
     }

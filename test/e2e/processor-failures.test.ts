@@ -18,6 +18,9 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 type Stream = ServerDuplexStream<ProcessingRequest, ProcessingResponse>
 type Behaviour = (stream: Stream) => void
 
+/** The stand-in is in this process, which a busy machine holds up: silence has to be longer than that. */
+const MESSAGE_SECONDS = 3
+
 let gateway: TestGateway
 let bait: Receiver
 let baitPort: number
@@ -32,7 +35,9 @@ suite('a broken processor', () => {
       config: {},
       processor: false,
       envoyAllow: ['127.0.77.1/32'], // the fences under test are those before Envoy's own deny list
-      edit: { 'envoy.yaml': (text) => text.replace('message_timeout: 2s', 'message_timeout: 0.4s') },
+      edit: {
+        'envoy.yaml': (text) => text.replace('message_timeout: 2s', `message_timeout: ${MESSAGE_SECONDS}s`),
+      },
     })
     process.chdir(gateway.folder) // the socket's path is relative, as the processor's own is
   })
@@ -143,8 +148,7 @@ suite('a broken processor', () => {
     })
   }
 
-  test('no socket at all: 502 at once', async () => {
-    const started = performance.now()
+  test('no socket at all: 502, without waiting for a message', async () => {
     const answer = await call(gateway.port, {
       headers: [
         ['server', '12'],
@@ -152,7 +156,6 @@ suite('a broken processor', () => {
       ],
     })
     assert.deepEqual([answer.status, answer.json()['reason']], [502, 'processor_unavailable'])
-    assert.ok(performance.now() - started < 300)
   })
 
   test('a socket that accepts and never speaks: 504 within message_timeout', async () => {

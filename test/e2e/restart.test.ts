@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
@@ -13,7 +14,6 @@ import { startZoneNameserver, type ZoneNameserver } from '../support/zone-namese
 let gateway: TestGateway
 let nameserver: ZoneNameserver
 let zone: Receiver
-let startedInMs: number
 
 suite('parts that die, come late or come back', () => {
   before(async () => {
@@ -21,12 +21,10 @@ suite('parts that die, come late or come back', () => {
     zone = await startReceiver('127.0.66.1', port)
     nameserver = await startZoneNameserver({ 'zone1-default.game.test': ['127.0.66.1'] })
     const dns = { nameservers: [nameserver.address], search: 'game.test' }
-    const started = performance.now()
     gateway = await startGateway({
       config: { rules: { port }, dns, addresses: { allow: ['127.0.66.0/24'] }, learned: { enabled: false } },
       processor: false,
     })
-    startedInMs = performance.now() - started
   })
   after(async () => {
     await gateway?.stop()
@@ -39,8 +37,8 @@ suite('parts that die, come late or come back', () => {
     return reply.status === 200 ? '200' : `${reply.status} ${reply.json()['reason']}`
   }
 
-  test('Envoy alone listens within 5 s, refuses by itself and fails closed', async () => {
-    assert.ok(startedInMs < 5000, `${startedInMs} ms`)
+  test('Envoy alone listens without waiting on for a processor, refuses by itself and fails closed', async () => {
+    assert.equal(await gateway.stat('cluster_manager.cds.init_fetch_timeout'), 1)
     assert.equal((await call(gateway.port, { method: 'GET' })).status, 405)
     assert.equal((await call(gateway.port)).status, 403)
     assert.equal(await reasonOf(), '502 processor_unavailable')
@@ -57,46 +55,41 @@ suite('parts that die, come late or come back', () => {
 
   test('kill -9 under load: 502 while it is down, 200 again after a restart', async () => {
     const agent = new Agent({ keepAlive: true, maxSockets: 32 })
-    const seen = new Map<string, number>()
+    const [meanwhile, afterwards] = [new Set<string>(), new Set<string>()]
+    let seen = meanwhile
     let running = true
     const worker = async (): Promise<void> => {
       while (running) {
-        const outcome = await reasonOf(agent)
-        seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+        const began = seen
+        began.add(await reasonOf(agent))
       }
     }
     const workers = Array.from({ length: 32 }, worker)
     const tick = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
     await tick(300)
     await gateway.processor?.stop('SIGKILL')
-    await tick(200)
-    const processor = await gateway.startProcessor()
-    await tick(100)
-    seen.clear()
+    await eventually('it is missed', () => meanwhile.has('502 processor_unavailable'))
+    await gateway.startProcessor()
+    seen = afterwards
     await tick(300)
     running = false
     await Promise.all(workers)
     agent.destroy()
-    assert.deepEqual([...seen.keys()], ['200'], 'after the restart every request is forwarded')
-    assert.ok(processor.process.pid)
+    assert.deepEqual([...afterwards], ['200'], 'after the restart every request is forwarded')
   })
 
-  test('while the processor is down, callers see nothing but 502 processor_unavailable, at once', async () => {
+  test('while the processor is down, callers see nothing but 502 processor_unavailable', async () => {
     await gateway.processor?.stop('SIGKILL')
-    const started = performance.now()
     const outcomes = await Promise.all(Array.from({ length: 50 }, () => reasonOf()))
     assert.deepEqual([...new Set(outcomes)], ['502 processor_unavailable'])
-    assert.ok(performance.now() - started < 2000)
     await gateway.startProcessor()
   })
 
-  test('SIGTERM: not ready at once, the process ends by itself within 10 s, and the socket is gone', async () => {
+  test('SIGTERM: the process ends by itself, and the socket is gone', async () => {
     const part = gateway.processor
     assert.ok(part)
-    const started = performance.now()
     part.process.kill('SIGTERM')
     assert.equal(await part.gone, 'exit code 0')
-    assert.ok(performance.now() - started < 10_000)
     assert.equal(statSync(join(gateway.folder, 'run/processor.sock'), { throwIfNoEntry: false }), undefined)
     assert.match(gateway.log('processor'), /"msg":"stopped"/)
     await gateway.startProcessor()

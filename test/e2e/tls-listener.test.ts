@@ -110,7 +110,7 @@ describe('TLS on the listener, as in envoy/listener-tls.yaml', () => {
   const handshake = (port: number, options: ConnectionOptions = {}): Promise<TLSSocket> =>
     new Promise((resolve, reject) => {
       const socket = connect({ host: '127.0.0.1', port, ...tls, ...options }, () => resolve(socket))
-      socket.setTimeout(5000, () => socket.destroy(new Error('no handshake')))
+      socket.setTimeout(30_000, () => socket.destroy(new Error('no handshake')))
       socket.on('error', reject)
     })
   /** The name in the certificate that a new connection gets; of a handshake that failed: why. */
@@ -308,7 +308,7 @@ describe('TLS on the listener, as in envoy/listener-tls.yaml', () => {
     try {
       const served = waiting.length
       const replies = Array.from({ length: STREAMS_MAX + 50 }, () =>
-        callHttp2(session, { headers: [['server', '2']], body: 'x', timeoutMs: 15_000 }),
+        callHttp2(session, { headers: [['server', '2']], body: 'x', timeoutMs: 60_000 }),
       )
       await eventually('the first', () => waiting.length - served === STREAMS_MAX)
       assert.equal(await gateway.stat('http.callback.downstream_rq_active'), STREAMS_MAX)

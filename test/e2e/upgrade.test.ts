@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 import { type Part, startProcessor, untilReady } from '../../src/launch/instance.ts'
 import { type Fleet, learnedIds, startFleet } from '../support/fleet.ts'
-import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { makePatient, startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Load, startLoad } from '../support/load.ts'
 import { freePort } from '../support/ports.ts'
@@ -230,6 +230,7 @@ async function startCheckout(
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-checkout-'))
   for (const part of ['src', 'proto', 'envoy', 'package.json'])
     cpSync(join(ROOT, part), join(folder, part), { recursive: true })
+  makePatient(join(folder, 'envoy'))
   for (const part of ['node_modules', '.tools']) symlinkSync(join(ROOT, part), join(folder, part))
   const httpPort = await freePort()
   const file = join(folder, 'zonegate.yaml')
@@ -248,14 +249,10 @@ async function startCheckout(
     rmSync(folder, { recursive: true, force: true })
   }
   try {
-    await eventually(
-      'it is ready',
-      async () => {
-        if (child.exitCode !== null) throw new Error('it ended')
-        return (await ask(adminPort, '/ready').catch(() => undefined))?.status === 200
-      },
-      20_000,
-    )
+    await eventually('it is ready', async () => {
+      if (child.exitCode !== null) throw new Error('it ended')
+      return (await ask(adminPort, '/ready').catch(() => undefined))?.status === 200
+    })
   } catch (error) {
     const log = readFileSync(join(folder, 'start.log'), 'utf8')
     await stop()

@@ -206,6 +206,7 @@ async function main(): Promise<number> {
     // On addresses of their own: one that is stopped finds its port free again, whatever connects from 127.0.0.1.
     for (let i = 1; i <= NAMESERVERS; i += 1) nameservers.push(await startNameserver(good, `127.0.95.${i}`))
     gateway = await startGateway({
+      timeoutsAsShipped: true,
       config: {
         rules: { port },
         dns: {

@@ -317,7 +317,7 @@ async function main(): Promise<number> {
       addresses: { allow: ['127.0.91.0/24'] },
     }
     const patient = (text: string): string => text.replace('per_try_timeout: 0.5s', 'per_try_timeout: 2s')
-    fleet = await startFleet(PODS, { config, edit: { 'routes.yaml': patient } })
+    fleet = await startFleet(PODS, { config, timeoutsAsShipped: true, edit: { 'routes.yaml': patient } })
     say(`seed ${seed}, ${totalMs / 60_000} min, ${PODS} pods, ${zones} zones: warming up`)
     await warmUp(fleet)
     started = performance.now()

@@ -215,6 +215,7 @@ async function run(kind: Kind, wrk: string): Promise<Figures> {
   let gateway: TestGateway | undefined
   try {
     gateway = await startGateway({
+      timeoutsAsShipped: true,
       config: {
         rules: { port },
         dns: {

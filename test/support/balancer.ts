@@ -5,12 +5,13 @@ import { stringify } from 'yaml'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { startPart, untilReady } from '../../src/launch/instance.ts'
 import { freePort } from './ports.ts'
+import { eventually } from './processor.ts'
 
 /** A TCP load balancer in front of gateways, as a cloud's or a cluster's: an Envoy that looks at no byte. */
 export interface Balancer {
   readonly port: number
   /** Those left out get no new connection; the ones they have go on. */
-  serve(ports: readonly number[]): void
+  serve(ports: readonly number[]): Promise<void>
   stop(): Promise<void>
 }
 
@@ -20,11 +21,18 @@ const CONNECT_ATTEMPTS_MAX = 5
 export async function startBalancer(ports: readonly number[]): Promise<Balancer> {
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-balancer-'))
   const [port, adminPort] = [await freePort(), await freePort()]
-  const serve = (chosen: readonly number[]): void => {
+  const write = (chosen: readonly number[]): void => {
     writeFileSync(join(folder, 'endpoints.yaml.tmp'), stringify(endpoints(ports, chosen)))
     renameSync(join(folder, 'endpoints.yaml.tmp'), join(folder, 'endpoints.yaml'))
   }
-  serve(ports)
+  const serve = async (chosen: readonly number[]): Promise<void> => {
+    write(chosen)
+    await eventually('the balancer has taken it over', async () => {
+      const served = await healthy(adminPort)
+      return ports.every((one) => served.has(one) === chosen.includes(one))
+    })
+  }
+  write(ports)
   writeFileSync(join(folder, 'envoy.yaml'), stringify(bootstrap(port, adminPort)))
   const args = ['-c', 'envoy.yaml', '--disable-hot-restart', '--log-level', 'warn', '--concurrency', '1']
   const output = openSync(join(folder, 'log'), 'a')
@@ -41,6 +49,16 @@ export async function startBalancer(ports: readonly number[]): Promise<Balancer>
     throw new Error(`${(error as Error).message}\n${log}`)
   }
   return { port, serve, stop }
+}
+
+/** Ports that it gives connections to. */
+async function healthy(adminPort: number): Promise<Set<number>> {
+  const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text()
+  return new Set(
+    [...text.matchAll(/^gateways::127\.0\.0\.1:(\d+)::health_flags::healthy$/gm)].map(([, port]) =>
+      Number(port),
+    ),
+  )
 }
 
 const socketAddress = (port: number): object => ({

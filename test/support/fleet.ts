@@ -6,13 +6,10 @@ import { type GatewayOptions, startGateway, type TestGateway } from './gateway.t
 export interface Fleet {
   readonly pods: readonly TestGateway[]
   readonly port: number
-  /** What Kubernetes does with a pod's Envoy: no new connections, then SIGTERM, which drains, then another one. */
+  /** What Kubernetes does with a pod's Envoy: no new connections as soon as the balancer knows, then SIGTERM, which drains, then another one. */
   replaceEnvoy(pod: TestGateway): Promise<void>
   stop(): Promise<void>
 }
-
-/** How long a balancer may take to know that a pod is going: the preStop of deploy/kubernetes, shortened. */
-const PRE_STOP_MS = 1000
 
 export async function startFleet(size: number, options: GatewayOptions): Promise<Fleet> {
   const pods: TestGateway[] = []
@@ -25,11 +22,10 @@ export async function startFleet(size: number, options: GatewayOptions): Promise
     const started = await startBalancer(pods.map(({ port }) => port))
     balancer = started
     const replaceEnvoy = async (pod: TestGateway): Promise<void> => {
-      started.serve(pods.filter((other) => other !== pod).map(({ port }) => port))
-      await new Promise((tick) => setTimeout(tick, PRE_STOP_MS))
+      await started.serve(pods.filter((other) => other !== pod).map(({ port }) => port))
       await drainEnvoy(pod.envoy, { host: '127.0.0.1', port: pod.adminPort })
       await pod.startEnvoy()
-      started.serve(pods.map(({ port }) => port))
+      await started.serve(pods.map(({ port }) => port))
     }
     return { pods, port: started.port, replaceEnvoy, stop }
   } catch (error) {

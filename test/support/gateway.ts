@@ -5,19 +5,34 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { stringify } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { hostPortOf } from '../../src/config/schema.ts'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { type Part, startEnvoy, startProcessor, untilReady } from '../../src/launch/instance.ts'
+import type { Status } from '../../src/status/status.ts'
 import { freePort } from './ports.ts'
+import { eventually } from './processor.ts'
 
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
+
+/**
+ * A test's clients and receivers are in one process, and a slow machine holds that up for half a second now and then:
+ * what is shipped would refuse requests that nothing is wrong with. Tests of these values say so, or have their own.
+ */
+const PATIENCE: readonly [file: string, shipped: RegExp, patient: string][] = [
+  ['routes.yaml', /per_try_timeout: 0\.5s/, 'per_try_timeout: 10s'],
+  ['envoy.yaml', /message_timeout: 2s/, 'message_timeout: 10s'],
+  ['envoy.yaml', /\bconnect_timeout: (0\.5|1)s/g, 'connect_timeout: 5s'],
+]
+const PATIENT_BUDGET_MS = 8000
+const READY_WITHIN_MS = 60_000
 
 export interface GatewayOptions {
   /** zonegate.yaml, without `listen`. */
@@ -30,6 +45,8 @@ export interface GatewayOptions {
   readonly prepare?: (folder: string) => void
   /** False: no processor is started, `startProcessor` does it later (or the test serves the socket itself). */
   readonly processor?: boolean
+  /** True: with the timeouts of the files as they are; else with longer ones, where `edit` and `config` have none. */
+  readonly timeoutsAsShipped?: boolean
   readonly concurrency?: number
   /** What Envoy's own fence lets through, where it is not `addresses.allow` of the configuration. */
   readonly envoyAllow?: readonly string[]
@@ -46,6 +63,8 @@ export interface TestGateway {
   startProcessor(): Promise<Part>
   /** Another Envoy in place of one that has ended, on the same ports. */
   startEnvoy(): Promise<Part>
+  /** Saves zonegate.yaml with another part of this name, and returns when the processor has taken it over. */
+  configure(part: string, values: Readonly<Record<string, unknown>>): Promise<void>
   /** Text of Envoy's log, access log included, or of the processor's. */
   log(of: 'envoy' | 'processor'): string
   /** The value of one of Envoy's counters or gauges; 0 when it is not there. */
@@ -64,9 +83,11 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     writeFileSync(path, change(readFileSync(path, 'utf8')))
   }
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
+  const config = options.timeoutsAsShipped === true ? options.config : patientConfig(options.config)
+  if (options.timeoutsAsShipped !== true) makePatient(join(folder, 'envoy'))
   writeFileSync(
     join(folder, 'zonegate.yaml'),
-    stringify({ ...options.config, listen: { ...options.listen, http: `127.0.0.1:${httpPort}` } }),
+    stringify({ ...config, listen: { ...options.listen, http: `127.0.0.1:${httpPort}` } }),
   )
   const outputs: number[] = []
   const output = (of: string): number => {
@@ -83,7 +104,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
   }
   const ready = async (part: Part, readyPort: number, path: string): Promise<void> => {
     try {
-      await untilReady(part, '127.0.0.1', readyPort, path)
+      await untilReady(part, '127.0.0.1', readyPort, path, READY_WITHIN_MS)
     } catch (error) {
       throw new Error(
         `${(error as Error).message}\n${readFileSync(join(folder, `${part.name}.log`), 'utf8')}`,
@@ -121,6 +142,19 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       await ready(envoy, adminPort, '/ready')
       return envoy
     },
+    configure: async (part, values) => {
+      const file = join(folder, 'zonegate.yaml')
+      const config = parse(readFileSync(file, 'utf8'))
+      const accepted = async (): Promise<number> => {
+        const response = await fetch(`http://127.0.0.1:${httpPort}/api/status`)
+        return ((await response.json()) as Status).config.reloads.accepted
+      }
+      const before = await accepted()
+      writeFileSync(`${file}.new`, stringify({ ...config, [part]: { ...config[part], ...values } }))
+      renameSync(`${file}.new`, file)
+      gateway.processor?.process.kill('SIGHUP')
+      await eventually('zonegate.yaml is taken over', async () => (await accepted()) > before)
+    },
     log: (of) => readFileSync(join(folder, `${of}.log`), 'utf8'),
     stat: (name) => statOf(adminPort, name),
     stop: async () => {
@@ -137,6 +171,18 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     throw error
   }
   return gateway
+}
+
+/** Envoy's files in this folder, with patience. */
+export function makePatient(folder: string): void {
+  for (const [file, shipped, patient] of PATIENCE) {
+    const path = join(folder, file)
+    writeFileSync(path, readFileSync(path, 'utf8').replace(shipped, patient))
+  }
+}
+
+function patientConfig(config: GatewayOptions['config']): GatewayOptions['config'] {
+  return { ...config, dns: { budgetMs: PATIENT_BUDGET_MS, ...(config['dns'] as object | undefined) } }
 }
 
 function allowed(config: GatewayOptions['config']): readonly string[] {

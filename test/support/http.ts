@@ -32,7 +32,7 @@ export interface Reply {
 /** One request to `127.0.0.1:port`, POST by default, on a connection of its own unless there is an agent. */
 export function call(
   port: number,
-  { method = 'POST', path = '/', headers = [], body, agent, tls, timeoutMs = 10_000 }: Call = {},
+  { method = 'POST', path = '/', headers = [], body, agent, tls, timeoutMs = 30_000 }: Call = {},
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const lines: string[] = headers.flat()
@@ -72,16 +72,29 @@ export function jsonOf(text: string): Record<string, unknown> {
   }
 }
 
-/** Sends bytes as they are, and returns all that came back until the end or `waitMs` of silence. */
+/** How long a connection on which nothing came is waited for. */
+const ANSWER_WITHIN_MS = 30_000
+const LOOK_MS = 50
+
+/** Sends bytes as they are, and returns all that came back until the end, or until `waitMs` of silence after the answer. */
 export function rawCall(port: number, bytes: string, waitMs = 500): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes, 'latin1'))
     let text = ''
-    socket.setTimeout(waitMs, () => socket.destroy())
+    // Counted in looks: while this process is held up, what has come is not seen, and that is no silence.
+    let silentLooks = 0
+    const looking = setInterval(() => {
+      silentLooks += 1
+      if (silentLooks * LOOK_MS >= (text === '' ? ANSWER_WITHIN_MS : waitMs)) socket.destroy()
+    }, LOOK_MS)
     socket.on('data', (chunk) => {
       text += chunk.toString('latin1')
+      silentLooks = 0
     })
     socket.on('error', () => undefined)
-    socket.on('close', () => resolve(text))
+    socket.on('close', () => {
+      clearInterval(looking)
+      resolve(text)
+    })
   })
 }

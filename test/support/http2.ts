@@ -9,7 +9,7 @@ import {
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Call, type CallTls, jsonOf, type Reply } from './http.ts'
 
-const CONNECT_WITHIN_MS = 10_000
+const CONNECT_WITHIN_MS = 30_000
 /** Below max_concurrent_streams of envoy.yaml: what is beyond it would wait here, and be reset unsent. */
 const RESETS_AT_ONCE = 50
 /** A connection that takes nothing for so long has ended. */
@@ -40,7 +40,7 @@ export function callHttp2(
     path = '/',
     headers = [],
     body = '',
-    timeoutMs = 10_000,
+    timeoutMs = 30_000,
   }: Omit<Call, 'agent' | 'tls'> = {},
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ import { freePort } from './ports.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
-const READY_WITHIN_MS = 10_000
+const READY_WITHIN_MS = 60_000
 
 export interface Answered {
   readonly status: number
@@ -98,7 +98,7 @@ export async function startProcessorAlone(options: ProcessorOptions = {}): Promi
 export function ask(port: number, path: string, options: RequestOptions = {}): Promise<Answered> {
   return new Promise((resolve, reject) => {
     const call = request(
-      { host: '127.0.0.1', port, path, agent: false, timeout: 5000, ...options },
+      { host: '127.0.0.1', port, path, agent: false, timeout: 30_000, ...options },
       (response) => {
         let text = ''
         response.setEncoding('utf8').on('data', (chunk: string) => {
@@ -130,7 +130,7 @@ export function runCli(
   return new Promise((resolve) => {
     const env = { PATH: process.env['PATH'], ...environment }
     const child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-    const timer = setTimeout(() => child.kill('SIGKILL'), 20_000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
     let stdout = ''
     let stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -146,11 +146,11 @@ export function runCli(
   })
 }
 
-/** Waits until something is so. */
+/** Waits until something is so: at most for as long as no machine takes. */
 export async function eventually(
   what: string,
   probe: () => Promise<boolean> | boolean,
-  withinMs = 8000,
+  withinMs = 60_000,
 ): Promise<void> {
   const deadline = performance.now() + withinMs
   while (!(await probe())) {

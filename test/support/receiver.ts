@@ -1,9 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { promisify } from 'node:util'
 
 export interface Receiver {
   readonly host: string
   /** Requests that arrived whole, in order. */
   readonly requests: readonly ReceivedRequest[]
+  /** How many are open. */
+  connections(): Promise<number>
   close(): Promise<void>
 }
 
@@ -41,6 +44,7 @@ export function startReceiver(host: string, port: number, handler?: Handler): Pr
       resolve({
         host,
         requests,
+        connections: () => promisify(server.getConnections.bind(server))(),
         close: () =>
           new Promise((done) => {
             server.close(() => done())

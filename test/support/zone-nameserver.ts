@@ -6,7 +6,7 @@ import { startNameserver } from '../../demo/nameserver.ts'
 import { freePort } from './ports.ts'
 
 const DNSMASQ = '/usr/sbin/dnsmasq'
-const READY_WITHIN_MS = 5000
+const READY_WITHIN_MS = 60_000
 
 export interface ZoneNameserver {
   /** `127.0.0.1:port`. */
