@@ -135,7 +135,7 @@ test('an Envoy whose heap is fuller still takes no connection', async () => {
   try {
     const action = 'overload.envoy.overload_actions.stop_accepting_connections.active'
     await eventually('it notices', async () => (await full.stat(action)) === 1)
-    assert.equal(await rawCall(full.port, 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'), '')
+    assert.equal(await rawCall(full.port, 'GET / HTTP/1.1\r\nhost: x\r\n\r\n', 500, 1000), '')
   } finally {
     await full.stop()
   }

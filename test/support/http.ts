@@ -77,7 +77,12 @@ const ANSWER_WITHIN_MS = 30_000
 const LOOK_MS = 50
 
 /** Sends bytes as they are, and returns all that came back until the end, or until `waitMs` of silence after the answer. */
-export function rawCall(port: number, bytes: string, waitMs = 500): Promise<string> {
+export function rawCall(
+  port: number,
+  bytes: string,
+  waitMs = 500,
+  answerWithinMs = ANSWER_WITHIN_MS,
+): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes, 'latin1'))
     let text = ''
@@ -85,7 +90,7 @@ export function rawCall(port: number, bytes: string, waitMs = 500): Promise<stri
     let silentLooks = 0
     const looking = setInterval(() => {
       silentLooks += 1
-      if (silentLooks * LOOK_MS >= (text === '' ? ANSWER_WITHIN_MS : waitMs)) socket.destroy()
+      if (silentLooks * LOOK_MS >= (text === '' ? answerWithinMs : waitMs)) socket.destroy()
     }, LOOK_MS)
     socket.on('data', (chunk) => {
       text += chunk.toString('latin1')
