@@ -25,8 +25,8 @@ const FILLER = 'x'.repeat(1000)
 
 test('a process ends though the reader of its log is gone', async () => {
   const child = start(`
-    log.info('one')
     process.on('SIGTERM', () => { log.info('last words'); log.flush(() => process.exit(0)) })
+    log.info('one')
     setInterval(() => {}, 1000)`)
   await once(child.stdout, 'data')
   child.stdout.destroy()
@@ -49,8 +49,8 @@ test('what a reader does not take in time is left out, and it is told how much; 
     for (let line = 0; line < 20_000; line++) log.info({ line }, '${FILLER}')
     await tick(200)
     log.info('after')
-    process.send('logged')
     process.on('SIGTERM', () => log.flush(() => process.exit(0)))
+    process.send('logged')
     setInterval(() => {}, 1000)`)
   await once(child, 'message')
   let text = ''
