@@ -18,6 +18,7 @@ import {
 /** The least a question takes: root name, type, class. The least a record takes: root name and ten octets. */
 const QUESTION_OCTETS_MIN = 5
 const RECORD_OCTETS_MIN = 11
+const NONE = Buffer.alloc(0)
 const TTL_TOP_BIT = 0x8000_0000
 
 /** Why a message was rejected. */
@@ -161,7 +162,7 @@ class Reader {
   }
 
   #edns(udpPayloadOctets: number, ttl: number, end: number): Edns {
-    const options = this.#octets.subarray(this.#at, end)
+    const options = this.#at === end ? NONE : this.#octets.subarray(this.#at, end)
     while (this.#at < end) {
       this.#uint16()
       const length = this.#uint16()

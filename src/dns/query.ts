@@ -31,7 +31,8 @@ export function encodeQuery(id: number, name: DomainName, type: AddressType, edn
   octets[at + 6] = RecordType.OPT
   octets[at + 7] = UDP_PAYLOAD_OCTETS >> 8
   octets[at + 8] = UDP_PAYLOAD_OCTETS & 0xff
-  return octets.subarray(0, at + TAIL_OCTETS)
+  const length = at + TAIL_OCTETS
+  return length === room ? octets : octets.subarray(0, length)
 }
 
 /**
