@@ -6,6 +6,8 @@
 type Segment = 'probation' | 'protected' | 'pinned'
 
 const PROTECTED_SHARE = 0.8
+/** An entry survives two young collections, and so isn't young any more, after some thousand others. */
+const RENEWED_ENTRIES_MAX = 5000
 
 interface Node<V> {
   readonly key: string
@@ -111,8 +113,9 @@ export class SegmentedLru<V> {
     this.#lists[node.segment].remove(node)
     this.#nodes.delete(node.key)
     // Before V8 itself moves the entries to a new table: each table it has left keeps the next one, and what that
-    // one held, until the next full collection.
-    if (++this.#deletions < this.#nodes.size / 2 + 32) return
+    // one held, until the next full collection. Where there are many they live so long that only such a collection
+    // frees them in any case.
+    if (this.#nodes.size > RENEWED_ENTRIES_MAX || ++this.#deletions < this.#nodes.size / 2 + 32) return
     this.#deletions = 0
     this.#nodes = new Map(this.#nodes)
   }
