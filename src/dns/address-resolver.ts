@@ -39,7 +39,8 @@ export class AddressResolver {
   readonly #resolver: StubResolver
   readonly #settings: AddressSettings
   readonly #seams: AddressSeams
-  readonly #running = new Set<AbortController>()
+  /** Idle and in use. */
+  readonly #controllers = new Set<AbortController>()
   /** As many as were ever running at once, at most. */
   readonly #idle: AbortController[] = []
   readonly types: readonly [AddressType] | readonly [AddressType, AddressType]
@@ -58,8 +59,7 @@ export class AddressResolver {
    */
   resolve(name: DomainName, awaited: boolean, charge: Charge | null): Promise<AddressResolution> {
     // A signal that was never aborted serves again: making one costs as much as decoding the response.
-    const controller = this.#idle.pop() ?? new AbortController()
-    this.#running.add(controller)
+    const controller = this.#idle.pop() ?? this.#newController()
     const budget = {
       deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs,
       signal: controller.signal,
@@ -71,14 +71,20 @@ export class AddressResolver {
         ? this.#resolver.resolve(name, type, budget)
         : this.#resolveBoth(name, budget, awaited ? controller : null)
     return resolved.then((resolution) => {
-      this.#running.delete(controller)
-      if (!controller.signal.aborted) this.#idle.push(controller)
+      if (controller.signal.aborted) this.#controllers.delete(controller)
+      else this.#idle.push(controller)
       return { answer: this.#answer(name, resolution), tries: resolution.tries }
     })
   }
 
   close(): void {
-    for (const controller of this.#running) controller.abort()
+    for (const controller of this.#controllers) controller.abort()
+  }
+
+  #newController(): AbortController {
+    const controller = new AbortController()
+    this.#controllers.add(controller)
+    return controller
   }
 
   /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
