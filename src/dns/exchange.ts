@@ -23,14 +23,15 @@ export interface ExchangeOptions {
   readonly signal: AbortSignal
 }
 
-/** Takes the outcome of an exchange; the first one counts. */
+/** An exchange as the ways to a nameserver see it. The first outcome counts. */
 export interface Settles {
+  readonly query: Buffer
   settle(outcome: ExchangeOutcome): void
 }
 
-/** What waits for a response, until it is closed. */
+/** What waits for a response to an exchange, until that is settled. */
 export interface Waiting {
-  close(): void
+  end(exchange: Settles): void
 }
 
 /** A literal address needs no look-up: the default one would wait for a thread of libuv's pool. */

@@ -62,6 +62,7 @@ export class StubResolver {
 
   close(): void {
     this.#closing.abort()
+    this.#seams.transport.close()
   }
 
   /** glibc's rounds (resolv.conf(5)): every nameserver in order, `attempts` times; silent ones only from the second on. */

@@ -27,7 +27,7 @@ export class TcpExchange implements Waiting {
     this.#socket.write(Buffer.concat([length, query]))
   }
 
-  close(): void {
+  end(): void {
     this.#socket.destroy()
   }
 }

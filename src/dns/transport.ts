@@ -8,10 +8,12 @@ import { UdpSockets } from './udp.ts'
 export interface Transport {
   udp(options: ExchangeOptions): Promise<ExchangeOutcome>
   tcp(options: ExchangeOptions): Promise<ExchangeOutcome>
+  /** What is under way is ended by its signal. */
+  close(): void
 }
 
 export function createTransport(timers: Timers): Transport {
-  const sockets = new UdpSockets(() => timers.now())
+  const sockets = new UdpSockets(timers)
   const underWay = new ExchangesUnderWay(timers)
   const begin = (options: ExchangeOptions, wait: (exchange: Exchange) => Waiting): Promise<ExchangeOutcome> =>
     new Promise((resolve) => {
@@ -19,15 +21,20 @@ export function createTransport(timers: Timers): Transport {
       exchange.begin(wait(exchange))
     })
   return {
-    udp: (options) => begin(options, (exchange) => sockets.exchange(options, exchange)),
+    udp: (options) => begin(options, (exchange) => sockets.exchange(options.nameserver, exchange)),
     tcp: (options) => begin(options, (exchange) => new TcpExchange(options, exchange)),
+    close: () => sockets.close(),
   }
 }
 
 /** Ends exchanges by time and by signal. A timer or a listener for each would cost half a query: all share one. */
 class ExchangesUnderWay {
   readonly #timers: Timers
-  readonly #exchanges = new Set<Exchange>()
+  /**
+   * No set: V8 moves a busy one to a new table again and again, and each table it has left keeps what it held, and the
+   * next one, until the next full collection.
+   */
+  readonly #exchanges: Exchange[] = []
   readonly #heard = new WeakSet<AbortSignal>()
   #timer: Timer | null = null
   /** Not after the earliest deadline there is. */
@@ -38,7 +45,7 @@ class ExchangesUnderWay {
   }
 
   add(exchange: Exchange): void {
-    this.#exchanges.add(exchange)
+    exchange.at = this.#exchanges.push(exchange) - 1
     if (exchange.deadlineMs < this.#timerAtMs) this.#setTimer(exchange.deadlineMs)
     const { signal } = exchange
     if (this.#heard.has(signal)) return
@@ -49,8 +56,12 @@ class ExchangesUnderWay {
   }
 
   delete(exchange: Exchange): void {
-    this.#exchanges.delete(exchange)
-    if (this.#exchanges.size === 0) this.#setTimer(Number.POSITIVE_INFINITY)
+    const last = this.#exchanges.pop()
+    if (last !== undefined && last !== exchange) {
+      this.#exchanges[exchange.at] = last
+      last.at = exchange.at
+    }
+    if (this.#exchanges.length === 0) this.#setTimer(Number.POSITIVE_INFINITY)
   }
 
   #setTimer(atMs: number): void {
@@ -74,19 +85,23 @@ class ExchangesUnderWay {
 
 /** One outcome, whichever comes first: a response, an error, the deadline, the signal. Nothing is left afterwards. */
 class Exchange implements Settles {
+  readonly query: Buffer
   readonly signal: AbortSignal
   readonly deadlineMs: number
+  /** Its place among those under way. */
+  at = -1
   readonly #underWay: ExchangesUnderWay
   readonly #resolve: (outcome: ExchangeOutcome) => void
   #waiting: Waiting | null = null
   #settled = false
 
   constructor(
-    { signal }: ExchangeOptions,
+    { query, signal }: ExchangeOptions,
     deadlineMs: number,
     underWay: ExchangesUnderWay,
     resolve: (outcome: ExchangeOutcome) => void,
   ) {
+    this.query = query
     this.signal = signal
     this.deadlineMs = deadlineMs
     this.#underWay = underWay
@@ -103,7 +118,7 @@ class Exchange implements Settles {
     if (this.#settled) return
     this.#settled = true
     this.#underWay.delete(this)
-    this.#waiting?.close()
+    this.#waiting?.end(this)
     this.#resolve(outcome)
   }
 }

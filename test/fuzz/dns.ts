@@ -106,7 +106,7 @@ async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; quer
   const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
   const stub = new StubResolver(nameservers, () => settings, {
     timers,
-    transport: { udp: exchange, tcp: exchange },
+    transport: { udp: exchange, tcp: exchange, close: () => undefined },
     randomId: () => 4711,
     onEvent,
   })

@@ -1,5 +1,6 @@
 /** The rows of the fault table that are about time: lifetimes, refreshes, changes of resolv.conf. */
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { networkInterfaces, tmpdir } from 'node:os'
@@ -460,6 +461,14 @@ test('addresses are shuffled at each refresh', async () => {
   )
 })
 
+test('a closed Dns leaves no port open, though another query might have shared it', async () => {
+  await withDns([FINE], async ({ dns, clock }) => {
+    await dns.lookup(NAME)
+    dns.close()
+    assert.equal(clock.timersRunning, 0)
+  })
+})
+
 test('a closed Dns ends its queries and leaves no timer behind', async () => {
   await withDns([silent], async ({ dns, clock, ns1 }) => {
     const answer = Promise.resolve(dns.lookup(NAME))
@@ -482,10 +491,14 @@ test('rotate spreads queries over the nameservers', async () => {
   )
 })
 
-test('a query asks with RD and EDNS 1232 from a fresh port and an id of its own', async () => {
-  await withDns([FINE], async ({ dns, ns1 }) => {
-    for (let at = 0; at < 8; at++) await dns.lookup(`zone${at}-default.game.test`)
-    assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size > 1)
+test('a query asks with RD and EDNS 1232 and an id of its own, and 10 ms later from another port', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    for (let at = 0; at < 8; at++) {
+      await dns.lookup(`zone${at}-default.game.test`)
+      clock.wind(10)
+    }
+    // Two may be given the same one by chance.
+    assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size > 6)
     assert.ok(new Set(ns1.queries.map(({ message }) => message.id)).size > 1)
     for (const { message } of ns1.queries) {
       assert.ok(message.recursionDesired)
@@ -493,6 +506,35 @@ test('a query asks with RD and EDNS 1232 from a fresh port and an id of its own'
     }
   })
 })
+
+test('queries one after another share a port within 10 ms', async () => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    for (let at = 0; at < 100; at++) await dns.lookup(`zone${at}-default.game.test`)
+    assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size < 100)
+  })
+})
+
+test('a port is closed 10 ms after it was opened, and not before an answer that is waited for', async () => {
+  await withDns([FINE, silent], async ({ dns, clock, ns1 }) => {
+    await dns.lookup('zone1-default.game.test')
+    const port = ns1.queries[0]?.from?.port
+    assert.equal(await isFree(port), false)
+    clock.wind(10)
+    await clock.wentOff()
+    assert.equal(await isFree(port), true)
+    const asked = dns.lookup('zone2-default.game.test')
+    clock.wind(10)
+    assert.equal((await asked).kind, 'positive')
+    assert.equal(ns1.queries.length, 2)
+  })
+})
+
+function isFree(port: number | undefined): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4').on('error', () => resolve(false))
+    socket.bind(port, '127.0.0.1', () => socket.close(() => resolve(true)))
+  })
+}
 
 test('queries that overlap share a port for 10 ms after it was opened, later ones get another', async () => {
   await withDns([silent], async ({ dns, clock, ns1 }) => {
@@ -509,10 +551,10 @@ test('queries that overlap share a port for 10 ms after it was opened, later one
   })
 })
 
-test('a port is given up after 64 queries', async () => {
+test('a port is given up after 128 queries', async () => {
   await withDns([silent], async ({ dns, ns1 }) => {
-    const asked = Array.from({ length: 65 }, (_, id) => dns.lookup(`zone${id}-default.game.test`))
-    await until(() => ns1.queries.length >= 65)
+    const asked = Array.from({ length: 129 }, (_, id) => dns.lookup(`zone${id}-default.game.test`))
+    await until(() => ns1.queries.length >= 129)
     assert.ok(new Set(ns1.queries.map(({ from }) => from?.port)).size >= 2)
     dns.close()
     await Promise.all(asked)

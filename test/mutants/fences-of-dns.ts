@@ -68,10 +68,10 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a forged answer: a port for all at once',
     file: 'src/dns/udp.ts',
-    text: 'const QUERIES_PER_SOCKET_MAX = 64\n',
+    text: 'const QUERIES_PER_SOCKET_MAX = 128\n',
     without: 'const QUERIES_PER_SOCKET_MAX = 1e6\n',
     test: CACHE,
-    titles: /given up after 64/,
+    titles: /given up after 128/,
   },
   {
     attack: 'a forged answer: from another address or port',
