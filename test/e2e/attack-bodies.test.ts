@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
+import { connectHttp2 } from '../support/http2.ts'
 import { END_HEADERS, FRAME, frame, frameTypes, headerBlock, preface } from '../support/http2-frames.ts'
 import { freePort } from '../support/ports.ts'
 import { eventually } from '../support/processor.ts'
@@ -13,7 +14,11 @@ import { startZoneNameserver, type ZoneNameserver } from '../support/zone-namese
 let gateway: TestGateway
 let nameserver: ZoneNameserver
 let zone: Receiver
+let talker: Receiver
+let deaf: Receiver
 
+/** Above what the kernel's buffers take on the way (tcp_rmem, tcp_wmem). */
+const MANY_OCTETS = 48 * 1024 * 1024
 /** `max_concurrent_streams` of envoy.yaml. */
 const STREAMS_MAX = 100
 
@@ -22,12 +27,21 @@ suite('bodies and streams that last', () => {
     const port = await freePort('127.0.76.1')
     // It never answers before the body's end.
     zone = await startReceiver('127.0.76.1', port)
-    nameserver = await startZoneNameserver({ 'zone1-default.game.test': ['127.0.76.1'] })
+    talker = await startReceiver('127.0.76.2', port, (request, response) => {
+      request.resume()
+      response.end(Buffer.alloc(MANY_OCTETS))
+    })
+    deaf = await startReceiver('127.0.76.3', port, (request) => request.pause())
+    nameserver = await startZoneNameserver({
+      'zone1-default.game.test': ['127.0.76.1'],
+      'zone2-default.game.test': ['127.0.76.2'],
+      'zone3-default.game.test': ['127.0.76.3'],
+    })
     gateway = await startGateway({
       config: {
         rules: { port },
         dns: { nameservers: [nameserver.address], search: 'game.test' },
-        addresses: { allow: ['127.0.76.1/32'] },
+        addresses: { allow: ['127.0.76.0/24'] },
       },
       edit: {
         'envoy.yaml': (text) => text.replace('request_timeout: 300s', 'request_timeout: 4s'),
@@ -38,7 +52,7 @@ suite('bodies and streams that last', () => {
   after(async () => {
     await gateway?.stop()
     await nameserver?.close()
-    await zone?.close()
+    await Promise.all([zone, talker, deaf].map((receiver) => receiver?.close()))
   })
 
   /** Sends a head that promises a long body, and a byte of it every `everyMs`; the head of the answer. */
@@ -76,6 +90,44 @@ suite('bodies and streams that last', () => {
     assert.match(await upload(60_000), /^HTTP\/1\.1 408 /)
     assert.deepEqual(await ended(), [idle + 1, overall], 'by idle_timeout, before request_timeout')
     await eventually('no request is left at the zone', none)
+  })
+
+  test('a client that does not read makes Envoy hold a buffer full, and the zone waits', async () => {
+    const socket = connect(gateway.port, '127.0.0.1', () =>
+      socket.write('POST / HTTP/1.1\r\nhost: x\r\nserver: 2\r\ncontent-length: 1\r\n\r\na'),
+    )
+    socket.on('error', () => undefined).pause()
+    try {
+      const paused = 'cluster.zones.upstream_flow_control_paused_reading_total'
+      await eventually('Envoy reads no more of the zone', async () => (await gateway.stat(paused)) > 0)
+    } finally {
+      socket.destroy()
+    }
+    await eventually('no request is left at the zone', none)
+  })
+
+  test('a zone that does not read makes Envoy hold a buffer full, and the client waits', async () => {
+    const socket = connect(gateway.port, '127.0.0.1', () => {
+      socket.write(`POST / HTTP/1.1\r\nhost: x\r\nserver: 3\r\ncontent-length: ${MANY_OCTETS}\r\n\r\n`)
+      socket.write(Buffer.alloc(MANY_OCTETS))
+    })
+    socket.on('error', () => undefined).resume()
+    try {
+      const paused = 'http.callback.downstream_flow_control_paused_reading_total'
+      await eventually('Envoy reads no more of the client', async () => (await gateway.stat(paused)) > 0)
+    } finally {
+      socket.destroy()
+    }
+    await eventually('no request is left at the zone', none)
+  })
+
+  test('a stream over HTTP/2 may have 64 KiB on the way', async () => {
+    const session = await connectHttp2(gateway.port)
+    try {
+      await eventually('the settings are there', () => session.remoteSettings.initialWindowSize === 65_536)
+    } finally {
+      session.destroy()
+    }
   })
 
   test(`of more than ${STREAMS_MAX} streams at once of one connection the others are refused`, async () => {

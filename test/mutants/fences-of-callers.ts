@@ -273,7 +273,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
     attack: 'log injection, by way of Envoy',
     file: ENVOY,
     text: 'json_format:\n',
-    without: `text_format_source: { inline_string: '{"id":"%REQ(server)%","request_id":"%REQ(x-request-id)%","uri":"%PATH(NQ)%","reason":"%RESP(x-zonegate-reason)%"}\n' }
+    // The lines of json_format become a text that nobody reads.
+    without: String.raw`text_format_source: { inline_string: "{\"id\":\"%REQ(server)%\",\"request_id\":\"%REQ(x-request-id)%\",\"uri\":\"%PATH(NQ)%\",\"reason\":\"%RESP(x-zonegate-reason)%\"}\n" }
                 content_type: |
 `,
     test: LIMITS,
@@ -348,5 +349,37 @@ export const CALLERS_FENCES: readonly Fence[] = [
     without: 'retry_on: connect-failure,refused-stream,reset',
     test: FORWARD,
     titles: /breaks off after the request was sent/,
+  },
+  {
+    attack: 'slow headers, where they have no time of their own',
+    file: ENVOY,
+    text: 'stream_idle_timeout: 60s ',
+    without: 'stream_idle_timeout: 0s ',
+    test: LIMITS,
+    titles: /by that of the stream/,
+  },
+  {
+    attack: 'a client that does not read',
+    file: ENVOY,
+    text: 'per_connection_buffer_limit_bytes: 65536   # what one slow client',
+    without: 'per_connection_buffer_limit_bytes: 1073741824   # what one slow client',
+    test: BODIES,
+    titles: /a client that does not read/,
+  },
+  {
+    attack: 'a zone that does not read',
+    file: ENVOY,
+    text: 'per_connection_buffer_limit_bytes: 65536   # what one zone',
+    without: 'per_connection_buffer_limit_bytes: 1073741824   # what one zone',
+    test: BODIES,
+    titles: /a zone that does not read/,
+  },
+  {
+    attack: 'a stream of HTTP/2 with much on the way',
+    file: ENVOY,
+    text: 'initial_stream_window_size: 65536',
+    without: 'initial_stream_window_size: 16777216',
+    test: BODIES,
+    titles: /64 KiB on the way/,
   },
 ]

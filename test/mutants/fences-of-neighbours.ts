@@ -86,7 +86,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     text: 'const SOCKET_UMASK = 0o117\n',
     without: 'const SOCKET_UMASK = 0o000\n',
     test: 'test/e2e/restart.test.ts',
-    titles: /owner and group only/,
+    titles: /comes later|owner and group only/,
   },
   {
     attack: "the processor's port beyond loopback, without TLS",
