@@ -275,7 +275,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
     text: 'json_format:\n',
     // The lines of json_format become a text that nobody reads.
     without: String.raw`text_format_source: { inline_string: "{\"id\":\"%REQ(server)%\",\"request_id\":\"%REQ(x-request-id)%\",\"uri\":\"%PATH(NQ)%\",\"reason\":\"%RESP(x-zonegate-reason)%\"}\n" }
-                content_type: |
+                content_type: >-
 `,
     test: LIMITS,
     titles: /one field/,
@@ -337,7 +337,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a huge id',
     file: 'src/routing/rules.ts',
-    text: "return name.split('.').every((label) => LABEL.test(label)) ? name : null",
+    text: "if (name.length > NAME_LENGTH_MAX) return null\n  return name.split('.').every((label) => LABEL.test(label)) ? name : null",
     without: 'return name',
     test: LIMITS,
     titles: /a huge id/,
