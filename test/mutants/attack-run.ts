@@ -13,6 +13,8 @@ export interface Attack {
   readonly titles: RegExp
   /** A test that waits for what never comes is ended then, with all that it has started. */
   readonly withinMs: number
+  /** How long `eventually` waits in it, where that is not its own time. */
+  readonly eventuallyMs?: number
 }
 
 /**
@@ -29,7 +31,7 @@ export interface Run {
   stop(): void
 }
 
-export function runAttack({ cwd, test, titles, withinMs }: Attack): Run {
+export function runAttack({ cwd, test, titles, withinMs, eventuallyMs }: Attack): Run {
   const args = [
     '--disable-warning=ExperimentalWarning',
     '--test',
@@ -38,7 +40,8 @@ export function runAttack({ cwd, test, titles, withinMs }: Attack): Run {
     String(titles),
     test,
   ]
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env
+  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
+  const env = { ...inherited, ...(eventuallyMs !== undefined && { EVENTUALLY_MS: String(eventuallyMs) }) }
   // A session of its own: Ctrl-C would end the test alone, and leave what it has started.
   const child = spawn(process.execPath, args, {
     cwd,

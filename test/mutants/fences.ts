@@ -29,8 +29,10 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 /** Not copied: linked, or of no use. */
 const LINKED = ['node_modules', '.tools']
 const LEFT_OUT = ['.git', 'dist', 'run', ...LINKED]
-/** A test without its fence may wait for what never comes. */
-const TEST_WITHIN_MS = 120_000
+/** A test may wait for what never comes. */
+const TEST_WITHIN_MS = 300_000
+/** Without its fence a test mostly waits in vain. */
+const EVENTUALLY_MS = 10_000
 
 let running: Run | undefined
 
@@ -88,7 +90,7 @@ async function judge(copy: string, fence: Fence): Promise<Judgement> {
       path,
       text.replace(fence.text, () => fence.without),
     )
-    const outcome = await run(copy, fence)
+    const outcome = await run(copy, fence, EVENTUALLY_MS)
     if (outcome.kind === 'held') return { verdict: 'PASSES WITHOUT IT', why: [] }
     // A project that can't start, and a test that hangs, don't show that the attack comes through.
     if (outcome.kind === 'broke') return { verdict: 'BREAKS WITHOUT IT', why: outcome.why }
@@ -108,8 +110,9 @@ async function outcomeWithAll(copy: string, fence: Fence): Promise<Outcome> {
   return outcome
 }
 
-function run(cwd: string, { test, titles }: Fence): Promise<Outcome> {
-  running = runAttack({ cwd, test, titles, withinMs: TEST_WITHIN_MS })
+function run(cwd: string, { test, titles }: Fence, eventuallyMs?: number): Promise<Outcome> {
+  const wait = eventuallyMs === undefined ? {} : { eventuallyMs }
+  running = runAttack({ cwd, test, titles, withinMs: TEST_WITHIN_MS, ...wait })
   return running.outcome
 }
 

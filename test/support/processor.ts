@@ -11,6 +11,8 @@ import { freePort } from './ports.ts'
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
 const READY_WITHIN_MS = 60_000
+/** Less where it is known that nothing will come: `npm run fences`, once a fence is down. */
+const EVENTUALLY_MS = Number(process.env['EVENTUALLY_MS'] ?? 60_000)
 
 export interface Answered {
   readonly status: number
@@ -150,7 +152,7 @@ export function runCli(
 export async function eventually(
   what: string,
   probe: () => Promise<boolean> | boolean,
-  withinMs = 60_000,
+  withinMs = EVENTUALLY_MS,
 ): Promise<void> {
   const deadline = performance.now() + withinMs
   while (!(await probe())) {
