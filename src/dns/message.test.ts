@@ -5,6 +5,9 @@ import { decoded, messages } from '../../test/support/dns-messages.ts'
 import { decodeMessage, isMalformed } from './decode.ts'
 import { encodeMessage } from './encode.ts'
 
+// The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
+fc.configureGlobal({ seed: 1 })
+
 test('what is encoded decodes to the same message', () => {
   fc.assert(
     fc.property(messages, (message) => {

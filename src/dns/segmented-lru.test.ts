@@ -3,6 +3,9 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { SegmentedLru } from './segmented-lru.ts'
 
+// The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
+fc.configureGlobal({ seed: 1 })
+
 test('entries asked for twice outlive a scan', () => {
   const lru = new SegmentedLru<number>(10)
   for (let at = 0; at < 5; at++) lru.set(`used${at}`, at)

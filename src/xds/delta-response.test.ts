@@ -4,6 +4,9 @@ import fc from 'fast-check'
 import { aggregatedDiscovery } from '../grpc/protos.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
 
+// The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
+fc.configureGlobal({ seed: 1 })
+
 const { responseDeserialize } = aggregatedDiscovery.DeltaAggregatedResources
 const typeUrl = 'type.googleapis.com/envoy.config.cluster.v3.Cluster'
 

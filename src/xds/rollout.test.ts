@@ -8,6 +8,9 @@ import { type Kind, kindOf, parseZoneKey, type Resource, TYPE_URLS, type ZoneKey
 import { Rollout } from './rollout.ts'
 import type { RoutingRules } from './virtual-host.ts'
 
+// The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
+fc.configureGlobal({ seed: 1 })
+
 const DRAIN_MS = 1_000
 const HOUR_MS = 3_600_000
 

@@ -2,6 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 
+// The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
+fc.configureGlobal({ seed: 1 })
+
 /** Plain JavaScript, without types: what browsers get. */
 const { EventStreamParser } = await import(new URL('event-stream.js', import.meta.url).href)
 
