@@ -286,7 +286,7 @@ function startUpload(start: string): { end(rest: string): Promise<{ status: numb
 }
 
 /** Tries until it holds; the last failure is what is wrong. */
-async function eventually(holds: () => Promise<void>, withinMs = 10_000): Promise<void> {
+async function eventually(holds: () => Promise<void>, withinMs = 60_000): Promise<void> {
   const deadline = performance.now() + withinMs
   for (;;) {
     try {
