@@ -49,7 +49,7 @@ suite('an attack', () => {
       const head =
         "import assert from 'node:assert/strict'\nimport { before, suite, test } from 'node:test'\n"
       writeFileSync(join(folder, 'it.test.mjs'), head + text)
-      const withinMs = what === 'hangs' ? 1500 : 20_000
+      const withinMs = what === 'hangs' ? 1500 : 60_000
       const outcome = await runAttack({ cwd: folder, test: 'it.test.mjs', titles: /^it/, withinMs }).outcome
       assert.equal(outcome.kind, kind)
       assert.match(outcome.kind === 'held' ? '' : outcome.why.join('\n'), why)

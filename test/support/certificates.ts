@@ -83,6 +83,6 @@ export class CertificateFolder {
   }
 
   #openssl(args: readonly string[]): void {
-    execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 20_000 })
+    execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 })
   }
 }
