@@ -220,7 +220,7 @@ suite('what a caller gets', () => {
     hanging.close()
     hanging.closeAllConnections()
     assert.deepEqual([reply.status, reply.json()['reason'], posts], [504, 'upstream_timeout', 1])
-    assert.ok(took > TRY_SECONDS * 1000 - 50, `${took} ms`)
+    assert.ok(took > TRY_SECONDS * 1000 - 50 && took < 20_000, `${took} ms`)
   })
 
   test('a zone that breaks off after the request was sent: 502, and no second POST', async () => {

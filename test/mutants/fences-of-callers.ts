@@ -257,7 +257,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
     attack: 'a zone that hangs',
     file: ROUTES,
     text: 'per_try_timeout: 0.5s ',
-    without: 'per_try_timeout: 3s ',
+    without: 'per_try_timeout: 25s ',
     test: FORWARD,
     titles: /never answers/,
   },
