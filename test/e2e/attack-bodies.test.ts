@@ -144,6 +144,7 @@ suite('bodies and streams that last', () => {
       [':authority', 'x'],
       ['server', '1'],
     ])
+    const before = await gateway.stat('http.callback.downstream_rq_total')
     let received = Buffer.alloc(0)
     const socket = connect(gateway.port, '127.0.0.1', () => {
       socket.write(preface())
@@ -153,7 +154,6 @@ suite('bodies and streams that last', () => {
     socket.on('data', (chunk) => {
       received = Buffer.concat([received, chunk])
     })
-    const before = await gateway.stat('http.callback.downstream_rq_total')
     await eventually('the connection is ended, or streams are', () =>
       frameTypes(received).some((type) => type === FRAME.rstStream || type === FRAME.goAway),
     )
