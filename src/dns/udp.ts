@@ -67,10 +67,12 @@ class QuerySocket implements Waiting {
     this.#socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', lookup: literalLookup })
     this.#socket.on('error', () => this.#fail())
     this.#socket.on('message', (octets) => this.#receive(octets))
-    this.#socket.connect(port, host, () => {
+    // No callback of `connect`, which Node would give the error to, too (no route, say), and nobody else.
+    this.#socket.on('connect', () => {
       this.#connected = true
       this.#flush()
     })
+    this.#socket.connect(port, host)
   }
 
   accepts(id: number, nowMs: number): boolean {

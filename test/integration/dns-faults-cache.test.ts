@@ -469,6 +469,32 @@ test('a closed Dns leaves no port open, though another query might have shared i
   })
 })
 
+test('a closed Dns leaves no port open that another one has taken the place of', async () => {
+  await withDns([FINE], async ({ dns, clock }) => {
+    await dns.lookup(NAME)
+    clock.wind(10)
+    const asked = dns.lookup('zone2-default.game.test')
+    dns.close()
+    assert.equal(clock.timersRunning, 0)
+    await asked
+  })
+})
+
+test('no query waits on a port that could not be opened', async () => {
+  await withDns(
+    [],
+    async ({ dns }) => {
+      for (const name of [NAME, 'zone2-default.game.test', 'zone3-default.game.test']) {
+        const answer = await dns.lookup(name)
+        const outcomes = answer.kind === 'failure' ? answer.tries.map(({ outcome }) => outcome) : []
+        assert.deepEqual(outcomes, ['unreachable'], name)
+      }
+    },
+    // A socket may not be connected to the address of everybody.
+    { nameservers: ['255.255.255.255:53'] },
+  )
+})
+
 test('a closed Dns ends its queries and leaves no timer behind', async () => {
   await withDns([silent], async ({ dns, clock, ns1 }) => {
     const answer = Promise.resolve(dns.lookup(NAME))

@@ -51,9 +51,9 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a forged answer: a port that is guessed',
     file: 'src/dns/udp.ts',
-    text: 'this.#socket.connect(port, host, () => {',
+    text: 'this.#socket.connect(port, host)',
     without:
-      "this.#socket.bind({ port: 20_000 + (process.pid % 10_000), address: '127.0.0.1', exclusive: true })\n    this.#socket.connect(port, host, () => {",
+      "this.#socket.bind({ port: 20_000 + (process.pid % 10_000), address: '127.0.0.1', exclusive: true })\n    this.#socket.connect(port, host)",
     test: FORGERY,
     titles: /a port of its own/,
   },
@@ -76,11 +76,11 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a forged answer: from another address or port',
     file: 'src/dns/udp.ts',
-    text: 'this.#socket.connect(port, host, () => {',
+    text: 'this.#socket.connect(port, host)',
     without: `const socket = this.#socket
     const send = socket.send.bind(socket)
     Object.assign(socket, { send: (octets: Buffer) => send(octets, port, host) })
-    socket.bind(0, () => {`,
+    socket.bind(0, () => void socket.emit('connect'))`,
     test: MESSAGES,
     titles: /22: the right id from another socket/,
   },
