@@ -265,8 +265,8 @@ suite('learned zones', () => {
       await until('others are answered meanwhile', () => load.durationsMs.length >= 500)
       onlySuccess(load)
       // One that waits for a hanging zone waits until that is given up.
-      const median = percentile(load.durationsMs, 50)
-      assert.ok(median < (TRY_SECONDS * 1000) / 2, `${median.toFixed(1)} ms beside the hanging zone`)
+      const p99 = percentile(load.durationsMs, 99)
+      assert.ok(p99 < (TRY_SECONDS * 1000) / 2, `p99 ${p99.toFixed(1)} ms beside the hanging zone`)
     } finally {
       await Promise.all([load.stop(), flood?.stop()])
       hanging.close()
