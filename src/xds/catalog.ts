@@ -1,7 +1,6 @@
-import { type ClusterPolicy, clusterResource, clusterTemplate } from './cluster.ts'
+import { type ClusterPolicy, type ClusterTemplates, clusterResource, clusterTemplates } from './cluster.ts'
 import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
 import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
-import type { Template } from './template.ts'
 import {
   type RoutePolicy,
   type RoutingRules,
@@ -26,6 +25,8 @@ export interface CatalogZone {
   readonly service: string
   readonly id: string
   readonly cluster: Resource
+  /** Since it was learned. Envoy takes another cluster for it once, and not at each change of their number. */
+  readonly hasHadSeveralAddresses: boolean
   /** Absent for a zone that an Envoy brought along and whose addresses are not known yet. */
   readonly known?: { readonly addresses: ZoneAddresses; readonly resource: Resource }
 }
@@ -46,7 +47,7 @@ export class Catalog {
   readonly #listeners = new Set<(kind: Kind, name: string) => void>()
   readonly #epoch: string
   #rules: RoutingRules
-  #clusters: Template
+  #clusters: ClusterTemplates
   #virtualHosts: VirtualHosts
   #publications = 0
 
@@ -54,7 +55,7 @@ export class Catalog {
   constructor(policy: ZonePolicy, rules: RoutingRules, epoch: string) {
     this.#rules = rules
     this.#epoch = epoch
-    this.#clusters = clusterTemplate(policy.cluster)
+    this.#clusters = clusterTemplates(policy.cluster)
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
   }
 
@@ -90,9 +91,13 @@ export class Catalog {
     this.#publications += 1
     const version = `${this.#epoch}.${this.#publications}`
     const known = { addresses: zone, resource: endpointsResource(key, zone, version) }
-    this.#set(key, { ...(before ?? this.#newZone(key, zone)), known })
+    const { service, id, addresses } = zone
+    const hasHadSeveralAddresses = addresses.length > 1 || (before?.hasHadSeveralAddresses ?? false)
+    const isSameCluster = before?.hasHadSeveralAddresses === hasHadSeveralAddresses
+    const cluster = isSameCluster ? before.cluster : this.#cluster(key, hasHadSeveralAddresses)
+    this.#set(key, { service, id, cluster, hasHadSeveralAddresses, known })
     this.#changed('endpoints', key)
-    if (before?.known === undefined) this.#changed('cluster', key)
+    if (before?.known === undefined || !isSameCluster) this.#changed('cluster', key)
     if (before === undefined) this.#changed('virtualHost', this.virtualHostName(zone.id))
   }
 
@@ -100,7 +105,7 @@ export class Catalog {
   adopt(service: string, id: string): void {
     const key = zoneKey(service, id)
     if (this.#zones.has(key)) return
-    this.#set(key, this.#newZone(key, { service, id }))
+    this.#set(key, { service, id, cluster: this.#cluster(key, false), hasHadSeveralAddresses: false })
     this.#changed('virtualHost', this.virtualHostName(id))
   }
 
@@ -120,9 +125,9 @@ export class Catalog {
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void {
     this.#rules = rules
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
-    this.#clusters = clusterTemplate(policy.cluster)
+    this.#clusters = clusterTemplates(policy.cluster)
     for (const [key, zone] of this.#zones) {
-      this.#zones.set(key, { ...zone, cluster: clusterResource(key, this.#clusters) })
+      this.#zones.set(key, { ...zone, cluster: this.#cluster(key, zone.hasHadSeveralAddresses) })
       this.#changed('cluster', key)
     }
     for (const id of this.#servicesOfId.keys()) this.#changed('virtualHost', this.virtualHostName(id))
@@ -155,8 +160,9 @@ export class Catalog {
     return this.#virtualHosts.resource(id, services)
   }
 
-  #newZone(key: ZoneKey, { service, id }: { service: string; id: string }): CatalogZone {
-    return { service, id, cluster: clusterResource(key, this.#clusters) }
+  #cluster(key: ZoneKey, hasSeveralAddresses: boolean): Resource {
+    const { oneAddress, severalAddresses } = this.#clusters
+    return clusterResource(key, hasSeveralAddresses ? severalAddresses : oneAddress)
   }
 
   #set(key: ZoneKey, zone: CatalogZone): void {

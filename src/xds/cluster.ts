@@ -10,7 +10,7 @@ export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config'
 const ENDPOINTS_TIMEOUT_SECONDS = 5
 
 /**
- * Of a zone's addresses, one that refuses connections is left out for a while. What an application answers counts
+ * Of a zone's several addresses, one that refuses connections is left out for a while. What an application answers counts
  * nothing, and one address always stays: with none left Envoy would not even try (Envoy doc: Outlier detection).
  * A cold cluster with `outlier_detection` of its own has it instead.
  */
@@ -32,11 +32,23 @@ const COMMON_LB_CONFIG = { healthy_panic_threshold: { value: 0 } } as const
 
 const { encode } = codec<Cluster>(MESSAGE_NAMES.cluster)
 
-/** The clusters of all zones: alike but for the name. */
-export function clusterTemplate(policy: ClusterPolicy): Template {
+/** The clusters of all zones: alike but for the name, and for what only several addresses need. */
+export interface ClusterTemplates {
+  /** Without outlier detection, which has nothing to choose from here, and costs Envoy 4.6 KB and a timer for each zone. */
+  readonly oneAddress: Template
+  readonly severalAddresses: Template
+}
+
+export function clusterTemplates(policy: ClusterPolicy): ClusterTemplates {
+  return {
+    oneAddress: clusterTemplate(policy),
+    severalAddresses: clusterTemplate({ outlier_detection: OUTLIER_DETECTION, ...policy }),
+  }
+}
+
+function clusterTemplate(policy: ClusterPolicy): Template {
   return template((name) =>
     encode({
-      outlier_detection: OUTLIER_DETECTION,
       common_lb_config: COMMON_LB_CONFIG,
       ...policy,
       name,

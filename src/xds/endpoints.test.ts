@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { codec } from '../grpc/protos.ts'
-import { clusterTemplate } from './cluster.ts'
+import { type ClusterPolicy, type ClusterTemplates, clusterTemplates } from './cluster.ts'
 import { durationOf, millisecondsOf } from './duration.ts'
 import { endpointsResource, sameAddresses } from './endpoints.ts'
 import type { Cluster, ClusterLoadAssignment } from './messages.ts'
@@ -66,7 +66,7 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
     outlier_detection: { split_external_local_origin_errors: true },
     common_lb_config: { healthy_panic_threshold: { value: 30 } },
   }
-  assert.deepEqual(clusters.decode(clusterTemplate(cold).stamp('mail/42')), {
+  assert.deepEqual(clusters.decode(clusterTemplates(cold).oneAddress.stamp('mail/42')), {
     ...cold,
     name: 'mail/42',
     type: 'EDS',
@@ -77,11 +77,17 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
   })
 })
 
-test('a cluster leaves out addresses that refuse connections, unless the cold one says otherwise', () => {
+test('of several addresses a cluster leaves out those that refuse connections, unless the cold one says otherwise', () => {
   const { decode } = codec<Cluster>(MESSAGE_NAMES.cluster)
-  const own = decode(clusterTemplate({}).stamp('mail/42'))['outlier_detection'] as Record<string, unknown>
+  const detectionOf = (policy: ClusterPolicy, kind: keyof ClusterTemplates): Record<string, unknown> =>
+    decode(clusterTemplates(policy)[kind].stamp('mail/42'))['outlier_detection'] as Record<string, unknown>
+  const own = detectionOf({}, 'severalAddresses')
   assert.deepEqual(own['consecutive_local_origin_failure'], { value: 3 })
   assert.deepEqual(own['enforcing_consecutive_5xx'], { value: 0 })
+  assert.equal(detectionOf({}, 'oneAddress'), undefined)
+  const cold = { outlier_detection: { split_external_local_origin_errors: true } }
+  assert.deepEqual(detectionOf(cold, 'severalAddresses'), cold.outlier_detection)
+  assert.deepEqual(detectionOf(cold, 'oneAddress'), cold.outlier_detection)
 })
 
 test('durations are exact to the millisecond', () => {

@@ -191,9 +191,9 @@ class Scene {
     this.connect()
   }
 
-  publish(key: string, address = '10.0.0.1', goodForMs = HOUR_MS): void {
+  publish(key: string, addresses: string | readonly string[] = '10.0.0.1', goodForMs = HOUR_MS): void {
     const { service, id } = parseZoneKey(key) as { service: string; id: string }
-    const zone = { service, id, addresses: [address], port: 8101, staleAtMs: this.nowMs + goodForMs }
+    const zone = { service, id, addresses: [addresses].flat(), port: 8101, staleAtMs: this.nowMs + goodForMs }
     this.catalog.publish(zone, this.nowMs)
   }
 
@@ -371,6 +371,24 @@ describe('a rollout', () => {
       'endpoints default/1',
       'virtualHost zonegate/1',
     ])
+  })
+
+  test('a second address sends another cluster with its endpoints, once and no routes', () => {
+    scene.publish('default/1')
+    scene.pass(1_000)
+    const steps = [['10.0.0.1', '10.0.0.2'], ['10.0.0.2'], ['10.0.0.2', '10.0.0.3']]
+    const sent = steps.map((addresses) => {
+      scene.sent = []
+      scene.publish('default/1', addresses)
+      scene.pass(1_000)
+      return scene.sent.sort()
+    })
+    assert.deepEqual(sent, [
+      ['cluster default/1', 'endpoints default/1'],
+      ['endpoints default/1'],
+      ['endpoints default/1'],
+    ])
+    assert.deepEqual(scene.hot(), ['default/1'])
   })
 
   test('pushes routes at most every 100 ms', () => {

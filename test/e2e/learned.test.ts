@@ -75,6 +75,12 @@ suite('learned zones', () => {
         .filter((id) => id !== 'cold'),
     )
   }
+  const withOutlierDetection = async (): Promise<number> => {
+    const response = await fetch(
+      `http://127.0.0.1:${gateway.adminPort}/config_dump?resource=dynamic_active_clusters`,
+    )
+    return (await response.text()).split('"outlier_detection"').length - 1
+  }
   const until = async (
     what: string,
     probe: () => Promise<boolean> | boolean,
@@ -173,6 +179,30 @@ suite('learned zones', () => {
     } finally {
       await load.stop()
       receivers[0] = await startReceiver('127.0.70.1', port)
+    }
+  })
+
+  test('0 fail when every zone gets a second address, with which Envoy takes another cluster, and loses it again', async () => {
+    const load = startLoad(gateway.port, CONNECTIONS, IDS)
+    const served = (): number => receivers[0]?.requests.length ?? 0
+    try {
+      await tick(300)
+      const before = served()
+      for (const id of IDS) records[name(id)] = ['127.0.70.1', '127.0.70.2']
+      await until('both receivers have requests', () => served() > before + IDS.length)
+      await until(
+        'each of the zones has outlier detection',
+        async () => (await withOutlierDetection()) >= IDS.length,
+      )
+      for (const id of IDS) records[name(id)] = ['127.0.70.2']
+      await until('requests go to the one left', async () => {
+        const all = served()
+        await tick(300)
+        return served() === all
+      })
+      onlySuccess(load)
+    } finally {
+      await load.stop()
     }
   })
 
