@@ -37,8 +37,8 @@ export const envoyStatic: System = {
 
 /**
  * The same with what Zonegate's files ask of Envoy besides finding the zone: forwarded headers and the fence around them,
- * timeouts, retries, breakers, outlier detection, the same statistics. What is left between this and a learned zone is
- * the price of learning.
+ * timeouts, retries, breakers, the same statistics; no outlier detection, as each zone here has one address. What is left
+ * between this and a learned zone is the price of learning.
  */
 export const envoyStaticPolicy: System = {
   name: 'envoy-static-policy',
@@ -99,7 +99,6 @@ function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: num
     static_resources: {
       listeners: [listener],
       clusters: zones.map((zone) => ({
-        outlier_detection: { consecutive_local_origin_failure: 3, split_external_local_origin_errors: true },
         ...cold,
         ...staticCluster(clusterOf(zone), zone.address, receiverPort, `${zone.address}:${receiverPort}`),
         lb_policy: 'ROUND_ROBIN',
