@@ -54,7 +54,7 @@ export function startEnvoyControl(events: EnvoyControlEvents, log: Logger): Envo
   const source = policySource(log)
 
   const reload = (): void => {
-    const policy = source.reload()
+    const policy = rules && source.reload(rules.idHeader)
     if (policy === undefined || rules === undefined) return
     if (plane === undefined) plane = createPlane(policy, rules, events, log)
     else plane.setPolicy(policy, rules)
@@ -133,6 +133,7 @@ function policySource(log: Logger): PolicySource {
 function routingRules(rules: Rules, search: string): RoutingRules {
   return {
     routeHeader: ROUTE_HEADER,
+    idHeader: rules.header,
     methods: [...rules.methods],
     services: servicesOf(rules),
     zoneName: (service, id) => fillHost(rules.host, id, service, search),

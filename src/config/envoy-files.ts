@@ -22,7 +22,10 @@ type Place = ReturnType<YamlFile['items']>[number]
 
 /** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
 export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: SourceFile): EnvoyFilesCheck {
-  const reading = readPolicy(routes, bootstrap, ROUTE_HEADER)
+  const reading = readPolicy(routes, bootstrap, {
+    routeHeader: ROUTE_HEADER,
+    idHeader: config.rules.header,
+  })
   const policyFaults = reading.kind === 'faults' ? reading.faults : []
   const notCopied = reading.kind === 'policy' ? reading.notCopied : []
   const file = new YamlFile(bootstrap)
@@ -92,7 +95,7 @@ function checkMethods(file: YamlFile, { rules }: Config): void {
       file.fault(match, `expected to let ${method} through, which rules.methods has`)
 }
 
-/** Envoy looks for a zone by the first id of a repeated header, so the route that refuses several must look there too. */
+/** Where Envoy refuses several ids by itself, it must look where the processor looks. */
 function checkRepeatedIds(file: YamlFile, { rules }: Config): void {
   const name = file.at(conditionOf(file, 'server_header_invalid'), 'name')
   if (name === undefined || file.text(name) === rules.header) return

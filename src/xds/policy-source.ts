@@ -26,15 +26,19 @@ export class PolicySource {
     return this.#policy
   }
 
-  /** Reads the files again. @returns the policy if it is another one than before */
-  reload(): ZonePolicy | undefined {
+  /**
+   * Reads the files again.
+   * @param idHeader the header with the id, in lower case
+   * @returns the policy if it is another one than before
+   */
+  reload(idHeader: string): ZonePolicy | undefined {
     const { routesPath, bootstrapPath, routeHeader, log } = this.#options
     const [routes, bootstrap] = [this.#read(routesPath), this.#read(bootstrapPath)]
     if (routes === undefined || bootstrap === undefined) return undefined
     const reading = readPolicy(
       { path: routesPath, text: routes },
       { path: bootstrapPath, text: bootstrap },
-      routeHeader,
+      { routeHeader, idHeader },
     )
     if (reading.kind === 'faults') {
       const after = this.#policy === undefined ? 'no zone is learned' : 'learned zones keep what they have'

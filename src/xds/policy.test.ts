@@ -51,10 +51,14 @@ static_resources:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: { http_protocol_options: {} }
         common_http_protocol_options: { idle_timeout: 55s }
+inline_headers:
+- { inline_header_name: x-other }
+- { inline_header_name: Server, inline_header_type: REQUEST_HEADER }
 `
 
+const HEADERS = { routeHeader: 'x-mark', idHeader: 'server' }
 const read = (routes = ROUTES, bootstrap = BOOTSTRAP): PolicyReading =>
-  readPolicy({ path: 'routes.yaml', text: routes }, { path: 'envoy.yaml', text: bootstrap }, 'x-mark')
+  readPolicy({ path: 'routes.yaml', text: routes }, { path: 'envoy.yaml', text: bootstrap }, HEADERS)
 
 const good = (reading: PolicyReading) => {
   assert.equal(reading.kind, 'policy', reading.kind === 'faults' ? reading.faults.join('\n') : '')
@@ -241,6 +245,16 @@ describe('a fault is named with its place and what was expected:', () => {
     )
   })
 
+  test('an id header of which Envoy would look at the first of several', () => {
+    const said =
+      /inline_headers: expected \{ inline_header_name: server, inline_header_type: REQUEST_HEADER \}, the header with the id/
+    const withType = (type: string) => BOOTSTRAP.replace('REQUEST_HEADER', type)
+    assert.match(String(faults(ROUTES, withType('RESPONSE_HEADER'))), said)
+    assert.match(String(faults(ROUTES, BOOTSTRAP.replace('Server', 'Server2'))), said)
+    assert.match(String(faults(ROUTES, BOOTSTRAP.replace(/inline_headers:.*/s, ''))), said)
+    assert.deepEqual(faults(ROUTES, BOOTSTRAP.replace(', inline_header_type: REQUEST_HEADER', '')), [])
+  })
+
   test('an enum value that is not in the list', () => {
     assert.match(
       String(faults(ROUTES, BOOTSTRAP.replace('HIGH', 'LOW'))),
@@ -259,7 +273,10 @@ test("the project's own files are read without a fault, and nothing is left out"
     path: name,
     text: readFileSync(new URL(`../../envoy/${name}`, import.meta.url), 'utf8'),
   })
-  const reading = readPolicy(file('routes.yaml'), file('envoy.yaml'), 'x-zonegate-route')
+  const reading = readPolicy(file('routes.yaml'), file('envoy.yaml'), {
+    routeHeader: 'x-zonegate-route',
+    idHeader: 'server',
+  })
   assert.deepEqual(good(reading).notCopied, [])
 })
 
@@ -283,36 +300,36 @@ describe('a policy source', () => {
   })
 
   test('keeps the last good policy, and says what is wrong', () => {
-    assert.equal(source.reload(), undefined)
+    assert.equal(source.reload('server'), undefined)
     assert.match(lines.splice(0).join(), /no such file/)
     files.set('routes.yaml', ROUTES).set('envoy.yaml', BOOTSTRAP)
-    const policy = source.reload()
+    const policy = source.reload('server')
     assert.equal(policy, source.policy)
     assert.ok(policy)
     files.set('routes.yaml', ROUTES.replace('0s', '5'))
-    assert.equal(source.reload(), undefined)
+    assert.equal(source.reload('server'), undefined)
     assert.equal(source.policy, policy)
     assert.match(lines.splice(0).join(), /error .*learned zones keep .*routes\.yaml:21:18/)
   })
 
   test('gives a policy only when it is another one', () => {
     files.set('routes.yaml', `# a comment\n${ROUTES}`)
-    assert.equal(source.reload(), undefined)
+    assert.equal(source.reload('server'), undefined)
     files.set('routes.yaml', ROUTES.replace('0s', '5s'))
-    assert.deepEqual(source.reload()?.routes.coldRoutes[1]?.route?.timeout, { seconds: 5, nanos: 0 })
+    assert.deepEqual(source.reload('server')?.routes.coldRoutes[1]?.route?.timeout, { seconds: 5, nanos: 0 })
     assert.deepEqual(lines, [])
   })
 
   test('names fields that are not copied once', () => {
     files.set('routes.yaml', ROUTES.replace('timeout: 0s', 'timeout: 7s\n        priority: HIGH'))
-    assert.ok(source.reload())
-    assert.equal(source.reload(), undefined)
+    assert.ok(source.reload('server'))
+    assert.equal(source.reload('server'), undefined)
     assert.equal(lines.length, 1)
   })
 
   test('tells a mistake that makes a thousand faults by the first few', () => {
     files.set('routes.yaml', 'a: b: c\n'.repeat(5000))
-    assert.equal(source.reload(), undefined)
+    assert.equal(source.reload('server'), undefined)
     assert.ok(lines.length > 1 && lines.length < 30, `${lines.length} lines`)
   })
 })

@@ -30,6 +30,9 @@ const DISCOVERY = new Set([
 /** Without these a learned zone would be spoken to in another way. */
 const INDISPENSABLE = new Set(['transport_socket', 'transport_socket_matches', 'filters', 'upstream_config'])
 
+/** The type of an inline header, and Envoy's default. */
+const REQUEST_HEADER = 'REQUEST_HEADER'
+
 const ROUTE_CONFIGURATION = 'type.googleapis.com/envoy.config.route.v3.RouteConfiguration'
 
 const schemas = messageSchemas(definitions)
@@ -38,17 +41,37 @@ const schemas = messageSchemas(definitions)
  * Reads from Envoy's own files what learned zones take over: the routes of the cold virtual host (the one for every
  * domain), and the cluster that its route `forward` leads to. What can be taken over is what `proto/` has.
  *
- * @param routeHeader the header by which Envoy finds virtual hosts
+ * @param headers in lower case: the one by which Envoy finds virtual hosts, and the one with the id
  */
-export function readPolicy(routes: SourceFile, bootstrap: SourceFile, routeHeader: string): PolicyReading {
+export function readPolicy(
+  routes: SourceFile,
+  bootstrap: SourceFile,
+  headers: { readonly routeHeader: string; readonly idHeader: string },
+): PolicyReading {
   const routesFile = new YamlFile(routes)
   const bootstrapFile = new YamlFile(bootstrap)
   const notCopied: string[] = []
-  const cold = readRoutes(routesFile, routeHeader, notCopied)
+  const cold = readRoutes(routesFile, headers.routeHeader, notCopied)
+  requireInline(bootstrapFile, headers.idHeader)
   const cluster = cold && readCluster(bootstrapFile, cold.coldRoutes, notCopied)
   const faults = [...routesFile.faults, ...bootstrapFile.faults]
   if (cold === undefined || cluster === undefined || faults.length > 0) return { kind: 'faults', faults }
   return { kind: 'policy', policy: { routes: cold, cluster }, notCopied }
+}
+
+/**
+ * Of a repeated inline header Envoy makes one, the values joined by commas and empty ones left out (Envoy doc:
+ * Bootstrap.inline_headers). Of any other it looks at the first, and would find a learned zone by the first of several ids.
+ */
+function requireInline(bootstrap: YamlFile, header: string): void {
+  const place = bootstrap.at(bootstrap.root, 'inline_headers')
+  const names = bootstrap
+    .items(place)
+    .filter((item) => (bootstrap.text(item, 'inline_header_type') ?? REQUEST_HEADER) === REQUEST_HEADER)
+    .map((item) => bootstrap.text(item, 'inline_header_name')?.toLowerCase())
+  if (names.includes(header)) return
+  const what = `expected { inline_header_name: ${header}, inline_header_type: ${REQUEST_HEADER} }, the header with the id`
+  bootstrap.fault(place ?? bootstrap.root, place === undefined ? `inline_headers: ${what}` : what)
 }
 
 function readRoutes(file: YamlFile, routeHeader: string, notCopied: string[]): RoutePolicy | undefined {

@@ -26,6 +26,7 @@ const policy: ZonePolicy = {
 }
 const rules: RoutingRules = {
   routeHeader: 'x-mark',
+  idHeader: 'id',
   methods: ['POST'],
   services: [
     { name: 'mail', paths: ['/mail'] },

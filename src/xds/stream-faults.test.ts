@@ -52,7 +52,13 @@ test('an exception over one load report ends its stream, and no other', () => {
 test('an Envoy that goes on naming resources is refused at a bound, and forgotten', () => {
   const catalog = new Catalog(
     { routes: { routeConfiguration: 'zonegate', coldRoutes: [] }, cluster: {} },
-    { routeHeader: 'x', methods: ['POST'], services: [{ name: 'a', paths: [] }], zoneName: () => '' },
+    {
+      routeHeader: 'x',
+      idHeader: 'y',
+      methods: ['POST'],
+      services: [{ name: 'a', paths: [] }],
+      zoneName: () => '',
+    },
     'e',
   )
   const warnings: string[] = []

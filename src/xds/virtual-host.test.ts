@@ -51,6 +51,7 @@ const ask: Route = { name: 'processor_refused', match: { prefix: '/' }, direct_r
 const policy: RoutePolicy = { routeConfiguration: 'zonegate', coldRoutes: [notPost, noId, forward, ask] }
 const rules: RoutingRules = {
   routeHeader: 'x-mark',
+  idHeader: 'id',
   methods: ['POST'],
   services: [
     { name: 'mail', paths: ['/mail', '/post'] },
@@ -118,6 +119,17 @@ describe('routes of an id', () => {
     assert.notEqual(one?.version, two?.version)
     assert.equal(one?.encode(0).includes('closed'), true)
     assert.equal(two?.encode(0).includes('closed'), false)
+  })
+
+  const several: Route = {
+    name: 'server_header_invalid',
+    match: { prefix: '/', headers: [{ name: 'ID', string_match: { contains: ',' } }] },
+    direct_response: { status: 403 },
+  }
+  test('lack the refusal of several ids, which come to no virtual host of one', () => {
+    const of = { ...policy, coldRoutes: [several, ...policy.coldRoutes] }
+    assert.equal(routes(['mail'], {}, of)[0]?.name, 'learned')
+    assert.equal(routes(['mail'], { idHeader: 'x-id' }, of)[0]?.name, 'server_header_invalid')
   })
 
   test('end with the route that asks the processor where "forward" has further conditions', () => {

@@ -23,6 +23,8 @@ export interface RoutePolicy {
 export interface RoutingRules {
   /** Header by which Envoy finds the virtual host, in lower case. The processor puts the address in its place. */
   readonly routeHeader: string
+  /** Header with the id, in lower case. Envoy makes one of several of them, the ids joined by commas. */
+  readonly idHeader: string
   /** Methods that are forwarded: only requests with one of them come to a learned zone's virtual host. */
   readonly methods: readonly string[]
   /** Services by literal path. Exactly one has no paths: it has all the others. */
@@ -54,10 +56,9 @@ const HOST_SELECTION_ATTEMPTS = 5
 const { encode } = codec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
 /**
- * What the listener makes of a request for Envoy to find its virtual host by: the method, and the first value of
- * the id header. So a request with another method or without an id comes to no learned zone's virtual host, and is refused by
- * the cold one; one with several ids is refused by a cold route, of which the virtual host has a copy. Envoy compares without
- * case.
+ * What the listener makes of a request for Envoy to find its virtual host by: the method, and the value of the id header. So a
+ * request with another method, without an id or with several comes to no learned zone's virtual host, and is refused by the
+ * cold one. Envoy compares without case.
  */
 export function routeKey(method: string, id: string): string {
   return `${method}/${id}`
@@ -149,8 +150,9 @@ export class VirtualHosts {
 
   /** The cold routes that a request with this id, which has come to its virtual host, can match. */
   #routesBefore(id: string): Route[] {
-    const { methods, routeHeader } = this.#rules
+    const { methods, routeHeader, idHeader } = this.#rules
     const known = {
+      [idHeader]: { values: [id], anyCase: true },
       ':method': { values: methods },
       [routeHeader]: { values: methods.map((method) => routeKey(method, id)), anyCase: true },
     }

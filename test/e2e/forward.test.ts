@@ -62,10 +62,20 @@ suite('what a caller gets', () => {
     ['an empty server header', 'POST', [['server', '']], 403, 'server_header_missing'],
     ['a server header "-"', 'POST', [['server', '-']], 403, 'server_header_missing'],
     [
-      'two server headers, the first of them empty',
+      'two server headers, both empty',
       'POST',
       [
         ['server', ''],
+        ['server', ''],
+      ],
+      403,
+      'server_header_missing',
+    ],
+    [
+      'two server headers, the first of them "-"',
+      'POST',
+      [
+        ['server', '-'],
         ['server', '1'],
       ],
       403,
@@ -104,6 +114,17 @@ suite('what a caller gets', () => {
       assert.equal(reply.headers['allow'], status === 405 ? 'POST' : undefined)
     })
   }
+
+  test('an empty server header beside one with an id counts for nothing, and the zone sees the one', async () => {
+    for (const values of [
+      ['', '1'],
+      ['1', ''],
+    ]) {
+      const headers = values.map((value): [string, string] => ['server', value])
+      const { status } = await call(gateway.port, { headers })
+      assert.deepEqual([status, zone1.requests.at(-1)?.headers['server']], [200, '1'])
+    }
+  })
 
   test('a request is forwarded to its zone, untouched', async () => {
     const path = '/a//b/../c/%2e%2E/;x=1?q=%20&q=+#'.replace('#', '')

@@ -119,7 +119,7 @@ suite('learned zones', () => {
   })
 
   test('several ids are 403, though the first is that of a learned zone', async () => {
-    for (const others of [['2'], ['1'], [''], ['2', '3']]) {
+    for (const others of [['2'], ['1'], ['-'], ['2', '3']]) {
       const headers = ['1', ...others].map((id): [string, string] => ['server', id])
       const { status, json } = await call(gateway.port, { headers, body: 'x' })
       assert.deepEqual([status, json()['reason']], [403, 'server_header_invalid'], others.join())

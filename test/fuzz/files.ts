@@ -39,7 +39,8 @@ const configTexts = fc.oneof(
 const ROUTES = read('envoy/routes.yaml')
 const BOOTSTRAP = read('envoy/envoy.yaml')
 /** What is read of the bootstrap, in a tenth of the time. */
-const CLUSTER_ONLY = `static_resources:
+const CLUSTER_ONLY = `inline_headers: [{ inline_header_name: server }]
+static_resources:
   clusters:
   - name: zones
     connect_timeout: 0.25s
@@ -101,7 +102,7 @@ export const fileTargets: readonly Target[] = [
       const reading = readPolicy(
         { path: 'routes.yaml', text: routes },
         { path: 'envoy.yaml', text: bootstrap },
-        ROUTE_HEADER,
+        { routeHeader: ROUTE_HEADER, idHeader: 'server' },
       )
       if (reading.kind === 'faults') {
         assert.ok(reading.faults.length > 0)
@@ -110,6 +111,7 @@ export const fileTargets: readonly Target[] = [
       }
       const rules = {
         routeHeader: ROUTE_HEADER,
+        idHeader: 'server',
         methods: ['POST'],
         services: [
           { name: 'mail', paths: ['/mail'] },

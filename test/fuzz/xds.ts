@@ -108,6 +108,7 @@ const policy: ZonePolicy = {
 }
 const rules = {
   routeHeader: 'x-mark',
+  idHeader: 'id',
   methods: ['POST'],
   services: [
     { name: 'mail', paths: ['/mail'] },

@@ -175,6 +175,7 @@ test("Envoy's files go with other rules only if they are changed too", async () 
   assert.deepEqual(
     faultsIn(lines).map((fault) => fault.replace(/:\d+:\d+: .*?: expected/, ' expected')),
     [
+      'envoy/envoy.yaml expected { inline_header_name: x-zone, inline_header_type: REQUEST_HEADER }, the header with the id',
       'envoy/routes.yaml expected to let PUT through, which rules.methods has',
       'envoy/routes.yaml expected x-zone, the header of rules.header',
       'envoy/envoy.yaml expected %REQ(x-zone)% in it, the header of rules.header',
@@ -205,6 +206,13 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
     '{ exact: server }, ',
     '',
     /^envoy\/envoy\.yaml:\d+:\d+: .*allowed_headers\.patterns: expected \{ exact: server \}, the header of rules\.header$/,
+  ],
+  [
+    'several ids that stay several headers',
+    'envoy.yaml',
+    'inline_headers: [{ inline_header_name: server,',
+    'inline_headers: [{ inline_header_name: x-zone,',
+    /^envoy\/envoy\.yaml:\d+:\d+: inline_headers: expected \{ inline_header_name: server, /,
   ],
   [
     'a retry that is no number',

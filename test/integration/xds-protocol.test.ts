@@ -42,6 +42,7 @@ const policy: ZonePolicy = {
 }
 const rules: RoutingRules = {
   routeHeader: 'x-mark',
+  idHeader: 'id',
   methods: ['POST'],
   services: [{ name: 'default', paths: [] }],
   zoneName: (service, id) => `zone${id}-${service}.test`,
