@@ -34,19 +34,27 @@ const { encode } = codec<Cluster>(MESSAGE_NAMES.cluster)
 
 /** The clusters of all zones: alike but for the name, and for what only several addresses need. */
 export interface ClusterTemplates {
-  /** Without outlier detection, which has nothing to choose from here, and costs Envoy 4.6 KB and a timer for each zone. */
+  /**
+   * Nothing is to choose from here: without outlier detection, which costs Envoy 4.6 KB and a timer for each zone, and with
+   * the choice that keeps no state, which costs 1.4 KB less.
+   */
   readonly oneAddress: Template
   readonly severalAddresses: Template
 }
 
 export function clusterTemplates(policy: ClusterPolicy): ClusterTemplates {
   return {
-    oneAddress: clusterTemplate(policy),
-    severalAddresses: clusterTemplate({ outlier_detection: OUTLIER_DETECTION, ...policy }),
+    oneAddress: clusterTemplate({ ...policy, lb_policy: 'RANDOM' }),
+    // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
+    severalAddresses: clusterTemplate({
+      outlier_detection: OUTLIER_DETECTION,
+      ...policy,
+      lb_policy: 'ROUND_ROBIN',
+    }),
   }
 }
 
-function clusterTemplate(policy: ClusterPolicy): Template {
+function clusterTemplate(policy: Omit<Cluster, 'name'>): Template {
   return template((name) =>
     encode({
       common_lb_config: COMMON_LB_CONFIG,
@@ -61,8 +69,6 @@ function clusterTemplate(policy: ClusterPolicy): Template {
           initial_fetch_timeout: { seconds: ENDPOINTS_TIMEOUT_SECONDS },
         },
       },
-      // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
-      lb_policy: 'ROUND_ROBIN',
     }),
   )
 }

@@ -73,7 +73,7 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
     eds_cluster_config: {
       eds_config: { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: { seconds: 5 } },
     },
-    lb_policy: 'ROUND_ROBIN',
+    lb_policy: 'RANDOM',
   })
 })
 
@@ -81,6 +81,7 @@ test('of several addresses a cluster leaves out those that refuse connections, u
   const { decode } = codec<Cluster>(MESSAGE_NAMES.cluster)
   const detectionOf = (policy: ClusterPolicy, kind: keyof ClusterTemplates): Record<string, unknown> =>
     decode(clusterTemplates(policy)[kind].stamp('mail/42'))['outlier_detection'] as Record<string, unknown>
+  assert.equal(decode(clusterTemplates({}).severalAddresses.stamp('mail/42'))['lb_policy'], 'ROUND_ROBIN')
   const own = detectionOf({}, 'severalAddresses')
   assert.deepEqual(own['consecutive_local_origin_failure'], { value: 3 })
   assert.deepEqual(own['enforcing_consecutive_5xx'], { value: 0 })
