@@ -15,8 +15,11 @@ import type { RequestHead } from '../routing/rules.ts'
 export const ROUTE_HEADER = 'x-zonegate-route'
 /** Namespace of the dynamic metadata that Envoy's access log reads the zone's name from. */
 const METADATA_NAMESPACE = 'zonegate'
-/** Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew. */
-const ENCODED_MAX = 8192
+/**
+ * Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew, 3 µs each.
+ * No more, because each holds on to a part of the pool that it was made in, some 1.2 KB.
+ */
+const ENCODED_MAX = 1024
 
 /** A request as far as the processor sees it: what decides, and what its log line is found by. */
 export interface SeenRequest extends RequestHead {
