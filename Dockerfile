@@ -16,8 +16,8 @@ COPY demo demo
 ARG COMMIT=unknown
 RUN echo "$COMMIT" > src/COMMIT && chmod 755 src/main.ts && ln -s /zonegate/src/main.ts /usr/local/bin/zonegate
 
-# V8 takes what a large machine has to offer before it collects; see src/launch/instance.ts.
-ENV NODE_ENV=production NODE_OPTIONS="--max-semi-space-size=4 --max-old-space-size=512"
+# Bounds for V8 and malloc, and less beside the main thread: see src/launch/instance.ts.
+ENV NODE_ENV=production MALLOC_ARENA_MAX=1 NODE_OPTIONS="--max-semi-space-size=4 --max-old-space-size=512"
 USER node:101
-ENTRYPOINT ["node"]
+ENTRYPOINT ["node", "--no-concurrent-recompilation", "--no-concurrent-marking"]
 CMD ["src/main.ts", "serve"]

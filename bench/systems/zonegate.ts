@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
 import { renderEnvoyConfig } from '../../src/launch/envoy-config.ts'
-import { HEAP_OPTIONS } from '../../src/launch/instance.ts'
+import { HEAP_OPTIONS, MALLOC_ENV, THREAD_OPTIONS } from '../../src/launch/instance.ts'
 import { askEach, asking, expectStatus } from '../ask.ts'
 import { usageOf } from '../cpu.ts'
 import { readStat } from '../envoy-admin.ts'
@@ -108,9 +108,16 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   }
   writeFileSync(config, stringify(own))
   const main = join(root, 'src/main.ts')
-  const node = [...HEAP_OPTIONS, '--disable-warning=ExperimentalWarning', ...(options.nodeOptions ?? [])]
+  const node = [
+    ...HEAP_OPTIONS,
+    ...THREAD_OPTIONS,
+    '--disable-warning=ExperimentalWarning',
+    ...(options.nodeOptions ?? []),
+  ]
   const args = [...node, main, 'serve', '--config', config]
-  const processor = await processes.start('processor', process.execPath, args, { env: options.env ?? {} })
+  const processor = await processes.start('processor', process.execPath, args, {
+    env: { ...MALLOC_ENV, ...options.env },
+  })
   await untilListening(processor, '127.0.0.1', httpPort)
   return processor
 }
