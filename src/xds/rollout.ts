@@ -17,7 +17,7 @@ import type { VirtualHostResource } from './virtual-host.ts'
  * Keeps the making of one response, which holds the event loop, within a few milliseconds, also in a process that has just
  * started. Of virtual hosts there are more, since each push of them costs Envoy a new route table.
  */
-const RESOURCES_PER_RESPONSE_MAX = { cluster: 250, endpoints: 250, virtualHost: 500 } as const
+const RESOURCES_PER_RESPONSE_MAX = { cluster: 150, endpoints: 150, virtualHost: 300 } as const
 /** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
 const ROUTE_INTERVAL_MIN_MS = 100
 /** So that this work takes a fifth of that thread's time at most, however large the table is. */
