@@ -9,6 +9,7 @@ import { type GrpcServer, serveGrpc } from '../../src/grpc/server.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 
 /**
@@ -144,6 +145,11 @@ suite('a broken processor', () => {
         assert.deepEqual(bait.requests, [])
       } finally {
         await served?.drain(0)
+        // The next case would go out on a connection that Envoy has not seen end.
+        await eventually(
+          'Envoy has no connection to the processor',
+          async () => (await gateway.stat('cluster.processor.upstream_cx_active')) === 0,
+        )
       }
     })
   }
