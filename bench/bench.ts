@@ -1,6 +1,7 @@
 /** `npm run bench`: the comparison of Zonegate with its rivals, in one command. See options.ts for what it takes. */
 
 import { writeFileSync } from 'node:fs'
+import { countInstructions, findValgrind, type Instructions, renderInstructions } from './instructions.ts'
 import { findWrk } from './load.ts'
 import { describeMachine, openFilesMax } from './machine.ts'
 import { startNameserver } from './nameserver.ts'
@@ -46,6 +47,7 @@ async function main(): Promise<number> {
   }
   if (options.scale !== undefined) return reportScale(options, options.scale)
   if (options.page !== undefined) return reportPage(options, options.page)
+  if (options.instructions) return reportInstructions(options)
   const chosen = catalogue.filter((system) => options.systems?.includes(system.name) ?? true)
   const { systems, versions, missing } = await installedOf(chosen)
   if (systems.length === 0) throw new Error('none of these systems is installed')
@@ -73,6 +75,29 @@ async function reportScale(options: Options, counts: readonly number[]): Promise
   const machine = describeMachine()
   console.log(`\n${renderMachine(machine, versions)}\n\n${renderScale(scales)}`)
   writeJson(options, { machine, options, versions: Object.fromEntries(versions), scales })
+  return 0
+}
+
+/** Those that have all they do in one Envoy. */
+const counted = [envoyBare, envoyStatic, envoyStaticPolicy, zonegate]
+
+async function reportInstructions(options: Options): Promise<number> {
+  findValgrind()
+  const chosen = counted.filter((system) => options.systems?.includes(system.name) ?? true)
+  const { systems, versions } = await installedOf(chosen)
+  if (systems.length === 0)
+    throw new Error(`instructions are counted of ${counted.map(({ name }) => name).join(', ')}`)
+  const zones = options.zones[0] as number
+  const stage = await setStage({ ...options, zones: [zones], workers: [1] }, systems, versions)
+  const all: Instructions[] = []
+  for (const system of systems) {
+    console.log(`counting ${system.name}, ${zones} zones`)
+    all.push(await countInstructions(stage, system, zones))
+  }
+  await stage.processes.stop()
+  const machine = describeMachine()
+  console.log(`\n${renderMachine(machine, versions)}\n\n${renderInstructions(all)}`)
+  writeJson(options, { machine, options, versions: Object.fromEntries(versions), instructions: all })
   return 0
 }
 

@@ -13,6 +13,8 @@ export interface Options {
   readonly scale: readonly number[] | undefined
   /** Instead of the comparison: what it costs to look at so many learned zones. */
   readonly page: number | undefined
+  /** Instead of the comparison: instructions a request of those systems that run on Envoy. */
+  readonly instructions: boolean
   readonly jsonPath: string | undefined
   readonly help: boolean
 }
@@ -36,6 +38,8 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
   --scale 100,2000     instead of all this: memory and push times of so many learned zones
   --page 2000          instead of all this: a scrape of so many learned zones, the page's first paint in Chromium, and what
                        an open page costs hot requests, in as many rounds
+  --instructions       instead of all this: how many instructions Envoy spends on a request, counted by valgrind; of those
+                       of the systems that run on Envoy, with the first number of zones
   --json FILE          write every turn, the versions and the machine to FILE
   --help
 
@@ -58,6 +62,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
       'request-ids': { type: 'boolean', default: false },
       scale: { type: 'string' },
       page: { type: 'string' },
+      instructions: { type: 'boolean', default: false },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -75,6 +80,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     requestIds: values['request-ids'],
     scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, 10_000),
     page: values.page === undefined ? undefined : wholeNumber('--page', values.page, 10_000),
+    instructions: values.instructions,
     jsonPath: values.json,
     help: values.help,
   }

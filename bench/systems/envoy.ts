@@ -99,10 +99,15 @@ export async function startEnvoy(setting: Setting, parts: EnvoyParts): Promise<R
 export const startWithinMs = 60_000
 
 /** Starts Envoy in the scratch folder on a configuration given as JSON or YAML. */
-export async function runEnvoy({ processes, workers }: Setting, configuration: string): Promise<Child> {
+export async function runEnvoy(
+  { processes, workers, under = [] }: Setting,
+  configuration: string,
+): Promise<Child> {
   const config = join(processes.scratch, 'envoy.config.yaml')
   writeFileSync(config, configuration)
-  const args = [
+  const [command, ...args] = [
+    ...under,
+    await ensureEnvoy(),
     '-c',
     config,
     '--concurrency',
@@ -112,6 +117,6 @@ export async function runEnvoy({ processes, workers }: Setting, configuration: s
     'warning',
     '--file-flush-interval-msec',
     '200',
-  ]
-  return processes.start('envoy', await ensureEnvoy(), args)
+  ] as const
+  return processes.start('envoy', command, args)
 }

@@ -24,6 +24,8 @@ export interface Setting {
   readonly nameserver: Nameserver
   readonly processes: Processes
   readonly requestIds: boolean
+  /** A program with its options to run Envoy under. */
+  readonly under?: readonly string[]
 }
 
 export interface Running {
