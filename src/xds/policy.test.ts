@@ -51,6 +51,7 @@ static_resources:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: { http_protocol_options: {} }
         common_http_protocol_options: { idle_timeout: 55s }
+        upstream_http_protocol_options: { auto_sni: true, auto_san_validation: true }
 inline_headers:
 - { inline_header_name: x-other }
 - { inline_header_name: Server, inline_header_type: REQUEST_HEADER }
@@ -113,7 +114,7 @@ describe("Envoy's files give learned zones", () => {
     })
   })
 
-  test('the cluster of that route, without what finds its addresses', () => {
+  test('the cluster of that route, without what finds its addresses and what is for TLS', () => {
     assert.deepEqual(policy.cluster, {
       connect_timeout: { seconds: 0, nanos: 250_000_000 },
       circuit_breakers: {

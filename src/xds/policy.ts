@@ -114,6 +114,12 @@ const COLD_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:dynamic_forward_pro
 /** The cold cluster's fence: a learned zone's addresses have passed the processor's own, and come from nowhere else. */
 const COLD_CLUSTER_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:rbac|upstream_codec)\.v3\./
 
+/**
+ * What only TLS reads, which learned zones don't speak, and what the kind of the cold cluster demands. Envoy would parse each
+ * request's Host for it.
+ */
+const FOR_TLS = /\.upstream_http_protocol_options$/
+
 /** The route `forward` is a pattern for learned ones; the others are taken over as they are, and so completely. */
 function readRoute(file: YamlFile, place: Place, notCopied: string[]): Route {
   const { value, unknown } = file.message(schemas, 'envoy.config.route.v3.Route', place)
@@ -152,7 +158,7 @@ function readCluster(
   const { value, unknown } = file.message(schemas, MESSAGE_NAMES.cluster, cold, DISCOVERY)
   for (const at of unknown) {
     const field = at.path.slice(cold.path.length + 1)
-    if (isFence(file, at)) continue
+    if (isFence(file, at) || FOR_TLS.test(at.path)) continue
     if (INDISPENSABLE.has(field)) file.fault(at, 'not supported where zones are learned')
     else notCopied.push(`${file.position(at)}: ${at.path}`)
   }
