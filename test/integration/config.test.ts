@@ -210,8 +210,8 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
   [
     'several ids that stay several headers',
     'envoy.yaml',
-    'inline_headers: [{ inline_header_name: server,',
-    'inline_headers: [{ inline_header_name: x-zone,',
+    '- { inline_header_name: server,',
+    '- { inline_header_name: x-zone,',
     /^envoy\/envoy\.yaml:\d+:\d+: inline_headers: expected \{ inline_header_name: server, /,
   ],
   [

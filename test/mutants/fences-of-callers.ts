@@ -71,7 +71,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'several ids, in two headers',
     file: ENVOY,
-    text: 'inline_headers: [{ inline_header_name: server, inline_header_type: REQUEST_HEADER }]\n',
+    text: '- { inline_header_name: server, inline_header_type: REQUEST_HEADER }\n',
     without: '',
     test: 'test/e2e/learned.test.ts',
     titles: /while 100 zones are learned|several ids/,
