@@ -10,6 +10,8 @@ export type { SourceFile } from '../xds/yaml-file.ts'
 const EXT_PROC = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
 /** Envoy's default for `message_timeout` of ext_proc. */
 const MESSAGE_TIMEOUT_SECONDS_DEFAULT = 0.2
+/** Envoy's default for `stream_idle_timeout` of the connection manager. */
+const STREAM_IDLE_TIMEOUT_SECONDS_DEFAULT = 300
 
 /** What Envoy's own files are to the processor. */
 export interface EnvoyFilesCheck {
@@ -56,6 +58,7 @@ function checkBootstrap(file: YamlFile, config: Config): void {
       const typed = file.at(filter, 'typed_config')
       if (typed === undefined || !EXT_PROC.test(file.text(typed, '@type') ?? '')) continue
       checkMessageTimeout(file, typed, config)
+      checkStreamIdleTimeout(file, manager, typed)
       checkForwardedHeaders(file, typed, config)
     }
   }
@@ -116,12 +119,28 @@ function conditionOf(file: YamlFile, routeName: string, header?: string): Place 
 
 function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {
   const place = file.at(filter, 'message_timeout')
-  const text = file.text(place)
-  const seconds = text === undefined ? MESSAGE_TIMEOUT_SECONDS_DEFAULT : Number(text.replace(/s$/, ''))
+  const seconds = secondsOf(file, place, MESSAGE_TIMEOUT_SECONDS_DEFAULT)
   if (seconds * 1000 > dns.budgetMs) return
-  const got = text ?? `${MESSAGE_TIMEOUT_SECONDS_DEFAULT}s, Envoy's default`
+  const got = file.text(place) ?? `${MESSAGE_TIMEOUT_SECONDS_DEFAULT}s, Envoy's default`
   const what = `expected more than dns.budgetMs of zonegate.yaml (${dns.budgetMs} ms), got ${got}`
   file.fault(place ?? filter, place === undefined ? `message_timeout: ${what}` : what)
+}
+
+/** A request that waits for the processor is silent, and has no route with an `idle_timeout` of its own yet. */
+function checkStreamIdleTimeout(file: YamlFile, manager: Place, filter: Place): void {
+  const place = file.at(manager, 'stream_idle_timeout')
+  const seconds = secondsOf(file, place, STREAM_IDLE_TIMEOUT_SECONDS_DEFAULT)
+  const messageSeconds = secondsOf(file, file.at(filter, 'message_timeout'), MESSAGE_TIMEOUT_SECONDS_DEFAULT)
+  if (seconds === 0 || seconds > messageSeconds) return
+  file.fault(
+    place ?? manager,
+    `expected 0s or more than message_timeout of ext_proc (${messageSeconds}s), got ${file.text(place)}`,
+  )
+}
+
+function secondsOf(file: YamlFile, duration: Place | undefined, fallback: number): number {
+  const text = file.text(duration)
+  return text === undefined ? fallback : Number(text.replace(/s$/, ''))
 }
 
 function checkForwardedHeaders(file: YamlFile, filter: Place, { rules }: Config): void {

@@ -83,7 +83,7 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause:
       'The request stopped in the middle: the caller sent no more of it, or the zone took no more of it.',
     wayOut:
-      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and request_headers_timeout in envoy/envoy.yaml.",
+      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and stream_idle_timeout in envoy/envoy.yaml.",
   },
   upstream_timeout: {
     status: '504',

@@ -11,6 +11,7 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
 /** Clients that hold on to a zone: bodies that never end, and more streams on a connection than anybody needs. */
+let config: Readonly<Record<string, unknown>>
 let gateway: TestGateway
 let nameserver: ZoneNameserver
 let zone: Receiver
@@ -37,12 +38,13 @@ suite('bodies and streams that last', () => {
       'zone2-default.game.test': ['127.0.76.2'],
       'zone3-default.game.test': ['127.0.76.3'],
     })
+    config = {
+      rules: { port },
+      dns: { nameservers: [nameserver.address], search: 'game.test' },
+      addresses: { allow: ['127.0.76.0/24'] },
+    }
     gateway = await startGateway({
-      config: {
-        rules: { port },
-        dns: { nameservers: [nameserver.address], search: 'game.test' },
-        addresses: { allow: ['127.0.76.0/24'] },
-      },
+      config,
       edit: {
         'envoy.yaml': (text) => text.replace('request_timeout: 300s', 'request_timeout: 4s'),
         'routes.yaml': (text) => text.replace('idle_timeout: 60s', 'idle_timeout: 0.5s'),
@@ -90,6 +92,35 @@ suite('bodies and streams that last', () => {
     assert.match(await upload(60_000), /^HTTP\/1\.1 408 /)
     assert.deepEqual(await ended(), [idle + 1, overall], 'by idle_timeout, before request_timeout')
     await eventually('no request is left at the zone', none)
+  })
+
+  test('a body may pause for longer than headers may take, before and after its zone is learned', async () => {
+    const patient = await startGateway({
+      config,
+      edit: { 'envoy.yaml': (text) => text.replace('stream_idle_timeout: 10s', 'stream_idle_timeout: 0.3s') },
+    })
+    const pause = (): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const socket = connect(patient.port, '127.0.0.1', () => {
+          socket.write('POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\ncontent-length: 2\r\n\r\na')
+          setTimeout(() => socket.write('b'), 900)
+        })
+        socket.once('error', reject)
+        socket.once('data', (chunk) => {
+          socket.destroy()
+          resolve(chunk.toString('latin1'))
+        })
+      })
+    try {
+      assert.match(await pause(), /^HTTP\/1\.1 200 /)
+      await eventually('the zone is learned', async () => {
+        await call(patient.port, { headers: [['server', '1']], body: 'x' })
+        return (await patient.stat('cluster.default/1.upstream_rq_total').catch(() => 0)) > 0
+      })
+      assert.match(await pause(), /^HTTP\/1\.1 200 /)
+    } finally {
+      await patient.stop()
+    }
   })
 
   test('a client that does not read makes Envoy hold a buffer full, and the zone waits', async () => {

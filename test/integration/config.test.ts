@@ -194,6 +194,13 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
     /^envoy\/envoy\.yaml:\d+:\d+: static_resources\..*\.message_timeout: expected more than dns\.budgetMs of zonegate\.yaml \(1500 ms\), got 1s$/,
   ],
   [
+    'a stream_idle_timeout that the processor may outlast',
+    'envoy.yaml',
+    /stream_idle_timeout: 10s/,
+    'stream_idle_timeout: 2s',
+    /^envoy\/envoy\.yaml:\d+:\d+: .*\.stream_idle_timeout: expected 0s or more than message_timeout of ext_proc \(2s\), got 2s$/,
+  ],
+  [
     'no message_timeout at all',
     'envoy.yaml',
     /message_timeout: 2s.*/,
@@ -271,8 +278,8 @@ const ENVOY_SAYS: [title: string, file: string, from: string | RegExp, to: strin
   [
     'a duration without a unit',
     'envoy.yaml',
-    'stream_idle_timeout: 60s',
-    'stream_idle_timeout: 60',
+    'stream_idle_timeout: 10s',
+    'stream_idle_timeout: 10',
     /^envoy\/envoy\.yaml:\d+:\d+: .*\.stream_idle_timeout: Envoy: google\.protobuf\.Duration: /,
   ],
   [
