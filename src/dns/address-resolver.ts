@@ -131,7 +131,9 @@ export class AddressResolver {
     return {
       kind: 'positive',
       name,
-      addresses: admitted.length > 1 ? shuffle(admitted.sort().slice(0, ADDRESSES_MAX), random) : admitted,
+      // A copy is no longer than what is in it, which an array that grew is: it is kept.
+      addresses:
+        admitted.length > 1 ? shuffle(admitted.sort().slice(0, ADDRESSES_MAX), random) : admitted.slice(),
       denied,
       // TTL 0 is the zone's wish not to be cached: no minimum applies.
       ttlSeconds: ttlSeconds === 0 ? 0 : Math.min(Math.max(ttlSeconds, min), max),

@@ -104,8 +104,13 @@ function exchange(
   const { timers, transport, randomId, onEvent } = seams
   const startMs = timers.now()
   const query = encodeQuery(randomId(), question.name, question.type, edns)
-  const waitMs = Math.max(0, Math.min(timeoutMs, deadlineMs - startMs))
-  return transport[protocol]({ nameserver: nameserver.address, query, timeoutMs: waitMs, signal }).then(
+  return transport[protocol](
+    {
+      nameserver: nameserver.address,
+      query,
+      deadlineMs: Math.min(startMs + timeoutMs, deadlineMs),
+      signal,
+    },
     (outcome) => {
       const milliseconds = timers.now() - startMs
       const reply =

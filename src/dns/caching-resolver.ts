@@ -47,12 +47,11 @@ export interface LookupCounts {
   rateLimited: number
 }
 
-/** A name in the cache, or on its way there. */
-interface Entry {
-  readonly cached: CachedName
-  pending: Pending | null
+/** A name in the cache, or on its way there. One object: each more is one that the collector copies for every name. */
+class Entry extends CachedName {
+  pending: Pending | null = null
   /** In use, whatever is known of it: someone keeps it resolved. */
-  pinned: boolean
+  pinned = false
 }
 
 interface Pending {
@@ -82,6 +81,8 @@ export class CachingResolver {
   readonly #timers: Timers
   readonly #resolve: Resolve
   readonly #unknownQueries: TokenBucket
+  /** Reckoned once: V8 kept recompiling what reckons it for each name. */
+  readonly #tokensForRetries: number
   readonly #charge: Charge
   #namesInFlight = 0
   /** Told of each name that was asked for, after the cache took the answer over. */
@@ -96,6 +97,7 @@ export class CachingResolver {
     this.#resolve = resolve
     const { queriesPerSecond, queriesBurst } = settings.unknownNames
     this.#unknownQueries = new TokenBucket(queriesPerSecond, queriesBurst, () => timers.now())
+    this.#tokensForRetries = Math.floor(queriesBurst * RETRIES_SHARE)
     this.#charge = () => this.#unknownQueries.take()
     this.#entries = new SegmentedLru(settings.cacheEntriesMax, ({ pending }) => pending !== null)
     this.#refreshes = new RefreshQueue(timers, (name) => this.#startRefresh(name as DomainName))
@@ -118,17 +120,16 @@ export class CachingResolver {
   }
 
   *names(): Generator<CachedName> {
-    for (const { cached } of this.#entries.values()) yield cached
+    yield* this.#entries.values()
   }
 
   lookup(name: string): Answer | Promise<Answer> {
     const entry = this.#entries.get(name)
     if (entry === undefined) return this.#lookupUnknown(name)
-    const { cached } = entry
     const nowMs = this.#timers.now()
-    const answer = cached.answerAt(nowMs)
+    const answer = entry.answerAt(nowMs)
     if (answer === null) return this.#wait(entry, nowMs)
-    if (cached.isRefreshDue(nowMs)) this.#refreshes.add(cached.name)
+    if (entry.isRefreshDue(nowMs)) this.#refreshes.add(entry.name)
     if (answer.kind === 'failure') this.counts.backedOff++
     else if (answer.kind === 'positive' && answer.stale) this.counts.stale++
     else this.counts.fresh++
@@ -137,15 +138,15 @@ export class CachingResolver {
 
   /** What `lookup` would say without asking; null: it would ask. */
   peek(name: string): Answer | null {
-    return this.#entries.peek(name)?.cached.answerAt(this.#timers.now()) ?? null
+    return this.#entries.peek(name)?.answerAt(this.#timers.now()) ?? null
   }
 
   /** Asks for the name again soon, unless that was done a moment ago or its nameservers fail. */
   refresh(name: string): void {
     const nowMs = this.#timers.now()
-    const cached = this.#entries.peek(name)?.cached
-    if (cached === undefined || cached.isBackingOff(nowMs)) return
-    if (nowMs - cached.learnedAtMs >= REFRESH_INTERVAL_MS_MIN) this.#refreshes.add(name)
+    const entry = this.#entries.peek(name)
+    if (entry === undefined || entry.isBackingOff(nowMs)) return
+    if (nowMs - entry.learnedAtMs >= REFRESH_INTERVAL_MS_MIN) this.#refreshes.add(name)
   }
 
   /** As `refresh`, without conditions: for a caller that keeps its own schedule. */
@@ -155,10 +156,10 @@ export class CachingResolver {
 
   /** Keeps the name in the cache until it is unpinned. */
   pin(name: DomainName): CachedName {
-    const entry = this.#entries.peek(name) ?? this.#newEntry(name)
+    const entry = this.#entries.peek(name) ?? new Entry(name, this.#settings)
     entry.pinned = true
     this.#entries.pin(name, entry)
-    return entry.cached
+    return entry
   }
 
   unpin(name: string): void {
@@ -171,7 +172,7 @@ export class CachingResolver {
   /** Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. */
   flush(name?: string): void {
     const nowMs = this.#timers.now()
-    if (name !== undefined) this.#entries.peek(name)?.cached.expire(nowMs)
+    if (name !== undefined) this.#entries.peek(name)?.expire(nowMs)
     else for (const cached of this.names()) cached.expire(nowMs)
   }
 
@@ -187,21 +188,16 @@ export class CachingResolver {
     const name = parseDomainName(text)
     if (name === null || name === '') return { kind: 'failure', name: text, cause: 'invalid_name', tries: [] }
     if (name !== text) return this.lookup(name)
-    return this.#wait(this.#newEntry(name), this.#timers.now())
-  }
-
-  #newEntry(name: DomainName): Entry {
-    return { cached: new CachedName(name, this.#settings), pending: null, pinned: false }
+    return this.#wait(new Entry(name, this.#settings), this.#timers.now())
   }
 
   #wait(entry: Entry, nowMs: number): Answer | Promise<Answer> {
-    const { cached } = entry
-    const pending = entry.pending ?? this.#start(entry, nowMs, true, entry.pinned || cached.resolves)
-    const stale = cached.staleAt(nowMs)
+    const pending = entry.pending ?? this.#start(entry, nowMs, true, entry.pinned || entry.resolves)
+    const stale = entry.staleAt(nowMs)
     if (typeof pending === 'string') {
       if (pending === 'overloaded') this.counts.overloaded++
       else this.counts.rateLimited++
-      return stale ?? { kind: 'failure', name: cached.name, cause: pending, tries: [] }
+      return stale ?? { kind: 'failure', name: entry.name, cause: pending, tries: [] }
     }
     if (stale === null) {
       this.counts.waited++
@@ -214,7 +210,7 @@ export class CachingResolver {
       return stale
     }
     this.counts.waited++
-    pending.settledOrStale ??= this.#settledOrStale(pending, cached, staleAfterMs)
+    pending.settledOrStale ??= this.#settledOrStale(pending, entry, staleAfterMs)
     return pending.settledOrStale
   }
 
@@ -239,7 +235,7 @@ export class CachingResolver {
       : Math.max(queriesPerName, queriesInFlightMax * UNKNOWN_NAMES_SHARE)
     if (this.queriesInFlight + queriesPerName > limit) return 'overloaded'
     if (!inUse && !this.#canPayForUnknown()) return 'rate_limited'
-    const name = entry.cached.name as DomainName
+    const name = entry.name as DomainName
     this.#entries.set(name, entry)
     this.#namesInFlight++
     const charge = inUse ? null : this.#charge
@@ -261,27 +257,23 @@ export class CachingResolver {
   }
 
   #canPayForUnknown(): boolean {
-    const { queriesPerName, unknownNames } = this.#settings
-    return (
-      this.#unknownQueries.tokens >= queriesPerName + Math.floor(unknownNames.queriesBurst * RETRIES_SHARE)
-    )
+    return this.#unknownQueries.tokens >= this.#settings.queriesPerName + this.#tokensForRetries
   }
 
   /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
   #learn(entry: Entry, answer: Answer): Answer {
-    const { cached } = entry
     const nowMs = this.#timers.now()
     this.#namesInFlight--
     entry.pending = null
-    cached.update(answer, nowMs)
+    entry.update(answer, nowMs)
     try {
-      this.#onLearned(cached, answer)
+      this.#onLearned(entry, answer)
     } catch (error) {
       this.#onBug(error) // of who keeps the name: those who wait for its answer get it
     }
-    if (answer.kind === 'failure') return cached.answerAt(nowMs) ?? answer
+    if (answer.kind === 'failure') return entry.answerAt(nowMs) ?? answer
     // One with addresses stays though nothing is kept of its answer: its name is one in use.
-    if (answer.ttlSeconds === 0 && answer.kind !== 'positive') this.#entries.delete(cached.name)
+    if (answer.ttlSeconds === 0 && answer.kind !== 'positive') this.#entries.delete(entry.name)
     return answer
   }
 }

@@ -46,6 +46,8 @@ interface OptRecord {
   readonly extendedRcode: number
 }
 
+const NO_RECORDS: readonly ResourceRecord[] = []
+
 class Reader {
   readonly #octets: Buffer
   /** The first name, the question's, is what most others point to. The map of the others is made when there is one. */
@@ -67,8 +69,8 @@ class Reader {
     const octetsMin =
       counts[0] * QUESTION_OCTETS_MIN + (counts[1] + counts[2] + counts[3]) * RECORD_OCTETS_MIN
     if (octetsMin > this.#octets.length - HEADER_OCTETS) throw new Rejection('counts exceed the length')
-    const questions: Question[] = []
-    for (let left = counts[0]; left > 0; left--) questions.push(this.#question())
+    const questions = counts[0] === 0 ? [] : [this.#question()]
+    for (let left = counts[0]; left > 1; left--) questions.push(this.#question())
     const answers = this.#section(counts[1], false)
     const authorities = this.#section(counts[2], false)
     const additionals = this.#section(counts[3], true)
@@ -94,9 +96,12 @@ class Reader {
     return { name: this.#name(), type: this.#uint16(), class: this.#uint16() }
   }
 
-  #section(count: number, optAllowed: boolean): ResourceRecord[] {
-    const records: ResourceRecord[] = []
-    for (let left = count; left > 0; left--) {
+  #section(count: number, optAllowed: boolean): readonly ResourceRecord[] {
+    if (count === 0) return NO_RECORDS
+    const first = this.#record(optAllowed)
+    // Most have one: a literal has room for that, where `push` makes room for seventeen.
+    const records = first === null ? [] : [first]
+    for (let left = count; left > 1; left--) {
       const record = this.#record(optAllowed)
       if (record !== null) records.push(record)
     }

@@ -127,7 +127,8 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const timers = seams.timers ?? nodeTimers(now)
   const file = new ResolvConfFile(options.resolvConf, { timers, environment, onEvent })
   const nameservers = new NameserverSet(onEvent)
-  const stub = new StubResolver(nameservers, () => resolverSettings(options, file), {
+  let settings = resolverSettings(options, file)
+  const stub = new StubResolver(nameservers, () => settings, {
     timers,
     transport: createTransport(timers),
     randomId: () => randomInt(0x10000),
@@ -145,6 +146,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
     (options.search === null ? file.current.search[0] : parseDomainName(options.search)) ?? null
 
   const load = (): void => {
+    settings = resolverSettings(options, file)
     nameservers.replace(nameserverAddresses(options, file, nameserverPort))
     onEvent({
       kind: 'resolv_conf_loaded',

@@ -19,7 +19,8 @@ export type ExchangeOutcome =
 export interface ExchangeOptions {
   readonly nameserver: NameserverAddress
   readonly query: Buffer
-  readonly timeoutMs: number
+  /** On the clock of the transport's timers. */
+  readonly deadlineMs: number
   readonly signal: AbortSignal
 }
 

@@ -41,6 +41,8 @@ export type Resolution = {
   | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' | 'rate_limited' }
 )
 
+const NONE: readonly Nameserver[] = []
+
 type Alias = Extract<Finding, { kind: 'alias' }>
 
 export class StubResolver {
@@ -70,10 +72,10 @@ export class StubResolver {
     const { attempts, rotate, timeoutMs, useTcp } = this.#settings()
     const { now } = this.#seams.timers
     this.#probe(question, budget)
-    const refusing: Nameserver[] = []
+    let refusing = NONE
     let candidates = this.#nameservers.inOrder(rotate)
     for (let round = 1; round <= attempts && candidates.length > 0; round++) {
-      const silent: Nameserver[] = []
+      let silent = NONE
       for (let at = 0; at < candidates.length; at++) {
         const nameserver = candidates[at] as Nameserver
         const leftMs = budget.deadlineMs - now()
@@ -93,12 +95,12 @@ export class StubResolver {
           this.#nameservers.recovered(nameserver)
           for (const other of refusing) this.#nameservers.penalise(other, now())
           if (finding.kind === 'alias') return this.#follow(finding, question, budget, tries)
-          return { ...finding, nameserver: nameserver.address.text, tries }
+          return resolutionOf(finding, nameserver, tries)
         }
         if (finding.outcome === UNPAID) return { kind: 'failure', cause: UNPAID, tries }
-        if (finding.outcome === 'timeout') silent.push(nameserver)
+        if (finding.outcome === 'timeout') silent = [...silent, nameserver]
         if (isDead(finding.outcome)) this.#nameservers.penalise(nameserver, now())
-        else refusing.push(nameserver)
+        else refusing = [...refusing, nameserver]
       }
       candidates = silent
     }
@@ -133,6 +135,17 @@ export class StubResolver {
       })
     }
   }
+}
+
+function resolutionOf(
+  finding: Exclude<Finding, Alias | { kind: 'unusable' }>,
+  { address }: Nameserver,
+  tries: readonly Try[],
+): Resolution {
+  const { kind, ttlSeconds } = finding
+  const nameserver = address.text
+  if (kind !== 'positive') return { kind, ttlSeconds, nameserver, tries }
+  return { kind, addresses: finding.addresses, ttlSeconds, nameserver, tries }
 }
 
 /** Says that the nameserver itself is at fault, whatever was asked. An RCODE may be the name's fault. */

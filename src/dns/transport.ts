@@ -4,25 +4,43 @@ import { TcpExchange } from './tcp.ts'
 import type { Timer, Timers } from './timers.ts'
 import { UdpSockets } from './udp.ts'
 
-/** How octets get to a nameserver and back. */
+/** How octets get to a nameserver and back, and what is made of them. */
 export interface Transport {
-  udp(options: ExchangeOptions): Promise<ExchangeOutcome>
-  tcp(options: ExchangeOptions): Promise<ExchangeOutcome>
+  udp<T>(options: ExchangeOptions, read: Read<T>): Promise<T>
+  tcp<T>(options: ExchangeOptions, read: Read<T>): Promise<T>
   /** What is under way is ended by its signal. */
   close(): void
 }
 
+/** Called once, as soon as there is an outcome: a promise for that and another for what is made of it would be one too many. */
+export type Read<T> = (outcome: ExchangeOutcome) => T | Promise<T>
+
 export function createTransport(timers: Timers): Transport {
   const sockets = new UdpSockets(timers)
   const underWay = new ExchangesUnderWay(timers)
-  const begin = (options: ExchangeOptions, wait: (exchange: Exchange) => Waiting): Promise<ExchangeOutcome> =>
-    new Promise((resolve) => {
-      const exchange = new Exchange(options, timers.now() + options.timeoutMs, underWay, resolve)
-      exchange.begin(wait(exchange))
+  const begin = <T>(
+    options: ExchangeOptions,
+    read: Read<T>,
+    wait: (options: ExchangeOptions, exchange: Exchange) => Waiting,
+  ): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const done = (outcome: ExchangeOutcome): void => {
+        try {
+          resolve(read(outcome))
+        } catch (error) {
+          reject(error) // a bug, and not the socket's
+        }
+      }
+      const exchange = new Exchange(options, underWay, done)
+      exchange.begin(wait(options, exchange))
     })
+  const overUdp = ({ nameserver }: ExchangeOptions, exchange: Exchange): Waiting =>
+    sockets.exchange(nameserver, exchange)
+  const overTcp = (options: ExchangeOptions, exchange: Exchange): Waiting =>
+    new TcpExchange(options, exchange)
   return {
-    udp: (options) => begin(options, (exchange) => sockets.exchange(options.nameserver, exchange)),
-    tcp: (options) => begin(options, (exchange) => new TcpExchange(options, exchange)),
+    udp: (options, read) => begin(options, read, overUdp),
+    tcp: (options, read) => begin(options, read, overTcp),
     close: () => sockets.close(),
   }
 }
@@ -91,21 +109,20 @@ class Exchange implements Settles {
   /** Its place among those under way. */
   at = -1
   readonly #underWay: ExchangesUnderWay
-  readonly #resolve: (outcome: ExchangeOutcome) => void
+  readonly #done: (outcome: ExchangeOutcome) => void
   #waiting: Waiting | null = null
   #settled = false
 
   constructor(
-    { query, signal }: ExchangeOptions,
-    deadlineMs: number,
+    { query, signal, deadlineMs }: ExchangeOptions,
     underWay: ExchangesUnderWay,
-    resolve: (outcome: ExchangeOutcome) => void,
+    done: (outcome: ExchangeOutcome) => void,
   ) {
     this.query = query
     this.signal = signal
     this.deadlineMs = deadlineMs
     this.#underWay = underWay
-    this.#resolve = resolve
+    this.#done = done
   }
 
   begin(waiting: Waiting): void {
@@ -119,6 +136,6 @@ class Exchange implements Settles {
     this.#settled = true
     this.#underWay.delete(this)
     this.#waiting?.end(this)
-    this.#resolve(outcome)
+    this.#done(outcome)
   }
 }

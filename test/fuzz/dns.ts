@@ -7,12 +7,13 @@ import type { Answer } from '../../src/dns/answer.ts'
 import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import { encodeMessage } from '../../src/dns/encode.ts'
-import type { ExchangeOutcome } from '../../src/dns/exchange.ts'
+import type { ExchangeOptions, ExchangeOutcome } from '../../src/dns/exchange.ts'
 import { type Message, RecordType, type ResourceRecord } from '../../src/dns/message.ts'
 import { NameserverSet } from '../../src/dns/nameservers.ts'
 import { isResponseTo } from '../../src/dns/query.ts'
 import { parseResolvConf } from '../../src/dns/resolv-conf.ts'
 import { StubResolver } from '../../src/dns/stub-resolver.ts'
+import type { Transport } from '../../src/dns/transport.ts'
 import { addressPolicy } from '../../src/routing/denied-addresses.ts'
 import { decoded, messages } from '../support/dns-messages.ts'
 import { type Target, target } from './target.ts'
@@ -85,13 +86,7 @@ async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; quer
   const timers = { now: () => nowMs, start: () => ({ cancel: () => undefined }) }
   const nameservers = new NameserverSet(() => undefined)
   nameservers.replace(['a', 'b'].map((text) => ({ host: '127.0.0.1', port: 53, text })))
-  const exchange = async ({
-    query,
-    timeoutMs,
-  }: {
-    query: Buffer
-    timeoutMs: number
-  }): Promise<ExchangeOutcome> => {
+  const outcomeOf = ({ query, deadlineMs }: ExchangeOptions): ExchangeOutcome => {
     const reply = script[queries++] ?? { outcome: 'timeout' }
     if ('octets' in reply) {
       const response = reply.octets(query)
@@ -99,9 +94,10 @@ async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; quer
       if (isResponseTo(query, response)) return { kind: 'response', octets: response }
     }
     const kind = 'outcome' in reply ? reply.outcome : 'timeout'
-    nowMs += kind === 'timeout' ? timeoutMs : 1
+    nowMs = kind === 'timeout' ? Math.max(nowMs, deadlineMs) : nowMs + 1
     return { kind }
   }
+  const exchange: Transport['udp'] = async (options, read) => read(outcomeOf(options))
   const onEvent = (): void => undefined
   const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
   const stub = new StubResolver(nameservers, () => settings, {
