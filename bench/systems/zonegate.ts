@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
 import { renderEnvoyConfig } from '../../src/launch/envoy-config.ts'
-import { HEAP_OPTIONS, MALLOC_ENV, THREAD_OPTIONS } from '../../src/launch/instance.ts'
+import { MALLOC_ENV, nodeOptions } from '../../src/launch/instance.ts'
 import { askEach, asking, expectStatus } from '../ask.ts'
 import { usageOf } from '../cpu.ts'
 import { readStat } from '../envoy-admin.ts'
@@ -108,13 +108,7 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   }
   writeFileSync(config, stringify(own))
   const main = join(root, 'src/main.ts')
-  const node = [
-    ...HEAP_OPTIONS,
-    ...THREAD_OPTIONS,
-    '--disable-warning=ExperimentalWarning',
-    ...(options.nodeOptions ?? []),
-  ]
-  const args = [...node, main, 'serve', '--config', config]
+  const args = [...nodeOptions(), ...(options.nodeOptions ?? []), main, 'serve', '--config', config]
   const processor = await processes.start('processor', process.execPath, args, {
     env: { ...MALLOC_ENV, ...options.env },
   })

@@ -71,16 +71,15 @@ export const THREAD_OPTIONS = ['--no-concurrent-recompilation', '--no-concurrent
 /** One arena for all threads: glibc's arenas keep what was freed, 14 MB. */
 export const MALLOC_ENV = { MALLOC_ARENA_MAX: '1' }
 
+/** What Node is given for the processor, before its file. */
+export function nodeOptions(): string[] {
+  const heap = process.env['NODE_OPTIONS'] ? [] : HEAP_OPTIONS
+  return [...heap, ...THREAD_OPTIONS, '--disable-warning=ExperimentalWarning']
+}
+
 /** Starts the processor in `cwd`, where it finds `envoy/` and `run/`. */
 export function startProcessor(cwd: string, config: string | undefined, output: Output): Part {
-  const args = [
-    ...(process.env['NODE_OPTIONS'] ? [] : HEAP_OPTIONS),
-    ...THREAD_OPTIONS,
-    '--disable-warning=ExperimentalWarning',
-    MAIN,
-    'serve',
-    ...(config === undefined ? [] : ['--config', config]),
-  ]
+  const args = [...nodeOptions(), MAIN, 'serve', ...(config === undefined ? [] : ['--config', config])]
   return startPart('processor', process.execPath, args, { cwd, output, env: MALLOC_ENV })
 }
 
