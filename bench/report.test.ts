@@ -60,7 +60,7 @@ test('without a yardstick its columns stay empty', () => {
   const [, line] = table.split('\n')
   assert.match(
     line ?? '',
-    /^the seed +12,345 +12,345-12,345 +- +- +1\.00 +50\.0 +- +- +1\.00 +1\.50 +2\.50 +3 +5 %$/,
+    /^the seed +12,345 +12,345-12,345 +- +- +- +1\.00 +50\.0 +- +- +- +1\.00 +1\.50 +2\.50 +3 +5 %$/,
   )
 })
 

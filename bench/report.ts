@@ -1,8 +1,16 @@
 import type { Machine } from './machine.ts'
 import type { Case, Figures, Turn } from './turn.ts'
 
-/** What is measured against: the limit of the technique, what an operator would write by hand, the recipe to be replaced. */
-export const yardsticks = { bare: 'envoy-bare', hand: 'envoy-static', seed: 'seed' } as const
+/**
+ * What is measured against: the limit of the technique, what an operator would write by hand, as lean as can be and with the
+ * policy of Zonegate's files, and the recipe to be replaced.
+ */
+export const yardsticks = {
+  bare: 'envoy-bare',
+  hand: 'envoy-static',
+  policy: 'envoy-static-policy',
+  seed: 'seed',
+} as const
 
 export interface Row {
   readonly system: string
@@ -54,6 +62,7 @@ export function summarise(turns: readonly Turn[], order: readonly string[]): Row
       against: {
         bare: against(yardsticks.bare),
         hand: against(yardsticks.hand),
+        policy: against(yardsticks.policy),
         seed: against(yardsticks.seed),
       },
       turns: all.length,
@@ -116,10 +125,12 @@ const columns = [
   'low-high',
   '× bare',
   '× hand',
+  '× policy',
   '× seed',
   'CPU µs/req',
   '× bare',
   '× hand',
+  '× policy',
   '× seed',
   'p50 ms',
   'p99 ms',
@@ -139,10 +150,12 @@ export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, st
     row.range.map(thousands).join('-'),
     times(row.against.bare?.requestsPerSecond),
     times(row.against.hand?.requestsPerSecond),
+    times(row.against.policy?.requestsPerSecond),
     times(row.against.seed?.requestsPerSecond),
     row.cpuMicrosPerRequest.toFixed(1),
     times(row.against.bare?.cpuMicrosPerRequest),
     times(row.against.hand?.cpuMicrosPerRequest),
+    times(row.against.policy?.cpuMicrosPerRequest),
     times(row.against.seed?.cpuMicrosPerRequest),
     (row.p50Micros / 1000).toFixed(2),
     (row.p99Micros / 1000).toFixed(2),
