@@ -28,14 +28,16 @@ export function classify(message: Message, name: DomainName, type: AddressType, 
   const chain = followChain(message, name, linksBefore)
   if (chain === null) return { kind: 'unusable', outcome: 'cname_chain' }
   if (message.rcode === Rcode.NXDOMAIN) return { kind: 'nxdomain', ttlSeconds: negativeTtl(message, chain) }
-  const addresses: string[] = []
+  let addresses: string[] | null = null
   let { ttlSeconds } = chain
   for (const record of message.answers) {
     if (record.type !== type || record.name !== chain.end) continue
-    addresses.push(record.address)
+    // Most have one: a literal has room for that, where `push` makes room for seventeen.
+    if (addresses === null) addresses = [record.address]
+    else addresses.push(record.address)
     ttlSeconds = Math.min(ttlSeconds, record.ttlSeconds)
   }
-  if (addresses.length > 0) return { kind: 'positive', addresses, ttlSeconds }
+  if (addresses !== null) return { kind: 'positive', addresses, ttlSeconds }
   if (soaOf(message, chain.end) !== null) return { kind: 'nodata', ttlSeconds: negativeTtl(message, chain) }
   if (chain.links > linksBefore) {
     return { kind: 'alias', target: chain.end, links: chain.links, ttlSeconds: chain.ttlSeconds }
