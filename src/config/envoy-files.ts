@@ -8,10 +8,8 @@ import type { Config } from './schema.ts'
 export type { SourceFile } from '../xds/yaml-file.ts'
 
 const EXT_PROC = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
-/** Envoy's default for `message_timeout` of ext_proc. */
-const MESSAGE_TIMEOUT_SECONDS_DEFAULT = 0.2
-/** Envoy's default for `stream_idle_timeout` of the connection manager. */
-const STREAM_IDLE_TIMEOUT_SECONDS_DEFAULT = 300
+/** Envoy's defaults: `message_timeout` of ext_proc, `stream_idle_timeout` of the connection manager. */
+const TIMEOUT_SECONDS_DEFAULT = { message_timeout: 0.2, stream_idle_timeout: 300 } as const
 
 /** What Envoy's own files are to the processor. */
 export interface EnvoyFilesCheck {
@@ -118,29 +116,31 @@ function conditionOf(file: YamlFile, routeName: string, header?: string): Place 
 }
 
 function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {
-  const place = file.at(filter, 'message_timeout')
-  const seconds = secondsOf(file, place, MESSAGE_TIMEOUT_SECONDS_DEFAULT)
-  if (seconds * 1000 > dns.budgetMs) return
-  const got = file.text(place) ?? `${MESSAGE_TIMEOUT_SECONDS_DEFAULT}s, Envoy's default`
-  const what = `expected more than dns.budgetMs of zonegate.yaml (${dns.budgetMs} ms), got ${got}`
-  file.fault(place ?? filter, place === undefined ? `message_timeout: ${what}` : what)
+  const timeout = timeoutIn(file, filter, 'message_timeout')
+  if (timeout.seconds * 1000 > dns.budgetMs) return
+  timeout.fault(`expected more than dns.budgetMs of zonegate.yaml (${dns.budgetMs} ms)`)
 }
 
 /** A request that waits for the processor is silent, and has no route with an `idle_timeout` of its own yet. */
 function checkStreamIdleTimeout(file: YamlFile, manager: Place, filter: Place): void {
-  const place = file.at(manager, 'stream_idle_timeout')
-  const seconds = secondsOf(file, place, STREAM_IDLE_TIMEOUT_SECONDS_DEFAULT)
-  const messageSeconds = secondsOf(file, file.at(filter, 'message_timeout'), MESSAGE_TIMEOUT_SECONDS_DEFAULT)
-  if (seconds === 0 || seconds > messageSeconds) return
-  file.fault(
-    place ?? manager,
-    `expected 0s or more than message_timeout of ext_proc (${messageSeconds}s), got ${file.text(place)}`,
-  )
+  const timeout = timeoutIn(file, manager, 'stream_idle_timeout')
+  const message = timeoutIn(file, filter, 'message_timeout')
+  if (timeout.seconds === 0 || timeout.seconds > message.seconds) return
+  timeout.fault(`expected 0s or more than message_timeout of ext_proc (${message.seconds}s)`)
 }
 
-function secondsOf(file: YamlFile, duration: Place | undefined, fallback: number): number {
-  const text = file.text(duration)
-  return text === undefined ? fallback : Number(text.replace(/s$/, ''))
+/** What a field says, or Envoy's default, and a way to say what is wrong with it. */
+function timeoutIn(file: YamlFile, parent: Place, field: keyof typeof TIMEOUT_SECONDS_DEFAULT) {
+  const place = file.at(parent, field)
+  const text = file.text(place)
+  const byDefault = TIMEOUT_SECONDS_DEFAULT[field]
+  return {
+    seconds: text === undefined ? byDefault : Number(text.replace(/s$/, '')),
+    fault: (expected: string): void => {
+      const what = `${expected}, got ${text ?? `${byDefault}s, Envoy's default`}`
+      file.fault(place ?? parent, place === undefined ? `${field}: ${what}` : what)
+    },
+  }
 }
 
 function checkForwardedHeaders(file: YamlFile, filter: Place, { rules }: Config): void {

@@ -32,7 +32,7 @@ export function classify(message: Message, name: DomainName, type: AddressType, 
   let { ttlSeconds } = chain
   for (const record of message.answers) {
     if (record.type !== type || record.name !== chain.end) continue
-    // Most have one: a literal has room for that, where `push` makes room for seventeen.
+    // As in decode.ts: a literal for the first.
     if (addresses === null) addresses = [record.address]
     else addresses.push(record.address)
     ttlSeconds = Math.min(ttlSeconds, record.ttlSeconds)
