@@ -2,9 +2,9 @@
 FROM node:24-slim
 WORKDIR /zonegate
 
-# The socket's folder. 101 is Envoy's group in its image: it may connect there, nobody else may. A new volume that is
-# mounted here takes over this owner and mode.
-RUN install -d -o node -g 101 -m 750 run
+# The sockets' folder. 101 is Envoy's group in its image: it may connect there and have its admin socket there, nobody else
+# may. A new volume that is mounted here takes over this owner and mode.
+RUN install -d -o node -g 101 -m 770 run
 
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --omit=optional --no-audit --no-fund && npm cache clean --force
@@ -19,5 +19,5 @@ RUN echo "$COMMIT" > src/COMMIT && chmod 755 src/main.ts && ln -s /zonegate/src/
 # Bounds for V8 and malloc, and less beside the main thread: see src/launch/instance.ts.
 ENV NODE_ENV=production MALLOC_ARENA_MAX=1 NODE_OPTIONS="--max-semi-space-size=4 --max-old-space-size=512"
 USER node:101
-ENTRYPOINT ["node", "--no-concurrent-recompilation", "--no-concurrent-marking"]
+ENTRYPOINT ["node", "--no-concurrent-recompilation", "--single-threaded-gc"]
 CMD ["src/main.ts", "serve"]

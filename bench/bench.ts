@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { countInstructions, findValgrind, type Instructions, renderInstructions } from './instructions.ts'
 import { findWrk } from './load.ts'
 import { describeMachine, openFilesMax } from './machine.ts'
+import { type Many, measureMany, newZones, renderMany } from './many.ts'
 import { startNameserver } from './nameserver.ts'
 import { help, type Options, parseOptions } from './options.ts'
 import { measurePage, renderPage } from './page.ts'
@@ -19,7 +20,7 @@ import { haproxy } from './systems/haproxy.ts'
 import { nginxVariable } from './systems/nginx-variable.ts'
 import { seed } from './systems/seed.ts'
 import type { System } from './systems/system.ts'
-import { zonegate, zonegateCold } from './systems/zonegate.ts'
+import { zonegate, zonegateBySource, zonegateCold, zonegateShared } from './systems/zonegate.ts'
 import { type Case, type Result, raise, type Stage, type Standing, type Turn, takeTurn } from './turn.ts'
 import { firstZones, receiverAddresses } from './zones.ts'
 
@@ -34,7 +35,21 @@ const catalogue: readonly System[] = [
   envoyStaticPolicy,
   zonegate,
   zonegateCold,
+  zonegateShared,
+  ...zonegateBySource,
 ]
+
+const isChosen =
+  ({ systems }: Options) =>
+  ({ name, onlyNamed = false }: System): boolean =>
+    systems?.includes(name) ?? !onlyNamed
+
+/** A line for above the figures; empty where all systems had the usual requests. */
+function noteOn(systems: readonly System[]): string {
+  return systems.some((system) => zonegateBySource.includes(system))
+    ? 'Zonegate, id in …, and with four rules: each got the same requests, with the id in every place; the others shorter ones\n'
+    : ''
+}
 
 async function main(): Promise<number> {
   const options = parseOptions(
@@ -46,9 +61,10 @@ async function main(): Promise<number> {
     return 0
   }
   if (options.scale !== undefined) return reportScale(options, options.scale)
+  if (options.many !== undefined) return reportMany(options, options.many)
   if (options.page !== undefined) return reportPage(options, options.page)
   if (options.instructions) return reportInstructions(options)
-  const chosen = catalogue.filter((system) => options.systems?.includes(system.name) ?? true)
+  const chosen = catalogue.filter(isChosen(options))
   const { systems, versions, missing } = await installedOf(chosen)
   if (systems.length === 0) throw new Error('none of these systems is installed')
   const cases = options.zones.flatMap((zones) => options.workers.map((workers) => ({ zones, workers })))
@@ -69,7 +85,7 @@ async function reportScale(options: Options, counts: readonly number[]): Promise
   const scales: Scale[] = []
   for (const count of counts) {
     console.log(`measuring ${count} zones`)
-    scales.push(await measureScale(stage, count))
+    scales.push(await measureScale(stage, count, options.sharedRoutes))
   }
   await stage.processes.stop()
   const machine = describeMachine()
@@ -78,12 +94,39 @@ async function reportScale(options: Options, counts: readonly number[]): Promise
   return 0
 }
 
-/** Those that have all they do in one Envoy. */
-const counted = [envoyBare, envoyStatic, envoyStaticPolicy, zonegate]
+async function reportMany(options: Options, counts: readonly number[]): Promise<number> {
+  const { versions } = await installedOf([zonegate])
+  const stage = await setStage(
+    { ...options, zones: counts.map((count) => count + newZones), workers: [1] },
+    [zonegate],
+    versions,
+  )
+  const all: Many[] = []
+  for (const count of counts) {
+    console.log(`measuring ${count} zones`)
+    all.push(await measureMany(stage, count, options))
+  }
+  await stage.processes.stop()
+  const machine = describeMachine()
+  console.log(`\n${renderMachine(machine, versions)}\n\n${renderMany(all)}`)
+  writeJson(options, { machine, options, versions: Object.fromEntries(versions), many: all })
+  return 0
+}
+
+/** Those that run on Envoy. */
+const counted = [
+  envoyBare,
+  envoyStatic,
+  envoyStaticPolicy,
+  zonegate,
+  zonegateCold,
+  zonegateShared,
+  ...zonegateBySource,
+]
 
 async function reportInstructions(options: Options): Promise<number> {
   findValgrind()
-  const chosen = counted.filter((system) => options.systems?.includes(system.name) ?? true)
+  const chosen = counted.filter(isChosen(options))
   const { systems, versions } = await installedOf(chosen)
   if (systems.length === 0)
     throw new Error(`instructions are counted of ${counted.map(({ name }) => name).join(', ')}`)
@@ -96,7 +139,7 @@ async function reportInstructions(options: Options): Promise<number> {
   }
   await stage.processes.stop()
   const machine = describeMachine()
-  console.log(`\n${renderMachine(machine, versions)}\n\n${renderInstructions(all)}`)
+  console.log(`\n${renderMachine(machine, versions)}\n${noteOn(systems)}\n${renderInstructions(all)}`)
   writeJson(options, { machine, options, versions: Object.fromEntries(versions), instructions: all })
   return 0
 }
@@ -166,10 +209,13 @@ async function setStage(
   }
 }
 
+/** A connection that was unused for a second is closed: no more zones than that have one at once. */
+const connectedZonesMax = 10_000
+
 /** What the receivers must bear: all systems of a case keep their connections to the zones, each worker its own. */
 function connectionsMax(systems: readonly System[], { zones, workers, connections }: Options): number {
   const perSystem = systems.map(({ connectsByZone }) =>
-    Math.max(connectsByZone ? Math.max(...zones) : 0, receiverAddresses.length),
+    Math.max(connectsByZone ? Math.min(Math.max(...zones), connectedZonesMax) : 0, receiverAddresses.length),
   )
   return perSystem.reduce((sum, targets) => sum + targets * Math.max(...workers) + 2 * connections, 1_000)
 }
@@ -228,6 +274,7 @@ function report(options: Options, { systems, versions, missing, cases, turns }: 
   console.log(
     `wrk: 1 thread, ${options.connections} connections; medians of ${options.rounds} turns of ${options.seconds} s`,
   )
+  process.stdout.write(noteOn(systems))
   for (const { rows, voids, ...current } of summaries) {
     console.log(`\n${caseTitle(current)}\n${rows.length === 0 ? 'no figures' : renderTable(rows, titles)}`)
     const own = rows.find((row) => row.system === zonegate.name)

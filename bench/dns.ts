@@ -167,7 +167,13 @@ function newDns(nameserver: string): Dns {
       queriesInFlightMax: 1024,
       unknownNames: { queriesPerSecond: 1_000_000, queriesBurst: 1_000_000 },
     },
-    { now: () => performance.now(), environment: {}, admit: () => true, onEvent: () => {} },
+    {
+      now: () => performance.now(),
+      environment: {},
+      admit: () => true,
+      admitPort: () => true,
+      onEvent: () => {},
+    },
   )
 }
 

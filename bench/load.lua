@@ -1,15 +1,40 @@
--- wrk's side of the benchmark: POSTs a small body, the `server` header cycling over the zones.
--- Arguments after `--`: the number of zones. The last line printed is the result as JSON.
+-- wrk's side of the benchmark: POSTs a small body, the id cycling over the zones, or drawn by Zipf's law: id n comes 1/n as often
+-- as id 1. Arguments after `--`: the number of zones, with `zipf` behind it or without; path and body; name and value of each header. `{id}` stands for the id.
+-- The last line printed is the result as JSON.
 local requests, zones, turn = {}, 1, 0
+-- How many of all draws fall on an id or one before it.
+local shares
 
 function init(args)
-  zones = tonumber(args[1])
+  zones = tonumber(args[1]:match("%d+"))
+  if args[1]:find("zipf") then
+    shares = { 1 }
+    for zone = 2, zones do shares[zone] = shares[zone - 1] + 1 / zone end
+    math.randomseed(1)
+  end
   for zone = 1, zones do
-    requests[zone] = wrk.format("POST", "/callback", { ["server"] = tostring(zone) }, "hello")
+    local function with_id(text)
+      return (text:gsub("{id}", zone))
+    end
+    local headers = {}
+    for i = 4, #args, 2 do
+      headers[args[i]] = with_id(args[i + 1])
+    end
+    requests[zone] = wrk.format("POST", with_id(args[2]), headers, with_id(args[3]))
   end
 end
 
+local function drawn()
+  local draw, low, high = math.random() * shares[zones], 1, zones
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if shares[middle] < draw then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
 function request()
+  if shares then return requests[drawn()] end
   turn = turn % zones + 1
   return requests[turn]
 end

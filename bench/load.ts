@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { findCommand, versionOf } from './commands.ts'
 import { lastLines, type Processes } from './processes.ts'
+import type { RequestForm } from './request-form.ts'
 
 /** What wrk saw. */
 export interface Load {
@@ -14,7 +15,10 @@ export interface Load {
 
 export interface LoadOptions {
   readonly port: number
+  readonly form: RequestForm
   readonly zones: number
+  /** Drawn by Zipf's law instead of one after the other. */
+  readonly zipf?: boolean
   readonly connections: number
   readonly seconds: number
 }
@@ -32,7 +36,7 @@ export async function findWrk(): Promise<{ path: string; version: string }> {
 
 /** Loads the proxy on 127.0.0.1:port over one thread's kept-alive connections, as fast as it answers. */
 export async function runLoad(processes: Processes, wrk: string, options: LoadOptions): Promise<Load> {
-  const { port, zones, connections, seconds } = options
+  const { port, form, zones, zipf = false, connections, seconds } = options
   const args = [
     '-t1',
     `-c${connections}`,
@@ -41,7 +45,10 @@ export async function runLoad(processes: Processes, wrk: string, options: LoadOp
     script,
     `http://127.0.0.1:${port}`,
     '--',
-    `${zones}`,
+    `${zones}${zipf ? ' zipf' : ''}`,
+    form.path,
+    form.body,
+    ...Object.entries(form.headers).flat(),
   ]
   const child = await processes.start('wrk', wrk, args)
   const code = await child.exit

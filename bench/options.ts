@@ -11,6 +11,12 @@ export interface Options {
   readonly requestIds: boolean
   /** Instead of the comparison: what so many learned zones cost. */
   readonly scale: readonly number[] | undefined
+  /** Instead of the comparison: Zipf's law over so many zones. */
+  readonly many: readonly number[] | undefined
+  /** `learned.zonesMax` of that; undefined: all of them. */
+  readonly zonesMax: number | undefined
+  /** `learned.sharedRoutes` of that and of `scale`. */
+  readonly sharedRoutes: boolean
   /** Instead of the comparison: what it costs to look at so many learned zones. */
   readonly page: number | undefined
   /** Instead of the comparison: instructions a request of those systems that run on Envoy. */
@@ -36,6 +42,10 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
   --systems a,b        only these
   --request-ids        every Envoy makes request ids (otherwise none does)
   --scale 100,2000     instead of all this: memory and push times of so many learned zones
+  --many 2000,30000    instead of all this: requests over so many zones by Zipf's law, as many seconds as --seconds says: share of
+                       the processor, CPU, memory, and the time until one more zone is hot meanwhile
+  --zones-max 2000     with --many: no more zones are learned; otherwise all are
+  --shared-routes      with --many and --scale: learned.sharedRoutes
   --page 2000          instead of all this: a scrape of so many learned zones, the page's first paint in Chromium, and what
                        an open page costs hot requests, in as many rounds
   --instructions       instead of all this: how many instructions Envoy spends on a request, counted by valgrind; of those
@@ -45,6 +55,9 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them po
 
 Systems:
 ${list}
+
+Those whose title says where the id is run only where --systems names them. They get the same requests, with the id in every
+place (for an id in a form the body is a form, else JSON): compare them with zonegate-header.
 `
 }
 
@@ -61,6 +74,9 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
       systems: { type: 'string' },
       'request-ids': { type: 'boolean', default: false },
       scale: { type: 'string' },
+      many: { type: 'string' },
+      'zones-max': { type: 'string' },
+      'shared-routes': { type: 'boolean', default: false },
       page: { type: 'string' },
       instructions: { type: 'boolean', default: false },
       json: { type: 'string' },
@@ -78,13 +94,22 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     connections: wholeNumber('--connections', values.connections, 4096),
     systems,
     requestIds: values['request-ids'],
-    scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, 10_000),
+    scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, zonesMost),
+    many: values.many === undefined ? undefined : wholeNumbers('--many', values.many, zonesMost),
+    zonesMax:
+      values['zones-max'] === undefined
+        ? undefined
+        : wholeNumber('--zones-max', values['zones-max'], zonesMost),
+    sharedRoutes: values['shared-routes'],
     page: values.page === undefined ? undefined : wholeNumber('--page', values.page, 10_000),
     instructions: values.instructions,
     jsonPath: values.json,
     help: values.help,
   }
 }
+
+/** Of `learned.zonesMax`. */
+const zonesMost = 100_000
 
 function wholeNumbers(option: string, text: string, max: number): number[] {
   return text.split(',').map((part) => wholeNumber(option, part, max))

@@ -44,7 +44,7 @@ export async function measurePage(stage: Stage, count: number, rounds: number): 
     const { nameserver } = stage
     const setting = { zones, workers: 1, nameserver, processes, requestIds: true }
     const running = await startZonegate(setting, { learned: true, accessLog: false })
-    await asking(running.port, (ask) =>
+    await asking(running, (ask) =>
       askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)),
     )
     await untilHot(running, zones)

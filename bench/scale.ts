@@ -15,7 +15,7 @@ import { firstZones, type Zone } from './zones.ts'
 /** Zones learned one by one when all others are: the first of them are the sample's last. */
 export const sampleSize = 10
 
-interface Memory {
+export interface Memory {
   readonly envoyAllocated: number
   readonly envoyRss: number
   readonly processorLive: number
@@ -45,14 +45,14 @@ export interface Scale {
   readonly longestTurn: LongestTurn
 }
 
-export async function measureScale(stage: Stage, count: number): Promise<Scale> {
+export async function measureScale(stage: Stage, count: number, sharedRoutes: boolean): Promise<Scale> {
   const processes = new Processes()
   try {
     const all = firstZones(count + sampleSize)
     const [zones, sample] = [all.slice(0, count), all.slice(count)]
     const { nameserver } = stage
     const setting = { zones: all, workers: 1, nameserver, processes, requestIds: true }
-    const zonegate = await startProbed(setting, { learned: true, accessLog: true })
+    const zonegate = await startProbed(setting, { learned: true, accessLog: true, sharedRoutes })
 
     await askAll(zonegate, zones)
     const cold = await memoryOf(zonegate)
@@ -72,11 +72,13 @@ export async function measureScale(stage: Stage, count: number): Promise<Scale> 
 /** Longer than the idle timeout of upstream connections in Envoy's file. */
 const connectionsCloseMs = 6_000
 
-async function askAll({ port }: ProbedZonegate, zones: readonly Zone[]): Promise<void> {
-  await asking(port, (ask) => askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)))
+async function askAll(zonegate: ProbedZonegate, zones: readonly Zone[]): Promise<void> {
+  await asking(zonegate, (ask) =>
+    askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)),
+  )
 }
 
-async function memoryOf({ adminPort, envoy, processor, probe }: ProbedZonegate): Promise<Memory> {
+export async function memoryOf({ adminPort, envoy, processor, probe }: ProbedZonegate): Promise<Memory> {
   const { liveBytes } = await probe.memory()
   return {
     envoyAllocated: await readAllocatedBytes(adminPort),
@@ -94,8 +96,9 @@ const betweenRequestsMs = 5
 const hotWithinMs = 10_000
 
 /** Envoy's access log is the witness: nothing that the caller gets tells the paths apart. */
-function timeToHot({ port, envoy }: ProbedZonegate, zone: Zone): Promise<number> {
-  return asking(port, (ask) => poll((tag) => ask('POST', zone.id, `${zone.id}-${tag}`), envoy, zone))
+export function timeToHot(zonegate: ProbedZonegate, zone: Zone): Promise<number> {
+  const { envoy } = zonegate
+  return asking(zonegate, (ask) => poll((tag) => ask('POST', zone.id, `${zone.id}-${tag}`), envoy, zone))
 }
 
 async function poll(post: (tag: string) => Promise<unknown>, envoy: Child, zone: Zone): Promise<number> {
@@ -122,11 +125,11 @@ async function poll(post: (tag: string) => Promise<unknown>, envoy: Child, zone:
 /** Each push of the sample begins when none is due any more. */
 const betweenPushesMs = 500
 
-const virtualHostStat = 'http.callback.rds.vhds.zonegate'
+export const virtualHostStat = 'http.callback.rds.vhds.zonegate'
 /** Envoy adds up histograms every 5 seconds. */
-const histogramsAfterMs = 6_000
+export const histogramsAfterMs = 6_000
 const settledAfterMs = 3_000
-const pushedWithinMs = 60_000
+const pushedWithinMs = 240_000
 
 async function pushToNewEnvoy(
   { envoy, processor, probe, adminPort, startEnvoy }: ProbedZonegate,
@@ -207,11 +210,11 @@ request to its first hot one, all the others being learned, median (and longest)
 from its connection until the last virtual host was in; Envoy's time for it by kind, pushes × mean ms; the longest turn of
 the processor's event loop meanwhile, CPU time (a millisecond too much at most) and by the clock.`
 
-function times({ count, totalMs }: Durations): string {
+export function times({ count, totalMs }: Durations): string {
   return count === 0 ? '-' : `${count} × ${(totalMs / count).toFixed(0)}`
 }
 
-function mebibytes(bytes: number): string {
+export function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(1)
 }
 

@@ -3,6 +3,7 @@ import { faultOf, type Load, runLoad } from './load.ts'
 import type { Nameserver } from './nameserver.ts'
 import { Processes } from './processes.ts'
 import type { Receivers } from './receivers.ts'
+import { plain } from './request-form.ts'
 import type { Running, System } from './systems/system.ts'
 import { verify } from './verify.ts'
 import { firstZones } from './zones.ts'
@@ -108,9 +109,10 @@ export async function takeTurn(stage: Stage, standing: Standing): Promise<Result
 }
 
 function load(stage: Stage, { running, processes, case: current }: Standing, seconds: number): Promise<Load> {
-  const { port } = running
+  const { port, form = plain } = running
   return runLoad(processes, stage.wrk, {
     port,
+    form,
     zones: current.zones,
     connections: stage.connections,
     seconds,

@@ -9,12 +9,12 @@ const readyWithinMs = 10_000
 
 /** Asks for every zone once, and for what must be refused. Throws what was wrong. */
 export async function verify(system: System, running: Running, zones: readonly Zone[]): Promise<void> {
-  await asking(running.port, async (ask) => {
+  await asking(running, async (ask) => {
     await untilForwarding(ask, zones[0] as Zone)
     await askEach(ask, zones, (zone, got) => expectZone(system, zone, got))
     if (system.routesByZone) {
       expectStatus(405, await ask('GET', '1'), 'a GET')
-      expectStatus(403, await ask('POST'), 'a POST without a server header')
+      expectStatus(403, await ask('POST'), 'a POST without an id')
     }
   })
 }

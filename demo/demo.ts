@@ -7,34 +7,41 @@ const LISTEN = '127.0.0.1:8101'
 const NAMESERVER = { host: '127.0.0.1', port: 8153 }
 const ZONES = { 1: ['127.0.1.1'], 2: ['127.0.2.1', '127.0.2.2'], 3: ['127.0.3.1'] } as const
 
+/** Services of the rules in zonegate.yaml. */
+const SERVICES = ['default', 'mail', 'notify', 'cb', 'chat']
+
 const TRY = `
 Zonegate is up on http://${LISTEN}. Try, in another terminal:
 
-  curl -i -X POST -H 'server: 1' -d hello http://${LISTEN}/pay    # 200: the receiver of zone 1 echoes what it got
-  curl -i -H 'server: 1' http://${LISTEN}/pay                     # 405: not POST
-  curl -i -X POST -d hello http://${LISTEN}/pay                   # 403: no server header
-  curl -i -X POST -H 'server: 99' -d hello http://${LISTEN}/pay   # 502: no such zone in DNS
+  curl -i -d hello -H 'server: 1' http://${LISTEN}/pay          # 200: the header says the zone, whose receiver echoes what it got
+  curl -i -d hello 'http://${LISTEN}/notify?server_id=2'        # 200: the query says it
+  curl -i -d hello http://${LISTEN}/cb/3/pay                    # 200: the path says it
+  curl -i -d '{"attach": {"server": 1}}' -H 'content-type: application/json' http://${LISTEN}/chat    # 200: a JSON body says it
 
-Zones 1 to 3 exist, zone 2 with two receivers. Ctrl-C ends it all.
+  curl -i -H 'server: 1' http://${LISTEN}/pay                   # 405: not POST
+  curl -i -d hello http://${LISTEN}/pay                         # 403: no server header
+  curl -i -d hello -H 'server: 99' http://${LISTEN}/pay         # 502: no such zone in DNS
+
+Zones 1 to 3 exist, zone 2 with two receivers. demo/zonegate.yaml has the four rules. Ctrl-C ends it all.
 `
 
 /** Zonegate with zones of its own: a nameserver and receivers on loopback, which need nothing of the machine. */
-async function main(): Promise<number> {
+async function main(): Promise<void> {
   if (process.argv.slice(2).some((argument) => argument === '--help' || argument === '-h')) {
     process.stdout.write(
       `Starts Zonegate with a demo nameserver and receivers, until Ctrl-C.\n\nusage: npm run demo\n`,
     )
-    return 0
+    return
   }
   const records: Record<string, readonly string[]> = {}
   for (const [id, addresses] of Object.entries(ZONES)) {
-    for (const service of ['default', 'mail']) records[`zone${id}-${service}.game.test`] = addresses
+    for (const service of SERVICES) records[`zone${id}-${service}.game.test`] = addresses
     for (const address of addresses) await startReceiver(id, address, 8101).catch(inUse(`${address}:8101`))
   }
   await startNameserver(NAMESERVER.host, NAMESERVER.port, records).catch(
     inUse(`${NAMESERVER.host}:${NAMESERVER.port}`),
   )
-  return runGateway({
+  await runGateway({
     root: fileURLToPath(new URL('..', import.meta.url)),
     configPath: fileURLToPath(new URL('zonegate.yaml', import.meta.url)),
     listen: LISTEN,
@@ -54,7 +61,7 @@ function inUse(address: string) {
 }
 
 main().then(
-  (code) => process.exit(code),
+  () => process.exit(0),
   (error: unknown) => {
     process.stderr.write(`zonegate: ${(error as Error).message}\n`)
     process.exit(1)

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Fault, faultText } from '../src/config/faults.ts'
@@ -141,8 +141,23 @@ function sbom(): Outcome {
   }
 }
 
-/** As a user would, with an Envoy beside it where there is one. */
+/** Validates a sample, as a user would. What it leaves to be set, it is given here: without that it has a fault on purpose. */
 function validate(file: string): Outcome {
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-sample-'))
+  try {
+    const text = readFileSync(file, 'utf8').replace(/set-[a-z-]+\.invalid/g, 'zones.example')
+    writeFileSync(join(folder, basename(file)), text)
+    const outcome = validateFile(join(folder, basename(file)))
+    return Array.isArray(outcome)
+      ? outcome.map((line) => line.replaceAll(`${folder}/`, `${dirname(file)}/`))
+      : outcome
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** With an Envoy beside it where there is one. */
+function validateFile(file: string): Outcome {
   const path = [process.env['PATH'], join(ROOT, '.tools', `envoy-${ENVOY_VERSION}`)].join(delimiter)
   const args = [join(ROOT, 'src/main.ts'), 'validate', file, '--json']
   const { stdout, stderr } = run(process.execPath, args, { PATH: path })

@@ -60,7 +60,7 @@ function run(
   if (files.length === 0) return 0
   const node = ['--disable-warning=ExperimentalWarning', '--test', `--test-concurrency=${concurrency}`]
   return (
-    spawnSync(process.execPath, [...node, '--test-timeout=180000', ...options, ...files], {
+    spawnSync(process.execPath, [...node, '--test-timeout=300000', ...options, ...files], {
       stdio: 'inherit',
     }).status ?? 1
   )

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const NODE_MAJOR_LEAST = 24
+const PARENT_LOOK_MS = 250
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const say = (text) => process.stderr.write(`zonegate: ${text}\n`)
 
@@ -62,6 +63,46 @@ function nodeBinary() {
 
 const [file, ...args] = process.argv.slice(2)
 if (!installed()) install()
-const child = spawn(nodeBinary(), [file, ...args], { stdio: 'inherit', cwd: root })
+const child = spawn(nodeBinary(), [file, ...args], {
+  stdio: 'inherit',
+  cwd: root,
+  // Those that are started for long end when this process is gone (src/launch/watch.ts).
+  env: { ...process.env, ZONEGATE_PARENT_PID: String(process.pid) },
+})
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+if (process.env.npm_lifecycle_event !== undefined) endWithNpm(() => child.kill('SIGTERM'))
 child.on('exit', (code, signal) => process.exit(signal ? 1 : code))
+
+/**
+ * npm tells a signal to the shell between it and this process, and some shells (dash) end without passing it on. So what
+ * counts is whether both are still there.
+ */
+function endWithNpm(end) {
+  const shell = process.ppid
+  const npm = parentOf(shell)
+  // Some shells become what they start: then the parent is npm already.
+  const watched = npm !== null && isNpm(npm) ? npm : null
+  const timer = setInterval(() => {
+    if (process.ppid === shell && (watched === null || parentOf(shell) === watched)) return
+    clearInterval(timer)
+    end()
+  }, PARENT_LOOK_MS)
+  timer.unref()
+}
+
+/** Linux only; null elsewhere. */
+function parentOf(pid) {
+  try {
+    return Number(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ')[1])
+  } catch {
+    return null
+  }
+}
+
+function isNpm(pid) {
+  try {
+    return /^npm\b|\/npm(-cli\.js)?\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
+  } catch {
+    return false
+  }
+}

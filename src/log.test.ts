@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { Writable } from 'node:stream'
 import { test } from 'node:test'
-import { prettyLine } from './log.ts'
+import { createLog, prettyLine } from './log.ts'
 
 const line = (fields: object): string =>
   prettyLine(
@@ -35,3 +36,22 @@ test('colours where they are wanted', () =>
   assert.ok(
     prettyLine(JSON.stringify({ level: 'error', time: '', msg: 'm' }), true).includes('\u001b[31mERROR'),
   ))
+
+test('whatever a line is given, it is bounded: texts, lists, errors, and all inside them', () => {
+  let written = ''
+  const output = new Writable({
+    write(chunk, _encoding, done) {
+      written += chunk
+      done()
+    },
+  })
+  const log = createLog({ level: 'info', pretty: true, colour: false, output })
+  const long = 'a'.repeat(100_000)
+  const error = Object.assign(new Error(long), { details: long })
+  log.warn(
+    { long, list: Array.from({ length: 10_000 }, () => 'b'), deep: { er: [{ long }] }, err: error },
+    'm',
+  )
+  assert.ok(written.length < 20_000, `${written.length} characters`)
+  assert.match(written, /long=a{2000}|long="a{2000}…"/)
+})

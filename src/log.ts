@@ -13,6 +13,10 @@ export interface LogOptions {
 }
 
 const STDOUT = 1
+/** Characters of a text in a line, and entries of a list: what a client, an Envoy or a nameserver says may be of any length. */
+const TEXT_LENGTH_MAX = 2000
+const LIST_LENGTH_MAX = 100
+const DEPTH_MAX = 4
 
 /** One logger for the process. `flush` before it ends: the last lines may still be on their way. */
 export function createLog({ level, pretty, colour, output }: LogOptions): Logger {
@@ -20,16 +24,38 @@ export function createLog({ level, pretty, colour, output }: LogOptions): Logger
     level,
     base: { service: 'zonegate' },
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label: string) => ({ level: label }) },
+    formatters: {
+      level: (label: string) => ({ level: label }),
+      log: (fields: Record<string, unknown>) => cut(fields, 0) as Record<string, unknown>,
+    },
   }
   if (pretty) return pino(options, prettyStream(output, colour))
   const log: Logger = pino(
     options,
     new LogOutput(STDOUT, (lines) =>
-      log.warn({ lines }, 'the log was not read fast enough: lines are missing'),
+      log.warn({ lines }, 'lines are missing: the log was not read fast enough, or grew too fast'),
     ),
   )
   return log
+}
+
+/** The same with every text and every list cut. An error stays one, with a stack of ours and a message that may not be. */
+function cut(value: unknown, depth: number): unknown {
+  if (typeof value === 'string')
+    return value.length > TEXT_LENGTH_MAX ? `${value.slice(0, TEXT_LENGTH_MAX)}…` : value
+  if (typeof value !== 'object' || value === null) return value
+  if (depth > DEPTH_MAX) return '…'
+  if (Array.isArray(value)) return value.slice(0, LIST_LENGTH_MAX).map((item) => cut(item, depth + 1))
+  if (value instanceof Error) {
+    const { type, message, stack, ...more } = pino.stdSerializers.err(value)
+    return { type, ...(cut({ message, stack, ...more }, depth) as object) }
+  }
+  if (Object.getPrototypeOf(value) !== Object.prototype) return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .slice(0, LIST_LENGTH_MAX)
+      .map(([key, item]) => [key, cut(item, depth + 1)]),
+  )
 }
 
 /** Turns pino's JSON lines into lines for people. */

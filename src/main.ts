@@ -35,9 +35,13 @@ const UNTIL_SIGNALLED = -1
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => serveCommand,
   validate: async () => (await import('./cli/validate.ts')).validateCommand,
+  render: async () => (await import('./cli/render.ts')).renderCommand,
   explain: async () => (await import('./cli/explain.ts')).explainCommand,
   status: async () => (await import('./cli/status.ts')).statusCommand,
   flush: async () => (await import('./cli/flush.ts')).flushCommand,
+  pin: async () => (await import('./cli/pin.ts')).pinCommand,
+  unpin: async () => (await import('./cli/pin.ts')).unpinCommand,
+  pins: async () => (await import('./cli/pin.ts')).pinsCommand,
   healthcheck: async () => (await import('./cli/healthcheck.ts')).healthcheckCommand,
   version: async () => (await import('./cli/version.ts')).versionCommand,
 }
@@ -55,6 +59,7 @@ async function main(): Promise<number> {
   const terminal: Terminal = {
     environment: process.env,
     stdout: process.stdout,
+    stderr: process.stderr,
     colour: process.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '',
   }
   const [first = 'serve', ...rest] = process.argv.slice(2)

@@ -61,14 +61,14 @@ const previousHosts = {
 const clusterOf = (zone: Zone): string => `default/${zone.id}`
 
 /** Zonegate's own files, with routes and clusters written down in place of what is learned, asked or resolved. */
-function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: number): object {
+function withPolicy({ zones, requestIds, under }: Setting, port: number, adminPort: number): object {
   const read = (file: string) => parse(readFileSync(join(envoyFolder, file), 'utf8'), { merge: true })
-  const { listeners, clusters } = read('envoy.yaml').static_resources
+  const [listener] = read('listener.yaml').resources
+  delete listener['@type']
   const { admin: _, dynamic_resources: __, cluster_manager: ___, node: ____, ...rest } = read('envoy.yaml')
   const [forward] = read('routes.yaml').resources[0].virtual_hosts[0].routes.filter(
     ({ name }: { name: string }) => name === 'forward',
   )
-  const [listener] = listeners
   const manager = listener.filter_chains[0].filters[0].typed_config
   for (const key of ['rds', 'access_log']) delete manager[key]
   manager.generate_request_id = requestIds
@@ -79,6 +79,7 @@ function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: num
   )
   const { cluster: _____, ...policy } = forward.route
   policy.auto_host_rewrite = true // a zone's Host is its address, as with Zonegate and the recipe
+  if (under !== undefined) policy.retry_policy.per_try_timeout = '60s' // under another program it is slow
   policy.retry_policy.retry_host_predicate = [previousHosts]
   policy.retry_policy.host_selection_retry_max_attempts = 5
   const route = { route: policy, response_headers_to_remove: forward.response_headers_to_remove }
@@ -87,14 +88,17 @@ function withPolicy({ zones, requestIds }: Setting, port: number, adminPort: num
     virtual_hosts: [{ name: 'all', domains: ['*'], matcher: routesByZone(zones, route) }],
   }
   listener.address = socketAddress('127.0.0.1', port)
-  const { cluster_type: ______, ...cold } = clusters.find(({ name }: { name: string }) => name === 'zones')
+  const { '@type': ______, cluster_type: _______, ...cold } = read('clusters.yaml').resources[0]
   const options =
     cold.typed_extension_protocol_options['envoy.extensions.upstreams.http.v3.HttpProtocolOptions']
-  // Both are about addresses that a request brings along; here they are written down.
+  // About an address that a request brings along; here they are written down.
   delete options.upstream_http_protocol_options
-  delete options.http_filters
   return {
     ...rest,
+    inline_headers: [
+      ...rest.inline_headers,
+      { inline_header_name: 'server', inline_header_type: 'REQUEST_HEADER' },
+    ],
     admin: { address: socketAddress('127.0.0.1', adminPort) },
     static_resources: {
       listeners: [listener],

@@ -1,5 +1,6 @@
 import type { Nameserver } from '../nameserver.ts'
 import type { Child, Processes } from '../processes.ts'
+import type { RequestForm } from '../request-form.ts'
 import type { Zone } from '../zones.ts'
 
 /** Something that forwards callbacks, as the benchmark runs it. */
@@ -11,6 +12,8 @@ export interface System {
   readonly routesByZone: boolean
   /** True where each zone has upstream connections of its own, and not each address. */
   readonly connectsByZone?: boolean
+  /** True: it runs only where --systems names it. */
+  readonly onlyNamed?: boolean
   installed(): Promise<Installed>
   /** Starts it for a setting; its processes end with `setting.processes`. */
   start(setting: Setting): Promise<Running>
@@ -31,6 +34,8 @@ export interface Setting {
 export interface Running {
   /** Where it listens on 127.0.0.1. */
   readonly port: number
+  /** What its requests look like; undefined: as those of most. */
+  readonly form?: RequestForm
   /** Its processes, each the leader of a session that is charged to it. */
   readonly children: readonly Child[]
   /** Brings it to its steady state, once every zone was asked for. */

@@ -3,13 +3,19 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
-import { renderEnvoyConfig } from '../../src/launch/envoy-config.ts'
+import { readFallbackDns } from '../../src/config/fallback.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { rulesOf } from '../../src/config/rules.ts'
+import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../../src/envoy-files/addresses.ts'
+import { renderFolder } from '../../src/envoy-files/folder.ts'
+import { generate } from '../../src/envoy-files/generated.ts'
 import { MALLOC_ENV, nodeOptions } from '../../src/launch/instance.ts'
 import { askEach, asking, expectStatus } from '../ask.ts'
 import { usageOf } from '../cpu.ts'
 import { readStat } from '../envoy-admin.ts'
 import { freePort } from '../ports.ts'
 import { type Child, untilListening } from '../processes.ts'
+import { everywhere } from '../request-form.ts'
 import { receiverNetwork, searchDomain, type Zone } from '../zones.ts'
 import { envoyInstalled, runEnvoy, startWithinMs } from './envoy.ts'
 import type { Installed, Running, Setting, System } from './system.ts'
@@ -29,7 +35,52 @@ export const zonegate: System = {
   },
 }
 
-/** Every request is asked about: Envoy, the processor and the dynamic forward proxy. */
+/** The same, and their routes stand in virtual hosts of many zones. */
+export const zonegateShared: System = {
+  ...zonegate,
+  name: 'zonegate-shared',
+  title: 'Zonegate, learned zones with shared routes',
+  onlyNamed: true,
+  async start(setting) {
+    const running = await startZonegate(setting, { learned: true, accessLog: false, sharedRoutes: true })
+    return { ...running, ...onlyHot(running, setting.zones) }
+  },
+}
+
+/**
+ * The same with other rules. Their requests are all alike: each has the id in every place, so that systems differ by where they
+ * look for it, and by nothing else.
+ */
+export const zonegateBySource: readonly System[] = [
+  bySource('header', 'id in a header', { id: { header: 'server' } }),
+  bySource('query', 'id in the query', { id: { query: 'server' } }),
+  bySource('path', 'id in the path', { id: { path: '/cb/{id}/*' } }),
+  bySource('host', 'id in the host', { id: { host: '{id}.cb.test' } }),
+  bySource('cookie', 'id in a cookie', { id: { cookie: 'server' } }),
+  bySource('json', 'id in a JSON body', { id: { json: '/server' } }),
+  bySource('form', 'id in a form, as its body', { id: { form: 'server' } }, everywhere('form')),
+  bySource('rules', 'four rules by path, the last has the id in a header', [
+    { name: 'pay', match: { paths: ['/pay/*'] }, id: { query: 'server' } },
+    { name: 'chat', match: { paths: ['/chat/*'] }, id: { json: '/server' } },
+    { name: 'notify', match: { paths: ['/notify/*'] }, id: { path: '/notify/{id}/*' } },
+    { name: 'default', match: { paths: ['/c*'] }, id: { header: 'server' } },
+  ]),
+]
+
+function bySource(name: string, title: string, rules: object, form = everywhere('json')): System {
+  return {
+    ...zonegate,
+    name: `zonegate-${name}`,
+    title: `Zonegate, ${title}`,
+    onlyNamed: true,
+    async start(setting) {
+      const running = { ...(await startZonegate(setting, { learned: true, accessLog: false, rules })), form }
+      return { ...running, ...onlyHot(running, setting.zones) }
+    },
+  }
+}
+
+/** Every request is asked about. */
 export const zonegateCold: System = {
   name: 'zonegate-cold',
   title: 'Zonegate, cold path',
@@ -51,6 +102,12 @@ export interface ZonegateOptions {
   /** False: the cold path alone. */
   readonly learned: boolean
   readonly accessLog: boolean
+  /** `rules` of zonegate.yaml; undefined: the defaults. */
+  readonly rules?: object
+  /** `learned.zonesMax`; undefined: all zones, or the default if that is more. */
+  readonly zonesMax?: number
+  /** `learned.sharedRoutes`. */
+  readonly sharedRoutes?: boolean
   /** Options of Node for the processor. */
   readonly nodeOptions?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
@@ -70,21 +127,24 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
   const { processes } = setting
   cpSync(join(root, 'envoy'), join(processes.scratch, 'envoy'), { recursive: true })
-  const processor = await startProcessor(setting, options, httpPort)
-
-  const file = readFileSync(join(root, 'envoy/envoy.yaml'), 'utf8')
-  const addresses = {
-    listen: { host: '127.0.0.1', port },
-    admin: { host: '127.0.0.1', port: adminPort },
-    processor: 'unix:run/processor.sock',
-    allow: [receiverNetwork],
-  }
-  const configuration = renderEnvoyConfig(
-    options.accessLog ? file : withoutExtras(file, setting.requestIds),
-    addresses,
+  if (setting.zones.length > zonesOfOneGibibyte) giveMemory(join(processes.scratch, 'envoy/envoy.yaml'))
+  const file = join(processes.scratch, 'envoy/listener.yaml')
+  if (!options.accessLog) writeFileSync(file, withoutExtras(readFileSync(file, 'utf8'), setting.requestIds))
+  if (setting.under !== undefined) giveTime(join(processes.scratch, 'envoy'))
+  const addresses = { [LISTEN_VARIABLE]: `127.0.0.1:${port}`, [ADMIN_VARIABLE]: `127.0.0.1:${adminPort}` }
+  const processor = await startProcessor(
+    setting,
+    { ...options, env: { ...options.env, ...addresses } },
+    httpPort,
+  )
+  const { config } = loadConfig(join(processes.scratch, 'zonegate.yaml'))
+  renderFolder(
+    processes.scratch,
+    generate(rulesOf(config), readFallbackDns(config, {})),
+    addressesOf(config, addresses),
   )
   const startEnvoy = async (): Promise<Child> => {
-    const envoy = await runEnvoy(setting, configuration)
+    const envoy = await runEnvoy(setting, readFileSync(join(processes.scratch, 'run/envoy.yaml'), 'utf8'))
     await untilListening(envoy, '127.0.0.1', port, startWithinMs)
     return envoy
   }
@@ -97,14 +157,21 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   const config = join(processes.scratch, 'zonegate.yaml')
   const own = {
     listen: { http: `127.0.0.1:${httpPort}` },
+    ...(options.rules && { rules: options.rules }),
     dns: {
       nameservers: [`${nameserver.address}:${nameserver.port}`],
       search: searchDomain,
       // Every zone is new at the first request of a run.
       unknownNames: { queriesBurst: Math.max(unknownBurstDefault, 4 * zones.length) },
+      cacheEntriesMax: Math.max(cacheEntriesDefault, 2 * zones.length),
     },
     addresses: { allow: [receiverNetwork] },
-    learned: options.learned ? { zonesMax: Math.max(zonesMaxDefault, zones.length) } : { enabled: false },
+    learned: options.learned
+      ? {
+          zonesMax: options.zonesMax ?? Math.max(zonesMaxDefault, zones.length),
+          sharedRoutes: options.sharedRoutes ?? false,
+        }
+      : { enabled: false },
   }
   writeFileSync(config, stringify(own))
   const main = join(root, 'src/main.ts')
@@ -118,20 +185,42 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
 
 /** Of `dns.unknownNames.queriesBurst`. */
 const unknownBurstDefault = 2000
+/** Of `dns.cacheEntriesMax`. */
+const cacheEntriesDefault = 10_000
+/** More of them, each with a connection open, are beyond `max_heap_size_bytes` as shipped. */
+const zonesOfOneGibibyte = 15_000
+
+/** As docs/capacity.md says for many zones. */
+function giveMemory(file: string): void {
+  const text = readFileSync(file, 'utf8')
+  writeFileSync(file, text.replace(/max_heap_size_bytes: \d+/, 'max_heap_size_bytes: 2147483648'))
+}
+
 /** Of `learned.zonesMax`. */
 const zonesMaxDefault = 2_000
 
 /** Envoy's file without what no other system of the comparison does. */
 function withoutExtras(text: string, requestIds: boolean): string {
   const config = parse(text)
-  const listener = config.static_resources.listeners.find(({ name }: { name: string }) => name === 'callback')
+  const listener = config.resources.find(({ name }: { name: string }) => name === 'callback')
   const connectionManager = listener.filter_chains[0].filters[0].typed_config
   delete connectionManager.access_log
   connectionManager.generate_request_id = requestIds
   return stringify(config)
 }
 
-const hotWithinMs = 60_000
+/** What runs under another program is slow: Envoy's files with time for that. */
+function giveTime(folder: string): void {
+  for (const [name, key] of [
+    ['listener.yaml', 'message_timeout'],
+    ['routes.yaml', 'per_try_timeout'],
+  ] as const) {
+    const file = join(folder, name)
+    writeFileSync(file, readFileSync(file, 'utf8').replace(new RegExp(`${key}: [0-9.]+s`), `${key}: 60s`))
+  }
+}
+
+const hotWithinMs = 240_000
 /** Several times what a push of routes takes. */
 const betweenPassesMs = 200
 /** Of one core: the processor keeps addresses fresh and reads load reports, but no request may reach it. */
@@ -167,7 +256,7 @@ function onlyHot(
 /** Asks for all zones, again and again, until the processor hears of none any more. They must have been asked for once. */
 export async function untilHot(running: RunningZonegate, zones: readonly Zone[]): Promise<void> {
   const deadline = performance.now() + hotWithinMs
-  await asking(running.port, async (ask) => {
+  await asking(running, async (ask) => {
     for (;;) {
       const before = await askedSoFar(running)
       await askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`))

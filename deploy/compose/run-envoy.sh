@@ -4,13 +4,14 @@
 # ones. A script, and not Compose's pre_stop hook, so that `docker stop` and a reboot do the same. Envoy's image has no
 # curl: bash speaks HTTP itself.
 #
-# usage: run-envoy.sh ENVOY_OPTION...    --drain-time-s: how long new connections are still accepted meanwhile
+# usage: run-envoy.sh ENVOY_OPTION...
+#        run-envoy.sh drain              has the Envoy that runs here tell its clients to close their connections, and go on
 set -u
 
 # Below stop_grace_period of docker-compose.yml, after which Docker kills.
 readonly DRAIN_SECONDS_MAX=30
-# While Envoy drains (--drain-time-s), more and more answers say `connection: close`, and then all do. Ended before, the
-# next request on a connection that was not told is lost.
+# While Envoy drains, each answer says `connection: close` (--drain-strategy immediate). Ended sooner, the next request on a
+# connection that was not told is lost.
 readonly DRAIN_SECONDS_MIN=6
 readonly TELL_SECONDS=5
 
@@ -37,15 +38,25 @@ stop() {
   local began=$SECONDS
   echo 'run-envoy: stopping: requests in flight are answered first' >&2
   # An Envoy whose admin interface doesn't answer is still starting, or hangs: nothing to wait for.
-  if admin POST '/drain_listeners?graceful&skip_exit' >/dev/null; then
+  if admin POST '/drain_listeners?inboundonly&graceful&skip_exit' >/dev/null; then
     while telling $((SECONDS - began)); do sleep 0.2; done
-    admin POST '/drain_listeners' >/dev/null
+    admin POST '/drain_listeners?inboundonly' >/dev/null
     while [ $((SECONDS - began)) -lt "$DRAIN_SECONDS_MAX" ] && busy $((SECONDS - began)); do sleep 0.2; done
   fi
   kill -TERM "$envoy" 2>/dev/null
   wait "$envoy"
   exit $? # a bare `exit` in a trap has the status of what the signal interrupted
 }
+
+if [ "${1-}" = drain ]; then admin POST '/drain_listeners?inboundonly&graceful&skip_exit' >/dev/null; exit; fi
+
+# What Envoy reads is made of the operator's files, by the processor or by `zonegate render`: after a reboot either may start first.
+trap 'exit 143' TERM INT
+for file in envoy.yaml listener.yaml routes.yaml; do
+  [ -e "run/$file" ] && continue
+  echo "run-envoy: waiting for run/$file; the processor makes it of envoy/$file, and its log says why where it can't" >&2
+  until [ -e "run/$file" ]; do sleep 0.5 & wait $!; done
+done
 
 trap stop TERM INT
 envoy "$@" &

@@ -1,11 +1,14 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client'
 import type { DnsStatus } from '../dns/dns.ts'
+import type { PinsStatus } from '../pins/pins.ts'
+import type { RejectReason } from '../routing/reject-reason.ts'
 import type { DecisionCounts } from '../status/decision-counts.ts'
 import type { DnsQueryCounts } from '../status/dns-query-counts.ts'
 import type { Histogram } from '../status/histogram.ts'
 import type { Answers } from '../status/push-counts.ts'
-import type { Build, ConfigStatus } from '../status/status.ts'
+import { isUnresolved, type RuleStatus } from '../status/rule-counts.ts'
+import type { Build, ConfigStatus, PolicyStatus } from '../status/status.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 
 export interface MetricSources {
@@ -14,13 +17,17 @@ export interface MetricSources {
   readonly queries: DnsQueryCounts
   readonly dns: () => DnsStatus
   readonly zones: () => { readonly known: number; readonly learned: number }
+  readonly pins: () => PinsStatus
   readonly controlPlane: () => ControlPlaneStatus | null
   /** By kind of resource. */
-  readonly pushes: () => ReadonlyMap<string, Answers>
+  readonly pushes: () => Readonly<Record<string, Answers>>
   readonly config: () => ConfigStatus
+  readonly policy: () => PolicyStatus
   /** Until when what is served on `listen.grpc` is valid; null: no TLS. */
   readonly certificates: () => { readonly cert: Date; readonly clientCa: Date } | null
   readonly ready: () => boolean
+  /** Exceptions that were caught, by place. */
+  readonly bugs: () => Readonly<Record<string, number>>
 }
 
 /** A value and its labels; `name` where it isn't the metric's own. */
@@ -62,6 +69,7 @@ export class Metrics {
     const views = [
       ...requestViews(sources),
       ...dnsViews(sources),
+      ...pinViews(sources),
       ...controlPlaneViews(sources),
       ...processViews(sources, () => this.#loopDelay()),
     ]
@@ -111,6 +119,13 @@ function requestViews({ decisions }: MetricSources): View[] {
           value,
         })),
       ],
+    },
+    {
+      name: 'zonegate_rule_requests_total',
+      help: "Requests of each rule: forwarded by way of the processor, those of learned zones as Envoys report them (hot), refused for what they are (refused) or for the zone's name (unresolved).",
+      type: 'counter',
+      labels: ['rule', 'result'],
+      samples: () => decisions.rules.list().flatMap(ruleSamples),
     },
     {
       name: 'zonegate_decision_duration_seconds',
@@ -196,6 +211,35 @@ function dnsViews({ dns, queries }: MetricSources): View[] {
   ]
 }
 
+function pinViews({ pins }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_pins',
+      help: 'Zones that are pinned by command.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: pins().pins.length }],
+    },
+    {
+      name: 'zonegate_pin_oldest_timestamp_seconds',
+      help: 'When the oldest pin by command was set. Absent without pins.',
+      type: 'gauge',
+      labels: [],
+      samples: () => {
+        const times = pins().pins.map(({ since }) => Date.parse(since) / 1000)
+        return times.length === 0 ? [] : [{ value: Math.min(...times) }]
+      },
+    },
+    {
+      name: 'zonegate_pins_fault',
+      help: 'Whether the file of the pins by command could not be read or written (1): a restart may lose some.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: pins().fault === null ? 0 : 1 }],
+    },
+  ]
+}
+
 function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View[] {
   return [
     {
@@ -218,14 +262,14 @@ function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View
       type: 'counter',
       labels: ['kind', 'result'],
       samples: () =>
-        [...pushes()].flatMap(([kind, { acks, nacks }]) => [
+        Object.entries(pushes()).flatMap(([kind, { acks, nacks }]) => [
           { labels: { kind: KINDS[kind] ?? kind, result: 'ack' }, value: acks },
           { labels: { kind: KINDS[kind] ?? kind, result: 'nack' }, value: nacks },
         ]),
     },
     {
       name: 'zonegate_xds_resources_rejected',
-      help: 'Versions of resources that connected Envoys refuse at present.',
+      help: 'Resources that connected Envoys refuse at present, each found to be at fault by itself.',
       type: 'gauge',
       labels: ['kind'],
       samples: () => labelled('kind', rejected(controlPlane())),
@@ -234,7 +278,7 @@ function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View
 }
 
 function processViews(
-  { build, config, certificates, ready }: MetricSources,
+  { build, config, policy, certificates, ready, bugs }: MetricSources,
   loopDelay: () => Record<string, number>,
 ): View[] {
   return [
@@ -251,6 +295,14 @@ function processViews(
       type: 'gauge',
       labels: [],
       samples: () => [{ value: config().faults.length }],
+    },
+    {
+      name: 'zonegate_policy_faults',
+      help: "Why Envoy's files are not followed as they are now, by what that means: refused (nothing changes) or cold_only (no zone is learned). 0: they are.",
+      type: 'gauge',
+      labels: ['effect'],
+      samples: () =>
+        labelled('effect', { refused: policy().faults.length, cold_only: policy().reasons.length }),
     },
     {
       name: 'zonegate_certificate_expiry_timestamp_seconds',
@@ -278,6 +330,13 @@ function processViews(
       samples: () => [{ value: ready() ? 1 : 0 }],
     },
     {
+      name: 'zonegate_exceptions_total',
+      help: 'Exceptions that were caught: bugs. Each cost no more than the one thing that place names, and has a line in the log.',
+      type: 'counter',
+      labels: ['place'],
+      samples: () => labelled('place', bugs()),
+    },
+    {
       name: 'zonegate_build_info',
       help: 'Always 1; the version is in the labels.',
       type: 'gauge',
@@ -285,6 +344,13 @@ function processViews(
       samples: () => [{ labels: { version: build.version, node: build.node }, value: 1 }],
     },
   ]
+}
+
+function ruleSamples({ name, hot, forwarded, refused }: RuleStatus): Sample[] {
+  const results = { hot, forwarded, refused: 0, unresolved: 0 }
+  for (const [reason, count] of Object.entries(refused))
+    results[isUnresolved(reason as RejectReason) ? 'unresolved' : 'refused'] += count
+  return Object.entries(results).map(([result, value]) => ({ labels: { rule: name, result }, value }))
 }
 
 function rejected(status: ControlPlaneStatus | null): Record<string, number> {

@@ -1,6 +1,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { RequestHead } from '../routing/rules.ts'
+import type { Socket } from 'node:net'
+import type { OnBug } from '../guard.ts'
 import type { Explained } from '../status/explain.ts'
+import {
+  BODY_OCTETS_MAX,
+  DescriptionFault,
+  descriptionOf,
+  type RequestDescription,
+} from '../status/request-description.ts'
 import type { Status } from '../status/status.ts'
 import { Access } from './access.ts'
 import { StatusEvents } from './status-events.ts'
@@ -18,13 +25,14 @@ export interface AdminOptions {
   readonly unready: () => Unready
   /** What is wrong with the configuration's file as it is now. */
   readonly configFaults: () => readonly string[]
-  readonly explain: (head: RequestHead) => Promise<Explained>
+  /** @throws DescriptionFault */
+  readonly explain: (request: RequestDescription) => Promise<Explained>
   /** Null: all names. Returns the name as DNS knows it. */
   readonly flush: (name: string | null) => string | null
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
   /** Answers requests for the page's own files, which hold no secret; false: not one of them. */
   readonly page: (request: IncomingMessage, response: ServerResponse) => boolean
-  readonly onBug: (error: unknown) => void
+  readonly onBug: OnBug
 }
 
 export interface AdminServer {
@@ -40,6 +48,8 @@ const REQUEST_TIMEOUT_MS = 5000
 const CHECK_INTERVAL_MS = 1000
 /** Longer than any id, path and name that make sense together. */
 const URL_LENGTH_MAX = 4096
+/** A described request as JSON: its body in base64, and as much as Envoy takes of headers and path. */
+const DESCRIPTION_OCTETS_MAX = Math.ceil(BODY_OCTETS_MAX / 3) * 4 + 128 * 1024
 
 const EVENTS = '/api/events'
 
@@ -58,8 +68,9 @@ type Handler = (exchange: Exchange) => void | Promise<void>
 
 interface Exchange {
   readonly url: URL
+  readonly request: IncomingMessage
   readonly response: ServerResponse
-  send(status: number, body: unknown): void
+  readonly send: Send
 }
 
 /**
@@ -67,54 +78,98 @@ interface Exchange {
  * @throws Error with what to do, where the address can't be had
  */
 export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
-  const events = new StatusEvents(options.status)
+  const events = new StatusEvents(options.status, options.onBug)
   const access = new Access(options.token, options.host)
   const handlers = handlersOf(options, events)
   const server = createServer({ connectionsCheckingInterval: CHECK_INTERVAL_MS }, (request, response) => {
-    request.resume() // no request has a body that matters
-    const send = (status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void => {
-      response.writeHead(status, { ...SECURITY_HEADERS, 'content-type': 'application/json', ...headers })
-      response.end(`${JSON.stringify(body)}\n`)
-    }
-    const url = urlOf(request)
-    if (url === null) return send(400, { error: `expected a URL of ${URL_LENGTH_MAX} characters or fewer` })
-    if (options.page(request, response)) return
-    const refusal = access.refusal(request)
-    if (url.pathname === '/healthz') return send(200, { status: 'ok' })
-    if (url.pathname === '/readyz') return sendReadiness(options, send, refusal === null)
-    if (refusal !== null) return send(refusal.status, { error: refusal.error }, refusal.headers)
-
-    const methods = handlers.get(url.pathname)
-    if (methods === undefined) return send(404, { error: `no such path; there are ${paths(handlers)}` })
-    const method = request.method === 'HEAD' && url.pathname !== EVENTS ? 'GET' : (request.method ?? '')
-    const handler = methods[method]
-    if (handler === undefined)
-      return send(405, { error: `expected ${Object.keys(methods).join(' or ')}` }, { allow: allow(methods) })
-    void answer(handler, { url, response, send }, options.onBug)
+    void answer(options, access, handlers, request, response)
   })
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.headersTimeout = REQUEST_TIMEOUT_MS
-  server.maxConnections = CONNECTIONS_MAX
+  makeRoom(server)
   return listen(server, options, events)
 }
 
-async function answer(handler: Handler, exchange: Exchange, onBug: AdminOptions['onBug']): Promise<void> {
+/** A flood of connections that ask nothing keeps no health check and no scrape out: the oldest of them makes room. */
+function makeRoom(server: Server): void {
+  const waiting = new Set<Socket>()
+  let open = 0
+  server.on('connection', (socket: Socket) => {
+    open += 1
+    waiting.add(socket)
+    socket.once('close', () => {
+      open -= 1
+      waiting.delete(socket)
+    })
+    const [oldest] = waiting
+    if (open <= CONNECTIONS_MAX || oldest === undefined) return
+    waiting.delete(oldest)
+    oldest.destroy()
+  })
+  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+    waiting.delete(socket)
+    response.once('close', () => {
+      if (!socket.destroyed) waiting.add(socket)
+    })
+  })
+}
+
+type Send = (status: number, body: unknown, headers?: Readonly<Record<string, string>>) => void
+type Methods = Readonly<Record<string, Handler>>
+
+/** Whatever goes wrong in it is the end of this request, and of nothing else. */
+async function answer(
+  options: AdminOptions,
+  access: Access,
+  handlers: ReadonlyMap<string, Methods>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const send: Send = (status, body, headers = {}) => {
+    response.writeHead(status, { ...SECURITY_HEADERS, 'content-type': 'application/json', ...headers })
+    response.end(`${JSON.stringify(body)}\n`)
+  }
   try {
-    await handler(exchange)
+    const reading = route(options, access, handlers, request, response, send)
+    request.resume() // what no handler has begun to read is of no use
+    await reading
   } catch (error) {
-    onBug(error)
-    if (exchange.response.headersSent) exchange.response.destroy()
-    else exchange.send(500, { error: 'internal error, see the log' })
+    options.onBug(error)
+    if (response.headersSent) response.destroy()
+    else send(500, { error: 'internal error, see the log' })
   }
 }
 
-type Methods = Readonly<Record<string, Handler>>
+async function route(
+  options: AdminOptions,
+  access: Access,
+  handlers: ReadonlyMap<string, Methods>,
+  request: IncomingMessage,
+  response: ServerResponse,
+  send: Send,
+): Promise<void> {
+  const url = urlOf(request)
+  if (url === null) return send(400, { error: `expected a URL of ${URL_LENGTH_MAX} characters or fewer` })
+  if (options.page(request, response)) return
+  const refusal = access.refusal(request)
+  if (url.pathname === '/healthz') return send(200, { status: 'ok' })
+  if (url.pathname === '/readyz') return sendReadiness(options, send, refusal === null)
+  if (refusal !== null) return send(refusal.status, { error: refusal.error }, refusal.headers)
+
+  const methods = handlers.get(url.pathname)
+  if (methods === undefined) return send(404, { error: `no such path; there are ${paths(handlers)}` })
+  const method = request.method === 'HEAD' && url.pathname !== EVENTS ? 'GET' : (request.method ?? '')
+  const handler = methods[method]
+  if (handler === undefined)
+    return send(405, { error: `expected ${Object.keys(methods).join(' or ')}` }, { allow: allow(methods) })
+  await handler({ url, request, response, send })
+}
 
 function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<string, Methods> {
   return new Map<string, Methods>([
     ['/metrics', { GET: ({ response }) => sendMetrics(options, response) }],
     ['/api/status', { GET: ({ send }) => send(200, options.status(true)) }],
-    ['/api/explain', { GET: explaining(options) }],
+    ['/api/explain', explaining(options)],
     ['/api/flush', { POST: (exchange) => flush(options, exchange) }],
     [
       EVENTS,
@@ -149,28 +204,54 @@ async function sendMetrics({ metrics }: AdminOptions, response: ServerResponse):
   response.end(text)
 }
 
-function explaining({ explain }: AdminOptions): Handler {
+/** By a query where that says it all, or by JSON. */
+function explaining({ explain }: AdminOptions): Methods {
   let running = 0
-  return async ({ url, send }) => {
+  const answer = async (
+    send: Send,
+    describe: () => RequestDescription | Promise<RequestDescription>,
+  ): Promise<void> => {
     if (running >= EXPLANATIONS_MAX) {
       send(503, { error: 'too many explanations at once, try again in a moment' })
       return
     }
     running += 1
     try {
-      const { searchParams } = url
-      send(
-        200,
-        await explain({
-          method: searchParams.get('method') ?? 'POST',
-          path: searchParams.get('path') ?? '/',
-          ids: searchParams.getAll('id'),
-        }),
-      )
+      send(200, await explain(await describe()))
+    } catch (error) {
+      if (!(error instanceof DescriptionFault)) throw error
+      send(400, { error: `${error.field}: ${error.message}` })
     } finally {
       running -= 1
     }
   }
+  return {
+    GET: ({ url: { searchParams }, send }) =>
+      answer(send, () => ({
+        method: searchParams.get('method') ?? undefined,
+        path: searchParams.get('path') ?? undefined,
+        host: searchParams.get('host') ?? undefined,
+        ids: searchParams.getAll('id'),
+      })),
+    POST: ({ request, send }) => answer(send, async () => descriptionOf(await readDescription(request))),
+  }
+}
+
+/** @throws DescriptionFault for one that is too long */
+async function readDescription(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let octets = 0
+  try {
+    for await (const chunk of request) {
+      octets += chunk.length
+      if (octets <= DESCRIPTION_OCTETS_MAX) chunks.push(chunk)
+    }
+  } catch {
+    throw new DescriptionFault('request', 'its connection broke off')
+  }
+  if (octets > DESCRIPTION_OCTETS_MAX)
+    throw new DescriptionFault('request', `expected ${DESCRIPTION_OCTETS_MAX} octets or fewer`)
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 function flush(options: AdminOptions, { url, send }: Exchange): void {
@@ -197,13 +278,19 @@ function allow(methods: Methods): string {
     .join(', ')
 }
 
-function listen(server: Server, { host, port }: AdminOptions, events: StatusEvents): Promise<AdminServer> {
+function listen(
+  server: Server,
+  { host, port, onBug }: AdminOptions,
+  events: StatusEvents,
+): Promise<AdminServer> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message
       reject(new Error(`listen.http: can't listen on ${host}:${port}: ${why}; name another address`))
     })
     server.listen(port, host, () => {
+      // A connection that could not be accepted, for want of file descriptors, say.
+      server.removeAllListeners('error').on('error', (error) => onBug(error))
       const address = server.address()
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : port,

@@ -44,7 +44,7 @@ function setUp(context: TestContext, zones: ZoneStatus[]) {
       at: reads,
       zones: zones.map((one) => (history ? { ...one, history: [1] } : one)),
     } as unknown as Status
-  })
+  }, assert.fail)
   context.after(() => events.close())
   const join = (): Client => {
     const client = new Client()

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { guarded, type OnBug } from '../guard.ts'
 import type { Status, ZoneStatus } from '../status/status.ts'
 
 /** Pages that may look at once. */
@@ -25,14 +26,19 @@ export interface StatusUpdate extends Omit<Status, 'zones'> {
  */
 export class StatusEvents {
   readonly #read: (history: boolean) => Status
+  readonly #onBug: OnBug
   readonly #clients = new Set<ServerResponse>()
   /** Zones as last told, by key: their JSON. */
   #told = new Map<string, string>()
   #timer: NodeJS.Timeout | undefined
 
-  /** @param read with or without the zones' history */
-  constructor(read: (history: boolean) => Status) {
+  /**
+   * @param read with or without the zones' history
+   * @param onBug told of an exception: the update that it happened in is left out
+   */
+  constructor(read: (history: boolean) => Status, onBug: OnBug) {
     this.#read = read
+    this.#onBug = onBug
   }
 
   get clients(): number {
@@ -49,7 +55,10 @@ export class StatusEvents {
     response.on('close', () => this.#remove(response))
     response.on('error', () => this.#remove(response))
     response.write(`retry: ${RETRY_MS}\n\n${event('snapshot', JSON.stringify(this.#read(true)))}`)
-    this.#timer ??= setInterval(() => this.#tick(), INTERVAL_MS).unref()
+    this.#timer ??= setInterval(
+      guarded(this.#onBug, () => this.#tick()),
+      INTERVAL_MS,
+    ).unref()
     return true
   }
 

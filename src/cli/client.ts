@@ -1,7 +1,8 @@
 import { type IncomingMessage, request } from 'node:http'
-import { loadConfig, readHttpToken } from '../config/load.ts'
+import { loadOperatorsListen, readHttpToken } from '../config/load.ts'
 import { hostPortOf } from '../config/schema.ts'
 import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
+import { plain } from './text.ts'
 
 /** An explanation may wait for nameservers as long as a request: `dns.budgetMs`, at most a minute. */
 const TIMEOUT_MS = 65_000
@@ -18,31 +19,61 @@ export interface Reply {
 export class ProcessorClient {
   readonly #url: URL
   readonly #token: string | null
+  readonly #note: (fault: string) => void
+  /** What is wrong with the configuration by which it is asked, and was not told yet. */
+  #faults: readonly string[]
 
-  constructor(url: URL, token: string | null) {
+  constructor(url: URL, token: string | null, faults: readonly string[], note: (fault: string) => void) {
     this.#url = url
     this.#token = token
+    this.#faults = faults
+    this.#note = note
   }
 
   static of(args: Arguments, terminal: Terminal): ProcessorClient {
-    const { config } = loadConfig(configPath(args, terminal), terminal.environment)
+    const { listen, faults } = loadOperatorsListen(configPath(args, terminal), terminal.environment)
     const text = args.text('server')
-    const { host, port } = hostPortOf(config.listen.http)
+    const { host, port } = hostPortOf(listen.http)
     const url = URL.parse(text ?? `http://${bracketed(wildcardToLoopback(host))}:${port}`)
     if (url?.protocol !== 'http:')
       throw new UsageError(`--server: expected a URL like http://127.0.0.1:9003, got "${text}"`)
-    return new ProcessorClient(url, readHttpToken(config))
+    const note = (fault: string) => void terminal.stderr.write(`zonegate: note: ${plain(fault)}\n`)
+    return new ProcessorClient(url, readHttpToken({ listen }), faults, note)
   }
 
-  /** JSON of a path. @throws Error that says what to do */
-  async json<Value>(path: string, method: 'GET' | 'POST' = 'GET'): Promise<Value> {
-    const { status, body } = await this.#ask(path, method, TIMEOUT_MS)
-    if (status === 200) return JSON.parse(body)
-    throw new Error(this.#refusal(status, body))
+  /**
+   * JSON of a path.
+   * @param sent as JSON
+   * @param toldIn faults of the configuration that the answer names
+   * @throws Error that says what to do
+   */
+  async json<Value>(
+    path: string,
+    method: 'GET' | 'POST' = 'GET',
+    sent?: unknown,
+    toldIn: (answer: Value) => readonly string[] = () => [],
+  ): Promise<Value> {
+    let told: readonly string[] = []
+    try {
+      const { status, body } = await this.#ask(path, method, TIMEOUT_MS, sent)
+      if (status !== 200) throw new Error(this.#refusal(status, body))
+      const answer: Value = JSON.parse(body)
+      told = toldIn(answer)
+      return answer
+    } finally {
+      this.#noteFaults(told)
+    }
   }
 
   health(): Promise<Reply> {
+    this.#noteFaults()
     return this.#ask('/readyz', 'GET', HEALTH_TIMEOUT_MS)
+  }
+
+  /** To be known, and no reason not to ask: the processor goes on by what it read before. */
+  #noteFaults(told: readonly string[] = []): void {
+    for (const fault of this.#faults) if (!told.includes(fault)) this.#note(fault)
+    this.#faults = []
   }
 
   #refusal(status: number, body: string): string {
@@ -55,9 +86,12 @@ export class ProcessorClient {
     return `${this.#url.origin} answers: ${why}`
   }
 
-  #ask(path: string, method: string, timeoutMs: number): Promise<Reply> {
+  #ask(path: string, method: string, timeoutMs: number, sent?: unknown): Promise<Reply> {
     const url = new URL(path, this.#url)
-    const headers = this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }
+    const headers = {
+      ...(this.#token !== null && { authorization: `Bearer ${this.#token}` }),
+      ...(sent !== undefined && { 'content-type': 'application/json' }),
+    }
     return new Promise((resolve, reject) => {
       const call = request(url, { method, headers, timeout: timeoutMs, agent: false }, (response) => {
         readBody(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject)
@@ -66,11 +100,11 @@ export class ProcessorClient {
       call.on('error', (error: NodeJS.ErrnoException) =>
         reject(
           new Error(
-            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it with "zonegate serve", or name another with --server`,
+            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it; one that runs with another configuration is named with --config or --server`,
           ),
         ),
       )
-      call.end()
+      call.end(sent === undefined ? undefined : JSON.stringify(sent))
     })
   }
 }

@@ -12,6 +12,7 @@ export class UsageError extends Error {
 export interface Terminal {
   readonly environment: NodeJS.ProcessEnv
   readonly stdout: NodeJS.WriteStream
+  readonly stderr: Pick<NodeJS.WriteStream, 'write'>
   /** Escape sequences are understood, and wanted (no-color.org). */
   readonly colour: boolean
 }

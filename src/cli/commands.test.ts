@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isReason, REASONS } from '../status/reasons.ts'
+import type { ZoneStatus } from '../status/status.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { Arguments, Command, Terminal } from './command.ts'
 import { explainCommand, explainedText } from './explain.ts'
-import { envoysText } from './status.ts'
+import { envoysText, rulesText, zonesText } from './status.ts'
 import { duration, paintFor, plain, table } from './text.ts'
 
 /** What a command writes. */
@@ -63,6 +64,52 @@ test('status envoys: an Envoy of a version that this release is not tested with 
   )
 })
 
+test('status rules: requests and rate, refusals with the most frequent first', () => {
+  const rules = [
+    {
+      name: 'pay',
+      requests: 120,
+      hot: 90,
+      forwarded: 10,
+      refused: { id_missing: 3, name_not_found: 17 },
+      requestsPerSecond: 1.3,
+    },
+    { name: 'chat', requests: 0, hot: 0, forwarded: 0, refused: {}, requestsPerSecond: 0 },
+  ]
+  assert.deepEqual(
+    rulesText({ rules }, (_, text) => text)
+      .split('\n')
+      .map((line) => line.replace(/ +/g, ' ')),
+    [
+      'RULE REQ/S REQUESTS HOT REFUSED BY REASON',
+      'pay 1.3 120 90 name_not_found 17, id_missing 3',
+      'chat 0.0 0 0 -',
+      '',
+    ],
+  )
+})
+
+test('status zones: what TTL 0 costs is said', () => {
+  const zone: ZoneStatus = {
+    service: 'default',
+    id: '1',
+    name: 'zone1-default.game.test',
+    state: 'uncached',
+    addresses: ['10.0.0.1'],
+    expiresAt: null,
+    route: 'cold',
+    coldReason: 'ttl_zero',
+    envoys: [],
+    requestsPerSecond: 1,
+    errors: 0,
+  }
+  const shown = (zones: readonly ZoneStatus[]): string =>
+    zonesText({ at: 0, zones, zonesLearned: 0 }, 10, (_, text) => text)
+  assert.match(shown([zone]), /^1 +default +uncached +cold, ttl_zero .* 10\.0\.0\.1 /m)
+  assert.match(shown([zone]), /^uncached: 1\. Their TTL is 0: each request asks a nameserver,/m)
+  assert.ok(!shown([{ ...zone, state: 'fresh', expiresAt: 1 }]).includes('TTL is 0'))
+})
+
 test('a table is as wide as its widest cells, numbers to the right', () => {
   const columns = [
     { title: 'NAME', text: ({ name }: { name: string }) => name },
@@ -85,7 +132,9 @@ test("a client's control characters never reach the terminal", () => {
   assert.equal(plain('a\u001b[2Jb\r\n\u009bc'), 'a [2Jb   c')
   const text = explainedText(
     {
-      request: { method: 'POST', path: '/\u001b]0;x\u0007', ids: ['1'] },
+      request: { method: 'POST', path: '/\u001b]0;x\u0007', authority: '', ids: ['1'], bodyOctets: 0 },
+      rule: null,
+      id: null,
       steps: [{ step: 'id', ok: false, text: 'a\u001b[1m' }],
       zone: null,
       dns: null,

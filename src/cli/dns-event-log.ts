@@ -2,7 +2,7 @@ import type { DnsEvent } from '../dns/events.ts'
 import type { Logger } from '../log.ts'
 
 /** Puts what DNS tells into the log: changes of state, not each query. */
-export function dnsEventLog(log: Logger): (event: DnsEvent) => void {
+export function dnsEventLog(log: Logger): (event: Exclude<DnsEvent, { kind: 'bug' }>) => void {
   return (event) => {
     const { kind, ...fields } = event
     switch (kind) {
@@ -15,8 +15,11 @@ export function dnsEventLog(log: Logger): (event: DnsEvent) => void {
       case 'resolv_conf_kept':
         log.warn(fields, 'resolv.conf not taken, what held before still holds')
         return
-      case 'bug':
-        log.error({ err: event.error }, 'a bug: one name got no answer, others go on')
+      case 'search_domain_kept':
+        log.warn(
+          fields,
+          'resolv.conf has another search domain in front, the one in force stays; SIGHUP or dns.search takes the other',
+        )
         return
       case 'option_ignored':
         log.warn(fields, 'an option of resolv.conf has no effect here')

@@ -1,25 +1,64 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { type ServerDuplexStream, status, type UntypedHandleCall } from '@grpc/grpc-js'
-import { ROUTES_FILE } from '../config/announce-routes.ts'
+import { now } from '../clock.ts'
+import { addressFence } from '../config/fallback.ts'
 import { watchFileForChanges } from '../config/watch-file.ts'
 import { nodeTimers } from '../dns/timers.ts'
-import { ROUTE_HEADER } from '../ext-proc/messages.ts'
-import { loadReporting } from '../grpc/protos.ts'
+import { ENVOY_FOLDER, earlierZonesOfKeys, FILE_NAMES, RUN_FOLDER } from '../envoy-files/folder.ts'
+import { type Generated, generate } from '../envoy-files/generated.ts'
+import type { FallbackDns, NamesCluster } from '../envoy-files/names-cluster.ts'
+import {
+  type Addresses,
+  listenerVersionIn,
+  namesClusterOf,
+  placeOfRoutes,
+  type Rendered,
+  renderBootstrap,
+  renderListener,
+  renderRoutes,
+} from '../envoy-files/render.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
-import { fillHost, type Rules, servicesOf } from '../routing/rules.ts'
+import type { Rules } from '../routing/rules.ts'
+import type { SaidOfZones } from '../routing/said.ts'
+import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
-import { adsDefinition } from '../xds/ads-service.ts'
-import { type ControlPlane, type ControlPlaneStatus, createControlPlane } from '../xds/control-plane.ts'
-import type { ZoneLoad } from '../xds/load-report-service.ts'
-import { PolicySource } from '../xds/policy-source.ts'
+import { adsDefinition, type EnvoyWithZone } from '../xds/ads-service.ts'
+import type { ZonePolicy } from '../xds/catalog.ts'
+import { type AddressFence, clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
+import {
+  type ControlPlane,
+  type ControlPlaneEvents,
+  type ControlPlaneStatus,
+  createControlPlane,
+} from '../xds/control-plane.ts'
+import { loadReportDefinition, type ZoneLoad } from '../xds/load-report-service.ts'
+import { type PolicyFiles, type PolicyRules, routeConfigurationIn } from '../xds/policy.ts'
+import { type Policy, PolicySource } from '../xds/policy-source.ts'
 import { zoneKey } from '../xds/resource.ts'
+import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import type { RoutingRules } from '../xds/virtual-host.ts'
+import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import type { PublishedZone, ZoneRef } from '../zones/learned-zones.ts'
+import type { Bugs } from './bugs.ts'
+import { ListenerInForce } from './listener-in-force.ts'
+import { routingRules } from './routing-rules.ts'
+import { RunFolder } from './run-folder.ts'
+import { StartedBootstrap } from './started-bootstrap.ts'
 
-/** Envoy's bootstrap, relative to the working directory. */
-export const BOOTSTRAP_FILE = 'envoy/envoy.yaml'
+/** The operator's files, relative to the working directory: routes, the listener, and what takes effect at Envoy's start. */
+export const ROUTES_FILE = join(ENVOY_FOLDER, FILE_NAMES.routes)
+export const LISTENER_FILE = join(ENVOY_FOLDER, FILE_NAMES.listener)
+export const BOOTSTRAP_FILE = join(ENVOY_FOLDER, FILE_NAMES.bootstrap)
+/** The cold path's cluster, which the processor sends to Envoy. */
+export const CLUSTERS_FILE = join(ENVOY_FOLDER, 'clusters.yaml')
+/** Live. */
+const POLICY_FILES = [ROUTES_FILE, CLUSTERS_FILE, LISTENER_FILE]
+const LISTENER_REFUSED = `requests still come by the listener before: Envoy refuses what ${LISTENER_FILE} says, and its log says why`
+/** In Envoy's files as shipped. */
+const ROUTE_CONFIGURATION = 'zonegate'
 const POLICY_POLL_MS = 250
 export const LOAD_REPORT_INTERVAL_MS = 5000
 
@@ -27,13 +66,34 @@ export const LOAD_REPORT_INTERVAL_MS = 5000
 export interface EnvoyControl {
   /** For the gRPC server. */
   readonly services: readonly Service[]
-  /** False as long as Envoy's own files can't be understood: no zone can be published. */
+  /** False while no zone may be learned: Envoy's own files say what no learned zone could do, or can't be read. */
   readonly active: boolean
-  /** Takes over other rules. */
-  follow(rules: Rules, search: string): void
+  policy(): PolicyStatus
+  /**
+   * Takes over other rules.
+   * @param allow CIDRs that zones may have though they are on the deny list
+   * @param fallback undefined: Envoy resolves no name itself
+   * @param said what is said of zones now
+   */
+  follow(
+    rules: Rules,
+    search: string,
+    allow: readonly string[],
+    fallback: FallbackDns | undefined,
+    said: () => SaidOfZones,
+  ): void
+  /** Takes over other nameservers, or another search domain, of the fallback. */
+  followFallback(fallback: FallbackDns | undefined): void
+  /** A request has come by the listener of this version. */
+  cameBy(listenerVersion: string): void
   publish(zone: PublishedZone): void
+  publishAnswered(zone: ZoneRef): void
   withdraw(zone: ZoneRef): void
-  /** Null while it is not active. */
+  /** The virtual host of `envoy/routes.yaml` that has a zone's requests, so that it isn't learned. */
+  pinOf(zone: ZoneRef): string | undefined
+  /** What each connected Envoy has of a zone. */
+  zoneOnEnvoys(zone: ZoneRef): readonly EnvoyWithZone[]
+  /** Null until there are rules. */
   status(): ControlPlaneStatus | null
   close(): void
 }
@@ -42,102 +102,428 @@ export interface EnvoyControlEvents {
   /** An Envoy brought along zones of an earlier processor. */
   readonly onZonesFound: (zones: readonly ZoneRef[]) => void
   readonly onLoad: (envoy: string, zone: ZoneRef, load: ZoneLoad) => void
+  readonly onAnswer: ControlPlaneEvents['onAnswer']
+  /** No zone may be learned any more: all are to be withdrawn. */
+  readonly onColdOnly: () => void
 }
 
 /**
- * Joins Envoy's control plane to the files that it copies from. As long as those can't be understood no zone is learned,
- * and Envoys keep the zones that they have.
+ * Starts Envoy's control plane, which follows Envoy's files once there are rules.
+ * @param addresses of Envoy's listeners and of this processor, for the files that Envoy reads
  */
-export function startEnvoyControl(events: EnvoyControlEvents, log: Logger): EnvoyControl {
-  let plane: ControlPlane | undefined
-  let rules: RoutingRules | undefined
-  const source = policySource(log)
-
-  const reload = (): void => {
-    const policy = rules && source.reload(rules.idHeader)
-    if (policy === undefined || rules === undefined) return
-    if (plane === undefined) plane = createPlane(policy, rules, events, log)
-    else plane.setPolicy(policy, rules)
-    log.info(
-      { files: [ROUTES_FILE, BOOTSTRAP_FILE] },
-      'learned zones follow the routes and the cluster of these files',
-    )
-  }
-  const unwatch = [ROUTES_FILE, BOOTSTRAP_FILE].map((file) =>
-    watchFileForChanges(file, POLICY_POLL_MS, reload),
+export function startEnvoyControl(
+  events: EnvoyControlEvents,
+  addresses: Addresses,
+  log: Logger,
+  bugs: Bugs,
+): EnvoyControl {
+  const files = new FollowedFiles(events, addresses, log, bugs)
+  const unwatch = [...POLICY_FILES, BOOTSTRAP_FILE].map((file) =>
+    watchFileForChanges(file, POLICY_POLL_MS, () => files.saved(), bugs.at('file')),
   )
-
+  const method = (index: number, name: string) =>
+    handing(() => files.plane?.services[index]?.[1][name] as UntypedHandleCall | undefined)
   return {
     services: [
-      [
-        adsDefinition,
-        { DeltaAggregatedResources: handing(() => plane?.services[0]?.[1]['DeltaAggregatedResources']) },
-      ],
-      [loadReporting, { StreamLoadStats: handing(() => plane?.services[1]?.[1]['StreamLoadStats']) }],
+      [adsDefinition, { DeltaAggregatedResources: method(0, 'DeltaAggregatedResources') }],
+      [loadReportDefinition, { StreamLoadStats: method(1, 'StreamLoadStats') }],
     ],
     get active() {
-      return plane !== undefined
+      return files.isActive
     },
-    follow: (next, search) => {
-      rules = routingRules(next, search)
-      if (source.policy === undefined) reload()
-      else plane?.setPolicy(source.policy, rules)
+    policy: () => files.status(),
+    follow: (rules, search, allow, fallback, said) => {
+      const routing = routingRules(rules, search, fallback !== undefined, said)
+      files.follow({ rules, routing, fallback }, addressFence(allow))
     },
-    publish: (zone) => plane?.publish(zone),
-    withdraw: ({ service, id }) => plane?.withdraw(zoneKey(service, id)),
-    status: () => plane?.status() ?? null,
+    followFallback: (fallback) => files.followFallback(fallback),
+    cameBy: (version) => files.cameBy(version),
+    publish: (zone) => {
+      if (files.isActive) files.plane?.publish(zone)
+    },
+    publishAnswered: (zone) => {
+      if (files.isActive) files.plane?.publishAnswered(zone)
+    },
+    withdraw: ({ service, id }) => files.plane?.withdraw(zoneKey(service, id)),
+    pinOf: (zone) => files.plane?.pinOf(zone),
+    zoneOnEnvoys: (zone) => files.plane?.zoneOnEnvoys(zone) ?? [],
+    status: () => files.plane?.status() ?? null,
     close: () => {
       for (const stop of unwatch) stop()
-      plane?.close()
+      files.close()
     },
   }
 }
 
+/**
+ * Joins Envoy's control plane to the files that it copies from. As long as they can't be read, or say what no learned zone
+ * could do, no zone is learned, and those that Envoys have are withdrawn: every request asks the processor.
+ */
+class FollowedFiles {
+  readonly #events: EnvoyControlEvents
+  readonly #log: Logger
+  readonly #bugs: Bugs
+  readonly #bootstrap: StartedBootstrap
+  readonly #source: PolicySource
+  readonly #addresses: Addresses
+  readonly #run: RunFolder
+  readonly #listener = new ListenerInForce(now)
+  #plane: ControlPlane | undefined
+  #rules: FollowedRules | undefined
+  /** Request headers that running Envoys keep apart, as far as is known; undefined: those that they are told to. */
+  #inline: ReadonlySet<string> | undefined
+  /** In the listener's and in the bootstrap's file as they are now; those of the others stop learning. */
+  readonly #unknown: Record<keyof typeof UNKNOWN_FIELD, readonly string[]> = { listener: [], bootstrap: [] }
+  /** What Envoy is to read, by the files that could be read last and by the rules. */
+  #rendered: (Omit<Rendered, 'bootstrap'> & { readonly names: NamesCluster | undefined }) | undefined
+  #isProving = false
+  #fence: AddressFence = addressFence([])
+  #inForce: Policy
+  /** Envoy's own words about what was saved. */
+  #refusal: string | undefined
+
+  constructor(events: EnvoyControlEvents, addresses: Addresses, log: Logger, bugs: Bugs) {
+    this.#events = events
+    this.#addresses = addresses
+    this.#log = log
+    this.#bugs = bugs
+    this.#run = new RunFolder(typeof addresses.processor === 'string', {
+      log,
+      timers: nodeTimers(now, bugs.at('timer')),
+      onWritten: ({ listener }) => listener && this.#listener.written(listenerVersionIn(listener)),
+    })
+    this.#inline = this.#run.inlineHeaders()
+    this.#bootstrap = new StartedBootstrap(
+      // Its inline headers are made known by Envoy itself, and the key is made by them: no rule waits for a start.
+      () => renderBootstrap(fileAt(BOOTSTRAP_FILE), NO_INLINE_HEADERS, this.#addresses),
+      () =>
+        log.warn(
+          { file: BOOTSTRAP_FILE },
+          'this file has changed: it takes effect when Envoy is started again',
+        ),
+    )
+    this.#source = new PolicySource({ read: readFiles, check: (files) => this.#render(files), log })
+    this.#inForce = this.#source.current
+  }
+
+  /** Undefined until there are rules. */
+  get plane(): ControlPlane | undefined {
+    return this.#plane
+  }
+
+  get isActive(): boolean {
+    return this.#plane !== undefined && this.#inForce.kind === 'policy'
+  }
+
+  status(): PolicyStatus {
+    return {
+      reasons: this.#inForce.kind === 'cold only' ? this.#inForce.reasons : [],
+      faults: [
+        ...this.#source.faults,
+        this.#bootstrap.fault,
+        this.#refusal,
+        this.#run.fault,
+        this.#listener.isRefused ? LISTENER_REFUSED : undefined,
+      ].filter((fault) => fault !== undefined),
+      ...pinnedIn(this.#inForce),
+      ...unknownIn([...this.#unknown.listener, ...this.#unknown.bootstrap]),
+      needsRestart: this.#bootstrap.needsRestart ? [BOOTSTRAP_FILE] : [],
+    }
+  }
+
+  follow(rules: FollowedRules, fence: AddressFence): void {
+    this.#rules = rules
+    this.#fence = fence
+    this.#lookAtBootstrap()
+    const policy = this.#source.reload(policyRules(rules.routing, this.#generated))
+    if (this.#plane !== undefined) {
+      this.#apply(this.#inForce)
+      this.#reloaded(policy)
+      return
+    }
+    // At the start Envoy has read the same, or reads it now. Zones that it has stay, unless it refuses what is in it.
+    if (this.#source.faults.length === 0) this.#write()
+    else this.#writeMissing()
+    const first = this.#source.current
+    this.#apply(first)
+    this.#prove(
+      first,
+      () => this.#write(), // what was saved meanwhile
+      (why) => this.#apply({ kind: 'cold only', reasons: [why], cold: first.cold }),
+    )
+  }
+
+  close(): void {
+    this.#run.close()
+    this.#plane?.close()
+  }
+
+  followFallback(fallback: FallbackDns | undefined): void {
+    if (this.#rules === undefined) return
+    this.#rules = { ...this.#rules, fallback }
+    this.#lookAtFiles()
+  }
+
+  cameBy(listenerVersion: string): void {
+    if (this.#listener.seen(listenerVersion)) this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener")
+  }
+
+  /** One of the files may be another. */
+  saved(): void {
+    this.#lookAtFiles()
+    this.#plane?.retryRefused()
+  }
+
+  #lookAtFiles(): void {
+    if (this.#rules === undefined) return
+    this.#lookAtBootstrap()
+    this.#reloaded(this.#source.reload(policyRules(this.#rules.routing, this.#generated)))
+  }
+
+  /** What can't be read here never gets to Envoy, some of which would end it: an alias that refers to itself, say. */
+  #reloaded(policy: Policy | undefined): void {
+    if (this.#source.faults.length > 0) return
+    if (policy !== undefined) this.#take(policy)
+    // Another listener, or another comment. What Envoy has refused of the routes stays with the operator.
+    else if (!this.#isProving) this.#write(this.#refusal === undefined)
+  }
+
+  get #generated(): Generated {
+    return generate(this.#rules?.rules ?? [], this.#rules?.fallback, this.#inline)
+  }
+
+  /** What the listener makes of a header depends on whether Envoy keeps it apart, which Envoy learns when it starts. */
+  #lookAtEnvoys(): void {
+    const inline = this.#plane?.inlineHeaders()
+    if (inline === undefined || isSame(inline, this.#inline)) return
+    this.#inline = inline
+    this.#lookAtFiles()
+  }
+
+  #render({ listener, routes, clusters }: PolicyFiles): void {
+    const generated = this.#generated
+    this.#tellUnknown('listener', unknownFieldsOfResources(new YamlFile(listener)))
+    const names = namesClusterOf(clusters, generated)
+    this.#rendered = {
+      listener: renderListener(listener, generated, this.#addresses),
+      routes: renderRoutes(routes, generated, names, earlierZonesOfKeys(RUN_FOLDER)),
+      names,
+    }
+  }
+
+  #lookAtBootstrap(): void {
+    const before = this.#bootstrap.fault
+    this.#bootstrap.look()
+    const { fault } = this.#bootstrap
+    if (fault !== undefined && fault !== before)
+      this.#log.error({ fault }, "Envoy's next start is as before: this file can't be used")
+    if (fault === undefined) this.#writeBootstrap()
+  }
+
+  #writeBootstrap(): void {
+    const generated = this.#generated
+    const bootstrap = fileAt(BOOTSTRAP_FILE)
+    this.#tellUnknown('bootstrap', unknownFields(new YamlFile(bootstrap), BOOTSTRAP))
+    this.#run.write({
+      bootstrap: renderBootstrap(bootstrap, generated, this.#addresses, this.#namesOr(generated)),
+    })
+  }
+
+  /** While the file of clusters is at fault, Envoy starts with the cluster that it has now. */
+  #namesOr(generated: Generated): NamesCluster | undefined {
+    try {
+      return namesClusterOf(fileAt(CLUSTERS_FILE), generated)
+    } catch {
+      return this.#rendered?.names
+    }
+  }
+
+  #tellUnknown(of: keyof typeof UNKNOWN_FIELD, fields: readonly string[]): void {
+    const before = this.#unknown[of]
+    this.#unknown[of] = fields
+    for (const field of fields)
+      if (!before.includes(field)) this.#log.warn({ field }, `Envoy's files: ${UNKNOWN_FIELD[of]}`)
+  }
+
+  /** An Envoy that starts beside faulty files has the last sound ones; where there are none, what can be made of each. */
+  #writeMissing(): void {
+    const generated = this.#generated
+    const renderings = {
+      listener: () => renderListener(fileAt(LISTENER_FILE), generated, this.#addresses),
+      routes: () => renderRoutes(fileAt(ROUTES_FILE), generated, this.#namesOr(generated)),
+    }
+    for (const [file, rendering] of Object.entries(renderings)) {
+      try {
+        this.#run.writeMissing(file as keyof typeof renderings, rendering)
+      } catch {} // its fault is told
+    }
+  }
+
+  /** Has Envoy read its routes and its listener. */
+  #write(withRoutes = true): void {
+    if (this.#rendered === undefined) return
+    const { listener, routes } = this.#rendered
+    this.#sendNamesCluster()
+    this.#run.write({ listener, ...(withRoutes && { routes }) })
+  }
+
+  #take(policy: Policy): void {
+    this.#plane?.cancelProof()
+    this.#isProving = false
+    this.#refusal = undefined
+    // While no zone is hot, Envoy may read its file at once: there is nothing that could differ from it.
+    if (policy.kind === 'cold only' || this.#inForce.kind === 'cold only') this.#write()
+    if (policy.kind === 'cold only') this.#apply(policy)
+    else
+      this.#prove(
+        policy,
+        () => {
+          this.#write()
+          this.#apply(policy)
+        },
+        () => this.#sendColdCluster(this.#inForce),
+      )
+  }
+
+  /** Nothing changes on either path before Envoy has accepted it: hot zones follow then, and Envoy gets its files. */
+  #prove(policy: Policy, accepted: () => void, refused: (why: string) => void): void {
+    const configuration = this.#rendered && routeConfigurationIn(this.#rendered.routes)
+    if (this.#plane === undefined || policy.kind !== 'policy' || configuration === undefined) return
+    this.#sendColdCluster(policy)
+    this.#isProving = true
+    this.#plane.prove(configuration, (fault) => {
+      this.#isProving = false
+      this.#refusal = fault && `Envoy refuses what ${ROUTES_FILE} or ${CLUSTERS_FILE} says: ${fault}`
+      if (this.#refusal === undefined) accepted()
+      else {
+        this.#log.error({ fault: this.#refusal }, "Envoy's files: nothing changes")
+        refused(this.#refusal)
+      }
+    })
+  }
+
+  #apply(policy: Policy): void {
+    if (this.#rules === undefined) return
+    const changed = policy !== this.#inForce
+    this.#inForce = policy
+    if (changed && policy.kind === 'cold only' && this.#plane !== undefined) this.#events.onColdOnly()
+    if (this.#plane === undefined) this.#plane = this.#createPlane(policy, this.#rules.routing)
+    else this.#plane.setPolicy(policyFor(policy), this.#rules.routing)
+    this.#sendColdCluster(policy)
+    this.#sendNamesCluster()
+    if (changed && policy.kind === 'policy')
+      this.#log.info(
+        { files: POLICY_FILES },
+        'learned zones follow the routes and the cluster of these files',
+      )
+  }
+
+  #createPlane(policy: Policy, rules: RoutingRules): ControlPlane {
+    const events = {
+      ...this.#events,
+      isActive: () => this.isActive,
+      onStarted: () => this.#bootstrap.envoyStarted(),
+      onIntroduced: () => this.#lookAtEnvoys(),
+    }
+    return createPlane(policyFor(policy), rules, events, this.#log, this.#bugs)
+  }
+
+  #sendColdCluster(policy: Policy): void {
+    const { cluster } = policy.cold
+    if (cluster !== undefined) this.#plane?.setColdCluster(coldClusterResource(cluster, this.#fence))
+  }
+
+  #sendNamesCluster(): void {
+    const names = this.#rendered?.names
+    this.#plane?.setNamesCluster(names && clusterResourceOf(names.cluster))
+  }
+}
+
+/** Where nothing is learned, all that is needed is the name by which virtual hosts are withdrawn. */
+function policyFor(policy: Policy): ZonePolicy {
+  if (policy.kind === 'policy') return policy.policy
+  const routeConfiguration = policy.cold.configuration?.name ?? ROUTE_CONFIGURATION
+  return { routes: { routeConfiguration, coldRoutes: [] }, cluster: {} }
+}
+
+/** What Envoy makes of a field that it doesn't know. */
+const UNKNOWN_FIELD = {
+  listener: 'Envoy passes over a field that it does not know, and what it would say by default holds',
+  bootstrap: 'with a field that it does not know Envoy does not start',
+} as const
+
+function unknownIn(unknown: readonly string[]): Pick<PolicyStatus, 'unknown'> {
+  return unknown.length === 0 ? {} : { unknown }
+}
+
+/** What of the domains in the file can be those of ids. */
+function pinnedIn(policy: Policy): Pick<PolicyStatus, 'pinned'> {
+  const pins = policy.kind === 'policy' ? (policy.policy.routes.pins ?? []) : []
+  const pinned = pins.flatMap(({ domains }) => domains).filter((domain) => /[/*]/.test(domain))
+  return pinned.length === 0 ? {} : { pinned }
+}
+
 function createPlane(
-  policy: Parameters<ControlPlane['setPolicy']>[0],
+  policy: ZonePolicy,
   rules: RoutingRules,
-  events: EnvoyControlEvents,
+  events: EnvoyControlEvents & {
+    readonly isActive: () => boolean
+    readonly onStarted: () => void
+    readonly onIntroduced: () => void
+  },
   log: Logger,
+  bugs: Bugs,
 ): ControlPlane {
-  return createControlPlane({
+  const plane = createControlPlane({
     policy,
     rules,
     events: {
-      onZonesFound: (envoy, found) => {
-        log.info({ envoy, zones: found.length }, 'an Envoy brought along zones of an earlier processor')
-        events.onZonesFound(found)
+      onZonesFound: (_envoy, found) => {
+        if (events.isActive()) events.onZonesFound(found)
+        else for (const { key } of found) plane.withdraw(key)
       },
       onLoad: (envoy, key, load) => {
         const [service = '', id = ''] = key.split('/')
         events.onLoad(envoy, { service, id }, load)
       },
+      onStarted: events.onStarted,
+      onIntroduced: events.onIntroduced,
+      onAnswer: events.onAnswer,
     },
-    timers: nodeTimers(() => performance.now()),
+    timers: nodeTimers(now, bugs.at('timer')),
     log,
+    onBug: (place) => bugs.at(place),
     isTestedVersion: isTestedEnvoy,
     epoch: randomUUID().slice(0, 8),
     loadReportIntervalMs: LOAD_REPORT_INTERVAL_MS,
   })
+  return plane
 }
 
-function policySource(log: Logger): PolicySource {
-  return new PolicySource({
-    routesPath: ROUTES_FILE,
-    bootstrapPath: BOOTSTRAP_FILE,
-    routeHeader: ROUTE_HEADER,
-    readFile: (path) => readFileSync(path, 'utf8'),
-    log,
-  })
+/** What follows from the processor's rules: for learned zones, and for Envoy's files. */
+interface FollowedRules {
+  readonly rules: Rules
+  readonly routing: RoutingRules
+  readonly fallback: FallbackDns | undefined
 }
 
-function routingRules(rules: Rules, search: string): RoutingRules {
-  return {
-    routeHeader: ROUTE_HEADER,
-    idHeader: rules.header,
-    methods: [...rules.methods],
-    services: servicesOf(rules),
-    zoneName: (service, id) => fillHost(rules.host, id, service, search),
-  }
+function policyRules({ routeHeader }: RoutingRules, { routes, asks, fallback }: Generated): PolicyRules {
+  return { routeHeader, routes, asks, askSettings: fallback?.askSettings, placeOfRoutes }
+}
+
+const NO_INLINE_HEADERS = { inlineHeaders: [] } as const
+
+function isSame(a: ReadonlySet<string>, b: ReadonlySet<string> | undefined): boolean {
+  return a.size === b?.size && [...a].every((name) => b.has(name))
+}
+
+/** @throws where one can't be read */
+function readFiles(): PolicyFiles {
+  return { routes: fileAt(ROUTES_FILE), clusters: fileAt(CLUSTERS_FILE), listener: fileAt(LISTENER_FILE) }
+}
+
+function fileAt(path: string): SourceFile {
+  return { path, text: readFileSync(path, 'utf8') }
 }
 
 /** Hands a stream to the control plane once there is one; until then Envoy is told to come back. */

@@ -5,12 +5,18 @@ import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { parse, YAMLError } from 'yaml'
+import type { OperatorFiles } from '../config/envoy-files.ts'
 import type { Fault } from '../config/faults.ts'
-import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
+import { RenderError } from '../envoy-files/envoy-document.ts'
+import type { Generated } from '../envoy-files/generated.ts'
+import { render } from '../envoy-files/render.ts'
+import { type Place, type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 const run = promisify(execFile)
 const TOOLS = fileURLToPath(new URL('../../.tools', import.meta.url))
 const TIMEOUT_MS = 60_000
+/** Of a fault in what is made of the rules: they may stand elsewhere, or be the defaults. */
+const ZONEGATE_YAML = 'zonegate.yaml'
 const OUTPUT_LENGTH_MAX = 4 * 1024 * 1024
 /** Envoy repeats the whole configuration behind what is wrong with it. */
 const MESSAGE_LENGTH_MAX = 500
@@ -37,24 +43,46 @@ export function findEnvoy(path: string): string | undefined {
 /** What Envoy says of its own files, at their places where it names them. Run it where Envoy would run. */
 export async function validateWithEnvoy(
   binary: string,
-  routes: SourceFile,
-  bootstrap: SourceFile,
+  files: OperatorFiles,
+  generated: Generated,
 ): Promise<Fault[]> {
+  const { routes, clusters, listener, bootstrap } = files
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-validate-'))
   try {
     const path = join(folder, 'envoy.json')
-    const complaint = async (routeConfiguration: object): Promise<string | undefined> => {
-      writeFileSync(path, JSON.stringify(inlineRoutes(bootstrap.text, routeConfiguration)))
+    const complaint = async (
+      routeConfiguration: object,
+      cluster?: object,
+      listeners = resourcesOf(listener.text),
+      text = bootstrap.text,
+    ): Promise<string | undefined> => {
+      writeFileSync(path, JSON.stringify(inlined(text, { listeners, routeConfiguration, cluster })))
       return complaintOf(binary, path)
     }
-    // First without any routes: what is wrong then is the bootstrap's own.
-    const own = await complaint({ name: 'none' })
+    const none = { name: 'none' }
+    // First the bootstrap alone, then with its listeners, at last with the processor's clusters and the routes: what is
+    // wrong then is of what was added.
+    const own = await complaint(none, undefined, [])
     if (own !== undefined) return [faultOf(own, bootstrap)]
-    const said = await complaint(routesOf(routes.text))
-    return said === undefined ? [] : [faultOf(said, routes)]
+    const ofListener = await complaint(none)
+    if (ofListener !== undefined) return [faultOf(ofListener, listener)]
+    const ofCluster = await complaint(none, clusterOf(clusters.text))
+    if (ofCluster !== undefined) return [faultOf(ofCluster, clusters)]
+    const ofRoutes = await complaint(routesOf(routes.text), clusterOf(clusters.text))
+    if (ofRoutes !== undefined) return [faultOf(ofRoutes, routes)]
+    const rendered = render(files, generated, { processor: 'unix:run/processor.sock' })
+    const all = await complaint(
+      routesOf(rendered.routes),
+      clusterOf(clusters.text),
+      resourcesOf(rendered.listener),
+      rendered.bootstrap,
+    )
+    return all === undefined
+      ? []
+      : [{ file: ZONEGATE_YAML, key: 'rules', message: `Envoy, of what is made of them: ${lineOf(all)}` }]
   } catch (error) {
-    // What is no YAML was told before, with its place.
-    if (error instanceof YAMLError) return []
+    // What is no YAML, or can't be rendered, was told before, with its place.
+    if (error instanceof YAMLError || error instanceof RenderError) return []
     throw error
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -75,20 +103,22 @@ async function complaintOf(binary: string, path: string): Promise<string | undef
   }
 }
 
-/** Where the inlined routes begin in a path that Envoy names. */
-const INLINED = '.route_config.'
+/** Where what was inlined begins in a path that Envoy names. */
+const INLINED = /(?:\.route_config|^static_resources\.clusters\[0\])\./
+/** What stands in front there of the listeners of their own file. */
+const LISTENER = /^static_resources\.listeners\[(\d+)\]\./
 
 /** The place that Envoy names, `... @ static_resources.listeners[0].name: ...`, in the file it came from. */
 function faultOf(text: string, source: SourceFile): Fault {
-  const line = text.replaceAll(/\s+/g, ' ').slice(0, MESSAGE_LENGTH_MAX)
+  const line = lineOf(text)
   const [, path, type, why] = /@ *([\w.[\]<>]+): (?:message )?(\S+), near [^)]+\): (.*?)\)?$/.exec(line) ?? []
   const message = `Envoy: ${why === undefined ? line : `${type}: ${why}`}`
   if (path === undefined) return { file: source.path, key: '', message }
   const file = new YamlFile(source)
-  const inlinedAt = path.indexOf(INLINED)
-  const inlined = inlinedAt !== -1
-  let place = inlined ? file.items(file.at(file.root, 'resources'))[0] : file.root
-  const steps = inlined ? path.slice(inlinedAt + INLINED.length) : path
+  const resources = file.items(file.at(file.root, 'resources'))
+  const inlined = resources.length === 0 ? null : (INLINED.exec(path) ?? LISTENER.exec(path))
+  let place: Place | undefined = inlined === null ? file.root : resources[Number(inlined[1] ?? 0)]
+  const steps = inlined === null ? path : path.slice(inlined.index + inlined[0].length)
   for (const step of steps
     .replaceAll('<any>.', '')
     .split(/[.[\]]+/)
@@ -106,21 +136,46 @@ function faultOf(text: string, source: SourceFile): Fault {
   }
 }
 
+function lineOf(text: string): string {
+  return text.replaceAll(/\s+/g, ' ').slice(0, MESSAGE_LENGTH_MAX)
+}
+
 /** What Envoy's routes file holds, without the part that can't stand in a bootstrap. */
 function routesOf(text: string): object {
-  const { '@type': _, vhds: __, ...routes } = parse(text, { merge: true })?.resources?.[0] ?? {}
+  const { '@type': _, vhds: __, ...routes } = parse(text)?.resources?.[0] ?? {}
   return routes
 }
 
-/** The bootstrap with routes in place of their file, which `--mode validate` wouldn't open. */
-function inlineRoutes(text: string, routes: object): unknown {
-  const bootstrap = parse(text, { merge: true })
-  for (const listener of bootstrap?.static_resources?.listeners ?? [])
+function clusterOf(text: string): object {
+  return resourcesOf(text)[0] ?? {}
+}
+
+function resourcesOf(text: string): object[] {
+  return (parse(text)?.resources ?? []).map(
+    ({ '@type': _, ...resource }: Record<string, unknown>) => resource,
+  )
+}
+
+/** The bootstrap with its listeners, whose routes stand in place of their file, and with the cold path's cluster. */
+function inlined(
+  text: string,
+  {
+    listeners,
+    routeConfiguration,
+    cluster,
+  }: { listeners: readonly object[]; routeConfiguration: object; cluster: object | undefined },
+): unknown {
+  const bootstrap = parse(text)
+  const resources = bootstrap?.static_resources
+  if (cluster !== undefined) resources?.clusters?.unshift(cluster)
+  delete bootstrap?.dynamic_resources?.lds_config
+  resources?.listeners?.unshift(...structuredClone(listeners))
+  for (const listener of resources?.listeners ?? [])
     for (const chain of listener?.filter_chains ?? [])
       for (const { typed_config: manager } of chain?.filters ?? []) {
         if (manager?.rds === undefined) continue
         delete manager.rds
-        manager.route_config = routes
+        manager.route_config = routeConfiguration
       }
   return bootstrap
 }

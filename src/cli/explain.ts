@@ -1,8 +1,16 @@
+import { createReadStream } from 'node:fs'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
-import type { RequestHead } from '../routing/rules.ts'
+import { COLD_REASONS, isColdReason } from '../status/cold-reasons.ts'
+import type { DescribedRequest } from '../status/described-request.ts'
 import { type Explained, explain } from '../status/explain.ts'
-import { isReason, REASONS } from '../status/reasons.ts'
+import { isReason, REASONS, type ReasonText } from '../status/reasons.ts'
+import {
+  BODY_OCTETS_MAX,
+  DescriptionFault,
+  describedRequest,
+  descriptionJson,
+} from '../status/request-description.ts'
 import { ProcessorClient } from './client.ts'
 import {
   type Arguments,
@@ -13,17 +21,23 @@ import {
   type Terminal,
   UsageError,
 } from './command.ts'
-import { noSearchDomain, openDns } from './open-dns.ts'
+import { openDns, searchFault } from './open-dns.ts'
+import { SaidNow } from './said-now.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
 export const explainCommand: Command = {
   summary: 'why a request goes where it goes, or what a reason means',
-  usage: '--id ID [--method METHOD] [--path PATH] [--offline] | REASON',
-  details: `  --id ID          of the id header; again for a header that stands there twice; without it: a request without an id
-  --method METHOD  POST unless told otherwise
-  --path PATH      / unless told otherwise
-  --offline        asks no processor: resolves by itself, by the same configuration
-  REASON           such as name_not_found: what it means, and the way out
+  usage:
+    "[--id ID] [--method METHOD] [--path PATH] [--host HOST] [--header LINE] [--body FILE] | --curl 'curl ...' | REASON",
+  details: `  --id ID          the zone's id, put where the rule that fits looks first; repeat it to have two ids there
+  --method METHOD  POST by default
+  --path PATH      with its query; / by default
+  --host HOST      the Host header, as in the URL
+  --header LINE    'name: value'; repeat it for more headers
+  --body FILE      the body; - reads it from standard input. ${BODY_OCTETS_MAX} octets at most
+  --curl COMMAND   a curl command, as browsers copy it, instead of --method, --path, --host and --header; it is not run
+  --offline        asks no running processor: reads the configuration and asks DNS itself
+  REASON           such as name_not_found, or zones_max of a zone that stays cold: what it means, and what to do
 ${CLIENT_DETAILS}
 
 Exit 0: the request would be forwarded. Exit 1: it would be refused.`,
@@ -31,27 +45,38 @@ Exit 0: the request would be forwarded. Exit 1: it would be refused.`,
   options: {
     ...CLIENT_OPTIONS,
     id: { type: 'string', multiple: true },
-    method: { type: 'string', default: 'POST' },
-    path: { type: 'string', default: '/' },
+    method: { type: 'string' },
+    path: { type: 'string' },
+    host: { type: 'string' },
+    header: { type: 'string', multiple: true },
+    body: { type: 'string' },
+    curl: { type: 'string' },
     offline: { type: 'boolean' },
   },
   positionalsMax: 1,
   run: async (args, terminal) => {
     const [reason] = args.positionals
     if (reason !== undefined) return explainReason(reason, args, terminal)
-    const head = headOf(args)
+    const request = await requestOf(args)
     const explained = args.flag('offline')
-      ? await explainOffline(head, args, terminal)
-      : await ProcessorClient.of(args, terminal).json<Explained>(`/api/explain?${query(head)}`)
+      ? await explainOffline(request, args, terminal)
+      : await ProcessorClient.of(args, terminal).json<Explained>(
+          '/api/explain',
+          'POST',
+          descriptionJson(request),
+        )
     terminal.stdout.write(args.flag('json') ? json(explained) : explainedText(explained, paintFor(terminal)))
     return explained.decision.result === 'forward' ? 0 : 1
   },
 }
 
 function explainReason(reason: string, args: Arguments, terminal: Terminal): number {
-  if (!isReason(reason))
-    throw new UsageError(`no reason "${plain(reason)}"; there are ${Object.keys(REASONS).join(', ')}`)
-  const { status, cause, wayOut } = REASONS[reason]
+  const known = reasonText(reason)
+  if (known === null)
+    throw new UsageError(
+      `no reason "${plain(reason)}"; there are ${[...Object.keys(REASONS), ...Object.keys(COLD_REASONS)].join(', ')}`,
+    )
+  const { status, cause, wayOut } = known
   const paint = paintFor(terminal)
   terminal.stdout.write(
     args.flag('json')
@@ -61,35 +86,74 @@ function explainReason(reason: string, args: Arguments, terminal: Terminal): num
   return 0
 }
 
-function headOf(args: Arguments): RequestHead {
-  const path = args.text('path') ?? '/'
-  if (!path.startsWith('/'))
-    throw new UsageError(`--path: expected a path that begins with "/", got "${path}"`)
-  return { method: args.text('method') ?? 'POST', path, ids: args.texts('id') }
+/** Of a refusal, or of a zone that stays cold. */
+function reasonText(reason: string): ReasonText | null {
+  if (isReason(reason)) return REASONS[reason]
+  return isColdReason(reason) ? { status: 'cold', ...COLD_REASONS[reason] } : null
 }
 
-function query({ method, path, ids }: RequestHead): URLSearchParams {
-  const params = new URLSearchParams({ method, path })
-  for (const id of ids) params.append('id', id)
-  return params
+async function requestOf(args: Arguments): Promise<DescribedRequest> {
+  const file = args.text('body')
+  try {
+    return describedRequest({
+      method: args.text('method'),
+      path: args.text('path'),
+      host: args.text('host'),
+      headers: args.texts('header'),
+      body: file === undefined ? undefined : await readBody(file),
+      ids: args.texts('id'),
+      curl: args.text('curl'),
+    })
+  } catch (error) {
+    if (error instanceof DescriptionFault) throw new UsageError(`--${error.field}: ${error.message}`)
+    throw error
+  }
 }
 
-async function explainOffline(head: RequestHead, args: Arguments, terminal: Terminal): Promise<Explained> {
+/** No more than shows that it is too long. @throws UsageError */
+async function readBody(file: string): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let octets = 0
+  try {
+    for await (const chunk of file === '-' ? process.stdin : createReadStream(file)) {
+      chunks.push(chunk)
+      octets += chunk.length
+      if (octets > BODY_OCTETS_MAX) break
+    }
+  } catch (error) {
+    throw new UsageError(`--body: can't read "${file}": ${(error as Error).message}`)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Those by command are a running processor's. */
+const NO_PINS = { entries: () => [] }
+
+async function explainOffline(
+  head: DescribedRequest,
+  args: Arguments,
+  terminal: Terminal,
+): Promise<Explained> {
   const { config } = loadConfig(configPath(args, terminal), terminal.environment)
   const dns = openDns(config, terminal.environment)
   try {
     const search = dns.searchDomain()
-    if (search === null) throw new Error(noSearchDomain(config))
-    return await explain(head, { rules: rulesOf(config), search, explainName: dns.explain, envoys: () => [] })
+    const fault = searchFault(config, search)
+    if (search === null || fault !== null) throw new Error(fault ?? '')
+    const rules = rulesOf(config)
+    const said = new SaidNow(config, rules, NO_PINS).now()
+    return await explain(head, { rules, search, said, explainName: dns.explain, envoys: null })
   } finally {
     dns.close()
   }
 }
 
-/** The steps, then what to do. */
+/** The request, the steps, then what to do. */
 export function explainedText({ request, steps, decision }: Explained, paint: Paint): string {
-  const ids = request.ids.length === 0 ? 'no id' : `id ${request.ids.join(' and ')}`
-  const title = paint('bold', plain(`${request.method} ${request.path}, ${ids}`))
+  const { method, authority, path, ids, bodyOctets } = request
+  const id = ids.length === 0 ? '' : `, id ${ids.join(' and ')}`
+  const body = bodyOctets === 0 ? '' : `, a body of ${bodyOctets} octets`
+  const title = paint('bold', plain(`${method} ${authority}${path}${id}${body}`))
   const lines = steps.map(({ step, ok, text }) => {
     const mark = ok ? paint('green', 'ok') : paint('red', 'no')
     return `  ${mark}  ${step.padEnd(9)}  ${plain(text)}\n`

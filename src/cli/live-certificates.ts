@@ -7,12 +7,14 @@ import {
   readCertificates,
   type TlsFiles,
 } from '../grpc/certificates.ts'
+import { guarded, type OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 
 const POLL_MS = 250
 
 export interface LiveCertificatesSeams {
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
+  readonly onBug: OnBug
   /** Wall clock. */
   readonly date: () => Date
 }
@@ -44,13 +46,15 @@ export class LiveCertificates {
     this.#onChange = onChange
     // Files that change together are read once.
     let timer: NodeJS.Timeout | undefined
+    const { onBug } = this.#seams
+    const read = guarded(onBug, () => {
+      timer = undefined
+      this.reload('changed')
+    })
     const changed = (): void => {
-      timer ??= setTimeout(() => {
-        timer = undefined
-        this.reload('changed')
-      }, POLL_MS).unref()
+      timer ??= setTimeout(read, POLL_MS).unref()
     }
-    const stops = Object.values(this.#files).map((file) => watchFileForChanges(file, POLL_MS, changed))
+    const stops = Object.values(this.#files).map((file) => watchFileForChanges(file, POLL_MS, changed, onBug))
     return () => {
       clearTimeout(timer)
       for (const stop of stops) stop()

@@ -1,23 +1,40 @@
-import type { Config } from '../config/schema.ts'
+import { now } from '../clock.ts'
+import { type Config, portsOf, zoneNameFault } from '../config/schema.ts'
 import { createDns, type Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
-import { addressPolicy } from '../routing/denied-addresses.ts'
+import { addressPolicy, portPolicy } from '../routing/denied-addresses.ts'
 
-/** DNS by a configuration. Close it. */
+/**
+ * DNS by a configuration. Close it.
+ * @param searchBefore the search domain in force till now, where it is resolv.conf's as before
+ */
 export function openDns(
-  { dns, addresses }: Config,
+  config: Config,
   environment: NodeJS.ProcessEnv,
   onEvent: (event: DnsEvent) => void = () => undefined,
+  searchBefore: string | null = null,
 ): Dns {
+  const { dns, addresses, rules } = config
   return createDns(dns, {
-    now: () => performance.now(),
+    now,
     environment,
     admit: addressPolicy(addresses.allow),
+    admitPort: portPolicy(portsOf(config)),
+    searchFault: (domain) => namingFault(rules, domain),
+    searchBefore,
     onEvent,
   })
 }
 
-/** Why nothing can be resolved by this configuration. */
-export function noSearchDomain({ dns }: Config): string {
-  return `dns.search: ${dns.resolvConf} names no search domain; set dns.search in zonegate.yaml, like "game.test"`
+/** Why no zone can be named by this configuration and the search domain in force; null: they can. */
+export function searchFault({ dns, rules }: Config, search: string | null): string | null {
+  const wayOut = 'set dns.search in zonegate.yaml, like "game.test"'
+  if (search === null) return `dns.search: ${dns.resolvConf} names no search domain; ${wayOut}`
+  const fault = namingFault(rules, search)
+  return fault && `dns.search: the search domain ${search} of ${dns.resolvConf} ${fault}; ${wayOut}`
+}
+
+function namingFault(rules: Config['rules'], search: string): string | null {
+  const faults = rules.map((rule) => zoneNameFault(rule, search))
+  return faults.find((fault) => fault !== null) ?? null
 }

@@ -4,16 +4,16 @@ import { serveAdmin, type Unready } from '../admin/server.ts'
 import type { LiveConfig } from '../config/live-config.ts'
 import { hostPortOf } from '../config/schema.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
-import type { Zone } from '../routing/rules.ts'
-import { type ExplainedEnvoy, explain } from '../status/explain.ts'
+import { isReadByEnvoy } from '../envoy-files/read-key.ts'
+import { guarded } from '../guard.ts'
+import { explain } from '../status/explain.ts'
+import { describedRequest } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
 import { SLOT_SECONDS } from '../status/zone-activity.ts'
+import { type ColdReasonParts, coldReasonOf, envoysWith } from './cold-reason.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
-
-/** So often what Envoys answered to pushes is added up. */
-const PUSH_COUNT_INTERVAL_MS = 1000
 
 export interface OperatedParts {
   readonly lasting: Lasting
@@ -34,7 +34,7 @@ export interface OperatedParts {
  */
 export async function serveOperators(parts: OperatedParts): Promise<() => void> {
   const { lasting, live, running, unready } = parts
-  const { log, control, activity, pushes, decisions, queries } = lasting
+  const { bugs, control, activity, pushes, decisions, queries } = lasting
   const sources = statusSources(parts)
   const metrics = new Metrics({
     build: sources.build,
@@ -42,11 +42,14 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     queries,
     dns: () => running().dns.status(),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
+    pins: () => lasting.pins.status(),
     controlPlane: control.status,
     pushes: () => pushes.totals,
     config: () => live.status(),
+    policy: control.policy,
     certificates: () => parts.certificates?.current.expiresAt ?? null,
     ready: () => Object.keys(unready()).length === 0,
+    bugs: () => bugs.counts,
   })
   const stopCounting = countRegularly(lasting)
   const admin = await serveAdmin({
@@ -55,13 +58,20 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     status: (history) => readStatus(sources, history),
     unready,
     configFaults: () => live.status().faults,
-    explain: (head) => {
-      const { rules, search, dns } = running()
-      return explain(head, {
+    explain: async (description) => {
+      const { rules, search, said, dns } = running()
+      return explain(describedRequest(description, rules), {
         rules,
         search: search(),
+        said: said.now(),
         explainName: dns.explain,
-        envoys: (zone) => envoysOf(zone, lasting),
+        envoys: ({ service, id }, state, head) =>
+          envoysWith(
+            { service: service.name, id },
+            state,
+            isReadByEnvoy(head, id, rules),
+            coldParts(lasting, running),
+          ),
       })
     },
     flush: (text) => {
@@ -71,7 +81,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     metrics: { contentType: metrics.contentType, text: () => metrics.text() },
     page: createPageHandler(),
-    onBug: (error) => log.error({ err: error }, "a bug: this operator's request failed, all else goes on"),
+    onBug: bugs.at('operator'),
   })
   return () => {
     stopCounting()
@@ -81,7 +91,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
 }
 
 function statusSources({ lasting, live, running, unready }: OperatedParts): StatusSources {
-  const { control, activity, decisions } = lasting
+  const { control, activity, decisions, bugs, pins } = lasting
   const { version, envoy } = readBuild()
   return {
     build: {
@@ -90,37 +100,32 @@ function statusSources({ lasting, live, running, unready }: OperatedParts): Stat
       node: process.version,
       startedAt: new Date(performance.timeOrigin).toISOString(),
     },
+    awayMs: lasting.awayMs,
     now: () => performance.timeOrigin + performance.now(),
     unready,
     config: () => live.status(),
+    policy: control.policy,
     dns: () => running().dns,
     ttlSecondsMax: () => running().config.dns.ttlSeconds.max,
     activity,
+    pins: () => pins.status(),
+    said: ({ service, id }) => running().said.of(service, id),
     controlPlane: control.status,
     decisions,
+    exceptions: () => bugs.counts,
+    coldReason: (zone, state) => coldReasonOf(zone, state, coldParts(lasting, running)),
   }
 }
 
-/** A zone on each connected Envoy: hot where it reports the zone's load as its own. */
-function envoysOf({ service, id }: Zone, { control, activity }: Lasting): ExplainedEnvoy[] {
-  const use = activity.find({ service: service.name, id })
-  const connected = control.status()?.envoys ?? []
-  return connected.map(({ envoy }) => ({
-    envoy,
-    route: use?.envoys.includes(envoy) === true ? 'hot' : 'cold',
-  }))
+function coldParts({ control, otherKeys }: Lasting, running: () => Running): ColdReasonParts {
+  return { control, otherKeys, zones: running().zones }
 }
 
-function countRegularly({ activity, pushes, control }: Lasting): () => void {
-  const timers = [
-    setInterval(() => activity.nextSlot(), SLOT_SECONDS * 1000),
-    setInterval(
-      () => pushes.update(control.status()?.envoys ?? [], performance.now()),
-      PUSH_COUNT_INTERVAL_MS,
-    ),
-  ]
-  for (const timer of timers) timer.unref()
-  return () => {
-    for (const timer of timers) clearInterval(timer)
-  }
+function countRegularly({ activity, decisions, bugs }: Lasting): () => void {
+  const next = guarded(bugs.at('timer'), () => {
+    activity.nextSlot()
+    decisions.rules.nextSlot()
+  })
+  const timer = setInterval(next, SLOT_SECONDS * 1000).unref()
+  return () => clearInterval(timer)
 }

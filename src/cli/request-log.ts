@@ -1,7 +1,11 @@
+import type { SeenRequest } from '../ext-proc/messages.ts'
 import { createRefusalLog, type LoggedRequest } from '../ext-proc/refusal-log.ts'
 import type { ExtProcOptions } from '../ext-proc/service.ts'
 import { traceIdOf } from '../ext-proc/trace-context.ts'
 import type { Logger } from '../log.ts'
+import type { Decision } from '../routing/decision.ts'
+import { idOf } from '../routing/rules.ts'
+import { ruleNameOf } from '../status/rule-counts.ts'
 
 /**
  * A line for each refusal, as many as its limit lets through, and at level `debug` one for each request that is
@@ -15,18 +19,27 @@ export function requestLog(log: Logger): ExtProcOptions['onDecision'] {
   return (decision, request, metadata) => {
     // The client's own trace context, else that of Envoy's own span.
     const logged = (): LoggedRequest => ({
-      id: request.ids.join(','),
+      id: idText(decision, request),
+      rule: ruleNameOf(decision),
       requestId: request.requestId,
       traceId: traceIdOf(request.traceparent) ?? traceIdOf(String(metadata.get('traceparent')[0] ?? '')),
     })
     if (decision.kind === 'reject') logRefusal(decision, logged())
     else if (log.isLevelEnabled('debug')) {
-      const { id, requestId, traceId } = logged()
+      const { id, rule, requestId, traceId } = logged()
       const { zone, authority } = decision
       log.debug(
-        { request_id: requestId, trace_id: traceId, id, name: zone.name, address: authority },
+        { request_id: requestId, trace_id: traceId, rule, id, name: zone.name, address: authority },
         'forwarded',
       )
     }
   }
+}
+
+/** The id as the request has it, where its rule looks. */
+function idText(decision: Decision, request: SeenRequest): string {
+  const rule = decision.kind === 'reject' ? decision.rule : undefined
+  if (rule === undefined) return decision.zone?.id ?? ''
+  const { reading } = idOf(request, rule)
+  return reading.kind === 'absent' ? '' : reading.kind === 'id' ? reading.id : reading.text
 }

@@ -1,21 +1,39 @@
+import type { Metadata } from '@grpc/grpc-js'
+import { fallbackDns, type NamesInForce } from '../config/fallback.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
+import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
+import { keyVersionOf } from '../envoy-files/key.ts'
+import type { Addresses } from '../envoy-files/render.ts'
+import { KEY_VERSION, LISTENER_VERSION } from '../ext-proc/messages.ts'
 import { OpenStreams } from '../ext-proc/open-streams.ts'
-import { type ExtProcOptions, externalProcessorService, failSilent } from '../ext-proc/service.ts'
+import {
+  type ExtProcOptions,
+  externalProcessorService,
+  failSilent,
+  type Handling,
+  handlingOf,
+} from '../ext-proc/service.ts'
 import type { Service } from '../grpc/server.ts'
+import { guarded, type OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
+import { PINS_FILE, Pins } from '../pins/pins.ts'
 import { createDecider } from '../routing/decider.ts'
-import type { Rules } from '../routing/rules.ts'
+import type { Rules, Zone } from '../routing/rules.ts'
 import { DecisionCounts } from '../status/decision-counts.ts'
 import { DnsQueryCounts } from '../status/dns-query-counts.ts'
 import { PushCounts } from '../status/push-counts.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
+import { awayMsUntil } from './alive-file.ts'
+import { Bugs } from './bugs.ts'
+import { OtherKeys } from './cold-reason.ts'
 import { dnsEventLog } from './dns-event-log.ts'
-import { type EnvoyControl, startEnvoyControl } from './envoy-control.ts'
-import { noSearchDomain, openDns } from './open-dns.ts'
+import { type EnvoyControl, type EnvoyControlEvents, startEnvoyControl } from './envoy-control.ts'
+import { openDns, searchFault } from './open-dns.ts'
 import { requestLog } from './request-log.ts'
+import { SaidNow } from './said-now.ts'
 import { learnZones, type ZoneLearning } from './zone-learning.ts'
 
 /** A DNS client that nobody asks any more still has this long to answer those who wait, beyond their budget. */
@@ -27,6 +45,7 @@ const SILENT_STREAMS_SWEEP_MS = 1000
 /** What a processor has for as long as it lives, whatever its configuration becomes. */
 export interface Lasting {
   readonly log: Logger
+  readonly bugs: Bugs
   readonly environment: NodeJS.ProcessEnv
   readonly control: EnvoyControl
   readonly decisions: DecisionCounts
@@ -34,52 +53,133 @@ export interface Lasting {
   readonly pushes: PushCounts
   readonly activity: ZoneActivity
   readonly onDnsEvent: (event: DnsEvent) => void
-  readonly logRequest: ExtProcOptions['onDecision']
-  readonly streams: ExtProcOptions['streams']
+  readonly otherKeys: OtherKeys
+  /** How long there was no processor before this one, milliseconds; null: nobody knows. */
+  readonly awayMs: number | null
+  /** By command. */
+  readonly pins: Pins
+  /** Decides each request by what runs when it comes. */
+  readonly processor: Service
 }
 
-/** @param running what runs when an Envoy tells something, which is after the start */
-export function startLasting(log: Logger, environment: NodeJS.ProcessEnv, running: () => Running): Lasting {
+/**
+ * @param addresses for the files that Envoy reads
+ * @param running what runs when an Envoy tells something, which is after the start
+ */
+export function startLasting(
+  log: Logger,
+  environment: NodeJS.ProcessEnv,
+  addresses: Addresses,
+  running: () => Running,
+): Lasting {
   const queries = new DnsQueryCounts()
   const activity = new ZoneActivity({ coldMax: 1, idleMs: 1 }, () => performance.now())
+  const bugs = new Bugs(log, () => performance.now())
+  const pins = new Pins(PINS_FILE, {
+    log,
+    date: () => Date.now(),
+    onChange: (zones) => rePin(running(), zones),
+    onBug: bugs.at('timer'),
+  })
+  const decisions = new DecisionCounts()
+  const pushes = new PushCounts()
+  const otherKeys = new OtherKeys(() => performance.now())
   const logDnsEvent = dnsEventLog(log)
-  const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
-  setInterval(() => failSilent(streams), SILENT_STREAMS_SWEEP_MS).unref()
+  const events: EnvoyControlEvents = {
+    onZonesFound: (zones) => running().zones.found(zones),
+    onLoad: (envoy, zone, load) => {
+      running().zones.reported(zone, load)
+      activity.reported(envoy, zone, load)
+      decisions.rules.countHot(zone.service, load.requests)
+    },
+    onAnswer: (kind, answer) => pushes.count(kind, answer),
+    onColdOnly: () => running().zones.learned?.forgetAll('policy'),
+  }
+  const followNames = (): void => {
+    const { config, dns } = running()
+    control.followFallback(fallbackDns(config, namesOf(dns)))
+  }
+  const control = startEnvoyControl(events, addresses, log, bugs)
   return {
     log,
+    bugs,
     environment,
-    control: startEnvoyControl(
-      {
-        onZonesFound: (zones) => running().zones.found(zones),
-        onLoad: (envoy, zone, load) => {
-          running().zones.reported(zone, load)
-          activity.reported(envoy, zone, load)
-        },
-      },
-      log,
-    ),
-    decisions: new DecisionCounts(),
+    control,
+    decisions,
     queries,
-    pushes: new PushCounts(),
+    pushes,
     activity,
     onDnsEvent: (event) => {
       if (event.kind === 'query') queries.count(event.try)
-      logDnsEvent(event)
+      if (event.kind === 'bug') bugs.at('dns')(event.error)
+      else logDnsEvent(event)
+      // It is told while a DNS client is made, too, which may never be in force.
+      if (event.kind === 'resolv_conf_loaded') setImmediate(guarded(bugs.at('dns'), followNames))
     },
-    logRequest: requestLog(log),
-    streams,
+    otherKeys,
+    awayMs: awayMsUntil(Date.now()),
+    pins,
+    processor: processorOf(running, { log, bugs, control, decisions, activity, otherKeys }),
   }
+}
+
+function processorOf(
+  running: () => Running,
+  {
+    log,
+    bugs,
+    control,
+    decisions,
+    activity,
+    otherKeys,
+  }: Pick<Lasting, 'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'otherKeys'>,
+): Service {
+  const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
+  const sweep = guarded(bugs.at('timer'), () => failSilent(streams))
+  setInterval(sweep, SILENT_STREAMS_SWEEP_MS).unref()
+  const logRequest = requestLog(log)
+  const used = (zone: Zone, answer: Answer | null, metadata: Metadata): void => {
+    activity.used(zone)
+    // By the key of other rules another zone's requests would come to this one's routes.
+    const [keyVersion = running().keyVersion] = metadata.get(KEY_VERSION)
+    if (keyVersion === running().keyVersion) running().zones.used(zone, answer)
+    else otherKeys.seen()
+  }
+  return externalProcessorService({
+    streams,
+    inForce: () => running().handlings,
+    // What a request that waited for DNS shows of its zone goes to what runs by now: its own configuration may be over.
+    onDecision: (decision, request, metadata) => {
+      decisions.count(decision)
+      const [listenerVersion] = metadata.get(LISTENER_VERSION)
+      if (listenerVersion !== undefined) control.cameBy(String(listenerVersion))
+      const { zone } = decision
+      if (decision.kind === 'forward') used(decision.zone, decision.answer, metadata)
+      else if (zone !== undefined && decision.reason === 'maintenance') used(zone, null, metadata)
+      else if (zone !== undefined && decision.reason === 'name_not_found') activity.notFound(zone)
+      logRequest(decision, request, metadata)
+    },
+    onBug: bugs.at('request'),
+  })
 }
 
 /** What runs by one configuration. Never changed: a new configuration gets a new one, which takes over. */
 export interface Running {
   readonly config: Config
   readonly rules: Rules
+  /** Of the rules. */
+  readonly keyVersion: string
   readonly dns: Dns
   readonly search: () => string
-  readonly processor: Service
+  readonly said: SaidNow
+  /** By its rules, and behind that by the rules before it. */
+  readonly handlings: readonly [Handling, ...Handling[]]
+  readonly rulesBefore: readonly Rules[]
   readonly zones: ZoneLearning
 }
+
+/** Parts of a configuration of which another one needs more than a new level of the log. */
+const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'] as const
 
 /**
  * Makes a configuration run. Parts of the one before are taken over where their settings are the same: above all the DNS
@@ -87,65 +187,87 @@ export interface Running {
  * @throws Error where it can't run; the one before is untouched then
  */
 export function run(config: Config, lasting: Lasting, before: Running | null): Running {
-  const { log, control, activity } = lasting
-  if (before !== null && same(config, before.config, ['dns', 'addresses', 'rules', 'learned']))
-    return { ...before, config }
+  const { log, bugs, control, activity, decisions, pins } = lasting
+  if (before !== null && same(config, before.config, SHAPING)) return { ...before, config }
   const sameDns = before !== null && same(config, before.config, ['dns', 'addresses'])
-  const dns = sameDns ? before.dns : startDns(config, lasting)
+  const dns = sameDns ? before.dns : startDns(config, lasting, before)
+  const fault = searchFault(config, dns.searchDomain())
+  if (fault !== null) {
+    if (!sameDns) dns.close()
+    throw new Error(fault)
+  }
   const search = searchOf(dns)
   const rules = rulesOf(config)
+  const keyVersion = keyVersionOf(rules)
+  // Requests may go on coming with keys by the rules before. Zones are learned again by those that don't.
+  if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('renamed')
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
-  control.follow(rules, search())
-  const zones = learnZones({ config, rules, search, dns, control, activity, log })
+  const said = new SaidNow(config, rules, pins)
+  control.follow(rules, search(), config.addresses.allow, fallbackDns(config, namesOf(dns)), said.now)
+  decisions.rules.follow(rules)
+  const zones = learnZones({ config, rules, search, said: said.now, dns, control, activity, log, bugs })
   if (before !== null) {
-    zones.found(before.zones.zones())
-    before.zones.close()
-    if (!sameDns) retire(before)
+    zones.takeOver(before.zones)
+    if (!sameDns) retire(before, bugs.at('timer'))
   }
-  return { config, rules, dns, search, processor: processorOf({ rules, dns, search, zones }, lasting), zones }
+  const rulesBefore = before === null ? [] : earlierRules(before, config)
+  const handlings = handlingsBy([rules, ...rulesBefore], dns, search, said, decisions)
+  return { config, rules, keyVersion, rulesBefore, dns, search, said, handlings, zones }
+}
+
+/** Pins of these zones have come or gone. */
+function rePin({ said, zones }: Running, pinned: readonly string[]): void {
+  for (const zone of said.renew(pinned)) zones.placed(zone)
 }
 
 // No closure is made inside `run`: all that are made there share what one of them needs, and by way of the one before each
 // configuration would hold on to all that ever ran.
+
+function namesOf(dns: Dns): NamesInForce {
+  return { nameservers: dns.nameservers(), search: dns.searchDomain() }
+}
 
 function searchOf(dns: Dns): () => string {
   const atStart = dns.searchDomain() as string
   return () => dns.searchDomain() ?? atStart
 }
 
-function retire({ dns, config }: Running): void {
-  setTimeout(() => dns.close(), config.dns.budgetMs + RETIRE_MS).unref()
+function retire({ dns, config }: Running, onBug: OnBug): void {
+  const close = guarded(onBug, () => dns.close())
+  setTimeout(close, config.dns.budgetMs + RETIRE_MS).unref()
 }
 
-function processorOf(
-  { rules, dns, search, zones }: Pick<Running, 'rules' | 'dns' | 'search' | 'zones'>,
-  { log, decisions, activity, logRequest, streams }: Lasting,
-): Service {
-  return externalProcessorService({
-    streams,
-    idHeader: rules.header,
-    methods: rules.methods,
-    decide: decisions.timed(createDecider(rules, search, dns.lookup), () => performance.now()),
-    onDecision: (decision, request, metadata) => {
-      decisions.count(decision)
-      if (decision.kind === 'forward') {
-        activity.forwarded(decision.zone)
-        zones.used(decision.zone, decision.answer)
-      } else if (decision.reason === 'name_not_found' && decision.zone !== undefined)
-        activity.notFound(decision.zone)
-      logRequest(decision, request, metadata)
-    },
-    onBug: (error) => log.error({ err: error }, 'a bug: this request failed with 502, others go on'),
-  })
+function handlingsBy(
+  [rules, ...before]: readonly [Rules, ...Rules[]],
+  dns: Dns,
+  search: () => string,
+  said: SaidNow,
+  decisions: DecisionCounts,
+): Running['handlings'] {
+  const handling = (by: Rules): Handling =>
+    handlingOf(
+      by,
+      decisions.timed(createDecider(by, search, dns.lookup, { said: said.now }), () => performance.now()),
+    )
+  return [handling(rules), ...before.map(handling)]
+}
+
+/** So many changes may come within the time in which requests still come by the listener of rules before. */
+const RULES_BEFORE_MAX = 4
+
+function earlierRules({ config, rules, rulesBefore }: Running, next: Config): readonly Rules[] {
+  return same(config, next, ['rules']) ? rulesBefore : [rules, ...rulesBefore].slice(0, RULES_BEFORE_MAX)
 }
 
 function same(a: Config, b: Config, sections: readonly (keyof Config)[]): boolean {
   return sections.every((section) => JSON.stringify(a[section]) === JSON.stringify(b[section]))
 }
 
-function startDns(config: Config, { environment, onDnsEvent }: Lasting): Dns {
-  const dns = openDns(config, environment, onDnsEvent)
-  if (dns.searchDomain() !== null) return dns
-  dns.close()
-  throw new Error(noSearchDomain(config))
+/** A search domain that resolv.conf gave, and that was not asked to change, stays. */
+function startDns(config: Config, { environment, onDnsEvent }: Lasting, before: Running | null): Dns {
+  const isSameSource =
+    before !== null &&
+    before.config.dns.search === null &&
+    before.config.dns.resolvConf === config.dns.resolvConf
+  return openDns(config, environment, onDnsEvent, isSameSource ? before.dns.searchDomain() : null)
 }

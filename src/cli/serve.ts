@@ -1,16 +1,21 @@
-import type { ServerDuplexStream } from '@grpc/grpc-js'
 import type { Unready } from '../admin/server.ts'
-import { announceRoutes } from '../config/announce-routes.ts'
 import { LiveConfig } from '../config/live-config.ts'
-import { loadConfig, readHttpToken } from '../config/load.ts'
+import { type LoadedConfig, loadConfig, readHttpToken } from '../config/load.ts'
+import { loadConfigApart } from '../config/load-apart.ts'
 import { hostPortOf } from '../config/schema.ts'
+import { addressesOf } from '../envoy-files/addresses.ts'
 import { createHealth } from '../grpc/health-service.ts'
-import { type Service, serveGrpc } from '../grpc/server.ts'
+import { serveGrpc } from '../grpc/server.ts'
+import { guarded } from '../guard.ts'
 import { createLog, type Logger } from '../log.ts'
+import { PIN_SOCKET, servePinSocket } from '../pins/pin-socket.ts'
 import { readBuild } from '../status/version.ts'
+import { keepAliveFile } from './alive-file.ts'
+import type { Bugs } from './bugs.ts'
 import { LiveCertificates } from './live-certificates.ts'
 import { serveOperators } from './operators.ts'
-import { type Running, run, startLasting } from './running.ts'
+import { pinCommands } from './pin-commands.ts'
+import { type Lasting, type Running, run, startLasting } from './running.ts'
 
 /** How long streams in flight may go on after SIGTERM; what is left then is destroyed. Docker's patience is 10 s. */
 const DRAIN_MS = 5000
@@ -33,19 +38,22 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   })
 
   endOnBugs(log)
-  const lasting = startLasting(log, environment, () => running)
+  const lasting = startLasting(log, environment, addressesOf(loaded.config, environment), () => running)
+  const { bugs } = lasting
+  const date = (): Date => new Date()
   let running: Running = run(loaded.config, lasting, null)
   const live = new LiveConfig(configPath, loaded, {
-    load: (path) => loadConfig(path, environment),
+    load: (path) => loadConfigApart(path, environment),
     apply: (config) => {
       running = run(config, lasting, running)
       log.level = config.log.level
     },
     log,
-    date: () => new Date(),
+    date,
+    onBug: bugs.at('file'),
   })
 
-  const certificates = listen.tls && new LiveCertificates(listen.tls, { log, date: () => new Date() })
+  const certificates = listen.tls && new LiveCertificates(listen.tls, { log, date, onBug: bugs.at('file') })
   let unready: Unready = { processor: 'starting' }
   const closeOperators = await serveOperators({
     lasting,
@@ -56,27 +64,23 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     certificates,
   })
   const health = createHealth()
-  const services = [delegate(() => running.processor), health.service, ...lasting.control.services]
+  const services = [lasting.processor, health.service, ...lasting.control.services]
   const grpc = await serveGrpc({
     address: listen.grpc.startsWith('unix:') ? listen.grpc : hostPortOf(listen.grpc),
     certificates: certificates?.current ?? null,
     services,
     log,
+    onBug: bugs.at('connection'),
   })
-  const stopWatching = [announceRoutes(log), live.watch(), certificates?.watch(grpc.setCertificates)]
-  process.on('SIGHUP', () => {
-    live.reload('SIGHUP')
+  const closePins = await servePins(lasting, () => running)
+  const stopWatching = [live.watch(), certificates?.watch(grpc.setCertificates), closePins]
+  onHangup(bugs, () => {
+    running.dns.takeSearchDomain()
     certificates?.reload('SIGHUP')
+    return live.reload('SIGHUP')
   })
   unready = {}
-  const { search, dns } = running
-  const addresses = {
-    grpc: listen.grpc,
-    tls: listen.tls !== null,
-    http: listen.http,
-    nameservers: dns.nameservers(),
-  }
-  log.info({ ...readBuild(), config: loaded.source, search: search(), ...addresses }, 'ready')
+  tellReady(log, loaded, running)
 
   onceStopped(log, async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
@@ -92,6 +96,29 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   })
 }
 
+/** A processor whose folder `run` is another's, or no folder at all, takes no pins, and does all else. @returns ends it */
+async function servePins({ pins, bugs, log }: Lasting, running: () => Running): Promise<() => void> {
+  const commands = pinCommands(pins, running, () => new Date())
+  try {
+    return await servePinSocket(PIN_SOCKET, commands, bugs.at('operator'))
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, 'zones can not be pinned by command')
+    return () => undefined
+  }
+}
+
+function onHangup(bugs: Bugs, readAgain: () => Promise<void>): void {
+  process.on('SIGHUP', guarded(bugs.at('file'), readAgain))
+}
+
+/** The log, and the processor after this one. */
+function tellReady(log: Logger, { config, source }: LoadedConfig, { search, dns }: Running): void {
+  const { grpc, tls, http } = config.listen
+  const addresses = { grpc, tls: tls !== null, http, nameservers: dns.nameservers() }
+  log.info({ ...readBuild(), config: source, search: search(), ...addresses }, 'ready')
+  keepAliveFile()
+}
+
 /**
  * What nobody caught leaves nobody knows what behind: the log has it as one line, and the process ends with exit code 1,
  * to be started again. Zones in use go on meanwhile. Exceptions in a stream, a report or an operator's request never come
@@ -102,16 +129,6 @@ function endOnBugs(log: Logger): void {
     log.fatal({ err: error }, 'a bug that nothing caught: the processor ends')
     log.flush(() => process.exit(1))
   })
-}
-
-/** The same service, each stream handed to whichever processor runs when it begins. */
-function delegate(processor: () => Service): Service {
-  const [definition] = processor()
-  const Process = (stream: ServerDuplexStream<unknown, unknown>): void => {
-    const handle = processor()[1]['Process'] as (stream: ServerDuplexStream<unknown, unknown>) => void
-    handle(stream)
-  }
-  return [definition, { Process }]
 }
 
 /** Stops at the first signal; more of them change nothing, as stopping is bounded in time. */

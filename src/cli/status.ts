@@ -1,11 +1,13 @@
 import type { NameserverStatus } from '../dns/dns.ts'
+import type { RuleStatus } from '../status/rule-counts.ts'
 import type { Status, ZoneStatus } from '../status/status.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import { ProcessorClient } from './client.ts'
 import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command, type Terminal, UsageError } from './command.ts'
+import { pinsText } from './pin.ts'
 import { type Colour, type Column, duration, json, type Paint, paintFor, table } from './text.ts'
 
-const VIEWS = ['zones', 'nameservers', 'envoys'] as const
+const VIEWS = ['zones', 'rules', 'nameservers', 'envoys'] as const
 type View = (typeof VIEWS)[number]
 
 const WATCH_INTERVAL_MS = 2000
@@ -17,9 +19,10 @@ const ADDRESSES_SHOWN = 3
 const CLEAR = '\u001b[H\u001b[2J'
 
 export const statusCommand: Command = {
-  summary: 'zones, nameservers and Envoys as they are now',
-  usage: '[zones | nameservers | envoys] [--watch]',
-  details: `  zones            each zone: addresses, state, TTL left, requests a second, errors of the last five minutes
+  summary: 'zones, rules, nameservers and Envoys as they are now',
+  usage: '[zones | rules | nameservers | envoys] [--watch]',
+  details: `  zones            each zone: state, route, why it is cold, TTL left, requests a second, errors of the last five minutes
+  rules            each rule: requests since the start and a second, what the processor refused
   nameservers      round trip time and failures
   envoys           what each has acknowledged and refused
   --watch          again every ${WATCH_INTERVAL_MS / 1000} s, until Ctrl-C
@@ -34,7 +37,9 @@ ${CLIENT_DETAILS}`,
       throw new UsageError(`no view "${name}"; there are ${VIEWS.join(', ')}`)
     const client = ProcessorClient.of(args, terminal)
     for (;;) {
-      const status = await client.json<Status>('/api/status')
+      const status = await client.json<Status>('/api/status', 'GET', undefined, ({ config }) =>
+        view === undefined ? config.faults : [],
+      )
       const text = args.flag('json')
         ? jsonText(status, view, args.flag('watch'))
         : viewText(status, view, terminal)
@@ -59,28 +64,58 @@ function jsonText(status: Status, view: View | undefined, oneLine: boolean): str
 function viewText(status: Status, view: View | undefined, terminal: Terminal): string {
   const paint = paintFor(terminal)
   if (view === 'zones') return zonesText(status, status.zones.length, paint)
+  if (view === 'rules') return rulesText(status, paint)
   if (view === 'nameservers') return nameserversText(status, paint)
   if (view === 'envoys') return envoysText(status, paint)
   return [
     summaryText(status, paint),
     nameserversText(status, paint),
     envoysText(status, paint),
+    rulesText(status, paint),
     refusalsText(status, paint),
+    ...(status.pins.pins.length > 0 || status.pins.fault !== null
+      ? [pinsText(status.pins, status.at, paint)]
+      : []),
     zonesText(status, OVERVIEW_ZONES, paint),
   ].join('\n')
 }
 
-function summaryText({ at, build, ready, unready, config }: Status, paint: Paint): string {
+function summaryText(
+  { at, build, awayMs, ready, unready, config, dns, policy, exceptions }: Status,
+  paint: Paint,
+): string {
   const upSeconds = (at - Date.parse(build.startedAt)) / 1000
   const state = ready ? paint('green', 'ready') : paint('red', 'not ready')
   const lines = [
     `zonegate ${build.version} on Node ${build.node}: ${state}, up for ${duration(upSeconds)}`,
     `configuration ${config.source}, read ${duration((at - Date.parse(config.loadedAt)) / 1000)} ago`,
+    ...(awayMs === null ? [] : [awayText(awayMs)]),
     ...Object.entries(unready).map(([part, why]) => paint('red', `not ready: ${part}: ${why}`)),
     ...config.faults.map((fault) => paint('red', `not taken: ${fault}`)),
+    ...policy.faults.map((fault) => paint('red', `not taken: ${fault}`)),
+    ...policy.reasons.map((reason) => paint('yellow', `no zone is learned: ${reason}`)),
+    ...(policy.pinned ?? []).map((domain) =>
+      paint('yellow', `not learned: ${domain}, which a virtual host of envoy/routes.yaml has`),
+    ),
+    ...(policy.unknown ?? []).map((field) => paint('yellow', `not understood: ${field}`)),
+    ...(dns.searchOffered === null ? [] : [paint('yellow', searchText(dns))]),
     ...config.needsRestart.map((key) => paint('yellow', `${key}: takes effect at the next start`)),
+    ...policy.needsRestart.map((file) =>
+      paint('yellow', `${file}: takes effect when Envoy is started again`),
+    ),
+    ...Object.entries(exceptions)
+      .filter(([, count]) => count > 0)
+      .map(([place, count]) => paint('red', `bugs caught: ${count} of ${place}; the log has them`)),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function awayText(awayMs: number): string {
+  return `before its start no processor served for ${duration(awayMs / 1000)}: requests that ask got 502, or with fallback.enabled went by Envoy's own DNS, where Envoy counts them as "zones_by_name"`
+}
+
+function searchText({ search, searchOffered }: Status['dns']): string {
+  return `search domain ${search} stays in force, resolv.conf has ${searchOffered} in front: SIGHUP or dns.search takes it`
 }
 
 function refusalsText({ decisions }: Status, paint: Paint): string {
@@ -95,6 +130,23 @@ function refusalsText({ decisions }: Status, paint: Paint): string {
     reasons.sort((a, b) => b[1] - a[1]),
     paint,
   )
+}
+
+export function rulesText({ rules }: Pick<Status, 'rules'>, paint: Paint): string {
+  const columns: Column<RuleStatus>[] = [
+    { title: 'RULE', text: ({ name }) => name },
+    { title: 'REQ/S', align: 'right', text: ({ requestsPerSecond }) => requestsPerSecond.toFixed(1) },
+    { title: 'REQUESTS', align: 'right', text: ({ requests }) => String(requests) },
+    { title: 'HOT', align: 'right', text: ({ hot }) => String(hot) },
+    { title: 'REFUSED BY REASON', text: ({ refused }) => refusedText(refused) },
+  ]
+  return table(columns, rules, paint)
+}
+
+/** The most frequent first. */
+function refusedText(refused: RuleStatus['refused']): string {
+  const reasons = Object.entries(refused).sort((a, b) => b[1] - a[1])
+  return reasons.map(([reason, count]) => `${reason} ${count}`).join(', ') || '-'
 }
 
 function nameserversText({ dns }: Status, paint: Paint): string {
@@ -153,6 +205,10 @@ export function envoysText({ envoys, build }: Pick<Status, 'envoys' | 'build'>, 
 
 const STATE_COLOURS: Readonly<Record<ZoneStatus['state'], Colour>> = {
   fresh: 'green',
+  pinned: 'yellow',
+  maintenance: 'yellow',
+  uncached: 'yellow',
+  expired: 'dim',
   stale: 'yellow',
   unknown: 'dim',
   denied: 'red',
@@ -162,13 +218,20 @@ const STATE_COLOURS: Readonly<Record<ZoneStatus['state'], Colour>> = {
 }
 
 /** The busiest first. */
-function zonesText({ at, zones, zonesLearned }: Status, rowsMax: number, paint: Paint): string {
+export function zonesText(
+  { at, zones, zonesLearned }: Pick<Status, 'at' | 'zones' | 'zonesLearned'>,
+  rowsMax: number,
+  paint: Paint,
+): string {
   if (zones.length === 0) return 'No zone was asked for lately.\n'
   const columns: Column<ZoneStatus>[] = [
     { title: 'ID', text: ({ id }) => id },
     { title: 'SERVICE', text: ({ service }) => service },
     { title: 'STATE', text: ({ state }) => state, colour: ({ state }) => STATE_COLOURS[state] },
-    { title: 'ROUTE', text: ({ route }) => route },
+    {
+      title: 'ROUTE',
+      text: ({ route, coldReason }) => (coldReason === null ? route : `${route}, ${coldReason}`),
+    },
     {
       title: 'TTL LEFT',
       align: 'right',
@@ -187,8 +250,15 @@ function zonesText({ at, zones, zonesLearned }: Status, rowsMax: number, paint: 
   const sorted = zones.toSorted((a, b) => b.requestsPerSecond - a.requestsPerSecond || byId(a, b))
   const shown = sorted.slice(0, rowsMax)
   const more = zones.length - shown.length
-  const rest = more > 0 ? `and ${more} more: "zonegate status zones"` : `${zonesLearned} routed inside Envoy`
-  return `${table(columns, shown, paint)}${paint('dim', `${zones.length} zones, ${rest}`)}\n`
+  const rest = more > 0 ? `and ${more} more: "zonegate status zones"` : `${zonesLearned} learned`
+  return `${table(columns, shown, paint)}${uncachedText(zones, paint)}${paint('dim', `${zones.length} zones, ${rest}`)}\n`
+}
+
+function uncachedText(zones: readonly ZoneStatus[], paint: Paint): string {
+  const uncached = zones.filter(({ state }) => state === 'uncached').length
+  if (uncached === 0) return ''
+  const text = `uncached: ${uncached}. Their TTL is 0: each request asks a nameserver, and they are never learned`
+  return `${paint('yellow', text)}\n`
 }
 
 function byId(a: ZoneStatus, b: ZoneStatus): number {

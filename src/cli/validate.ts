@@ -1,14 +1,16 @@
-import { readFileSync } from 'node:fs'
-import { ROUTES_FILE } from '../config/announce-routes.ts'
 import { checkEnvoyFiles, type SourceFile } from '../config/envoy-files.ts'
+import { readFallbackDns } from '../config/fallback.ts'
 import { ConfigError, type Fault, faultText } from '../config/faults.ts'
 import { loadConfig, parseConfig } from '../config/load.ts'
+import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
+import { readEnvoyFile } from '../envoy-files/folder.ts'
+import { generate } from '../envoy-files/generated.ts'
 import { CertificateError, readCertificates } from '../grpc/certificates.ts'
 import { type Arguments, type Command, configPath, type Terminal } from './command.ts'
-import { BOOTSTRAP_FILE } from './envoy-control.ts'
+import { BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENER_FILE, ROUTES_FILE } from './envoy-control.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
-import { noSearchDomain, openDns } from './open-dns.ts'
+import { openDns, searchFault } from './open-dns.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
 /** What was found, and by whom. */
@@ -21,13 +23,15 @@ interface Report {
 }
 
 export const validateCommand: Command = {
-  summary: 'checks the configuration, and the files in envoy/ that go with it',
+  summary: 'finds faults in zonegate.yaml and in envoy/, before you save or start',
   usage: '[FILE]',
   details: `  FILE             configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults
   --json           for programs
 
-Reads the files of listen.tls, and says which certificates expire within a week. Checks envoy/routes.yaml and envoy/envoy.yaml too, where the working directory has them, and asks Envoy's own
---mode validate where Envoy is in PATH. Exit 0: all is sound. Exit 1: each fault is told with file, line and column.`,
+Also checks the files of listen.tls, and names certificates that expire within a week. Where the working directory has
+the folder envoy/, its envoy.yaml, listener.yaml, routes.yaml and clusters.yaml are checked too: by this program, and by
+Envoy itself (--mode validate) if it is installed. Nothing is changed, and no running gateway is needed.
+Exit 0: no faults. Exit 1: there are faults, each with file, line and column.`,
   example: 'zonegate validate /etc/zonegate.yaml',
   options: { json: { type: 'boolean' } },
   positionalsMax: 1,
@@ -44,20 +48,48 @@ async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
   const certificates = checkCertificates(config)
   const own = [...faults, ...certificates.faults]
   const ownNotes = [...notesOfDns(config, terminal), ...certificates.notes]
-  const routes = sourceFile(ROUTES_FILE)
-  const bootstrap = sourceFile(BOOTSTRAP_FILE)
-  if (routes === undefined || bootstrap === undefined) {
-    const notChecked = `${ROUTES_FILE} and ${BOOTSTRAP_FILE}: not both in the working directory`
-    return { ok: own.length === 0, checked: [source], notChecked: [notChecked], faults: own, notes: ownNotes }
+  const unreadable: Fault[] = []
+  const read = (path: string): SourceFile | undefined => {
+    try {
+      return { path, text: readEnvoyFile(path) }
+    } catch (error) {
+      const message = (error as Error).message.replace(`${path}: `, '')
+      unreadable.push({ file: path, key: '', message })
+      return undefined
+    }
   }
-  const { faults: files, notes } = checkEnvoyFiles(config, routes, bootstrap)
+  const [routes, clusters] = [read(ROUTES_FILE), read(CLUSTERS_FILE)]
+  const [listener, bootstrap] = [read(LISTENER_FILE), read(BOOTSTRAP_FILE)]
+  if (routes === undefined || clusters === undefined || listener === undefined || bootstrap === undefined) {
+    const none = `${ROUTES_FILE}, ${CLUSTERS_FILE}, ${LISTENER_FILE} and ${BOOTSTRAP_FILE}: not in the working directory`
+    const isElsewhere = unreadable.length === 4
+    const all = isElsewhere ? own : [...own, ...unreadable]
+    const notChecked = isElsewhere ? [none] : []
+    return { ok: all.length === 0, checked: [source], notChecked, faults: all, notes: ownNotes }
+  }
+  const envoyFiles = { routes, clusters, listener, bootstrap }
+  const { faults: files, notes } = checkEnvoyFiles(config, envoyFiles)
   const binary = findEnvoy(terminal.environment['PATH'] ?? '')
-  const byEnvoy = binary === undefined ? [] : await validateWithEnvoy(binary, routes, bootstrap)
+  const byEnvoy =
+    binary === undefined
+      ? []
+      : await validateWithEnvoy(
+          binary,
+          envoyFiles,
+          generate(rulesOf(config), readFallbackDns(config, terminal.environment)),
+        )
   const known = new Set([...own, ...files].map(placeOf))
   const all = [...own, ...files, ...byEnvoy.filter((fault) => !known.has(placeOf(fault)))]
   return {
     ok: all.length === 0,
-    checked: [source, ROUTES_FILE, BOOTSTRAP_FILE, ...(binary === undefined ? [] : [`both by ${binary}`])],
+    checked: [
+      source,
+      ROUTES_FILE,
+      CLUSTERS_FILE,
+      LISTENER_FILE,
+      BOOTSTRAP_FILE,
+      ...(binary === undefined ? [] : [`all four by ${binary}`]),
+    ],
     notChecked: binary === undefined ? ["by Envoy's --mode validate: there is no Envoy in PATH"] : [],
     faults: all,
     notes: [...ownNotes, ...notes],
@@ -85,9 +117,9 @@ function readConfig(
 /** Not a fault: it may be checked on another machine than it will run on. */
 function notesOfDns(config: Config, { environment }: Terminal): Fault[] {
   const dns = openDns(config, environment)
-  const search = dns.searchDomain()
+  const fault = searchFault(config, dns.searchDomain())
   dns.close()
-  return search === null ? [{ file: 'on this machine', key: '', message: noSearchDomain(config) }] : []
+  return fault === null ? [] : [{ file: 'on this machine', key: '', message: fault }]
 }
 
 /** That a certificate has expired is a note: it may be renewed while the processor runs. */
@@ -98,14 +130,6 @@ function checkCertificates({ listen }: Config): { faults: readonly Fault[]; note
   } catch (error) {
     if (!(error instanceof CertificateError)) throw error
     return { faults: error.faults, notes: [] }
-  }
-}
-
-function sourceFile(path: string): SourceFile | undefined {
-  try {
-    return { path, text: readFileSync(path, 'utf8') }
-  } catch {
-    return undefined
   }
 }
 

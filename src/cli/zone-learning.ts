@@ -1,11 +1,23 @@
+import { now } from '../clock.ts'
+import { fallbackDns } from '../config/fallback.ts'
 import type { Config } from '../config/schema.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
+import { guarded } from '../guard.ts'
 import type { Logger } from '../log.ts'
-import { fillHost, type Rules, type Zone, zoneOfRef } from '../routing/rules.ts'
+import { pinnedAnswer } from '../routing/decider.ts'
+import { type Rules, type Zone, zoneNameOf, zoneOfRef } from '../routing/rules.ts'
+import type { SaidOfZones } from '../routing/said.ts'
 import type { ZoneActivity } from '../status/zone-activity.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
-import { LearnedZones, type ZoneChange, type ZoneRef } from '../zones/learned-zones.ts'
+import {
+  LearnedZones,
+  type NotLearned,
+  type ZoneChange,
+  type ZonePlace,
+  type ZoneRef,
+} from '../zones/learned-zones.ts'
+import type { Bugs } from './bugs.ts'
 import { type EnvoyControl, LOAD_REPORT_INTERVAL_MS } from './envoy-control.ts'
 
 /** Sweeps within the stale time: each renews how long Envoys may use the addresses. */
@@ -14,14 +26,20 @@ const SWEEP_INTERVAL_MS = { min: 100, max: 5000 } as const
 
 /** Which zones Envoy routes by itself, by one configuration. */
 export interface ZoneLearning {
-  /** A request of the zone was forwarded by way of the processor. */
-  used(zone: Zone, answer: Answer): void
+  /** A request of the zone was forwarded by way of the processor. @param answer null: it was told of the maintenance */
+  used(zone: Zone, answer: Answer | null): void
+  /** What is said of a zone in place of DNS is something else now. */
+  placed(zone: ZoneRef): void
   /** Envoys have these: they stay until DNS proves them gone. */
-  found(zones: Iterable<ZoneRef>): void
+  found(zones: readonly ZoneRef[]): void
+  /** Goes on where the learning by another configuration leaves off, and closes that. */
+  takeOver(before: ZoneLearning): void
   reported(zone: ZoneRef, load: ZoneLoad): void
-  /** The least recently used first. */
-  zones(): Iterable<ZoneRef>
-  /** Lets go of all; what Envoys have stays with them. */
+  /** Why a zone is not learned; null: it is. */
+  whyNot(zone: ZoneRef): NotLearned | 'learning_off' | null
+  /** Null where nothing is learned. */
+  readonly learned: LearnedZones | null
+  /** Lets go of all, and learns nothing any more; what Envoys have stays with them. */
   close(): void
 }
 
@@ -29,10 +47,13 @@ export interface ZoneLearningParts {
   readonly config: Config
   readonly rules: Rules
   readonly search: () => string
+  /** What is said of zones now. */
+  readonly said: () => SaidOfZones
   readonly dns: Dns
   readonly control: EnvoyControl
   readonly activity: ZoneActivity
   readonly log: Logger
+  readonly bugs: Bugs
 }
 
 export function learnZones(parts: ZoneLearningParts): ZoneLearning {
@@ -46,42 +67,41 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       busyMs: 2 * LOAD_REPORT_INTERVAL_MS,
     },
     {
-      now: () => performance.now(),
-      resolveRef: ({ service, id }) => {
-        const zone = zoneOfRef(service, id, rules, parts.search())
-        return zone && { name: zone.name, port: zone.service.port }
-      },
+      now,
+      resolveRef: (zone) => placeOf(zone, parts),
       dns: parts.dns,
       publish: (zone) => control.publish(zone),
+      publishAnswered: (zone) => control.publishAnswered(zone),
       withdraw: (zone) => control.withdraw(zone),
       onChange: (zone, change) => tell(parts, zone, change),
     },
   )
   let search = parts.search()
-  const sweep = setInterval(() => {
+  const sweep = guarded(parts.bugs.at('timer'), () => {
     if (parts.search() !== search) {
       search = parts.search() // every zone has another name now
-      zones.forgetAll()
-      control.follow(rules, search)
+      zones.forgetAll('renamed')
+      const fallback = fallbackDns(config, { nameservers: parts.dns.nameservers(), search })
+      control.follow(rules, search, config.addresses.allow, fallback, parts.said)
     }
     zones.sweep()
-  }, sweepIntervalMs(config))
-  sweep.unref()
+  })
+  const timer = setInterval(sweep, sweepIntervalMs(config)).unref()
   return {
     used: ({ service, id }, answer) => {
       if (control.active) zones.used({ service: service.name, id }, answer)
     },
-    // The most recently used ones, where fewer are allowed than there were.
-    found: (found) => {
-      const all = [...found]
-      const tooMany = Math.max(0, all.length - config.learned.zonesMax)
-      for (const zone of all.slice(0, tooMany)) takeBack(parts, zone, 'evicted')
-      zones.found(all.slice(tooMany))
+    placed: (zone) => zones.placed(zone),
+    found: (found) => zones.found(found),
+    takeOver: (before) => {
+      if (before.learned !== null) zones.takeOver(before.learned)
+      before.close()
     },
     reported: (zone, load) => zones.reported(zone, load),
-    zones: () => zones.zones(),
+    whyNot: (zone) => zones.whyNot(zone),
+    learned: zones,
     close: () => {
-      clearInterval(sweep)
+      clearInterval(timer)
       zones.close()
     },
   }
@@ -89,24 +109,44 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
 
 /** `learned.enabled: false`: what Envoys have is taken back, so that every request asks. */
 function withoutLearning(parts: ZoneLearningParts): ZoneLearning {
+  const takeBack = (zones: Iterable<ZoneRef>): void => {
+    for (const zone of zones) {
+      parts.control.withdraw(zone)
+      tell(parts, zone, 'evicted')
+    }
+  }
   return {
     used: () => undefined,
-    found: (zones) => {
-      for (const zone of zones) takeBack(parts, zone, 'evicted')
+    placed: () => undefined,
+    found: takeBack,
+    takeOver: (before) => {
+      takeBack(before.learned?.zones() ?? [])
+      before.close()
     },
     reported: () => undefined,
-    zones: () => [],
+    whyNot: () => 'learning_off',
+    learned: null,
     close: () => undefined,
   }
 }
 
-function takeBack(parts: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): void {
-  parts.control.withdraw(zone)
-  tell(parts, zone, change)
+function placeOf({ service, id }: ZoneRef, { rules, search, said }: ZoneLearningParts): ZonePlace | null {
+  const zone = zoneOfRef(service, id, rules, search(), said())
+  if (zone === null) return null
+  const answer = pinnedAnswer(zone)
+  const by = zone.said?.pinned?.by
+  const untilMs = by !== undefined && 'who' in by ? now() + by.untilMs - Date.now() : Number.POSITIVE_INFINITY
+  return {
+    name: zone.name,
+    port: zone.service.port,
+    ...(answer && { pinned: { answer, untilMs } }),
+    isAnswered: zone.said?.maintenance !== undefined,
+  }
 }
 
-function tell({ rules, search, activity, log }: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): void {
-  activity.changed(zone, change, fillHost(rules.host, zone.id, zone.service, search()))
+function tell(parts: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): void {
+  const { rules, search, said, activity, log } = parts
+  activity.changed(zone, change, zoneNameOf(zone.service, zone.id, rules, search(), said()))
   log.debug({ zone: `${zone.service}/${zone.id}`, change }, 'learned zones changed')
 }
 

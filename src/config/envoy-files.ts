@@ -1,15 +1,27 @@
+import { type Generated, generate } from '../envoy-files/generated.ts'
+import { placeOfRoutes, render } from '../envoy-files/render.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
-import { readPolicy } from '../xds/policy.ts'
+import { smallBuffersOfListeners } from '../xds/body-buffer.ts'
+import { type PolicyFiles, readPolicy } from '../xds/policy.ts'
+import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
-import { compareAddressFences } from './address-fence.ts'
+import { fallbackDns } from './fallback.ts'
 import type { Fault } from './faults.ts'
+import { rulesOf } from './rules.ts'
 import type { Config } from './schema.ts'
 
 export type { SourceFile } from '../xds/yaml-file.ts'
 
 const EXT_PROC = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
+/** What the processor named, in Envoy's words. */
+const ADDRESS_FORMAT = '%DYNAMIC_METADATA(zonegate:address)%'
 /** Envoy's defaults: `message_timeout` of ext_proc, `stream_idle_timeout` of the connection manager. */
 const TIMEOUT_SECONDS_DEFAULT = { message_timeout: 0.2, stream_idle_timeout: 300 } as const
+
+/** The operator's files for Envoy. */
+export interface OperatorFiles extends PolicyFiles {
+  readonly bootstrap: SourceFile
+}
 
 /** What Envoy's own files are to the processor. */
 export interface EnvoyFilesCheck {
@@ -18,101 +30,118 @@ export interface EnvoyFilesCheck {
   readonly notes: readonly Fault[]
 }
 
+/** Names in force are those of the machine that it runs on; here it's about the files. */
+const SOME_NAMES = { nameservers: ['192.0.2.53:53'], search: 'zones.test' }
+
 type Place = ReturnType<YamlFile['items']>[number]
 
 /** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
-export function checkEnvoyFiles(config: Config, routes: SourceFile, bootstrap: SourceFile): EnvoyFilesCheck {
-  const reading = readPolicy(routes, bootstrap, {
+export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFilesCheck {
+  const rules = rulesOf(config)
+  const generated = generate(rules, fallbackDns(config, SOME_NAMES))
+  const reading = readPolicy(files, {
     routeHeader: ROUTE_HEADER,
-    idHeader: config.rules.header,
+    routes: generated.routes,
+    asks: generated.asks,
+    askSettings: generated.fallback?.askSettings,
+    placeOfRoutes,
   })
-  const policyFaults = reading.kind === 'faults' ? reading.faults : []
-  const notCopied = reading.kind === 'policy' ? reading.notCopied : []
-  const file = new YamlFile(bootstrap)
-  const routesFile = new YamlFile(routes)
-  if (file.faults.length === 0) checkBootstrap(file, config)
-  if (routesFile.faults.length === 0) {
-    checkMethods(routesFile, config)
-    checkRepeatedIds(routesFile, config)
-  }
-  const faults = [...policyFaults, ...routesFile.faults, ...file.faults].map(faultOfLine)
-  const notes = notCopied.map((line) => ({
-    ...faultOfLine(`${line}: learned zones don't take this over`),
-  }))
+  const policyFaults =
+    reading.kind === 'faults' ? reading.faults : reading.kind === 'cold only' ? reading.mistakes : []
+  const reasons = reading.kind === 'cold only' ? reading.reasons : []
+  const [file, routesFile] = [new YamlFile(files.bootstrap), new YamlFile(files.routes)]
+  const clustersFile = new YamlFile(files.clusters)
+  const listenerFile = new YamlFile(files.listener)
+  if (listenerFile.faults.length === 0) checkListener(listenerFile, config)
+  const found = [routesFile, clustersFile, listenerFile, file].flatMap((each) => each.faults)
+  const faults = [
+    ...policyFaults,
+    ...found,
+    ...(found.length === 0 ? renderFault(files, generated) : []),
+  ].map(faultOfLine)
+  const notes = reasons
+    .filter((line) => !policyFaults.includes(line))
+    .map((line) => faultOfLine(`${line}; no zone is learned`))
+  const unknown = [...unknownFieldsOfResources(listenerFile), ...unknownFields(file, BOOTSTRAP)].map(
+    faultOfLine,
+  )
   return {
     faults: distinct(faults),
-    notes: [
-      ...notes,
-      ...processorAddressNotes(file, config),
-      ...compareAddressFences(file, config.addresses.allow).map(faultOfLine),
-    ],
+    notes: [...notes, ...unknown, ...processorAddressNotes(file, config)],
   }
 }
 
-function checkBootstrap(file: YamlFile, config: Config): void {
+/** What Envoy reads is made of these files: where something is missing that it goes with, it can't be. */
+function renderFault(files: OperatorFiles, generated: Generated): string[] {
+  try {
+    render(files, generated, { processor: 'unix:' })
+    return []
+  } catch (error) {
+    return [(error as Error).message]
+  }
+}
+
+function checkListener(file: YamlFile, config: Config): void {
+  for (const { place, what } of smallBuffersOfListeners(file)) file.fault(place, what)
   for (const manager of connectionManagers(file)) {
-    checkRouteHeader(file, manager, config)
     for (const filter of file.items(file.at(manager, 'http_filters'))) {
       const typed = file.at(filter, 'typed_config')
       if (typed === undefined || !EXT_PROC.test(file.text(typed, '@type') ?? '')) continue
       checkMessageTimeout(file, typed, config)
       checkStreamIdleTimeout(file, manager, typed)
-      checkForwardedHeaders(file, typed, config)
+      checkAddress(file, manager)
+      checkMaintenance(file, manager, typed, config)
     }
   }
 }
 
 /** Of all listeners. */
 function connectionManagers(file: YamlFile): Place[] {
-  const resources = file.at(file.root, 'static_resources')
   return file
-    .items(file.at(resources, 'listeners'))
+    .items(file.at(file.root, 'resources'))
     .flatMap((listener) => file.items(file.at(listener, 'filter_chains')))
     .flatMap((chain) => file.items(file.at(chain, 'filters')))
     .map((filter) => file.at(filter, 'typed_config'))
     .filter((typed) => typed !== undefined)
 }
 
-/** The listener finds learned zones by the id, so it must look where the processor looks. */
-function checkRouteHeader(file: YamlFile, manager: Place, { rules }: Config): void {
+/** A listener from before `zones` would make something else of what the processor answers for a zone in maintenance. */
+function checkMaintenance(file: YamlFile, manager: Place, extProc: Place, { zones }: Config): void {
+  const said = Object.values(zones).filter(({ maintenance }) => maintenance !== undefined)
+  if (said.length === 0) return
+  const replies = file.at(manager, 'local_reply_config')
+  const expressions = file
+    .items(file.at(replies, 'mappers'))
+    .map((mapper) => file.at(file.at(file.at(mapper, 'filter'), 'extension_filter'), 'typed_config'))
+    .map((filter) => (filter === undefined ? '' : (file.text(filter, 'expression') ?? '')))
+  if (!expressions.some((text) => text.includes("code_details == 'maintenance'")))
+    file.fault(
+      replies ?? manager,
+      "mappers: expected one for the reason maintenance, as in this version's envoy/listener.yaml: zones of zonegate.yaml has it",
+    )
+  const allowed = file.at(file.at(extProc, 'mutation_rules'), 'allow_expression')
+  const regex = allowed === undefined ? undefined : file.text(allowed, 'regex')
+  const hasRetryAfter = said.some(({ retryAfterSeconds }) => retryAfterSeconds !== undefined)
+  if (hasRetryAfter && regex !== undefined && !regex.includes('retry-after'))
+    file.fault(
+      allowed ?? extProc,
+      'regex: expected allow|retry-after, as zones of zonegate.yaml has retryAfterSeconds',
+    )
+}
+
+/** The processor names the address in its metadata; a filter puts it where the route `forward` looks. */
+function checkAddress(file: YamlFile, manager: Place): void {
+  const filters = file.at(manager, 'http_filters')
   const headers = file
-    .items(file.at(manager, 'early_header_mutation_extensions'))
-    .flatMap((extension) => file.items(file.at(file.at(extension, 'typed_config'), 'mutations')))
+    .items(filters)
+    .map((filter) => file.at(file.at(filter, 'typed_config'), 'mutations'))
+    .flatMap((mutations) => file.items(file.at(mutations, 'request_mutations')))
     .map((mutation) => file.at(file.at(mutation, 'append'), 'header'))
-  // One before it may mark what has been here already; the last one is what routes are found by.
-  const header = headers.findLast((place) => file.text(place, 'key') === ROUTE_HEADER)
-  const value = file.at(header, 'value')
-  if (value === undefined || file.text(value)?.includes(`%REQ(${rules.header})%`)) return
-  file.fault(value, `expected %REQ(${rules.header})% in it, the header of rules.header`)
-}
-
-/** Envoy refuses methods by itself; those that the processor forwards must get as far. */
-function checkMethods(file: YamlFile, { rules }: Config): void {
-  const match = file.at(conditionOf(file, 'method_not_allowed', ':method'), 'string_match')
-  const pattern = file.text(file.at(match, 'safe_regex'), 'regex') ?? file.text(match, 'exact')
-  if (match === undefined || pattern === undefined) return
-  for (const method of rules.methods)
-    if (!new RegExp(`^(?:${pattern})$`).test(method))
-      file.fault(match, `expected to let ${method} through, which rules.methods has`)
-}
-
-/** Where Envoy refuses several ids by itself, it must look where the processor looks. */
-function checkRepeatedIds(file: YamlFile, { rules }: Config): void {
-  const name = file.at(conditionOf(file, 'server_header_invalid'), 'name')
-  if (name === undefined || file.text(name) === rules.header) return
-  file.fault(name, `expected ${rules.header}, the header of rules.header`)
-}
-
-/** A route's condition on a header, or its first one. */
-function conditionOf(file: YamlFile, routeName: string, header?: string): Place | undefined {
-  const route = file
-    .items(file.at(file.root, 'resources'))
-    .flatMap((resource) => file.items(file.at(resource, 'virtual_hosts')))
-    .flatMap((host) => file.items(file.at(host, 'routes')))
-    .find((candidate) => file.text(candidate, 'name') === routeName)
-  return file
-    .items(file.at(file.at(route, 'match'), 'headers'))
-    .find((condition) => header === undefined || file.text(condition, 'name') === header)
+  const isThere = headers.some(
+    (header) => file.text(header, 'key') === ROUTE_HEADER && file.text(header, 'value') === ADDRESS_FORMAT,
+  )
+  if (!isThere && filters !== undefined)
+    file.fault(filters, `expected a filter that puts ${ADDRESS_FORMAT} into ${ROUTE_HEADER}`)
 }
 
 function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): void {
@@ -143,17 +172,7 @@ function timeoutIn(file: YamlFile, parent: Place, field: keyof typeof TIMEOUT_SE
   }
 }
 
-function checkForwardedHeaders(file: YamlFile, filter: Place, { rules }: Config): void {
-  const allowed = file.at(file.at(filter, 'forward_rules'), 'allowed_headers')
-  if (allowed === undefined) return
-  const patterns = file.at(allowed, 'patterns')
-  const exact = file.items(patterns).map((pattern) => file.text(pattern, 'exact'))
-  // What isn't compared literally may well let the header through.
-  if (exact.includes(rules.header) || exact.includes(undefined)) return
-  file.fault(patterns ?? allowed, `expected { exact: ${rules.header} }, the header of rules.header`)
-}
-
-/** Where Envoy looks for the processor. Launchers set it, so another address may be meant. */
+/** Where Envoy looks for the processor, where its file says so: Envoy may be on another machine. */
 function processorAddressNotes(file: YamlFile, { listen }: Config): Fault[] {
   const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
   const processor = clusters.find((cluster) => file.text(cluster, 'name') === 'processor')

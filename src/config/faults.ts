@@ -1,6 +1,6 @@
 import { isMap, isPair, isScalar, type Node } from 'yaml'
 import type * as z from 'zod'
-import { configSchema } from './schema.ts'
+import { configSchema, pathAsWritten } from './schema.ts'
 
 /** One thing that is wrong with a configuration. */
 export interface Fault {
@@ -37,6 +37,10 @@ export function faultText({ file, line, column, key, message }: Fault): string {
 
 type Issue = z.core.$ZodIssue
 type Path = readonly PropertyKey[]
+/** A mapping of some other program has keys without end; whoever reads the faults needs a few. */
+const KEYS_MAX = 20
+/** Of a key or a value in a message. */
+const SHOWN_LENGTH_MAX = 100
 /** Keys whose values no message repeats. */
 const SECRETS: ReadonlySet<string> = new Set(['listen.httpToken'])
 
@@ -50,16 +54,32 @@ export interface Checked {
 }
 
 /** The faults of one issue of the schema. */
-export function faultsOf(issue: Issue, { value, root, place }: Checked): Fault[] {
+export function faultsOf(found: Issue, { value, root, place }: Checked): Fault[] {
+  const issue: Issue = { ...found, path: [...pathAsWritten(found.path, value)] }
+  const rule = ruleText(issue.path, value)
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => {
+    return issue.keys.slice(0, KEYS_MAX).map((key) => {
       const path = [...issue.path, key]
-      return { ...place(offsetOf(root, path)), key: path.join('.'), message: noSuchKey(key, issue.path) }
+      return {
+        ...place(offsetOf(root, path)),
+        key: keyText(path),
+        message: `${rule}${noSuchKey(key, found.path)}`,
+      }
     })
   }
-  const key = issue.path.join('.')
+  const key = keyText(issue.path)
   const got = SECRETS.has(key) ? '' : gotText(at(value, issue.path), issue.code === 'invalid_type')
-  return [{ ...place(offsetOf(root, issue.path)), key, message: `${expectation(issue)}${got}` }]
+  return [{ ...place(offsetOf(root, issue.path)), key, message: `${rule}${expectation(issue)}${got}` }]
+}
+
+/** The name of the rule that a fault is in, in front of what is wrong: nobody counts the rules of a long list. */
+function ruleText(path: Path, value: unknown): string {
+  const [section, index, key] = path
+  const name =
+    section === 'rules' && typeof index === 'number' ? at(value, [section, index, 'name']) : undefined
+  return typeof name === 'string' && name !== '' && key !== 'name'
+    ? `in rule ${JSON.stringify(cut(name))}: `
+    : ''
 }
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -99,9 +119,18 @@ function expectation(issue: Issue): string {
 /** @param byType a list or a mapping is of interest only where it is the wrong type */
 function gotText(input: unknown, byType: boolean): string {
   if (input === undefined) return ''
-  if (typeof input !== 'object') return `, got ${JSON.stringify(input)}`
+  if (typeof input === 'string') return `, got ${JSON.stringify(cut(input))}`
+  if (typeof input !== 'object') return `, got ${String(input)}`
   if (!byType) return ''
   return input === null ? ', got nothing' : Array.isArray(input) ? ', got a list' : ', got keys'
+}
+
+function keyText(path: Path): string {
+  return path.map((step) => cut(String(step))).join('.')
+}
+
+function cut(text: string): string {
+  return text.length > SHOWN_LENGTH_MAX ? `${text.slice(0, SHOWN_LENGTH_MAX)}...` : text
 }
 
 function at(value: unknown, path: Path): unknown {
@@ -120,7 +149,15 @@ function noSuchKey(key: string, path: Path): string {
 }
 
 interface SchemaNode {
-  readonly def: { readonly type: string; readonly innerType?: SchemaNode; readonly valueType?: SchemaNode }
+  readonly def: {
+    readonly type: string
+    readonly innerType?: SchemaNode
+    readonly valueType?: SchemaNode
+    /** Of a list. */
+    readonly element?: SchemaNode
+    /** Of what is converted first. */
+    readonly out?: SchemaNode
+  }
   readonly shape?: Readonly<Record<string, SchemaNode>>
 }
 
@@ -128,11 +165,17 @@ interface SchemaNode {
 function keysAt(path: Path): string[] {
   let node: SchemaNode | undefined = configSchema as unknown as SchemaNode
   for (const step of [...path, null]) {
-    while (node?.def.innerType !== undefined) node = node.def.innerType
+    node = withoutWrappers(node)
     if (step === null) break
-    node = node?.shape?.[String(step)] ?? node?.def.valueType
+    node = node?.shape?.[String(step)] ?? node?.def.valueType ?? node?.def.element
   }
   return Object.keys(node?.shape ?? {})
+}
+
+/** What is wrapped by defaults, conversions and the like. */
+function withoutWrappers(node: SchemaNode | undefined): SchemaNode | undefined {
+  const inner = node?.def.innerType ?? node?.def.out
+  return inner === undefined ? node : withoutWrappers(inner)
 }
 
 /** True within two edits, or one in a short name: a letter more, less, another, or two swapped; letter case aside. */

@@ -15,11 +15,38 @@ export function jsonSchemaText(): string {
     override: ({ jsonSchema }) => {
       // JSON Schema's patterns have no flag for case, and ours that name small letters take both.
       if (jsonSchema.pattern !== undefined)
-        jsonSchema.pattern = jsonSchema.pattern.replaceAll('a-z', 'A-Za-z')
+        jsonSchema.pattern = jsonSchema.pattern.replace(/(?<!A-Z)a-z/g, 'A-Za-z')
     },
   })
-  const { $schema, ...rest } = schema
-  return `${withShortArrays(JSON.stringify({ $schema, title: 'zonegate.yaml', ...rest }, null, 2))}\n`
+  const { $schema, properties, ...rest } = schema as JsonSchema
+  const rule = properties?.['rules']?.items
+  const id = rule?.properties?.['id']
+  const text = {
+    $schema,
+    title: 'zonegate.yaml',
+    ...rest,
+    properties: { ...properties, rules: oneOrList(properties?.['rules'], 'rule') },
+    $defs: {
+      rule: { ...rule, properties: { ...rule?.properties, id: oneOrList(id, 'place') } },
+      place: { ...id?.items, minProperties: 1, maxProperties: 1 },
+    },
+  }
+  return `${withShortArrays(JSON.stringify(text, null, 2))}\n`
+}
+
+interface JsonSchema {
+  readonly $schema?: string
+  readonly description?: string
+  readonly minItems?: number
+  readonly maxItems?: number
+  readonly items?: JsonSchema
+  readonly properties?: Readonly<Record<string, JsonSchema>>
+}
+
+/** Where one will do, no list need be written: withLists() of schema.ts. */
+function oneOrList({ description, minItems, maxItems }: JsonSchema = {}, name: string): object {
+  const items = { $ref: `#/$defs/${name}` }
+  return { description, anyOf: [items, { type: 'array', minItems, maxItems, items }] }
 }
 
 /** Arrays of plain values on one line, as the formatter has them. */

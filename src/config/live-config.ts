@@ -1,3 +1,4 @@
+import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { ConfigStatus } from '../status/status.ts'
 import { ConfigError } from './faults.ts'
@@ -6,15 +7,23 @@ import type { Config } from './schema.ts'
 import { watchFileForChanges } from './watch-file.ts'
 
 const POLL_MS = 250
+/** Keys that are in force at once, and yet do what they say only where Envoy's own files say the same. */
+const GOES_WITH: Readonly<Record<string, string>> = {
+  'dns.budgetMs':
+    'message_timeout of ext_proc in envoy/listener.yaml, live: who waits for longer than that gets 504',
+}
+/** So is one that is being written. */
+const IS_EMPTY = 'is empty; for the defaults write {}'
 
 export interface LiveConfigSeams {
   /** Reads and checks the configuration. @throws ConfigError */
-  readonly load: (path: string | undefined) => LoadedConfig
+  readonly load: (path: string | undefined) => Promise<LoadedConfig>
   /**
    * Makes a configuration run in place of the one before. @throws Error where it can't, and the one before runs on
    */
   readonly apply: (config: Config) => void
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
+  readonly onBug: OnBug
   /** Wall clock. */
   readonly date: () => Date
 }
@@ -27,17 +36,25 @@ export class LiveConfig {
   readonly #seams: LiveConfigSeams
   readonly #path: string | undefined
   readonly #started: Config
+  /** In force. */
   #current: LoadedConfig
+  /** As in the file that was taken over last. */
+  #saved: Config
   #loadedAt: Date
   #faults: readonly string[] = []
   #accepted = 0
   #rejected = 0
+  /** The reading under way, or the last one. */
+  #reading: Promise<void> = Promise.resolve()
+  #isWaiting = false
+  #isClosed = false
 
   /** @param path as the operator named it */
   constructor(path: string | undefined, loaded: LoadedConfig, seams: LiveConfigSeams) {
     this.#path = path
     this.#started = loaded.config
     this.#current = loaded
+    this.#saved = loaded.config
     this.#seams = seams
     this.#loadedAt = seams.date()
   }
@@ -51,31 +68,59 @@ export class LiveConfig {
       source: this.#current.source,
       loadedAt: this.#loadedAt.toISOString(),
       faults: this.#faults,
-      needsRestart: changedKeys(this.#started.listen, this.#current.config.listen, 'listen'),
+      needsRestart: changedKeys(restartPart(this.#started), restartPart(this.#saved)),
       reloads: { accepted: this.#accepted, rejected: this.#rejected },
     }
   }
 
-  /** @returns ends the watch */
+  /** @returns ends the watch; what is being read then is not taken over any more */
   watch(): () => void {
-    return watchFileForChanges(this.#path ?? CONFIG_FILE, POLL_MS, () => this.reload('changed'))
+    const { onBug } = this.#seams
+    const changed = (): Promise<void> => this.reload('changed')
+    const stop = watchFileForChanges(this.#path ?? CONFIG_FILE, POLL_MS, changed, onBug)
+    return () => {
+      this.#isClosed = true
+      stop()
+    }
   }
 
-  /** Reads the file again, and runs by it where it is sound. */
-  reload(why: 'changed' | 'SIGHUP'): void {
+  /** Reads the file again, one reading at a time, and runs by it where it is sound. */
+  reload(why: 'changed' | 'SIGHUP'): Promise<void> {
+    if (this.#isClosed || this.#isWaiting) return this.#reading // one that waits will see this change, too
+    this.#isWaiting = true
+    this.#reading = this.#reading.then(() => {
+      this.#isWaiting = false
+      return this.#reload(why)
+    })
+    return this.#reading
+  }
+
+  async #reload(why: 'changed' | 'SIGHUP'): Promise<void> {
     const { load, apply, log, date } = this.#seams
     const before = this.#current
     try {
       // A file that was there and is gone is half a save, or a mistake: it doesn't mean the defaults.
-      const loaded = load(before.source === 'defaults' ? this.#path : before.source)
-      const keys = changedKeys(before.config, loaded.config)
-      if (keys.length > 0) apply(loaded.config)
-      this.#current = loaded
+      const loaded = await load(before.source === 'defaults' ? this.#path : before.source)
+      if (this.#isClosed) return
+      if (loaded.isEmpty && !before.isEmpty)
+        throw new ConfigError([{ file: loaded.source, line: 1, column: 1, key: '', message: IS_EMPTY }])
+      const config = untilRestart(loaded.config, this.#started)
+      const keys = changedKeys(before.config, config)
+      if (keys.length > 0) apply(config)
+      this.#current = { ...loaded, config }
+      this.#saved = loaded.config
       this.#loadedAt = date()
       this.#faults = []
       this.#accepted += 1
       log.info({ file: loaded.source, why, changed: keys }, 'configuration read, in force now')
+      for (const key of keys)
+        if (GOES_WITH[key] !== undefined)
+          log.info(
+            { key, goesWith: GOES_WITH[key] },
+            'this key has a counterpart; "zonegate validate" says whether they fit',
+          )
     } catch (error) {
+      if (this.#isClosed) return
       this.#rejected += 1
       this.#faults = error instanceof ConfigError ? error.faults : [(error as Error).message]
       for (const fault of this.#faults)
@@ -88,14 +133,23 @@ export class LiveConfig {
   }
 }
 
-/** Keys whose values differ, `dns.budgetMs`; lists and the services are told as one. */
+/** What is bound at the start. */
+function restartPart({ listen }: Config): object {
+  return { listen }
+}
+
+/** The configuration that may be in force now: what needs a restart is as it was at the start. */
+function untilRestart(config: Config, { listen }: Config): Config {
+  return { ...config, listen }
+}
+
+/** Keys whose values differ, `dns.budgetMs`; lists are told as one. */
 export function changedKeys(before: object, after: object, prefix = ''): string[] {
   return Object.entries(after).flatMap(([name, value]) => {
     const old = (before as Record<string, unknown>)[name]
     const key = prefix === '' ? name : `${prefix}.${name}`
     if (JSON.stringify(old) === JSON.stringify(value)) return []
-    const nested = isMap(value) && isMap(old) && key !== 'rules.services'
-    return nested ? changedKeys(old, value, key) : [key]
+    return isMap(value) && isMap(old) ? changedKeys(old, value, key) : [key]
   })
 }
 

@@ -1,24 +1,27 @@
-import { readFileSync } from 'node:fs'
-import { LineCounter, parseDocument } from 'yaml'
+import { type Document, isAlias, isMap, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml'
+import { readText, UnreadableFileError } from '../read-text.ts'
 import { ConfigError, type Fault, faultsOf } from './faults.ts'
-import { type Config, configSchema } from './schema.ts'
+import { type Config, configSchema, parseHostPort } from './schema.ts'
 
 export { ConfigError } from './faults.ts'
 
 /** The file that is read where none is named. */
 export const CONFIG_FILE = 'zonegate.yaml'
-/** No configuration is as long; a log file that is named by mistake is. */
-const FILE_LENGTH_MAX = 1_000_000
+/** No configuration is as long, in octets; a log file that is named by mistake is. */
+const FILE_OCTETS_MAX = 250_000
+/** A token may have a line break behind it. */
+const TOKEN_FILE_OCTETS_MAX = 10_000
 
 /** Keys that the environment overrides, for containers. */
 const OVERRIDES: Readonly<Record<string, string>> = {
+  ZONEGATE_GRPC: 'grpc',
   ZONEGATE_HTTP: 'http',
   ZONEGATE_HTTP_TOKEN: 'httpToken',
   ZONEGATE_HTTP_TOKEN_FILE: 'httpTokenFile',
 }
 
-/** One mistake in YAML makes many, each a line in the log. */
-const SYNTAX_FAULTS_MAX = 20
+/** One mistake makes many, each a line in the log. */
+const FAULTS_MAX = 20
 /** Some repeat what they did not understand. */
 const MESSAGE_LENGTH_MAX = 300
 
@@ -28,81 +31,146 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export interface LoadedConfig {
   readonly config: Config
   readonly source: string
+  /** True for a file that says nothing: all is as by default. */
+  readonly isEmpty: boolean
 }
 
 /**
  * Reads the configuration: `path` where the operator named one (it must exist then), else `./zonegate.yaml` where there
- * is one, else the defaults. Of `environment`, ZONEGATE_HTTP, ZONEGATE_HTTP_TOKEN and ZONEGATE_HTTP_TOKEN_FILE stand
- * above the file's `listen`.
+ * is one, else the defaults. Of `environment`, ZONEGATE_GRPC, ZONEGATE_HTTP, ZONEGATE_HTTP_TOKEN and ZONEGATE_HTTP_TOKEN_FILE
+ * stand above the file's `listen`.
  * @throws ConfigError
  */
 export function loadConfig(path: string | undefined, environment: Environment = {}): LoadedConfig {
   const file = path ?? CONFIG_FILE
-  const text = readText(file, path === undefined)
+  const text = readConfigText(file, path === undefined)
   return text === undefined
-    ? { config: parseConfig('', 'defaults', environment), source: 'defaults' }
-    : { config: parseConfig(text, file, environment), source: file }
+    ? { config: parseConfig('', 'defaults', environment), source: 'defaults', isEmpty: false }
+    : { config: parseConfig(text, file, environment), source: file, isEmpty: text.trim() === '' }
 }
 
-function readText(file: string, mayBeAbsent: boolean): string | undefined {
+function readConfigText(file: string, mayBeAbsent: boolean): string | undefined {
   try {
-    return readFileSync(file, 'utf8')
+    return readText(file, FILE_OCTETS_MAX)
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
+    if (!(error instanceof UnreadableFileError)) throw error
+    const { code, place, message } = error
     if (code === 'ENOENT' && mayBeAbsent) return undefined
-    const why = code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'not readable' : message
-    throw fault(file, `${why}; name another with --config or ZONEGATE_CONFIG`)
+    if (code === undefined) throw new ConfigError([{ file, ...place, key: '', message }])
+    throw fault(file, `${message}; name another with --config or ZONEGATE_CONFIG`)
   }
 }
 
 /** @throws ConfigError */
 export function parseConfig(text: string, file: string, environment: Environment = {}): Config {
-  if (text.length > FILE_LENGTH_MAX) throw fault(file, `expected ${FILE_LENGTH_MAX} characters or fewer`)
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false })
-  const place = (offset: number): { file: string; line: number; column: number } => {
+  const place = (offset: number): Place => {
     const { line, col } = lines.linePos(offset)
     return { file, line: Math.max(1, line), column: Math.max(1, col) }
   }
   if (document.errors.length > 0) {
+    const errors = document.errors.slice(0, FAULTS_MAX)
+    const tooDeep = errors.filter(({ message }) => isStackOverflow(message)).slice(0, 1)
     throw new ConfigError(
-      document.errors.slice(0, SYNTAX_FAULTS_MAX).map(({ pos, message }) => ({
+      // One that is nested too deeply makes one fault of each level.
+      (tooDeep.length > 0 ? tooDeep : errors).map(({ pos, message }) => ({
         ...place(pos[0]),
         key: '',
-        message: message.slice(0, MESSAGE_LENGTH_MAX),
+        message: syntaxText(message),
       })),
     )
   }
-  const { value, variableOfKey } = override(plainValue(document, file), environment)
+  const numbers = numbersAsIds(document)
+  if (numbers.length > 0)
+    throw new ConfigError(
+      numbers.slice(0, FAULTS_MAX).map(({ offset, source, read }) => ({
+        ...place(offset),
+        key: `zones.${read}`,
+        message: `expected quotes around ${source}, which is ${read} without them`,
+      })),
+    )
+  const { value, variableOfKey } = override(plainValue(document, place), environment)
   const result = configSchema.safeParse(value, { reportInput: true })
   if (result.success) return result.data
-  const faults = result.error.issues.flatMap((issue): Fault[] => {
+  const faults = result.error.issues.slice(0, FAULTS_MAX).flatMap((issue): Fault[] => {
     const variable = variableOfKey.get(issue.path.join('.'))
     const found = faultsOf(issue, { value, root: document.contents, place })
     return variable === undefined
       ? found
       : found.map(({ key, message }) => ({ file: variable, key, message }))
   })
-  throw new ConfigError(faults.sort(byPlace))
+  throw new ConfigError(faults.slice(0, FAULTS_MAX).sort(byPlace))
+}
+
+type Place = { readonly file: string; readonly line: number; readonly column: number }
+
+function syntaxText(message: string): string {
+  return isStackOverflow(message) ? 'nested too deeply' : message.slice(0, MESSAGE_LENGTH_MAX)
+}
+
+function isStackOverflow(message: string): boolean {
+  return /call stack|stack overflow/i.test(message)
 }
 
 function byPlace(a: Fault, b: Fault): number {
   return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
 }
 
+/** Where operators reach a processor, and what they must send. */
+export type OperatorsListen = Pick<Config['listen'], 'http' | 'httpToken' | 'httpTokenFile'>
+
+/**
+ * As much of the configuration as a command needs to ask a running processor, which goes on by what it read before: of a
+ * file at fault, what can be understood of `listen`, else its defaults.
+ * @returns the faults, too
+ */
+export function loadOperatorsListen(
+  path: string | undefined,
+  environment: Environment,
+): { listen: OperatorsListen; faults: readonly string[] } {
+  try {
+    return { listen: loadConfig(path, environment).config.listen, faults: [] }
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    const value = understoodOf(path ?? CONFIG_FILE)
+    const own = (override(value, environment).value as { listen?: Record<string, unknown> }).listen ?? {}
+    const { http, httpToken, httpTokenFile } = own
+    const defaults = parseConfig('', 'defaults').listen
+    const isText = (text: unknown): text is string => typeof text === 'string'
+    return {
+      listen: {
+        http: isText(http) && parseHostPort(http) !== null ? http : defaults.http,
+        httpToken: isText(httpToken) ? httpToken : null,
+        httpTokenFile: isText(httpTokenFile) ? httpTokenFile : null,
+      },
+      faults: error.faults,
+    }
+  }
+}
+
+/** Of a file at fault: of broken YAML, what stands before and around the mistake. */
+function understoodOf(file: string): object {
+  try {
+    const value: unknown = parseDocument(readText(file, FILE_OCTETS_MAX), { logLevel: 'silent' }).toJS()
+    return typeof value === 'object' && value !== null ? value : {}
+  } catch {
+    return {}
+  }
+}
+
 /**
  * The token that clients of `listen.http` must send; null: none.
  * @throws ConfigError
  */
-export function readHttpToken({ listen }: Config): string | null {
+export function readHttpToken({ listen }: { readonly listen: OperatorsListen }): string | null {
   if (listen.httpTokenFile === null) return listen.httpToken
   const key = 'listen.httpTokenFile'
   let token: string
   try {
-    token = readFileSync(listen.httpTokenFile, 'utf8').trim()
+    token = readText(listen.httpTokenFile, TOKEN_FILE_OCTETS_MAX).trim()
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    throw fault(listen.httpTokenFile, code === 'ENOENT' ? 'no such file' : message, key)
+    throw fault(listen.httpTokenFile, (error as Error).message, key)
   }
   if (!/^[\x21-\x7e]{16,}$/.test(token))
     throw fault(
@@ -113,13 +181,39 @@ export function readHttpToken({ listen }: Config): string | null {
   return token
 }
 
-function plainValue(document: ReturnType<typeof parseDocument>, file: string): unknown {
+/** Ids of `zones` that YAML takes for other numbers than they look like: 007, 0x10, 1e3. */
+function numbersAsIds({ contents }: Document.Parsed): { offset: number; source: string; read: string }[] {
+  const zones = isMap(contents) ? contents.get('zones', true) : undefined
+  if (!isMap(zones)) return []
+  return zones.items.flatMap(({ key }) => {
+    if (!isScalar(key) || typeof key.value !== 'number') return []
+    const [source = '', read] = [key.source, String(key.value)]
+    return source === read ? [] : [{ offset: key.range?.[0] ?? 0, source, read }]
+  })
+}
+
+function plainValue(document: Document.Parsed, place: (offset: number) => Place): unknown {
   try {
     return document.toJS() ?? {}
   } catch (error) {
-    // Aliases that multiply themselves ("billion laughs").
-    throw fault(file, (error as Error).message)
+    // Aliases that have no anchor, or multiply themselves ("billion laughs").
+    const message = syntaxText((error as Error).message)
+    throw new ConfigError([{ ...place(aliasOffset(document)), key: '', message }])
   }
+}
+
+/** Of the first alias without an anchor before it, or of the first one. */
+function aliasOffset(document: Document.Parsed): number {
+  let first: Node | undefined
+  let dangling: Node | undefined
+  visit(document, (_, node) => {
+    if (!isAlias(node)) return
+    first ??= node
+    if (node.resolve(document) !== undefined) return
+    dangling = node
+    return visit.BREAK
+  })
+  return (dangling ?? first)?.range?.[0] ?? 0
 }
 
 /** Puts what the environment says into `listen`. */

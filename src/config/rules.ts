@@ -1,22 +1,91 @@
-import type { Rules, Service } from '../routing/rules.ts'
-import type { Config } from './schema.ts'
+import type { IdSource } from '../routing/id-sources.ts'
+import { patternOf, templateOf } from '../routing/patterns.ts'
+import type { Rule, Rules, Service } from '../routing/rules.ts'
+import type { Config, RuleConfig, SourceConfig } from './schema.ts'
+
+/** The name of a rule that has none. */
+export const RULE_NAME = 'default'
+const DEFAULT_HEADER = 'server'
+/** The name of SRV records, where none is written. */
+const SRV_PATTERN = '_{service}._tcp.{name}'
+/** Beyond so many zones a virtual host for each costs Envoy more than a script for each hot request does (docs/decisions/0042). */
+const OWN_ROUTES_MAX = 5_000
+/** The services of the OpenResty recipe, for a rule without a name. */
+const RECIPE_SERVICES: NonNullable<RuleConfig['services']> = { mail: { paths: ['/mail'] }, default: {} }
 
 /** The checked `rules` section as the routing core wants it. */
-export function rulesOf({ rules }: Config): Rules {
+export function rulesOf({ rules, learned }: Config): Rules {
+  const isOnly = rules.length === 1 && rules[0]?.match === undefined
+  const sharesRoutes = learned.sharedRoutes ?? learned.zonesMax > OWN_ROUTES_MAX
+  return rules.map((rule) => ruleOf(rule, isOnly, sharesRoutes))
+}
+
+function ruleOf(config: RuleConfig, isOnly: boolean, sharesRoutes: boolean): Rule {
+  const { name = RULE_NAME, match, methods, host, idPattern, bodyMaxBytes } = config
+  return {
+    name,
+    prefix: isOnly ? '' : `${name}.`,
+    match: {
+      ...(match?.paths && { paths: match.paths.map(patternOf) }),
+      ...(match?.hosts && { hosts: match.hosts.map((text) => patternOf(text.toLowerCase())) }),
+    },
+    methods: new Set(methods),
+    sources: sourcesOf(config).map(sourceOf),
+    idPattern: new RegExp(idPattern),
+    host,
+    bodyMaxBytes,
+    sharesRoutes,
+    ...servicesOf(config, name),
+  }
+}
+
+/** `header` is short for a source. */
+export function sourcesOf({ header, id }: RuleConfig): readonly SourceConfig[] {
+  return id ?? [{ header: header ?? DEFAULT_HEADER }]
+}
+
+function sourceOf(config: SourceConfig): IdSource {
+  const { header, query, path, host, cookie, json, form } = config
+  if (query !== undefined) return { kind: 'query', name: query }
+  if (path !== undefined) return { kind: 'path', text: path, template: templateOf(path) }
+  if (host !== undefined) return { kind: 'host', text: host, template: templateOf(host.toLowerCase()) }
+  if (cookie !== undefined) return { kind: 'cookie', name: cookie }
+  if (json !== undefined) return { kind: 'json', text: json, steps: stepsOf(json) }
+  if (form !== undefined) return { kind: 'form', name: form }
+  return { kind: 'header', name: header ?? DEFAULT_HEADER }
+}
+
+/** The steps of a JSON pointer (RFC 6901 section 4). */
+function stepsOf(pointer: string): string[] {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
+}
+
+/** A port, or where it is in DNS. */
+export function portOf(config: RuleConfig['port']): Pick<Service, 'port' | 'srv'> {
+  if (typeof config === 'number') return { port: config }
+  return { port: 0, srv: config === 'srv' ? SRV_PATTERN : config.srv }
+}
+
+/** The services of a rule as they are written; a rule with a name and no services has one of its own name. */
+export function servicesConfig({ name, services }: RuleConfig): NonNullable<RuleConfig['services']> {
+  return services ?? (name === undefined ? RECIPE_SERVICES : { [name]: {} })
+}
+
+function servicesOf(config: RuleConfig, rule: string): Pick<Rule, 'serviceByPath' | 'fallback'> {
+  const services = Object.entries(servicesConfig(config))
   const serviceByPath = new Map<string, Service>()
   let fallback: Service | undefined
-  for (const [key, { paths, port }] of Object.entries(rules.services)) {
-    const service: Service = { name: key.toLowerCase(), port: port ?? rules.port }
+  for (const [key, { paths, port }] of services) {
+    const label = key.toLowerCase()
+    const isAlone = services.length === 1 && label === rule
+    const name = config.name === undefined || isAlone ? label : `${rule}.${label}`
+    const service: Service = { name, label, rule, ...portOf(port ?? config.port) }
     if (paths === undefined) fallback = service
     for (const path of paths ?? []) serviceByPath.set(path, service)
   }
   if (fallback === undefined) throw new Error('the schema lets through only services with a fallback')
-  return {
-    header: rules.header,
-    methods: new Set(rules.methods),
-    idPattern: new RegExp(rules.idPattern),
-    host: rules.host,
-    serviceByPath,
-    fallback,
-  }
+  return { serviceByPath, fallback }
 }

@@ -3,7 +3,7 @@ import type { Answer, Try } from './answer.ts'
 import type { Charge } from './ask.ts'
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
-import type { AddressType } from './message.ts'
+import type { AddressType, QuestionType } from './message.ts'
 import type { Budget, Resolution, StubResolver } from './stub-resolver.ts'
 import type { Timer, Timers } from './timers.ts'
 
@@ -35,6 +35,20 @@ export interface AddressResolution {
   readonly tries: readonly Try[]
 }
 
+/** How a name is asked for. */
+export interface Asking {
+  /** A request waits, so one family isn't kept back for long by the other's silence. */
+  readonly awaited: boolean
+  /** Pays for each query; null: nobody needs to. */
+  readonly charge: Charge | null
+  /** The name is in use: before a fallback nameserver's word that it has no addresses, the preferred ones are asked again. */
+  readonly hadAddresses: boolean
+  /** The end of the budget, on the clock of the timers, where it began earlier. */
+  readonly deadlineMs?: number
+}
+
+const CLOSED: Resolution = { kind: 'failure', cause: 'nameservers_failed', tries: [] }
+
 export class AddressResolver {
   readonly #resolver: StubResolver
   readonly #settings: AddressSettings
@@ -43,6 +57,7 @@ export class AddressResolver {
   readonly #controllers = new Set<AbortController>()
   /** As many as were ever running at once, at most. */
   readonly #idle: AbortController[] = []
+  #closed = false
   readonly types: readonly [AddressType] | readonly [AddressType, AddressType]
 
   constructor(resolver: StubResolver, settings: AddressSettings, seams: AddressSeams) {
@@ -52,32 +67,49 @@ export class AddressResolver {
     this.types = TYPES[settings.family]
   }
 
-  /**
-   * Never rejects.
-   * @param awaited a request waits, so one family isn't kept back for long by the other's silence
-   * @param charge pays for each query; null: nobody needs to
-   */
-  resolve(name: DomainName, awaited: boolean, charge: Charge | null): Promise<AddressResolution> {
+  /** Never rejects. */
+  resolve(name: DomainName, asking: Asking): Promise<AddressResolution> {
+    const [type, otherType] = this.types
+    return this.#ask(name, otherType === undefined ? type : null, asking, (resolution) => ({
+      answer: this.answerOf(name, resolution),
+      tries: resolution.tries,
+    }))
+  }
+
+  /** The SRV records of a name. Never rejects. */
+  services(name: DomainName, asking: Asking): Promise<Resolution> {
+    return this.#ask(name, 'SRV', asking, (resolution) => resolution)
+  }
+
+  /** @param type null: both families */
+  #ask<T>(
+    name: DomainName,
+    type: QuestionType | null,
+    { awaited, charge, hadAddresses, deadlineMs }: Asking,
+    taken: (resolution: Resolution) => T,
+  ): Promise<T> {
+    if (this.#closed) return Promise.resolve(taken(CLOSED))
     // A signal that was never aborted serves again: making one costs as much as decoding the response.
     const controller = this.#idle.pop() ?? this.#newController()
     const budget = {
-      deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs,
+      deadlineMs: deadlineMs ?? this.#seams.timers.now() + this.#settings.budgetMs,
       signal: controller.signal,
       charge,
     }
-    const [type, otherType] = this.types
     const resolved =
-      otherType === undefined
-        ? this.#resolver.resolve(name, type, budget)
-        : this.#resolveBoth(name, budget, awaited ? controller : null)
+      type === null
+        ? this.#resolveBoth(name, budget, hadAddresses, awaited ? controller : null)
+        : this.#resolveOne(name, type, budget, hadAddresses)
     return resolved.then((resolution) => {
       if (controller.signal.aborted) this.#controllers.delete(controller)
       else this.#idle.push(controller)
-      return { answer: this.#answer(name, resolution), tries: resolution.tries }
+      return taken(resolution)
     })
   }
 
+  /** Ends what is under way: nothing is asked for from now on. */
   close(): void {
+    this.#closed = true
     for (const controller of this.#controllers) controller.abort()
   }
 
@@ -87,11 +119,43 @@ export class AddressResolver {
     return controller
   }
 
+  #resolveOne(
+    name: DomainName,
+    type: QuestionType,
+    budget: Budget,
+    hadAddresses: boolean,
+  ): Promise<Resolution> {
+    const resolved = this.#resolver.resolve(name, type, budget)
+    return hadAddresses ? resolved.then((found) => this.#confirmed(found, name, type, budget)) : resolved
+  }
+
+  /**
+   * A name in use isn't gone because a packet to the preferred nameserver was lost, and the next one, which may see
+   * another part of DNS, doesn't know the name. Where no preferred one answers, the fallback's word counts.
+   */
+  async #confirmed(
+    found: Resolution,
+    name: DomainName,
+    type: QuestionType,
+    budget: Budget,
+  ): Promise<Resolution> {
+    if (found.kind !== 'nxdomain' && found.kind !== 'nodata') return found
+    const preferred = await this.#resolver.resolveByPreferred(name, type, budget, found.nameserver)
+    if (preferred === null) return found
+    const tries = [...found.tries, ...preferred.tries]
+    return preferred.kind === 'failure' ? { ...found, tries } : { ...preferred, tries }
+  }
+
   /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
-  async #resolveBoth(name: DomainName, budget: Budget, hurry: AbortController | null): Promise<Resolution> {
+  async #resolveBoth(
+    name: DomainName,
+    budget: Budget,
+    hadAddresses: boolean,
+    hurry: AbortController | null,
+  ): Promise<Resolution> {
     const timers: Timer[] = []
     const one = async (type: AddressType): Promise<Resolution> => {
-      const resolution = await this.#resolver.resolve(name, type, budget)
+      const resolution = await this.#resolveOne(name, type, budget, hadAddresses)
       if (hurry !== null && resolution.kind === 'positive') {
         timers.push(this.#seams.timers.start(() => hurry.abort(), RESOLUTION_DELAY_MS))
       }
@@ -102,10 +166,10 @@ export class AddressResolver {
     return mergeFamilies(ipv4, ipv6)
   }
 
-  #answer(name: DomainName, resolution: Resolution): Answer {
+  answerOf(name: DomainName, resolution: Resolution): Answer {
     switch (resolution.kind) {
       case 'positive':
-        return this.#positive(name, resolution.addresses, resolution.ttlSeconds)
+        return this.#positive(name, resolution)
       case 'failure':
         return { kind: 'failure', name, cause: resolution.cause, tries: resolution.tries }
       default: {
@@ -116,8 +180,10 @@ export class AddressResolver {
     }
   }
 
-  #positive(name: DomainName, found: readonly string[], ttlSeconds: number): Answer {
-    const { min, max } = this.#settings.ttlSeconds
+  #positive(
+    name: DomainName,
+    { addresses: found, ttlSeconds, incomplete }: Extract<Resolution, { kind: 'positive' }>,
+  ): Answer {
     const { random } = this.#seams
     const admitted: string[] = []
     let denied: readonly string[] = NONE
@@ -135,10 +201,16 @@ export class AddressResolver {
       addresses:
         admitted.length > 1 ? shuffle(admitted.sort().slice(0, ADDRESSES_MAX), random) : admitted.slice(),
       denied,
-      // TTL 0 is the zone's wish not to be cached: no minimum applies.
-      ttlSeconds: ttlSeconds === 0 ? 0 : Math.min(Math.max(ttlSeconds, min), max),
+      ttlSeconds: this.lifetimeOf(ttlSeconds),
       stale: false,
+      ...(incomplete && { incomplete }),
     }
+  }
+
+  /** TTL 0 is the zone's wish not to be cached: no minimum applies. */
+  lifetimeOf(ttlSeconds: number): number {
+    const { min, max } = this.#settings.ttlSeconds
+    return ttlSeconds === 0 ? 0 : Math.min(Math.max(ttlSeconds, min), max)
   }
 }
 
@@ -151,6 +223,7 @@ const PRECEDENCE = { positive: 0, nxdomain: 1, failure: 2, nodata: 3 } as const
 export function mergeFamilies(a: Resolution, b: Resolution): Resolution {
   const [first, second] = PRECEDENCE[a.kind] <= PRECEDENCE[b.kind] ? [a, b] : [b, a]
   const tries = [...a.tries, ...b.tries]
+  if (first.kind === 'positive' && second.kind === 'failure') return { ...first, incomplete: true, tries }
   if (first.kind === 'failure' || second.kind !== first.kind) return { ...first, tries }
   const ttlSeconds = Math.min(first.ttlSeconds, second.ttlSeconds)
   if (first.kind !== 'positive' || second.kind !== 'positive') return { ...first, ttlSeconds, tries }

@@ -4,18 +4,41 @@
  */
 export type Answer = PositiveAnswer | NegativeAnswer | FailedAnswer
 
+/** Addresses whose port is known elsewhere, or addresses that bring theirs. */
+export type Addresses = readonly string[] | readonly Endpoint[]
+
+export interface Endpoint {
+  readonly address: string
+  readonly port: number
+  /** 0 is used first, a higher one where none below can be reached. 0 is there, and no number between is left out. */
+  readonly priority: number
+  /** Its part of what its priority gets, in proportion to the others' weights: an integer from 1 up. */
+  readonly weight: number
+  /** The SRV record that it is from, as that stands in DNS; absent: from elsewhere. */
+  readonly srv?: { readonly target: string; readonly priority: number; readonly weight: number }
+}
+
+export function areEndpoints(addresses: Addresses): addresses is readonly Endpoint[] {
+  return typeof addresses[0] === 'object'
+}
+
 export interface PositiveAnswer {
   readonly kind: 'positive'
   /** Owner name that was asked for: absolute, lower case, without the final dot. */
   readonly name: string
   /** The admitted addresses, shuffled once per refresh. Empty when every address was denied. */
-  readonly addresses: readonly string[]
-  /** Addresses that policy denied: never connected to, kept for logs only. */
+  readonly addresses: Addresses
+  /** Addresses that policy denied, and SRV targets whose port it denied: never connected to, kept for logs only. */
   readonly denied: readonly string[]
-  /** Remaining lifetime at the moment of the answer, seconds, after clamping. 0: for those who waited only, never learned. */
+  /**
+   * Remaining lifetime at the moment of the answer, seconds, after clamping. 0: for those who waited only, never learned;
+   * it serves again only stale.
+   */
   readonly ttlSeconds: number
   /** True when the lifetime is over and no nameserver gives a newer answer (RFC 8767). */
   readonly stale: boolean
+  /** Of the two families one has these addresses, and the other could not be asked. */
+  readonly incomplete?: true
 }
 
 export interface NegativeAnswer {
@@ -24,6 +47,8 @@ export interface NegativeAnswer {
   readonly ttlSeconds: number
   /** The nameserver that said so, `address:port`. */
   readonly nameserver: string
+  /** NODATA: its SRV record says that the service is not to be had there. */
+  readonly notOffered?: true
 }
 
 export interface FailedAnswer {
@@ -41,6 +66,6 @@ export interface Try {
   /** `NOERROR`, `SERVFAIL`, `REFUSED` ..., or why there is no RCODE: `timeout`, `unreachable`, `truncated`, `malformed`, `lame`, `cname_chain`, `aborted`. */
   readonly outcome: string
   readonly milliseconds: number
-  readonly type: 'A' | 'AAAA'
+  readonly type: 'A' | 'AAAA' | 'SRV'
   readonly transport: 'udp' | 'tcp'
 }

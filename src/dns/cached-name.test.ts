@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Answer, FailedAnswer, NegativeAnswer, PositiveAnswer } from './answer.ts'
+import type { Addresses, Answer, FailedAnswer, NegativeAnswer, PositiveAnswer } from './answer.ts'
 import { CachedName } from './cached-name.ts'
 
 const name = 'zone1.test'
@@ -28,11 +28,11 @@ const told = (answer: Answer | null): string => {
   return `${answer.kind} ${answer.ttlSeconds}${answer.kind === 'positive' && answer.stale ? ' stale' : ''}`
 }
 
-test('a new name says nothing, resolves to nothing and was never learned', () => {
+test('a new name says nothing, is not in use and was never learned', () => {
   const cached = cachedName()
   assert.equal(told(cached.answerAt(0)), 'nothing')
   assert.equal(told(cached.staleAt(0)), 'nothing')
-  assert.deepEqual([cached.resolves, cached.expiresAtMs, cached.isBackingOff(0)], [false, null, false])
+  assert.deepEqual([cached.isInUse(0), cached.expiresAtMs, cached.isBackingOff(0)], [false, null, false])
   assert.equal(cached.learnedAtMs, Number.NEGATIVE_INFINITY)
 })
 
@@ -109,25 +109,91 @@ test('a failure does not end what is fresh, nor a negative answer that still hol
   cached.update(positive(10), 0)
   cached.update(failure, 5000)
   assert.equal(told(cached.answerAt(5000)), 'positive 5')
-  cached.update(nxdomain(10), 6000)
-  cached.update(failure, 7000)
-  assert.equal(told(cached.answerAt(7000)), 'nxdomain 9')
-  cached.update(failure, 16_000)
-  assert.deepEqual([told(cached.answerAt(16_000)), cached.expiresAtMs], ['failure', null])
+  const negative = cachedName()
+  negative.update(nxdomain(10), 6000)
+  negative.update(failure, 7000)
+  assert.equal(told(negative.answerAt(7000)), 'nxdomain 9')
+  negative.update(failure, 16_000)
+  assert.deepEqual([told(negative.answerAt(16_000)), negative.expiresAtMs], ['failure', null])
 })
 
-test('TTL 0 keeps nothing, takes what was there with it, and is remembered as a name that resolves', () => {
+test('addresses with TTL 0 are never fresh, and serve stale while nameservers fail', () => {
   const cached = cachedName()
   cached.update(positive(10), 0)
   cached.update(positive(0), 1000)
   assert.deepEqual(
-    [told(cached.answerAt(1000)), told(cached.staleAt(1000)), cached.resolves],
-    ['nothing', 'nothing', true],
+    [told(cached.answerAt(1000)), told(cached.uncached), cached.isInUse(1000)],
+    ['nothing', 'positive 0', true],
   )
   cached.update(failure, 2000)
-  assert.equal(cached.resolves, true)
-  cached.update(nxdomain(5), 3000)
-  assert.equal(cached.resolves, false)
+  assert.deepEqual(
+    [told(cached.answerAt(2000)), told(cached.uncached), cached.isInUse(2000)],
+    ['positive 0 stale', 'nothing', true],
+  )
+  assert.deepEqual(
+    [told(cached.staleAt(100_999)), told(cached.staleAt(101_000))],
+    ['positive 0 stale', 'nothing'],
+  )
+})
+
+for (const [random, seconds] of [
+  [0, 1],
+  [1, 2],
+] as const) {
+  test(`a name in use that is gone is asked for again after ${seconds} s, for a minute, where the dice say ${random}`, () => {
+    const cached = cachedName(random)
+    cached.update(positive(10), 0)
+    let atMs = 5000
+    for (; atMs < 65_000; atMs += seconds * 1000) {
+      cached.update(nxdomain(30), atMs)
+      assert.deepEqual(
+        [told(cached.answerAt(atMs + seconds * 1000 - 1)), told(cached.answerAt(atMs + seconds * 1000))],
+        ['nxdomain 1', 'nothing'],
+      )
+      assert.ok(cached.isInUse(atMs))
+    }
+    cached.update(nxdomain(30), atMs)
+    assert.deepEqual([told(cached.answerAt(atMs)), cached.isInUse(atMs)], ['nxdomain 30', false])
+  })
+}
+
+test('a SOA that says less than a second is believed for a name in use, too', () => {
+  const cached = cachedName()
+  cached.update(positive(10), 0)
+  cached.update(nxdomain(0), 5000)
+  assert.equal(told(cached.answerAt(5000)), 'nothing')
+})
+
+test('a name that is kept is in use, though it never had addresses; one that is not kept is not', () => {
+  for (const [isKept, expiresAtMs] of [
+    [true, 1000],
+    [false, 30_000],
+  ] as const) {
+    const cached = cachedName()
+    cached.update(nxdomain(30), 0, isKept)
+    assert.deepEqual([cached.isInUse(0), cached.expiresAtMs], [isKept, expiresAtMs])
+  }
+})
+
+test('one family does not take the place of both while they are fresh; alone it serves, and the other is asked again soon', () => {
+  const incomplete: PositiveAnswer = { ...positive(10), addresses: ['::1'], incomplete: true }
+  const addresses = (answer: Answer | null): Addresses =>
+    answer?.kind === 'positive' ? answer.addresses : []
+  const cached = cachedName()
+  cached.update(positive(10), 0)
+  cached.update(incomplete, 8000)
+  assert.deepEqual(
+    [addresses(cached.answerAt(8000)), cached.nextRefreshAtMs(), cached.expiresAtMs],
+    [['10.0.0.1'], 9000, 10_000],
+  )
+  cached.update(incomplete, 10_000)
+  assert.deepEqual(
+    [addresses(cached.answerAt(10_000)), cached.nextRefreshAtMs(), cached.expiresAtMs],
+    [['::1'], 12_000, 20_000],
+    'the back-off grows',
+  )
+  cached.update(positive(10), 12_000)
+  assert.deepEqual([addresses(cached.answerAt(12_000)), cached.nextRefreshAtMs()], [['10.0.0.1'], 19_500])
 })
 
 test('what was expired by hand is asked for first, and may still go stale', () => {

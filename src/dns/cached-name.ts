@@ -13,6 +13,12 @@ const BACKOFF_MS_MAX = 10_000
 /** Part of a lifetime after which a name in use is refreshed, spread over the second number. */
 const REFRESH_AFTER = 0.75
 const REFRESH_SPREAD = 0.15
+/**
+ * A name in use that is suddenly gone is asked for again within this time, whatever its SOA says (RFC 2308 §5 gives the
+ * longest time, not the least), and stays a name in use for a minute.
+ */
+const GONE_MS_MAX = 2000
+const GONE_IN_USE_MS = 60_000
 
 export interface CacheSettings {
   readonly staleSeconds: number
@@ -25,7 +31,7 @@ export class CachedName {
   readonly #settings: CacheSettings
   /** Positive or negative. */
   #answer: PositiveAnswer | NegativeAnswer | null = null
-  #resolves = false
+  #inUseUntilMs = Number.NEGATIVE_INFINITY
   #expiresAtMs = 0
   #refreshAtMs = 0
   /** The last failure, where nothing was learned since. */
@@ -54,7 +60,14 @@ export class CachedName {
     const answer = this.#answer
     if (answer?.kind !== 'positive' || nowMs >= this.#expiresAtMs + this.#settings.staleSeconds * 1000)
       return null
-    return { ...answer, ttlSeconds: Math.max(1, secondsUntil(this.#retryAtMs, nowMs)), stale: true }
+    const ttlSeconds = answer.ttlSeconds === 0 ? 0 : Math.max(1, secondsUntil(this.#retryAtMs, nowMs))
+    return { ...answer, ttlSeconds, stale: true }
+  }
+
+  /** The last addresses where their TTL is 0, and nameservers give new ones: neither fresh nor stale. */
+  get uncached(): PositiveAnswer | null {
+    const answer = this.#answer
+    return answer?.kind === 'positive' && answer.ttlSeconds === 0 && this.#failure === null ? answer : null
   }
 
   /** True when someone who uses the name should have it asked again now, before its lifetime ends or after a failure. */
@@ -66,9 +79,9 @@ export class CachedName {
     return this.#failure === null ? this.#refreshAtMs : this.#retryAtMs
   }
 
-  /** True where the last answer that was no failure had addresses, though they may be too old or not be kept (TTL 0). */
-  get resolves(): boolean {
-    return this.#resolves
+  /** True where the last answer that was no failure had addresses, though they may be too old, or had a moment ago. */
+  isInUse(nowMs: number): boolean {
+    return nowMs < this.#inUseUntilMs
   }
 
   /** When the answer's lifetime ends or ended; null where none is held. */
@@ -86,23 +99,50 @@ export class CachedName {
     return this.#failure !== null && nowMs < this.#retryAtMs
   }
 
-  /** Takes over a new answer. One with TTL 0 is not kept, and takes with it what was held before. */
-  update(answer: Answer, nowMs: number): void {
+  /**
+   * Takes over a new answer. Addresses with TTL 0 have no lifetime: they serve only stale, while nameservers fail.
+   * @param isKept someone keeps the name resolved, so it is in use from its first answer on
+   */
+  update(answer: Answer, nowMs: number, isKept = false): void {
     this.#learnedAtMs = nowMs
     if (answer.kind === 'failure') {
       this.#fail(answer, nowMs)
       return
     }
-    const lifetimeMs = answer.ttlSeconds * 1000
-    this.#answer = lifetimeMs === 0 ? null : answer
-    this.#resolves = answer.kind === 'positive'
-    this.#expiresAtMs = nowMs + lifetimeMs
-    this.#refreshAtMs =
-      answer.kind === 'positive'
-        ? nowMs + lifetimeMs * (REFRESH_AFTER + REFRESH_SPREAD * this.#settings.random())
-        : this.#expiresAtMs
     this.#failure = null
-    this.#failures = 0
+    if (answer.kind === 'positive') this.#updateAddresses(answer, nowMs)
+    else {
+      const isNew = this.#inUseUntilMs === Number.NEGATIVE_INFINITY
+      if (this.#inUseUntilMs === Number.POSITIVE_INFINITY || (isNew && isKept))
+        this.#inUseUntilMs = nowMs + GONE_IN_USE_MS
+      const lifetimeMs = answer.ttlSeconds * 1000
+      this.#answer = lifetimeMs === 0 ? null : answer
+      this.#expiresAtMs =
+        nowMs + (this.isInUse(nowMs) ? Math.min(lifetimeMs, this.#jittered(GONE_MS_MAX)) : lifetimeMs)
+      this.#refreshAtMs = this.#expiresAtMs
+      this.#failures = 0
+    }
+  }
+
+  #updateAddresses(answer: PositiveAnswer, nowMs: number): void {
+    this.#inUseUntilMs = Number.POSITIVE_INFINITY
+    const isIncomplete = answer.incomplete === true
+    const retryAtMs = isIncomplete ? nowMs + this.#nextBackoffMs() : Number.POSITIVE_INFINITY
+    if (!isIncomplete) this.#failures = 0
+    if (isIncomplete && this.#isWhole(nowMs)) {
+      this.#refreshAtMs = retryAtMs
+      return
+    }
+    const lifetimeMs = answer.ttlSeconds * 1000
+    const refreshAfter = REFRESH_AFTER + REFRESH_SPREAD * this.#settings.random()
+    this.#answer = answer
+    this.#expiresAtMs = nowMs + lifetimeMs
+    this.#refreshAtMs = Math.min(retryAtMs, nowMs + lifetimeMs * refreshAfter)
+  }
+
+  /** True while addresses of all families are fresh: one family's are not to take their place. */
+  #isWhole(nowMs: number): boolean {
+    return this.#answer?.kind === 'positive' && this.#answer.incomplete !== true && nowMs < this.#expiresAtMs
   }
 
   /** Ends the lifetime and the back-off: the next one to ask waits for a nameserver. What was held may still go stale. */
@@ -119,12 +159,21 @@ export class CachedName {
   }
 
   #fail(failure: FailedAnswer, nowMs: number): void {
-    const backoffMs = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(this.#failures, 10))
-    this.#failures++
     this.#failure = failure
-    this.#retryAtMs = nowMs + (backoffMs / 2) * (1 + this.#settings.random())
+    this.#retryAtMs = nowMs + this.#nextBackoffMs()
     if (this.#answer !== null && this.#answer.kind !== 'positive' && nowMs >= this.#expiresAtMs)
       this.#answer = null
+  }
+
+  #nextBackoffMs(): number {
+    const backoffMs = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(this.#failures, 10))
+    this.#failures++
+    return this.#jittered(backoffMs)
+  }
+
+  /** From half of it to all. */
+  #jittered(milliseconds: number): number {
+    return (milliseconds / 2) * (1 + this.#settings.random())
   }
 
   #fresh(nowMs: number): Answer | null {

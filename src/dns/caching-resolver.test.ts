@@ -53,7 +53,7 @@ test('an exception in a refresh, for which nobody waits, ends nothing', async ()
   const { resolver, bugs } = cachingResolver(async () => {
     throw new Error('a bug')
   })
-  resolver.pin(domain('kept.test'))
+  resolver.pin(domain('kept.test'), true)
   resolver.refreshNow('kept.test')
   await new Promise((resolve) => setImmediate(resolve))
   assert.equal(bugs.length, 1)

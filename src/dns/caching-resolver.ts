@@ -2,12 +2,12 @@
  * The cache in front of the nameservers. One query per name at a time, whoever asks for it: a request that goes away
  * leaves the query to the others and to the cache. Names in use are asked for again before their lifetime ends.
  */
-import type { AddressResolution } from './address-resolver.ts'
-import type { Answer } from './answer.ts'
+import type { AddressResolution, Asking } from './address-resolver.ts'
+import { type Answer, areEndpoints, type FailedAnswer } from './answer.ts'
 import type { Charge } from './ask.ts'
 import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
-import { RefreshQueue } from './refresh-queue.ts'
+import { RefreshQueue, type RefreshStart } from './refresh-queue.ts'
 import { SegmentedLru } from './segmented-lru.ts'
 import type { Timers } from './timers.ts'
 import { TokenBucket } from './token-bucket.ts'
@@ -21,6 +21,8 @@ const UNKNOWN_NAMES_SHARE = 7 / 8
  * it, so that a scan doesn't leave the few that it lets through without their second try.
  */
 const RETRIES_SHARE = 1 / 4
+/** Part of the burst that names which nobody has asked for yet don't touch: requests for unknown names come first. */
+const REQUESTS_SHARE = 1 / 2
 /** However often a name is reported to be in trouble, it isn't asked for more often. */
 const REFRESH_INTERVAL_MS_MIN = 1000
 
@@ -50,7 +52,7 @@ export interface LookupCounts {
 /** A name in the cache, or on its way there. One object: each more is one that the collector copies for every name. */
 class Entry extends CachedName {
   pending: Pending | null = null
-  /** In use, whatever is known of it: someone keeps it resolved. */
+  /** In use, whatever is known of it: someone who uses it keeps it resolved. */
   pinned = false
 }
 
@@ -62,9 +64,13 @@ interface Pending {
 }
 
 /** Why a name isn't asked for. */
-type Refusal = 'overloaded' | 'rate_limited'
+type Refusal = 'overloaded' | 'rate_limited' | 'closed'
 
-type Resolve = (name: DomainName, awaited: boolean, charge: Charge | null) => Promise<AddressResolution>
+function causeOf(refusal: Refusal): FailedAnswer['cause'] {
+  return refusal === 'closed' ? 'nameservers_failed' : refusal
+}
+
+type Resolve = (name: DomainName, asking: Asking) => Promise<AddressResolution>
 
 export class CachingResolver {
   readonly counts: LookupCounts = {
@@ -83,8 +89,10 @@ export class CachingResolver {
   readonly #unknownQueries: TokenBucket
   /** Reckoned once: V8 kept recompiling what reckons it for each name. */
   readonly #tokensForRetries: number
+  readonly #tokensForRequests: number
   readonly #charge: Charge
   #namesInFlight = 0
+  #closed = false
   /** Told of each name that was asked for, after the cache took the answer over. */
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
   readonly #onBug: (error: unknown) => void
@@ -98,8 +106,9 @@ export class CachingResolver {
     const { queriesPerSecond, queriesBurst } = settings.unknownNames
     this.#unknownQueries = new TokenBucket(queriesPerSecond, queriesBurst, () => timers.now())
     this.#tokensForRetries = Math.floor(queriesBurst * RETRIES_SHARE)
+    this.#tokensForRequests = Math.floor(queriesBurst * REQUESTS_SHARE) + settings.queriesPerName
     this.#charge = () => this.#unknownQueries.take()
-    this.#entries = new SegmentedLru(settings.cacheEntriesMax, ({ pending }) => pending !== null)
+    this.#entries = new SegmentedLru(settings.cacheEntriesMax)
     this.#refreshes = new RefreshQueue(timers, (name) => this.#startRefresh(name as DomainName))
   }
 
@@ -136,9 +145,52 @@ export class CachingResolver {
     return answer
   }
 
+  /**
+   * The addresses of the names that a service leads to, while its own records are being asked for: in its place in flight,
+   * and at its expense. Who fails is told as such, or with stale addresses.
+   */
+  async targets(
+    names: readonly DomainName[],
+    asking: Asking & { readonly deadlineMs: number },
+  ): Promise<readonly Answer[]> {
+    this.#namesInFlight--
+    try {
+      return await Promise.all(names.map((name) => this.#target(name, asking)))
+    } finally {
+      this.#namesInFlight++
+    }
+  }
+
+  #target(name: DomainName, asking: Asking & { readonly deadlineMs: number }): Answer | Promise<Answer> {
+    const nowMs = this.#timers.now()
+    const entry = this.#entries.get(name) ?? new Entry(name, this.#settings)
+    const known = entry.answerAt(nowMs)
+    const isNew = nowMs - entry.learnedAtMs < REFRESH_INTERVAL_MS_MIN
+    // A refresh is for the addresses, too; several services may lead to one name.
+    if (known !== null && (asking.awaited || isNew || entry.isBackingOff(nowMs))) return known
+    const hadAddresses = entry.isInUse(nowMs)
+    const charge = entry.pinned || hadAddresses ? null : asking.charge
+    const refusal = entry.pending === null ? this.#refusalOf(charge === null) : null
+    if (refusal !== null) return { kind: 'failure', name, cause: causeOf(refusal), tries: [] }
+    const pending = entry.pending ?? this.#begin(entry, nowMs, { ...asking, charge, hadAddresses })
+    return new Promise((resolve) => {
+      const failure: Answer = { kind: 'failure', name, cause: 'timeout', tries: [] }
+      const timer = this.#timers.start(() => resolve(failure), asking.deadlineMs - nowMs)
+      void pending.settled.then((answer) => {
+        timer.cancel()
+        resolve(answer)
+      })
+    })
+  }
+
   /** What `lookup` would say without asking; null: it would ask. */
   peek(name: string): Answer | null {
     return this.#entries.peek(name)?.answerAt(this.#timers.now()) ?? null
+  }
+
+  /** What would serve where no nameserver answered. */
+  peekStale(name: string): Answer | null {
+    return this.#entries.peek(name)?.staleAt(this.#timers.now()) ?? null
   }
 
   /** Asks for the name again soon, unless that was done a moment ago or its nameservers fail. */
@@ -154,10 +206,13 @@ export class CachingResolver {
     this.#refreshes.add(name)
   }
 
-  /** Keeps the name in the cache until it is unpinned. */
-  pin(name: DomainName): CachedName {
+  /**
+   * Keeps the name in the cache until it is unpinned.
+   * @param inUse false: until it resolves, asking for it costs what unknown names may cost
+   */
+  pin(name: DomainName, inUse: boolean): CachedName {
     const entry = this.#entries.peek(name) ?? new Entry(name, this.#settings)
-    entry.pinned = true
+    if (inUse) entry.pinned = true
     this.#entries.pin(name, entry)
     return entry
   }
@@ -167,21 +222,51 @@ export class CachingResolver {
     const entry = this.#entries.peek(name)
     if (entry !== undefined) entry.pinned = false
     this.#entries.unpin(name)
+    if (entry !== undefined && entry.pending !== null) this.#entries.hold(name, entry)
   }
 
-  /** Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. */
+  /**
+   * Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. An answer that is on its
+   * way was asked for before: those who wait for it get it, and it is not kept.
+   */
   flush(name?: string): void {
     const nowMs = this.#timers.now()
-    if (name !== undefined) this.#entries.peek(name)?.expire(nowMs)
-    else for (const cached of this.names()) cached.expire(nowMs)
+    const entries = name === undefined ? this.#entries.values() : this.#entriesOf(name)
+    for (const entry of entries) {
+      entry.expire(nowMs)
+      entry.pending = null
+      this.#entries.release(entry.name)
+    }
+  }
+
+  /** True where a name below the domain has addresses, or had some a moment ago. */
+  isInUse(domain: DomainName): boolean {
+    const nowMs = this.#timers.now()
+    for (const entry of this.#entries.values())
+      if (entry.name.endsWith(`.${domain}`) && entry.isInUse(nowMs)) return true
+    return false
   }
 
   endBackoffs(): void {
     for (const cached of this.names()) cached.endBackoff()
   }
 
+  /** Nothing is asked for, told or kept from now on; those who wait get what they wait for. */
   close(): void {
+    this.#closed = true
     this.#refreshes.close()
+    for (const entry of this.#entries.values()) entry.pending = null
+    this.#entries.clear()
+  }
+
+  /** With those of the names that a service leads to. */
+  #entriesOf(text: string): Entry[] {
+    const entry = this.#entries.peek(parseDomainName(text) ?? text)
+    if (entry === undefined) return []
+    const answer = entry.staleAt(this.#timers.now())
+    const endpoints = answer !== null && areEndpoints(answer.addresses) ? answer.addresses : []
+    const targets = new Set(endpoints.map(({ srv }) => srv?.target ?? ''))
+    return [entry, ...[...targets].flatMap((target) => this.#entries.peek(target) ?? [])]
   }
 
   #lookupUnknown(text: string): Answer | Promise<Answer> {
@@ -192,12 +277,12 @@ export class CachingResolver {
   }
 
   #wait(entry: Entry, nowMs: number): Answer | Promise<Answer> {
-    const pending = entry.pending ?? this.#start(entry, nowMs, true, entry.pinned || entry.resolves)
+    const pending = entry.pending ?? this.#start(entry, nowMs, true, entry.pinned || entry.isInUse(nowMs))
     const stale = entry.staleAt(nowMs)
     if (typeof pending === 'string') {
       if (pending === 'overloaded') this.counts.overloaded++
-      else this.counts.rateLimited++
-      return stale ?? { kind: 'failure', name: entry.name, cause: pending, tries: [] }
+      if (pending === 'rate_limited') this.counts.rateLimited++
+      return stale ?? { kind: 'failure', name: entry.name, cause: causeOf(pending), tries: [] }
     }
     if (stale === null) {
       this.counts.waited++
@@ -229,31 +314,54 @@ export class CachingResolver {
 
   /** @param inUse such a name may take the last place in flight, and is never limited by rate */
   #start(entry: Entry, nowMs: number, awaited: boolean, inUse: boolean): Pending | Refusal {
+    const refusal = this.#refusalOf(inUse)
+    if (refusal !== null) return refusal
+    if (!inUse && !this.#canPayForUnknown()) return 'rate_limited'
+    const charge = inUse ? null : this.#charge
+    return this.#begin(entry, nowMs, { awaited, charge, hadAddresses: entry.isInUse(nowMs) })
+  }
+
+  #refusalOf(inUse: boolean): Refusal | null {
+    if (this.#closed) return 'closed'
     const { queriesInFlightMax, queriesPerName } = this.#settings
     const limit = inUse
       ? queriesInFlightMax
       : Math.max(queriesPerName, queriesInFlightMax * UNKNOWN_NAMES_SHARE)
-    if (this.queriesInFlight + queriesPerName > limit) return 'overloaded'
-    if (!inUse && !this.#canPayForUnknown()) return 'rate_limited'
-    const name = entry.name as DomainName
-    this.#entries.set(name, entry)
-    this.#namesInFlight++
-    const charge = inUse ? null : this.#charge
-    const settled = this.#resolve(name, awaited, charge).then(
-      ({ answer }) => this.#learn(entry, answer),
-      (error: unknown) => {
-        this.#onBug(error)
-        return this.#learn(entry, { kind: 'failure', name, cause: 'nameservers_failed', tries: [] })
-      },
-    )
-    entry.pending = { startedAtMs: nowMs, settled, settledOrStale: null }
-    return entry.pending
+    return this.queriesInFlight + queriesPerName > limit ? 'overloaded' : null
   }
 
-  #startRefresh(name: DomainName): 'started' | 'busy' {
+  #begin(entry: Entry, nowMs: number, asking: Asking): Pending {
+    const name = entry.name as DomainName
+    const resolved = this.#resolve(name, asking)
+    this.#entries.hold(name, entry)
+    this.#namesInFlight++
+    const pending: Pending = {
+      startedAtMs: nowMs,
+      settled: resolved.then(
+        ({ answer }) => this.#learn(entry, pending, answer),
+        (error: unknown) => {
+          this.#onBug(error)
+          return this.#learn(entry, pending, {
+            kind: 'failure',
+            name,
+            cause: 'nameservers_failed',
+            tries: [],
+          })
+        },
+      ),
+      settledOrStale: null,
+    }
+    entry.pending = pending
+    return pending
+  }
+
+  #startRefresh(name: DomainName): RefreshStart {
     const entry = this.#entries.peek(name)
     if (entry === undefined || entry.pending !== null) return 'started'
-    return typeof this.#start(entry, this.#timers.now(), false, true) === 'string' ? 'busy' : 'started'
+    const nowMs = this.#timers.now()
+    const inUse = entry.pinned || entry.isInUse(nowMs)
+    if (!inUse && this.#unknownQueries.tokens < this.#tokensForRequests) return 'unpaid'
+    return typeof this.#start(entry, nowMs, false, inUse) === 'string' ? 'busy' : 'started'
   }
 
   #canPayForUnknown(): boolean {
@@ -261,19 +369,32 @@ export class CachingResolver {
   }
 
   /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
-  #learn(entry: Entry, answer: Answer): Answer {
+  #learn(entry: Entry, pending: Pending, answer: Answer): Answer {
     const nowMs = this.#timers.now()
     this.#namesInFlight--
+    if (entry.pending !== pending) return answer // asked for before a flush, or before the end
     entry.pending = null
-    entry.update(answer, nowMs)
+    if (answer.kind === 'failure' && (answer.cause === 'rate_limited' || answer.cause === 'overloaded'))
+      this.#forget(entry)
+    else this.#update(entry, answer, nowMs)
+    this.#entries.release(entry.name)
+    return answer.kind === 'failure' ? (entry.answerAt(nowMs) ?? answer) : answer
+  }
+
+  /** A query that was not sent says nothing about the name (decision 19). A name that someone keeps gets another turn. */
+  #forget(entry: Entry): void {
+    if (entry.learnedAtMs === Number.NEGATIVE_INFINITY) this.#entries.delete(entry.name)
+    if (this.#entries.isPinned(entry.name)) this.#refreshes.add(entry.name)
+  }
+
+  #update(entry: Entry, answer: Answer, nowMs: number): void {
+    entry.update(answer, nowMs, entry.pinned)
     try {
       this.#onLearned(entry, answer)
     } catch (error) {
       this.#onBug(error) // of who keeps the name: those who wait for its answer get it
     }
-    if (answer.kind === 'failure') return entry.answerAt(nowMs) ?? answer
-    // One with addresses stays though nothing is kept of its answer: its name is one in use.
-    if (answer.ttlSeconds === 0 && answer.kind !== 'positive') this.#entries.delete(entry.name)
-    return answer
+    const isNegative = answer.kind === 'nxdomain' || answer.kind === 'nodata'
+    if (isNegative && answer.ttlSeconds === 0 && !entry.isInUse(nowMs)) this.#entries.delete(entry.name)
   }
 }

@@ -1,14 +1,30 @@
-/** What a response says about the addresses of one name. Classified first, cached by class afterwards (RFC 2308). */
+/** What a response says about the addresses, or the services, of one name. Classified first, cached by class afterwards (RFC 2308). */
 import { type DomainName, isWithin } from './domain-name.ts'
-import { type AddressType, type Message, Rcode, RecordType, rcodeText, type SoaRecord } from './message.ts'
+import {
+  type Message,
+  type QuestionType,
+  Rcode,
+  RecordType,
+  rcodeText,
+  type SoaRecord,
+  type SrvRecord,
+} from './message.ts'
 
 /** More CNAMEs than any sane zone has; resolvers stop at 8 to 16. Ends loops, too. */
 export const CNAME_CHAIN_MAX = 8
+/** Of one answer; far more than are kept. Each is compared with the addresses that are denied. */
+const ADDRESSES_MAX = 1024
 /** For a negative answer without SOA, which RFC 2308 §5 would not cache: long enough to end a storm. */
 const NEGATIVE_TTL_SECONDS_WITHOUT_SOA = 5
 
 export type Finding =
-  | { readonly kind: 'positive'; readonly addresses: readonly string[]; readonly ttlSeconds: number }
+  | {
+      readonly kind: 'positive'
+      readonly addresses: readonly string[]
+      /** Instead of addresses, where SRV was asked for. */
+      readonly services?: readonly SrvRecord[]
+      readonly ttlSeconds: number
+    }
   | { readonly kind: 'nxdomain' | 'nodata'; readonly ttlSeconds: number }
   /** The answer ends at an alias, without its target's records: `target` is to be asked for. */
   | {
@@ -21,20 +37,24 @@ export type Finding =
   | { readonly kind: 'unusable'; readonly outcome: string }
 
 /** `linksBefore`: CNAMEs that led to `name` in earlier responses. */
-export function classify(message: Message, name: DomainName, type: AddressType, linksBefore = 0): Finding {
+export function classify(message: Message, name: DomainName, type: QuestionType, linksBefore = 0): Finding {
   if (message.rcode !== Rcode.NOERROR && message.rcode !== Rcode.NXDOMAIN) {
     return { kind: 'unusable', outcome: rcodeText(message.rcode) }
   }
   const chain = followChain(message, name, linksBefore)
   if (chain === null) return { kind: 'unusable', outcome: 'cname_chain' }
   if (message.rcode === Rcode.NXDOMAIN) return { kind: 'nxdomain', ttlSeconds: negativeTtl(message, chain) }
+  if (type === 'SRV') {
+    const services = servicesOf(message, chain)
+    if (services !== null) return services
+  }
   let addresses: string[] | null = null
   let { ttlSeconds } = chain
   for (const record of message.answers) {
-    if (record.type !== type || record.name !== chain.end) continue
+    if (record.type !== type || record.type === 'SRV' || record.name !== chain.end) continue
     // As in decode.ts: a literal for the first.
     if (addresses === null) addresses = [record.address]
-    else addresses.push(record.address)
+    else if (addresses.length < ADDRESSES_MAX) addresses.push(record.address)
     ttlSeconds = Math.min(ttlSeconds, record.ttlSeconds)
   }
   if (addresses !== null) return { kind: 'positive', addresses, ttlSeconds }
@@ -44,6 +64,15 @@ export function classify(message: Message, name: DomainName, type: AddressType, 
   }
   if (isLame(message)) return { kind: 'unusable', outcome: 'lame' }
   return { kind: 'nodata', ttlSeconds: negativeTtl(message, chain) }
+}
+
+function servicesOf(message: Message, { end, ttlSeconds }: Chain): Finding | null {
+  const services = message.answers
+    .filter((record) => record.type === 'SRV' && record.name === end)
+    .slice(0, ADDRESSES_MAX) as SrvRecord[]
+  if (services.length === 0) return null
+  const least = Math.min(ttlSeconds, ...services.map((record) => record.ttlSeconds))
+  return { kind: 'positive', addresses: [], services, ttlSeconds: least }
 }
 
 interface Chain {

@@ -1,7 +1,9 @@
 /**
- * Octets → message. Strict: one broken record rejects the whole message, since a message that lies in one place
- * can't be trusted in another. Work and memory are bounded by the message's own length: counts are checked against
- * it before anything is made, names lead backwards only, and a name met again by pointer is the same text.
+ * Octets → message. Strict where it counts: one broken record rejects the whole message, since a message that lies in one
+ * place can't be trusted in another. What some nameservers do and nobody is misled by is let pass: OPT in any section, and
+ * octets behind the last record that was counted. Work and memory are bounded by the message's own length: counts are
+ * checked against it before anything is made, names lead backwards only, a name met again by pointer is the same text, and
+ * pointers don't make many long names out of few octets.
  */
 import { type DomainName, readName } from './domain-name.ts'
 import { ipv4Text, ipv6Text } from './ip-address.ts'
@@ -19,6 +21,8 @@ import {
 const QUESTION_OCTETS_MIN = 5
 const RECORD_OCTETS_MIN = 11
 const NONE = Buffer.alloc(0)
+/** What names may have together, beyond what stands in the message: far more than pointers save in any answer. */
+const POINTED_OCTETS_MAX = 16_384
 const TTL_TOP_BIT = 0x8000_0000
 
 /** Why a message was rejected. */
@@ -56,6 +60,7 @@ class Reader {
   #namesByOffset: Map<number, DomainName> | null = null
   #at = 0
   #opt: OptRecord | null = null
+  #pointedOctetsLeft = POINTED_OCTETS_MAX
 
   constructor(octets: Buffer) {
     this.#octets = octets
@@ -71,10 +76,9 @@ class Reader {
     if (octetsMin > this.#octets.length - HEADER_OCTETS) throw new Rejection('counts exceed the length')
     const questions = counts[0] === 0 ? [] : [this.#question()]
     for (let left = counts[0]; left > 1; left--) questions.push(this.#question())
-    const answers = this.#section(counts[1], false)
-    const authorities = this.#section(counts[2], false)
-    const additionals = this.#section(counts[3], true)
-    if (this.#at !== this.#octets.length) throw new Rejection('octets behind the last record')
+    const answers = this.#section(counts[1])
+    const authorities = this.#section(counts[2])
+    const additionals = this.#section(counts[3])
     return {
       id,
       response: (flags & 0x8000) !== 0,
@@ -96,20 +100,20 @@ class Reader {
     return { name: this.#name(), type: this.#uint16(), class: this.#uint16() }
   }
 
-  #section(count: number, optAllowed: boolean): readonly ResourceRecord[] {
+  #section(count: number): readonly ResourceRecord[] {
     if (count === 0) return NO_RECORDS
-    const first = this.#record(optAllowed)
+    const first = this.#record()
     // Most have one: a literal has room for that, where `push` makes room for seventeen.
     const records = first === null ? [] : [first]
     for (let left = count; left > 1; left--) {
-      const record = this.#record(optAllowed)
+      const record = this.#record()
       if (record !== null) records.push(record)
     }
     return records
   }
 
-  /** Null for OPT, which isn't a record but the message's own (RFC 6891 §6.1.1: additional section, at most one). */
-  #record(optAllowed: boolean): ResourceRecord | null {
+  /** Null for OPT, which isn't a record but the message's own (RFC 6891 §6.1.1: at most one). */
+  #record(): ResourceRecord | null {
     const name = this.#name()
     const typeCode = this.#uint16()
     const recordClass = this.#uint16()
@@ -118,7 +122,7 @@ class Reader {
     const end = this.#at + length
     if (end > this.#octets.length) throw new Rejection('RDATA is cut off')
     if (typeCode === RecordType.OPT) {
-      if (!optAllowed || this.#opt !== null || name !== '') throw new Rejection('OPT out of place')
+      if (this.#opt !== null || name !== '') throw new Rejection('OPT out of place')
       this.#opt = { edns: this.#edns(recordClass, ttl, end), extendedRcode: ttl >>> 24 }
       return null
     }
@@ -161,6 +165,16 @@ class Reader {
           expireSeconds: this.#uint32(),
           minimumSeconds: this.#uint32(),
         }
+      case RecordType.SRV:
+        return {
+          name,
+          ttlSeconds,
+          type: 'SRV',
+          priority: this.#uint16(),
+          weight: this.#uint16(),
+          port: this.#uint16(),
+          target: this.#name(),
+        }
       default:
         return null
     }
@@ -196,6 +210,8 @@ class Reader {
     }
     const read = readName(this.#octets, start)
     if (read === null) throw new Rejection('broken name')
+    this.#pointedOctetsLeft -= Math.max(0, read.octets - (read.end - start))
+    if (this.#pointedOctetsLeft < 0) throw new Rejection('names without end')
     this.#keepName(pointer < 0 ? start : pointer, read.name)
     this.#at = read.end
     return read.name

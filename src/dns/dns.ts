@@ -4,13 +4,15 @@ import { isIP } from 'node:net'
 import { AddressResolver } from './address-resolver.ts'
 import type { Answer, Try } from './answer.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
-import { parseDomainName } from './domain-name.ts'
+import { type DomainName, parseDomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { NameserverAddress } from './exchange.ts'
 import { type KeptName, KeptNames } from './kept-names.ts'
 import { type Nameserver, NameserverSet } from './nameservers.ts'
 import type { ResolverEnvironment } from './resolv-conf.ts'
 import { ResolvConfFile } from './resolv-conf-file.ts'
+import { SearchDomain } from './search-domain.ts'
+import { isService, ServiceResolver } from './service-resolver.ts'
 import { type ResolverSettings, StubResolver } from './stub-resolver.ts'
 import { nodeTimers, type Timers } from './timers.ts'
 import { createTransport } from './transport.ts'
@@ -19,6 +21,7 @@ export type { DnsEvent } from './events.ts'
 export type { KeptName } from './kept-names.ts'
 
 const DNS_PORT = 53
+const randomId = (): number => randomInt(0x10000)
 
 /** Completed once, where the configuration is read. */
 export interface DnsOptions {
@@ -53,27 +56,39 @@ export interface DnsSeams {
   readonly environment: ResolverEnvironment
   /** False: the address is never connected to. */
   readonly admit: (address: string) => boolean
+  /** False: no SRV record may lead to this port. */
+  readonly admitPort: (port: number) => boolean
   readonly onEvent: (event: DnsEvent) => void
   /** Node's timers, unless told otherwise. */
   readonly timers?: Timers
   /** From 0 to 1, exclusive: for jitter and shuffling. */
   readonly random?: () => number
+  /** Why no zone could be named with a search domain; null: they can. Any can, unless told otherwise. */
+  readonly searchFault?: (domain: string) => string | null
+  /** The search domain in force till now, where this one takes over from another: it stays. */
+  readonly searchBefore?: string | null
   /** Where the nameservers of resolv.conf listen: 53, except in tests. */
   readonly nameserverPort?: number
 }
 
 export interface Dns {
-  /** The search domain in force; null where there is none. */
+  /** The search domain in force; null where there is none. A changed resolv.conf changes it only where no name is in use. */
   searchDomain(): string | null
+  /** Takes the first search domain of resolv.conf, where another is in force. */
+  takeSearchDomain(): void
   /** The nameservers in force, in their order, `address:port`. */
   nameservers(): string[]
   /**
    * At once where the cache knows; else a promise that settles within the budget and never rejects for what DNS does.
-   * `name` is absolute; a name in lower case without the final dot is found fastest.
+   * `name` is absolute; a name in lower case without the final dot is found fastest. One that begins with an underscore is
+   * a service's: its SRV records are asked for, and the addresses of their targets.
    */
   lookup(name: string): Answer | Promise<Answer>
-  /** Keeps a name resolved, ahead of its TTL. Null where it is no domain name. */
-  keep(name: string, onChange: (answer: Answer) => void): KeptName | null
+  /**
+   * Keeps a name resolved, ahead of its TTL. Null where it is no domain name, and after the end.
+   * @param inUse false: nobody has asked for it yet. Until it resolves it is paid for by `unknownNames`, after all requests
+   */
+  keep(name: string, onChange: (answer: Answer) => void, inUse?: boolean): KeptName | null
   /** Has a cached name asked for again soon: something says its addresses may be wrong. */
   refresh(name: string): void
   /** Ends the lifetime of one name, or of all. While nameservers fail the old answers still serve. */
@@ -83,6 +98,7 @@ export interface Dns {
   status(): DnsStatus
   /** Each cached name, in no order. */
   names(): Iterable<NameStatus>
+  /** Nothing is asked for or kept from now on: who waits is told a failure, and so is who comes later. */
   close(): void
 }
 
@@ -96,6 +112,8 @@ export interface Explanation {
 export interface DnsStatus {
   readonly nameservers: readonly NameserverStatus[]
   readonly search: string | null
+  /** The first search domain of resolv.conf, where that is another one; `takeSearchDomain` takes it. */
+  readonly searchOffered: string | null
   readonly lookups: Readonly<LookupCounts>
   readonly names: number
   readonly namesKept: number
@@ -115,96 +133,167 @@ export interface NameserverStatus {
 
 export interface NameStatus {
   readonly name: string
-  /** Stale where nothing better is known; null: nothing. */
+  /** Stale where nothing better is known; null: nothing. With TTL 0: the last addresses that a request waited for. */
   readonly answer: Answer | null
-  /** Till the lifetime ends, negative past it; null where there is no answer. */
+  /** Till the lifetime ends, negative past it; null where there is no answer, or one with TTL 0. */
   readonly secondsLeft: number | null
+  /** True where the answer is past its lifetime because nobody has asked since, and not because nameservers fail. */
+  readonly expired: boolean
   readonly kept: boolean
 }
 
 export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
-  const { now, environment, admit, onEvent, random = Math.random, nameserverPort = DNS_PORT } = seams
-  const timers = seams.timers ?? nodeTimers(now)
+  const { now, environment, onEvent, nameserverPort = DNS_PORT } = seams
+  const onBug = (error: unknown): void => onEvent({ kind: 'bug', error })
+  const timers = seams.timers ?? nodeTimers(now, onBug)
   const file = new ResolvConfFile(options.resolvConf, { timers, environment, onEvent })
   const nameservers = new NameserverSet(onEvent)
   let settings = resolverSettings(options, file)
-  const stub = new StubResolver(nameservers, () => settings, {
-    timers,
-    transport: createTransport(timers),
-    randomId: () => randomInt(0x10000),
-    onEvent,
-  })
-  const addresses = new AddressResolver(stub, options, { timers, random, admit, onEvent })
-  const resolver = new CachingResolver(
-    { ...options, random, queriesPerName: addresses.types.length },
-    timers,
-    (name, awaited, charge) => addresses.resolve(name, awaited, charge),
-    (error) => onEvent({ kind: 'bug', error }),
-  )
-  const kept = new KeptNames(resolver, timers)
-  const searchDomain = (): string | null =>
-    (options.search === null ? file.current.search[0] : parseDomainName(options.search)) ?? null
-
-  const load = (): void => {
-    settings = resolverSettings(options, file)
-    nameservers.replace(nameserverAddresses(options, file, nameserverPort))
+  const transport = createTransport(timers, onBug)
+  const stub = new StubResolver(nameservers, () => settings, { timers, transport, randomId, onEvent, onBug })
+  const resolvers = resolversOver(stub, options, { ...seams, timers, onBug })
+  const { resolver } = resolvers
+  const kept = new KeptNames(resolver, timers, onBug)
+  const search = searchDomainOf(options, seams, file, (domain) => resolver.isInUse(domain))
+  const inForce = (): string[] => nameservers.all.map(({ address }) => address.text)
+  const tellLoaded = (): void =>
     onEvent({
       kind: 'resolv_conf_loaded',
-      path: options.resolvConf,
-      nameservers: nameservers.all.map(({ address }) => address.text),
-      search: searchDomain(),
+      nameservers: inForce(),
+      nameserversFrom: nameserversFrom(options, file),
+      search: search.current,
+      searchFrom: searchFrom(options, environment),
     })
+  const load = (): void => {
+    settings = resolverSettings(options, file)
+    stub.replaceNameservers(nameserverAddresses(options, file, nameserverPort))
+    tellLoaded()
   }
   load()
   file.watch(() => {
+    const before = inForce().join()
+    if (options.search === null) search.offer(file.current.search)
     load()
-    resolver.endBackoffs()
+    // What other nameservers said serves only while the new ones fail.
+    if (inForce().join() === before) resolver.endBackoffs()
+    else resolver.flush()
     kept.refreshAll()
   })
 
   return {
-    searchDomain,
-    nameservers: () => nameservers.all.map(({ address }) => address.text),
+    searchDomain: () => search.current,
+    takeSearchDomain: () => {
+      if (search.take()) tellLoaded()
+    },
+    nameservers: inForce,
     lookup: (name) => resolver.lookup(name),
-    keep: (name, onChange) => kept.keep(name, onChange),
+    keep: (name, onChange, inUse) => kept.keep(name, onChange, inUse),
     refresh: (name) => resolver.refresh(name),
     flush: (name) => {
       resolver.flush(name)
       kept.refreshAll()
     },
-    explain: (name) => explain(name, resolver, addresses),
-    status: () => ({
-      nameservers: nameservers.all.map(nameserverStatus),
-      search: searchDomain(),
-      lookups: { ...resolver.counts },
-      names: resolver.size,
-      namesKept: kept.size,
-      queriesInFlight: resolver.queriesInFlight,
-      refreshesWaiting: resolver.refreshesWaiting,
-    }),
+    explain: (name) => explain(name, resolvers),
+    status: () => dnsStatus(nameservers, search, resolver, kept),
     names: () => nameStatuses(resolver, kept, now),
     close: () => {
       file.close()
       kept.close()
       resolver.close()
-      addresses.close()
+      resolvers.addresses.close()
       stub.close()
     },
   }
 }
 
-async function explain(
-  text: string,
-  resolver: CachingResolver,
-  addresses: AddressResolver,
-): Promise<Explanation> {
+/** What answers are made by, the cache in front. */
+interface Resolvers {
+  readonly addresses: AddressResolver
+  readonly services: ServiceResolver
+  readonly resolver: CachingResolver
+}
+
+function resolversOver(
+  stub: StubResolver,
+  options: DnsOptions,
+  seams: DnsSeams & { readonly timers: Timers; readonly onBug: (error: unknown) => void },
+): Resolvers {
+  const { timers, onBug, random = Math.random } = seams
+  const addresses = new AddressResolver(stub, options, { ...seams, random })
+  const services = new ServiceResolver(addresses, options, seams)
+  const resolver: CachingResolver = new CachingResolver(
+    { ...options, random, queriesPerName: addresses.types.length },
+    timers,
+    (name, asking) =>
+      isService(name)
+        ? services.resolve(name, asking, (targets, within) => resolver.targets(targets, within))
+        : addresses.resolve(name, asking),
+    onBug,
+  )
+  return { addresses, services, resolver }
+}
+
+async function explain(text: string, { addresses, services, resolver }: Resolvers): Promise<Explanation> {
   const name = parseDomainName(text)
   if (name === null || name === '') {
     const answer: Answer = { kind: 'failure', name: text, cause: 'invalid_name', tries: [] }
     return { answer, tries: [], cached: null }
   }
   const cached = resolver.peek(name)
-  return { ...(await addresses.resolve(name, false, null)), cached }
+  const asking = { awaited: false, charge: null, hadAddresses: false }
+  const ofTargets: Try[] = []
+  const { answer, tries } = isService(name)
+    ? await services.resolve(name, asking, (targets, within) =>
+        Promise.all(
+          targets.map(async (target) => {
+            const resolution = await addresses.resolve(target, within)
+            ofTargets.push(...resolution.tries)
+            return resolution.answer
+          }),
+        ),
+      )
+    : await addresses.resolve(name, asking)
+  return {
+    answer,
+    tries: [...tries, ...ofTargets],
+    cached: answer.kind === 'failure' ? (cached ?? resolver.peekStale(name)) : cached,
+  }
+}
+
+function dnsStatus(
+  nameservers: NameserverSet,
+  search: SearchDomain,
+  resolver: CachingResolver,
+  kept: KeptNames,
+): DnsStatus {
+  return {
+    nameservers: nameservers.all.map(nameserverStatus),
+    search: search.current,
+    searchOffered: search.offered,
+    lookups: { ...resolver.counts },
+    names: resolver.size,
+    namesKept: kept.size,
+    queriesInFlight: resolver.queriesInFlight,
+    refreshesWaiting: resolver.refreshesWaiting,
+  }
+}
+
+function searchDomainOf(
+  { search, resolvConf: path }: DnsOptions,
+  { searchFault, searchBefore, onEvent }: DnsSeams,
+  file: ResolvConfFile,
+  isInUse: (domain: DomainName) => boolean,
+): SearchDomain {
+  let isStart = true
+  const domain = new SearchDomain(parseDomainName(search ?? searchBefore ?? ''), {
+    path,
+    faultOf: searchFault ?? (() => null),
+    isInUse: (current) => isStart || isInUse(current), // the names in use are another's till now
+    onEvent,
+  })
+  if (search === null) domain.offer(file.current.search)
+  isStart = false
+  return domain
 }
 
 function nameserverStatus({
@@ -217,7 +306,7 @@ function nameserverStatus({
   return {
     nameserver: address.text,
     failures,
-    edns,
+    edns: !edns.isOff,
     smoothedRttMs,
     outcomes: Object.fromEntries(outcomes),
   }
@@ -226,11 +315,14 @@ function nameserverStatus({
 function* nameStatuses(resolver: CachingResolver, kept: KeptNames, now: () => number): Generator<NameStatus> {
   const nowMs = now()
   for (const cached of resolver.names()) {
-    const { name, expiresAtMs } = cached
+    const { name, expiresAtMs, uncached } = cached
+    const inForce = uncached ?? cached.answerAt(nowMs)
+    const answer = inForce ?? cached.staleAt(nowMs)
     yield {
       name,
-      answer: cached.answerAt(nowMs) ?? cached.staleAt(nowMs),
-      secondsLeft: expiresAtMs === null ? null : (expiresAtMs - nowMs) / 1000,
+      answer,
+      expired: inForce === null && answer !== null,
+      secondsLeft: uncached !== null || expiresAtMs === null ? null : (expiresAtMs - nowMs) / 1000,
       kept: kept.has(name),
     }
   }
@@ -250,6 +342,16 @@ function nameserverAddresses(options: DnsOptions, file: ResolvConfFile, port: nu
   if (options.nameservers !== null) return options.nameservers.map((text) => parseNameserver(text))
   const { nameservers } = file.current
   return (nameservers.length === 0 ? ['127.0.0.1'] : nameservers).map((host) => nameserverAddress(host, port))
+}
+
+function nameserversFrom({ nameservers, resolvConf }: DnsOptions, { current }: ResolvConfFile): string {
+  if (nameservers !== null) return 'dns.nameservers'
+  return current.nameservers.length > 0 ? resolvConf : `the default: none in ${resolvConf}`
+}
+
+function searchFrom({ search, resolvConf }: DnsOptions, { LOCALDOMAIN }: ResolverEnvironment): string {
+  if (search !== null) return 'dns.search'
+  return LOCALDOMAIN === undefined ? resolvConf : 'LOCALDOMAIN'
 }
 
 /** Checked where the configuration is read: what isn't an address here is a bug. */

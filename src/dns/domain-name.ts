@@ -12,6 +12,7 @@ export const NAME_OCTETS_MAX = 255
 /** RFC 1035 §4.1.4: the two top bits of a length octet mark a pointer; 01 and 10 are not in use. */
 const POINTER_MARK = 0xc0
 const HEADER_OCTETS = 12
+const [DOT, BACKSLASH, ZERO] = [0x2e, 0x5c, 0x30]
 /** No name has more labels than this, so none needs more pointers. */
 const POINTERS_MAX = 127
 
@@ -103,8 +104,9 @@ function isEscaped(text: string, at: number): boolean {
 
 /** True where `name` is `ancestor` or lies below it. */
 export function isWithin(name: DomainName, ancestor: DomainName): boolean {
-  for (let at: DomainName | null = name; at !== null; at = parentOf(at)) if (at === ancestor) return true
-  return false
+  if (ancestor === '' || name === ancestor) return true
+  const dot = name.length - ancestor.length - 1
+  return name[dot] === '.' && !isEscaped(name, dot) && name.endsWith(ancestor)
 }
 
 /** Writes the first label with its length octet, and returns the offset behind it. There is room for 64 octets. */
@@ -145,6 +147,8 @@ export interface WireName {
   readonly name: DomainName
   /** The offset behind the name. */
   readonly end: number
+  /** Its length without compression. */
+  readonly octets: number
 }
 
 /**
@@ -162,7 +166,7 @@ export function readName(message: Buffer, offset: number): WireName | null {
   for (;;) {
     const length = message[at]
     if (length === undefined) return null
-    if (length === 0) return { name: labelsText(message, labels), end: end < 0 ? at + 1 : end }
+    if (length === 0) return { name: labelsText(message, labels), end: end < 0 ? at + 1 : end, octets }
     if (length >= POINTER_MARK) {
       const low = message[at + 1]
       if (low === undefined) return null
@@ -179,28 +183,36 @@ export function readName(message: Buffer, offset: number): WireName | null {
   }
 }
 
-/** Where the labels of the name that is being read stand; its text where it needs no escapes. One name at a time. */
+/** Where the labels of the name that is being read stand, and its text. One name at a time. */
 const labelOffsets = new Uint16Array(NAME_OCTETS_MAX / 2)
-const plainText = Buffer.alloc(NAME_OCTETS_MAX)
+const nameText = Buffer.alloc(4 * NAME_OCTETS_MAX)
 
 function labelsText(message: Buffer, labels: number): DomainName {
   let length = 0
   for (let label = 0; label < labels; label++) {
     const start = (labelOffsets[label] ?? 0) + 1
     const end = start + (message[start - 1] ?? 0)
-    if (label > 0) plainText[length++] = 0x2e
+    if (label > 0) nameText[length++] = DOT
     for (let at = start; at < end; at++) {
       const octet = lowerCase(message[at] ?? 0)
-      if (!isPlainOctet(octet)) return escapedText(message, labels)
-      plainText[length++] = octet
+      if (isPlainOctet(octet)) nameText[length++] = octet
+      else length = writeEscaped(octet, length)
     }
   }
-  return plainText.toString('latin1', 0, length) as DomainName
+  return nameText.toString('latin1', 0, length) as DomainName
 }
 
-function escapedText(message: Buffer, labels: number): DomainName {
-  const texts = Array.from(labelOffsets.subarray(0, labels), (offset) =>
-    labelText(message.toString('latin1', offset + 1, offset + 1 + (message[offset] ?? 0))),
-  )
-  return texts.join('.') as DomainName
+/** As `labelText` has it. Returns the offset behind it. */
+function writeEscaped(octet: number, offset: number): number {
+  let at = offset
+  if (octet > 0x20 && octet < 0x7f) {
+    if (octet === DOT || octet === BACKSLASH) nameText[at++] = BACKSLASH
+    nameText[at] = octet
+    return at + 1
+  }
+  nameText[at] = BACKSLASH
+  nameText[at + 1] = ZERO + Math.floor(octet / 100)
+  nameText[at + 2] = ZERO + (Math.floor(octet / 10) % 10)
+  nameText[at + 3] = ZERO + (octet % 10)
+  return at + 4
 }

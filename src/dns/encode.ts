@@ -78,6 +78,12 @@ class Writer {
         this.#uint32(record.expireSeconds)
         this.#uint32(record.minimumSeconds)
         return
+      case 'SRV':
+        this.#uint16(record.priority)
+        this.#uint16(record.weight)
+        this.#uint16(record.port)
+        this.#wholeName(record.target)
+        return
       case 'other':
         this.#octets(record.octets)
         return
@@ -86,8 +92,7 @@ class Writer {
 
   #name(name: DomainName): void {
     if (this.#offsets === null) {
-      this.#reserve(NAME_OCTETS_MAX)
-      this.#length = writeName(name, this.#buffer, this.#length)
+      this.#wholeName(name)
       return
     }
     for (let rest = name; rest !== ''; ) {
@@ -103,6 +108,11 @@ class Writer {
       rest = parent
     }
     this.#uint8(0)
+  }
+
+  #wholeName(name: DomainName): void {
+    this.#reserve(NAME_OCTETS_MAX)
+    this.#length = writeName(name, this.#buffer, this.#length)
   }
 
   #uint8(value: number): void {

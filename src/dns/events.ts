@@ -3,15 +3,23 @@ import type { Try } from './answer.ts'
 
 export type DnsEvent =
   | ResolverEvent
-  /** A resolv.conf came into force, at the start or by a change. */
+  /** At the start, and when resolv.conf has changed. Each says where it is from: a path, a key, or a variable. */
   | {
       readonly kind: 'resolv_conf_loaded'
-      readonly path: string
       readonly nameservers: readonly string[]
+      readonly nameserversFrom: string
       readonly search: string | null
+      readonly searchFrom: string
     }
   /** A resolv.conf, or part of it, was not taken: what held before still holds. */
   | { readonly kind: 'resolv_conf_kept'; readonly path: string; readonly reason: string }
+  /** A resolv.conf has another search domain in front. The one in force stays until someone asks for the other. */
+  | {
+      readonly kind: 'search_domain_kept'
+      readonly path: string
+      readonly search: string
+      readonly offered: string
+    }
   /** An exception. It cost one name one answer. */
   | { readonly kind: 'bug'; readonly error: unknown }
   /** A line or an option of resolv.conf that has no effect. */

@@ -13,8 +13,11 @@ export interface NameserverAddress {
 
 export type ExchangeOutcome =
   | { readonly kind: 'response'; readonly octets: Buffer }
-  /** `unreachable`: ICMP, a refused or broken connection, no socket to be had. */
-  | { readonly kind: 'timeout' | 'unreachable' | 'aborted' }
+  /**
+   * `unreachable`: ICMP, an error of the send, a refused or broken connection, no socket to be had. `malformed`: what came
+   * over TCP is no answer to the query.
+   */
+  | { readonly kind: 'timeout' | 'unreachable' | 'malformed' | 'aborted' }
 
 export interface ExchangeOptions {
   readonly nameserver: NameserverAddress
@@ -22,6 +25,8 @@ export interface ExchangeOptions {
   /** On the clock of the transport's timers. */
   readonly deadlineMs: number
   readonly signal: AbortSignal
+  /** UDP: no other query uses the port. */
+  readonly ownPort: boolean
 }
 
 /** An exchange as the ways to a nameserver see it. The first outcome counts. */

@@ -1,5 +1,5 @@
 /** Names that are kept resolved for as long as someone holds them, and told of when what they resolve to changes. */
-import type { Answer } from './answer.ts'
+import { type Addresses, type Answer, areEndpoints } from './answer.ts'
 import type { CachedName } from './cached-name.ts'
 import type { CachingResolver } from './caching-resolver.ts'
 import { parseDomainName } from './domain-name.ts'
@@ -14,7 +14,7 @@ export interface KeptName {
   current(): Answer | null
   /** When the lifetime of the current answer ends, on the clock given to `createDns`; null where there is none. */
   expiresAtMs(): number | null
-  /** Ends it. No callback comes afterwards. */
+  /** Ends it. No callback comes afterwards. Once is enough: again does nothing. */
   release(): void
 }
 
@@ -28,11 +28,15 @@ interface Kept {
 export class KeptNames {
   readonly #resolver: CachingResolver
   readonly #timers: Timers
+  readonly #onBug: (error: unknown) => void
   readonly #kept = new Map<string, Kept>()
+  #closed = false
 
-  constructor(resolver: CachingResolver, timers: Timers) {
+  /** @param onBug told of an exception in a callback: the others are called all the same */
+  constructor(resolver: CachingResolver, timers: Timers, onBug: (error: unknown) => void) {
     this.#resolver = resolver
     this.#timers = timers
+    this.#onBug = onBug
     resolver.onLearned = (cached, answer) => this.#onLearned(cached, answer)
   }
 
@@ -44,18 +48,23 @@ export class KeptNames {
     return this.#kept.has(name)
   }
 
-  /** Null where the text is no domain name. `onChange`: the class, the set of addresses or staleness became another. */
-  keep(text: string, onChange: (answer: Answer) => void): KeptName | null {
+  /**
+   * Null where the text is no domain name, and after the end. `onChange`: the class, the set of addresses, staleness or
+   * whether it may be cached became another.
+   * @param inUse false: until it resolves, it costs what an unknown name costs
+   */
+  keep(text: string, onChange: (answer: Answer) => void, inUse = true): KeptName | null {
     const name = parseDomainName(text)
-    if (name === null || name === '') return null
+    if (name === null || name === '' || this.#closed) return null
     let kept = this.#kept.get(name)
     if (kept === undefined) {
-      const cached = this.#resolver.pin(name)
+      const cached = this.#resolver.pin(name, inUse)
       kept = { cached, listeners: new Set(), told: cached.answerAt(this.#timers.now()), timer: null }
       this.#kept.set(name, kept)
       this.#schedule(kept)
     }
-    const { cached, listeners } = kept
+    const held = kept
+    const { cached, listeners } = held
     // A function of its own: the same one may be given twice.
     const listener = (answer: Answer): void => onChange(answer)
     listeners.add(listener)
@@ -64,15 +73,18 @@ export class KeptNames {
       current: () => cached.answerAt(this.#timers.now()) ?? cached.staleAt(this.#timers.now()),
       expiresAtMs: () => cached.expiresAtMs,
       release: () => {
-        listeners.delete(listener)
-        if (listeners.size === 0) this.#release(name)
+        if (listeners.delete(listener) && listeners.size === 0) this.#release(held)
       },
     }
   }
 
+  /** Lets go of all. No callback comes afterwards. */
   close(): void {
-    for (const kept of this.#kept.values()) kept.timer?.cancel()
-    this.#kept.clear()
+    this.#closed = true
+    for (const kept of [...this.#kept.values()]) {
+      kept.listeners.clear()
+      this.#release(kept)
+    }
   }
 
   /** New nameservers, or all answers ended: everything is asked for again, at the refresh queue's pace. */
@@ -80,23 +92,27 @@ export class KeptNames {
     for (const kept of this.#kept.values()) this.#schedule(kept)
   }
 
-  #release(name: string): void {
-    const kept = this.#kept.get(name)
-    if (kept === undefined) return
-    kept.timer?.cancel()
-    this.#kept.delete(name)
-    this.#resolver.unpin(name)
+  #release({ cached, timer }: Kept): void {
+    timer?.cancel()
+    this.#kept.delete(cached.name)
+    this.#resolver.unpin(cached.name)
   }
 
   #onLearned(cached: CachedName, answer: Answer): void {
     const kept = this.#kept.get(cached.name)
     if (kept === undefined) return
     this.#schedule(kept)
-    const current = answer.kind === 'failure' ? (cached.answerAt(this.#timers.now()) ?? answer) : answer
+    const current = cached.answerAt(this.#timers.now()) ?? answer
     const before = kept.told
     kept.told = current
     if (before !== null && isSame(before, current)) return
-    for (const listener of kept.listeners) listener(current)
+    for (const listener of kept.listeners) {
+      try {
+        listener(current)
+      } catch (error) {
+        this.#onBug(error)
+      }
+    }
   }
 
   #schedule(kept: Kept): void {
@@ -111,7 +127,13 @@ export class KeptNames {
 /** True where a receiver of addresses would see no difference. */
 function isSame(a: Answer, b: Answer): boolean {
   if (a.kind !== 'positive' || b.kind !== 'positive') return a.kind === b.kind
+  if ((a.ttlSeconds === 0) !== (b.ttlSeconds === 0)) return false
   if (a.stale !== b.stale || a.addresses.length !== b.addresses.length) return false
-  const addresses = new Set(a.addresses)
-  return b.addresses.every((address) => addresses.has(address))
+  const known = new Set(textsOf(a.addresses))
+  return textsOf(b.addresses).every((text) => known.has(text))
+}
+
+function textsOf(addresses: Addresses): readonly string[] {
+  if (!areEndpoints(addresses)) return addresses
+  return addresses.map(({ address, port, priority, weight }) => `${address} ${port} ${priority} ${weight}`)
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { decoded, messages } from '../../test/support/dns-messages.ts'
 import { decodeMessage, isMalformed } from './decode.ts'
+import type { DomainName } from './domain-name.ts'
 import { encodeMessage } from './encode.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
@@ -81,4 +82,59 @@ test('five thousand names of 255 octets by pointer cost no more memory than one'
   const grownOctets = process.memoryUsage().heapUsed - before
   assert.ok(message.answers.length > 5000)
   assert.ok(grownOctets < 100 * octets.length, `${grownOctets} octets`)
+})
+
+/** 64 KiB whose CNAMEs point to as many different names of 250 octets, all of them inside the same 16 KiB. */
+function messageOfLongNames(): Buffer {
+  const question = Buffer.from([1, 0x61, 0, 0, 1, 0, 1])
+  const filler = Buffer.alloc(16_000)
+  // Labels of one octet each, whatever octet one begins at; they need escapes as text.
+  for (let at = 0; at < filler.length; at++) filler[at] = at % 252 >= 250 ? 0 : 1
+  const head = Buffer.from([0, 0xff, 0, 0, 1, 0, 0, 0, 1, filler.length >> 8, filler.length & 0xff])
+  const first = 12 + question.length + head.length
+  const records: Buffer[] = []
+  for (let at = first; at < first + 7000; at += 2) {
+    const pointers = [0xc000 | at, 0xc000 | (at + 1)].map((pointer) => [pointer >> 8, pointer & 0xff])
+    records.push(Buffer.from([...(pointers[0] ?? []), 0, 5, 0, 1, 0, 0, 0, 1, 0, 2, ...(pointers[1] ?? [])]))
+  }
+  const header = Buffer.alloc(12)
+  header.writeUInt16BE(1, 4)
+  header.writeUInt16BE(1 + records.length, 6)
+  return Buffer.concat([header, question, head, filler, ...records])
+}
+
+test('thousands of long names out of few octets are not worked through', () => {
+  const octets = messageOfLongNames()
+  assert.ok(octets.length < 0x10000)
+  assert.deepEqual(decodeMessage(octets), { malformed: 'names without end' })
+  const before = process.cpuUsage()
+  for (let run = 0; run < 10; run++) decodeMessage(octets)
+  const { user, system } = process.cpuUsage(before)
+  assert.ok((user + system) / 10 < 50_000, `${(user + system) / 10} µs of CPU time each, where 5,000 will do`)
+})
+
+test('OPT is taken in any section, and octets behind the last record are not read', () => {
+  const message = {
+    id: 1,
+    response: true,
+    opcode: 0,
+    authoritative: false,
+    truncated: false,
+    recursionDesired: true,
+    recursionAvailable: true,
+    rcode: 0,
+    questions: [{ name: 'zone1.test' as DomainName, type: 1, class: 1 }],
+    answers: [{ name: 'zone1.test' as DomainName, type: 'A', address: '10.0.0.1', ttlSeconds: 60 }],
+    authorities: [],
+    additionals: [],
+    edns: null,
+  } as const
+  const octets = encodeMessage(message)
+  assert.deepEqual(decoded(Buffer.concat([octets, Buffer.alloc(4)])), message)
+  const questionEnd = 12 + 16
+  const opt = Buffer.from([0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0])
+  const optFirst = Buffer.concat([octets.subarray(0, questionEnd), opt, octets.subarray(questionEnd)])
+  optFirst.writeUInt16BE(2, 6)
+  const { answers, edns } = decoded(optFirst)
+  assert.deepEqual([answers, edns?.udpPayloadOctets], [message.answers, 1232])
 })

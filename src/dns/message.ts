@@ -1,13 +1,15 @@
 /**
- * DNS messages (RFC 1035 §4, RFC 3596, RFC 6891) as values: what the decoder returns and the encoder takes.
+ * DNS messages (RFC 1035 §4, RFC 2782, RFC 3596, RFC 6891) as values: what the decoder returns and the encoder takes.
  * Records of a type or class that isn't spelled out here keep their octets.
  */
 import type { DomainName } from './domain-name.ts'
 
-/** RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 6891 §6.1.1. */
-export const RecordType = { A: 1, NS: 2, CNAME: 5, SOA: 6, AAAA: 28, OPT: 41 } as const
+/** RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 2782, RFC 6891 §6.1.1. */
+export const RecordType = { A: 1, NS: 2, CNAME: 5, SOA: 6, AAAA: 28, SRV: 33, OPT: 41 } as const
 export const RecordClass = { IN: 1 } as const
 export type AddressType = 'A' | 'AAAA'
+/** What this client asks for. */
+export type QuestionType = AddressType | 'SRV'
 
 /** RFC 1035 §4.1.1, RFC 6895 §2.3. Codes from 16 on need OPT. */
 export const Rcode = {
@@ -64,7 +66,7 @@ export interface Edns {
   readonly options: Buffer
 }
 
-export type ResourceRecord = AddressRecord | CnameRecord | SoaRecord | OtherRecord
+export type ResourceRecord = AddressRecord | CnameRecord | SoaRecord | SrvRecord | OtherRecord
 
 interface RecordHead {
   readonly name: DomainName
@@ -94,6 +96,17 @@ export interface SoaRecord extends RecordHead {
   readonly retrySeconds: number
   readonly expireSeconds: number
   readonly minimumSeconds: number
+}
+
+/** Class IN. */
+export interface SrvRecord extends RecordHead {
+  readonly type: 'SRV'
+  /** Lower is used first. */
+  readonly priority: number
+  readonly weight: number
+  readonly port: number
+  /** The root where the service is not to be had. */
+  readonly target: DomainName
 }
 
 export interface OtherRecord extends RecordHead {

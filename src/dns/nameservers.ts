@@ -1,4 +1,5 @@
 /** The nameservers in force: their order, their health, and what they have done so far. */
+import { EdnsSupport } from './edns-support.ts'
 import type { ResolverEvent } from './events.ts'
 import type { NameserverAddress } from './exchange.ts'
 
@@ -10,8 +11,7 @@ const RTT_WEIGHT = 1 / 8
 
 export class Nameserver {
   readonly address: NameserverAddress
-  /** False once it answered a query with OPT by FORMERR, and the same one without OPT properly (RFC 6891 §7). */
-  edns = true
+  readonly edns = new EdnsSupport()
   /** Failures in a row; 0: healthy. */
   failures = 0
   /** When a penalised nameserver may be asked again beside a healthy one, to see if it is back. */
@@ -62,10 +62,16 @@ export class NameserverSet {
     return this.#nameservers
   }
 
-  /** Takes over a new list. A nameserver that was there before keeps what is known of it. */
-  replace(addresses: readonly NameserverAddress[]): void {
+  /** Takes over a new list, and returns who is no longer on it. A nameserver that was there before keeps what is known of it. */
+  replace(addresses: readonly NameserverAddress[]): readonly Nameserver[] {
+    if (isSameList(addresses, this.#nameservers)) return NONE
     const before = new Map(this.#nameservers.map((nameserver) => [nameserver.address.text, nameserver]))
     this.#nameservers = addresses.map((address) => before.get(address.text) ?? new Nameserver(address))
+    return [...before.values()].filter((nameserver) => !this.isInForce(nameserver))
+  }
+
+  isInForce(nameserver: Nameserver): boolean {
+    return this.#nameservers.includes(nameserver)
   }
 
   /** The healthy ones first, in the order of the file or from the next one in turn; then by failures in a row. */
@@ -74,6 +80,17 @@ export class NameserverSet {
     const first = rotate ? this.#turn++ % all.length : 0
     if (first === 0 && this.allHealthy) return all
     return [...all.slice(first), ...all.slice(0, first)].sort((a, b) => a.failures - b.failures)
+  }
+
+  /** Those that stand before one in the list; none where it isn't in it. */
+  before(text: string): readonly Nameserver[] {
+    return this.#nameservers.slice(
+      0,
+      Math.max(
+        0,
+        this.#nameservers.findIndex((one) => one.address.text === text),
+      ),
+    )
   }
 
   /** Penalised ones to be asked beside a healthy one; each is handed out once per penalty. */
@@ -105,4 +122,11 @@ export class NameserverSet {
     nameserver.probing = false
     this.#onEvent({ kind: 'nameserver_recovered', nameserver: nameserver.address.text })
   }
+}
+
+function isSameList(addresses: readonly NameserverAddress[], nameservers: readonly Nameserver[]): boolean {
+  return (
+    addresses.length === nameservers.length &&
+    addresses.every(({ text }, at) => text === nameservers[at]?.address.text)
+  )
 }

@@ -1,6 +1,6 @@
 /** The queries of this client, and which response belongs to one. */
 import { type DomainName, lowerCase, NAME_OCTETS_MAX, writeName } from './domain-name.ts'
-import { type AddressType, HEADER_OCTETS, RecordClass, RecordType } from './message.ts'
+import { HEADER_OCTETS, type QuestionType, RecordClass, RecordType } from './message.ts'
 
 /** What fits an unfragmented packet on any path (DNS Flag Day 2020; RFC 9715 §3.1 says 1400 at most). */
 const UDP_PAYLOAD_OCTETS = 1232
@@ -13,7 +13,7 @@ const RD = 0x01
 const TAIL_OCTETS = 4 + 11
 
 /** Written in place: a message of one question needs neither compression nor a message as a value. */
-export function encodeQuery(id: number, name: DomainName, type: AddressType, edns: boolean): Buffer {
+export function encodeQuery(id: number, name: DomainName, type: QuestionType, edns: boolean): Buffer {
   // A name's text is never shorter than its wire form less two octets.
   const room = HEADER_OCTETS + Math.min(NAME_OCTETS_MAX, name.length + 2) + TAIL_OCTETS
   const octets = Buffer.allocUnsafe(room)
@@ -44,10 +44,15 @@ export function isResponseTo(query: Buffer, response: Buffer): boolean {
   if (response[0] !== query[0] || response[1] !== query[1]) return false
   const flags = response[2] ?? 0
   if ((flags & QR) === 0 || (flags & OPCODE_MASK) !== ((query[2] ?? 0) & OPCODE_MASK)) return false
-  const questions = response.readUInt16BE(4)
+  const questions = questionsOf(response)
   if (questions === 0) return isRefusal((response[3] ?? 0) & RCODE_MASK)
   if (questions !== 1) return false
   return sameQuestion(query, response)
+}
+
+/** QDCOUNT. */
+export function questionsOf(response: Buffer): number {
+  return response.readUInt16BE(4)
 }
 
 function isRefusal(rcode: number): boolean {

@@ -6,6 +6,7 @@
 import { type FSWatcher, readFileSync, watch } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { guarded } from '../guard.ts'
 import type { DnsEvent } from './events.ts'
 import {
   absentResolvConf,
@@ -51,7 +52,8 @@ export class ResolvConfFile {
   /** `onChange` is called after each change that was taken over. */
   watch(onChange: () => void): void {
     if (!this.#current.reload) return
-    const check = (): void => void this.#readWhereChanged(onChange)
+    const onBug = (error: unknown): void => this.#seams.onEvent({ kind: 'bug', error })
+    const check = guarded(onBug, () => this.#readWhereChanged(onChange))
     try {
       this.#watcher = watch(dirname(this.#path), { persistent: false }, () => {
         this.#settleTimer?.cancel()

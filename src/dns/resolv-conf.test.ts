@@ -35,6 +35,22 @@ const facts: [string, string, Partial<ResolvConf>, ResolverEnvironment?][] = [
     'domain x.test\nsearch Game.Test. b.test\r\n',
     { search: ['game.test', 'b.test'] as never },
   ],
+  [
+    'a byte order mark hides nothing, nor do the line ends of other systems',
+    '\uFEFFnameserver 10.0.0.1\r\nnameserver 10.0.0.2\r\noptions timeout:3 rotate\r\n',
+    { nameservers: ['10.0.0.1', '10.0.0.2'], timeoutMs: 3000, rotate: true, ignored: [] },
+  ],
+  [
+    'lines may end with CR alone',
+    'nameserver 10.0.0.1\r# nameserver 10.0.0.2\rnameserver 10.0.0.3\r',
+    { nameservers: ['10.0.0.1', '10.0.0.3'], ignored: [] },
+  ],
+  [
+    'the variables may have the line ends of the file that they come from',
+    'nameserver 10.0.0.1',
+    { search: ['game.test', 'b.test'] as never, attempts: 3, ignored: [] },
+    { LOCALDOMAIN: 'game.test b.test\r', RES_OPTIONS: 'attempts:3\r\n' },
+  ],
   ['the root is no search domain', 'search .\nnameserver 10.0.0.1', { search: [] }],
   [
     'comments begin in column 1',

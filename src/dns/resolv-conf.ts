@@ -59,9 +59,10 @@ export function parseResolvConf(
   }
   let settings = 0
   let nameserverLines = 0
-  for (const line of text.split('\n')) {
+  // Editors of other systems begin a text with a mark, which would hide the first line.
+  for (const line of text.replace(/^\uFEFF/, '').split(/\r\n|\n|\r/)) {
     if (line.startsWith('#') || line.startsWith(';')) continue
-    const words = line.split(/[ \t\r]+/)
+    const words = line.split(/[ \t]+/)
     if (words.join('') === '') continue
     if (words[0] === 'nameserver') nameserverLines++
     if (applyLine(draft, words)) settings++
@@ -109,8 +110,8 @@ function applyLine(draft: Draft, words: readonly string[]): boolean {
 
 function applyEnvironment(draft: Draft, environment: ResolverEnvironment): void {
   const search = environment.LOCALDOMAIN
-  if (search !== undefined) draft.search = searchDomains(search.split(/[ \t]+/))
-  for (const option of (environment.RES_OPTIONS ?? '').split(/[ \t]+/))
+  if (search !== undefined) draft.search = searchDomains(search.split(/\s+/))
+  for (const option of (environment.RES_OPTIONS ?? '').split(/\s+/))
     if (option !== '') applyOption(draft, option)
 }
 

@@ -2,8 +2,11 @@
  * A bounded map in which entries in use outlive a scan: segmented LRU (Karedla, Love, Wherry 1994). A new entry is on
  * probation; one that is asked for again becomes protected. Only entries on probation are evicted while there are any,
  * so a scan of names that nobody asks for twice passes through probation alone.
+ *
+ * An entry that is held (its query is in flight) or pinned is never evicted, and takes no place of the others.
  */
-type Segment = 'probation' | 'protected' | 'pinned'
+type Ranked = 'probation' | 'protected'
+type Segment = Ranked | 'held' | 'pinned'
 
 const PROTECTED_SHARE = 0.8
 /** An entry survives two young collections, and so isn't young any more, after some thousand others. */
@@ -13,6 +16,8 @@ interface Node<V> {
   readonly key: string
   value: V
   segment: Segment
+  /** Where a held entry goes when it is released. */
+  rank: Ranked
   newer: Node<V> | null
   older: Node<V> | null
 }
@@ -21,17 +26,17 @@ export class SegmentedLru<V> {
   #nodes = new Map<string, Node<V>>()
   #deletions = 0
   readonly #entriesMax: number
-  readonly #isBusy: (value: V) => boolean
   readonly #protectedMax: number
-  readonly #lists = { probation: new List<V>(), protected: new List<V>(), pinned: new List<V>() }
+  readonly #lists = {
+    probation: new List<V>(),
+    protected: new List<V>(),
+    held: new List<V>(),
+    pinned: new List<V>(),
+  }
 
-  /**
-   * Pinned entries don't count.
-   * @param isBusy true for a value that is not to be evicted yet
-   */
-  constructor(entriesMax: number, isBusy: (value: V) => boolean = () => false) {
+  /** @param entriesMax of those that are neither held nor pinned; whoever holds and pins bounds the others */
+  constructor(entriesMax: number) {
     this.#entriesMax = entriesMax
-    this.#isBusy = isBusy
     this.#protectedMax = Math.floor(entriesMax * PROTECTED_SHARE)
   }
 
@@ -52,14 +57,25 @@ export class SegmentedLru<V> {
     return this.#nodes.get(key)?.value
   }
 
-  /** A new key is on probation; the oldest entry is evicted where there are too many. */
-  set(key: string, value: V): void {
+  /** Never evicted until it is released. A new key is on probation then. */
+  hold(key: string, value: V): void {
     const known = this.#nodes.get(key)
-    if (known !== undefined) {
-      known.value = value
+    if (known === undefined) {
+      this.#add(key, value, 'held')
       return
     }
-    this.#add(key, value, 'probation')
+    known.value = value
+    if (known.segment === 'pinned') return
+    if (known.segment !== 'held') known.rank = known.segment
+    this.#move(known, 'held')
+  }
+
+  /** The oldest entry is evicted where there are too many. */
+  release(key: string): void {
+    const node = this.#nodes.get(key)
+    if (node?.segment !== 'held') return
+    this.#move(node, node.rank)
+    this.#demote()
     this.#evict()
   }
 
@@ -76,6 +92,10 @@ export class SegmentedLru<V> {
     this.#add(key, value, 'pinned')
   }
 
+  isPinned(key: string): boolean {
+    return this.#nodes.get(key)?.segment === 'pinned'
+  }
+
   unpin(key: string): void {
     const node = this.#nodes.get(key)
     if (node?.segment !== 'pinned') return
@@ -84,14 +104,20 @@ export class SegmentedLru<V> {
     this.#evict()
   }
 
+  clear(): void {
+    this.#nodes.clear()
+    for (const list of Object.values(this.#lists)) list.clear()
+  }
+
   /** Bounded by the number of entries, in no order that matters. */
   *values(): Generator<V> {
     for (const node of this.#nodes.values()) yield node.value
   }
 
   #use(node: Node<V>): void {
-    const list = this.#lists[node.segment]
-    if (node.segment === 'pinned' || (node.segment === 'protected' && list.newest === node)) return
+    if (node.segment === 'held') node.rank = 'protected'
+    if (node.segment === 'held' || node.segment === 'pinned') return
+    if (node.segment === 'protected' && this.#lists.protected.newest === node) return
     this.#move(node, 'protected')
     this.#demote()
   }
@@ -104,8 +130,7 @@ export class SegmentedLru<V> {
   #evict(): void {
     const { probation, protected: protectedList } = this.#lists
     if (probation.length + protectedList.length <= this.#entriesMax) return
-    let victim = probation.oldest ?? protectedList.oldest
-    while (victim !== null && this.#isBusy(victim.value)) victim = victim.newer
+    const victim = probation.oldest ?? protectedList.oldest
     if (victim !== null) this.#remove(victim)
   }
 
@@ -121,7 +146,7 @@ export class SegmentedLru<V> {
   }
 
   #add(key: string, value: V, segment: Segment): void {
-    const node: Node<V> = { key, value, segment, newer: null, older: null }
+    const node: Node<V> = { key, value, segment, rank: 'probation', newer: null, older: null }
     this.#nodes.set(key, node)
     this.#lists[segment].addNewest(node)
   }
@@ -156,5 +181,11 @@ class List<V> {
     node.newer = null
     node.older = null
     this.length--
+  }
+
+  clear(): void {
+    this.newest = null
+    this.oldest = null
+    this.length = 0
   }
 }

@@ -1,3 +1,5 @@
+import { guarded, type OnBug } from '../guard.ts'
+
 /** Time as an argument: a clock that only moves forwards, and timers on it. */
 export interface Timers {
   /** Monotonic, milliseconds from any origin. */
@@ -9,9 +11,12 @@ export interface Timer {
   cancel(): void
 }
 
-/** Node's own. The timers don't keep the process alive by themselves: sockets and servers do. */
-export function nodeTimers(now: () => number): Timers {
-  return { now, start: (callback, milliseconds) => new NodeTimer(callback, milliseconds) }
+/**
+ * Node's own. The timers don't keep the process alive by themselves: sockets and servers do.
+ * @param onBug told of an exception in a callback
+ */
+export function nodeTimers(now: () => number, onBug: OnBug): Timers {
+  return { now, start: (callback, milliseconds) => new NodeTimer(guarded(onBug, callback), milliseconds) }
 }
 
 class NodeTimer implements Timer {

@@ -1,16 +1,25 @@
 /**
  * Queries over UDP. A query gets a fresh socket: a port nobody can guess (RFC 5452 §9.2), connected, so that the
- * kernel drops what comes from another address and reports ICMP errors. Only queries to the same nameserver that begin
+ * kernel drops what comes from another address and reports ICMP errors. What came before it was connected is told by its
+ * sender. Only queries to the same nameserver that begin
  * within a few milliseconds share one, because a socket costs more than three queries do; a forged response still has to
  * hit the port and the id of its own question, as with a socket each.
  */
-import { createSocket, type Socket } from 'node:dgram'
-import { literalLookup, type NameserverAddress, type Settles, type Waiting } from './exchange.ts'
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import type { AddressInfo } from 'node:net'
+import { guarded, type OnBug } from '../guard.ts'
+import {
+  type ExchangeOptions,
+  literalLookup,
+  type NameserverAddress,
+  type Settles,
+  type Waiting,
+} from './exchange.ts'
 import { isResponseTo } from './query.ts'
 import type { Timer, Timers } from './timers.ts'
 
 /** Linux's default receive buffer holds 256 responses of up to 200 octets, and 166 of 600. */
-const QUERIES_PER_SOCKET_MAX = 128
+export const QUERIES_PER_SOCKET_MAX = 128
 /** Since the socket was opened. Whoever has to search for the port has found it too late for a new query. */
 const SHARING_MS = 10
 /** What one turn of the event loop asks goes out together, within reason: the nameserver is woken once for all of it. */
@@ -19,16 +28,17 @@ const QUERIES_PER_FLUSH_MAX = 32
 export class UdpSockets {
   readonly #newest = new Map<string, QuerySocket>()
   readonly #timers: Timers
+  readonly #onBug: OnBug
 
-  constructor(timers: Timers) {
+  constructor(timers: Timers, onBug: OnBug) {
     this.#timers = timers
+    this.#onBug = onBug
   }
 
   /** Settles never before this has returned. */
-  exchange(nameserver: NameserverAddress, exchange: Settles): Waiting {
-    const newest = this.#newest.get(nameserver.text)
+  exchange({ nameserver, ownPort }: ExchangeOptions, exchange: Settles): Waiting {
     const id = idOf(exchange.query)
-    const socket = newest?.accepts(id, this.#timers.now()) ? newest : this.#open(nameserver)
+    const socket = ownPort ? this.#openForOne(nameserver) : this.#shared(nameserver, id)
     socket.send(id, exchange)
     return socket
   }
@@ -38,14 +48,35 @@ export class UdpSockets {
     for (const socket of this.#newest.values()) socket.endSharing()
   }
 
-  #open(nameserver: NameserverAddress): QuerySocket {
-    this.#newest.get(nameserver.text)?.endSharing()
-    const socket: QuerySocket = new QuerySocket(nameserver, this.#timers, () => {
+  #shared(nameserver: NameserverAddress, id: number): QuerySocket {
+    const newest = this.#newest.get(nameserver.text)
+    if (newest?.accepts(id, this.#timers.now())) return newest
+    newest?.endSharing()
+    const onClose = (): void => {
       if (this.#newest.get(nameserver.text) === socket) this.#newest.delete(nameserver.text)
+    }
+    const socket: QuerySocket = new QuerySocket(nameserver, QUERIES_PER_SOCKET_MAX, {
+      timers: this.#timers,
+      onBug: this.#onBug,
+      onClose,
     })
     this.#newest.set(nameserver.text, socket)
     return socket
   }
+
+  #openForOne(nameserver: NameserverAddress): QuerySocket {
+    return new QuerySocket(nameserver, 1, {
+      timers: this.#timers,
+      onBug: this.#onBug,
+      onClose: () => undefined,
+    })
+  }
+}
+
+interface QuerySocketSeams {
+  readonly timers: Timers
+  readonly onBug: OnBug
+  readonly onClose: () => void
 }
 
 /** Closes itself when nobody waits any more and no other query may share it. */
@@ -54,24 +85,47 @@ class QuerySocket implements Waiting {
   readonly #sharedUntilMs: number
   readonly #sharing: Timer
   readonly #onClose: () => void
+  readonly #onSent: (error: Error | null) => void
+  readonly #flushGuarded: () => void
   readonly #waiting = new Map<number, Settles>()
   #unsent: Buffer[] = []
-  #queriesLeft = QUERIES_PER_SOCKET_MAX
-  #connected = false
+  #queriesLeft: number
+  /** The nameserver in the kernel's words; null until the socket is connected. */
+  #peer: AddressInfo | null = null
   #closed = false
 
-  constructor({ host, port }: NameserverAddress, timers: Timers, onClose: () => void) {
+  constructor(
+    { host, port }: NameserverAddress,
+    queriesMax: number,
+    { timers, onBug, onClose }: QuerySocketSeams,
+  ) {
+    this.#queriesLeft = queriesMax
     this.#sharedUntilMs = timers.now() + SHARING_MS
     this.#onClose = onClose
-    this.#sharing = timers.start(() => this.endSharing(), SHARING_MS)
-    this.#socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', lookup: literalLookup })
-    this.#socket.on('error', () => this.#fail())
-    this.#socket.on('message', (octets) => this.#receive(octets))
-    // No callback of `connect`, which Node would give the error to, too (no route, say), and nobody else.
-    this.#socket.on('connect', () => {
-      this.#connected = true
-      this.#flush()
+    this.#flushGuarded = guarded(onBug, () => this.#flush())
+    // Node tells an error of the send to nobody else. ICMP's comes with the next send, too: it is about those before it.
+    this.#onSent = guarded(onBug, (error) => {
+      if (error !== null) this.#fail()
     })
+    this.#socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', lookup: literalLookup })
+    this.#sharing = timers.start(() => this.endSharing(), SHARING_MS)
+    this.#socket.on(
+      'error',
+      guarded(onBug, () => this.#fail()),
+    )
+    this.#socket.on(
+      'message',
+      guarded(onBug, (octets, from) => this.#receive(octets, from)),
+    )
+    // No callback of `connect`, which Node would give the error to, too (no route, say), and nobody else.
+    this.#socket.on(
+      'connect',
+      guarded(onBug, () => {
+        if (this.#closed) return
+        this.#peer = this.#socket.remoteAddress()
+        this.#flush()
+      }),
+    )
     this.#socket.connect(port, host)
   }
 
@@ -83,10 +137,10 @@ class QuerySocket implements Waiting {
     this.#queriesLeft--
     this.#waiting.set(id, exchange)
     const unsent = this.#unsent.push(exchange.query)
-    if (!this.#connected) return
+    if (this.#peer === null) return
     const isAlone = this.#waiting.size === 1
     if (isAlone || unsent === QUERIES_PER_FLUSH_MAX) this.#flush()
-    else if (unsent === 1) setImmediate(() => this.#flush())
+    else if (unsent === 1) setImmediate(this.#flushGuarded)
   }
 
   end({ query }: Settles): void {
@@ -111,17 +165,18 @@ class QuerySocket implements Waiting {
     const unsent = this.#unsent
     this.#unsent = []
     if (this.#closed) return
-    for (const query of unsent) this.#socket.send(query)
+    for (const query of unsent) this.#socket.send(query, this.#onSent)
   }
 
-  #receive(octets: Buffer): void {
-    if (octets.length < 2) return
+  #receive(octets: Buffer, from: RemoteInfo): void {
+    // Before it is connected, a socket takes datagrams of anybody.
+    if (from.port !== this.#peer?.port || from.address !== this.#peer.address || octets.length < 2) return
     const exchange = this.#waiting.get(idOf(octets))
     if (exchange === undefined || !isResponseTo(exchange.query, octets)) return
     exchange.settle({ kind: 'response', octets })
   }
 
-  /** ICMP says that nobody listens, or there is no socket to be had: that concerns all who wait. */
+  /** ICMP says that nobody listens, a send fails, or there is no socket to be had: that concerns all who wait. */
   #fail(): void {
     this.#queriesLeft = 0
     for (const exchange of [...this.#waiting.values()]) exchange.settle({ kind: 'unreachable' })

@@ -1,25 +1,34 @@
 import {
   externalProcessor,
   type HeaderValueOption,
+  type ImmediateResponse,
   type ProcessingRequest,
   type ProcessingResponse,
 } from '../grpc/protos.ts'
 import type { Decision } from '../routing/decision.ts'
-import { STATUS_OF_REASON } from '../routing/reject-reason.ts'
-import type { RequestHead } from '../routing/rules.ts'
+import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
+import type { RequestHead, Rule } from '../routing/rules.ts'
+import type { Maintenance } from '../routing/said.ts'
 
 /**
- * Carries the address to Envoy, which forwards only a request that has it, there and nowhere else, and strips a
- * client's own. See `forward` in envoy/routes.yaml and docs/decisions/0003.
+ * The header that Envoy's routes are found by. Envoy puts the address of the processor's metadata into it, forwards only
+ * a request that has one, there and nowhere else, and overwrites a client's own. See `forward` in envoy/routes.yaml.
  */
 export const ROUTE_HEADER = 'x-zonegate-route'
-/** Namespace of the dynamic metadata that Envoy's access log reads the zone's name from. */
+/** Namespace of the dynamic metadata: `address` is where Envoy forwards to, `zone` is for its access log. */
 const METADATA_NAMESPACE = 'zonegate'
 /**
  * Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew, 3 µs each.
  * No more, because each holds on to a part of the pool that it was made in, some 1.2 KB.
  */
 const ENCODED_MAX = 1024
+
+/** The metadata of each stream that says which headers of the request Envoy sends, beside those that it always sends. */
+export const SENT_HEADERS = 'x-zonegate-headers'
+/** The metadata of each stream that says by which version of the listener the request came. */
+export const LISTENER_VERSION = 'x-zonegate-listener'
+/** The metadata of each stream that says by which version of the rules the listener made the request's key. */
+export const KEY_VERSION = 'x-zonegate-key'
 
 /** A request as far as the processor sees it: what decides, and what its log line is found by. */
 export interface SeenRequest extends RequestHead {
@@ -30,36 +39,68 @@ export interface SeenRequest extends RequestHead {
 
 /**
  * The part of a request that the processor sees; null for a message that is no request head.
- * @param idHeader lower case, as Envoy sends all header names
+ * @param wanted names of headers that the rules look at, in lower case, as Envoy sends all
  */
-export function headOf(request: ProcessingRequest, idHeader: string): SeenRequest | null {
+export function headOf(request: ProcessingRequest, wanted: ReadonlySet<string>): SeenRequest | null {
   const headers = request.request_headers?.headers?.headers
   if (headers === undefined) return null
   let method = ''
   let path = ''
   let requestId = ''
+  let authority = ''
   let traceparent = ''
-  const ids: string[] = []
+  const seen: Record<string, string[]> = {}
   for (const { key, raw_value } of headers) {
     const value = raw_value?.toString('latin1') ?? ''
     if (key === ':method') method = value
     else if (key === ':path') path = value
-    else if (key === idHeader) ids.push(value)
+    else if (key === ':authority') authority = value
     else if (key === 'x-request-id') requestId = value
     else if (key === 'traceparent') traceparent = value
+    // Such a header may be one of the above, too.
+    if (key === undefined || !wanted.has(key)) continue
+    const values = seen[key]
+    if (values === undefined) seen[key] = [value]
+    else values.push(value)
   }
-  return { method, path, ids, requestId, traceparent }
+  return { method, path, authority, headers: seen, requestId, traceparent }
+}
+
+/** The part of a request that an answer is for. */
+export type Asked = 'request_headers' | 'request_body'
+
+export type Encoder = (decision: Decision, asked: Asked) => Buffer
+
+function continued(asked: Asked): ProcessingResponse {
+  return asked === 'request_headers'
+    ? { request_headers: { response: {} } }
+    : { request_body: { response: {} } }
+}
+
+/** Lets a part of a request go on, without a decision: the body is yet to come, or was not needed. */
+export const GO_ON: Readonly<Record<Asked, Buffer>> = {
+  request_headers: externalProcessor.Process.responseSerialize(continued('request_headers')),
+  request_body: externalProcessor.Process.responseSerialize(continued('request_body')),
+}
+
+/** True where a request has a body that Envoy keeps to itself. */
+export function withholdsBody(request: ProcessingRequest): boolean {
+  return request.request_headers?.end_of_stream !== true && !sendsBody(request)
+}
+
+/** True where Envoy sends the body of this request after its head, whole. */
+export function sendsBody({ request_headers, protocol_config }: ProcessingRequest): boolean {
+  return request_headers?.end_of_stream !== true && protocol_config?.request_body_mode === 'BUFFERED'
 }
 
 /** Turns decisions into encoded `ProcessingResponse`s, each encoded once and sent again as the same bytes. */
-export function createEncoder(methods: ReadonlySet<string>): (decision: Decision) => Buffer {
-  const allow = [...methods].join(', ')
+export function createEncoder(): Encoder {
   const encoded = new Map<string, Buffer>()
-  return (decision) => {
-    const key = `${decision.kind === 'forward' ? decision.authority : decision.reason} ${decision.zone?.name ?? ''}`
+  return (decision, asked) => {
+    const key = `${asked} ${keyOf(decision)}`
     const known = encoded.get(key)
     if (known !== undefined) return known
-    const bytes = externalProcessor.Process.responseSerialize(responseTo(decision, allow))
+    const bytes = externalProcessor.Process.responseSerialize(responseTo(decision, asked))
     // Names of refused zones are the client's choice: they would push out those in use.
     if (decision.kind === 'reject' && decision.zone !== undefined) return bytes
     if (encoded.size >= ENCODED_MAX) encoded.clear()
@@ -68,35 +109,46 @@ export function createEncoder(methods: ReadonlySet<string>): (decision: Decision
   }
 }
 
-function responseTo(decision: Decision, allow: string): ProcessingResponse {
-  const metadata = decision.zone && {
-    dynamic_metadata: {
-      fields: {
-        [METADATA_NAMESPACE]: { structValue: { fields: { zone: { stringValue: decision.zone.name } } } },
-      },
-    },
+/** Each rule has methods of its own, which a 405 names. */
+function keyOf(decision: Decision): string {
+  if (decision.kind === 'forward') return `${decision.authority} ${decision.zone.name}`
+  return `${decision.reason} ${decision.rule?.name ?? ''} ${decision.zone?.name ?? ''}`
+}
+
+function responseTo(decision: Decision, asked: Asked): ProcessingResponse {
+  const fields = {
+    ...(decision.zone && { zone: { stringValue: decision.zone.name } }),
+    ...(decision.kind === 'forward' && { address: { stringValue: decision.authority } }),
+  }
+  const metadata = {
+    dynamic_metadata: { fields: { [METADATA_NAMESPACE]: { structValue: { fields } } } },
   }
   if (decision.kind === 'reject') {
-    const status = STATUS_OF_REASON[decision.reason]
-    return {
-      immediate_response: {
-        status: { code: status },
-        details: decision.reason,
-        ...(status === 405 && { headers: { set_headers: [overwrite('allow', allow)] } }),
-      },
-      ...metadata,
-    }
+    const { maintenance } = decision.zone?.said ?? {}
+    const immediate_response =
+      decision.reason === 'maintenance' && maintenance !== undefined
+        ? inMaintenance(maintenance)
+        : refusal(decision.reason, decision.rule)
+    return { immediate_response, ...metadata }
   }
+  return { ...continued(asked), ...metadata }
+}
+
+function refusal(details: RejectReason, rule: Rule | undefined): ImmediateResponse {
+  const code = STATUS_OF_REASON[details]
+  const headers = { set_headers: [overwrite('allow', [...(rule?.methods ?? [])].join(', '))] }
+  return { status: { code }, details, ...(code === 405 && { headers }) }
+}
+
+/** What Envoy makes of its body stands in `local_reply_config`, as that of a learned zone in maintenance does. */
+function inMaintenance({ text, status, retryAfterSeconds }: Maintenance): ImmediateResponse {
   return {
-    request_headers: {
-      response: {
-        header_mutation: {
-          set_headers: [overwrite(ROUTE_HEADER, decision.authority)],
-        },
-        clear_route_cache: true,
-      },
-    },
-    ...metadata,
+    status: { code: status },
+    details: 'maintenance',
+    body: Buffer.from(text),
+    ...(retryAfterSeconds !== null && {
+      headers: { set_headers: [overwrite('retry-after', String(retryAfterSeconds))] },
+    }),
   }
 }
 

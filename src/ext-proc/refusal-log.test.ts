@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createRefusalLog } from './refusal-log.ts'
 
-const request = { id: 'x', requestId: 'r', traceId: undefined }
+const request = { id: 'x', requestId: 'r', traceId: undefined, rule: undefined }
 const refusal = { kind: 'reject', reason: 'server_header_invalid' } as const
 
 test('a flood of one reason is cut, counted, and hides no other reason', () => {
@@ -29,7 +29,11 @@ test('a refusal after DNS has the name, the RCODE and the nameserver', () => {
     (fields) => lines.push(fields),
     () => 0,
   )
-  const zone = { id: '9', service: { name: 'default', port: 8101 }, name: 'zone9-default.s.test' }
+  const zone = {
+    id: '9',
+    service: { name: 'default', label: 'default', rule: 'default', port: 8101 },
+    name: 'zone9-default.s.test',
+  }
   log(
     {
       kind: 'reject',
@@ -37,11 +41,12 @@ test('a refusal after DNS has the name, the RCODE and the nameserver', () => {
       zone,
       answer: { kind: 'nxdomain', name: zone.name, ttlSeconds: 1, nameserver: '127.0.0.1:53' },
     },
-    { id: '9', requestId: 'r1', traceId: '0af7651916cd43dd8448eb211c80319c' },
+    { id: '9', requestId: 'r1', traceId: '0af7651916cd43dd8448eb211c80319c', rule: 'pay' },
   )
   assert.deepEqual(lines, [
     {
       reason: 'name_not_found',
+      rule: 'pay',
       request_id: 'r1',
       trace_id: '0af7651916cd43dd8448eb211c80319c',
       id: '9',

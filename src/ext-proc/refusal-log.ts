@@ -7,6 +7,8 @@ export interface LoggedRequest {
   readonly id: string
   readonly requestId: string
   readonly traceId: string | undefined
+  /** Name of the rule that decided; undefined: none fits. */
+  readonly rule: string | undefined
 }
 
 /** A client's id may be long and is of no use then; a request's id is Envoy's, or the client's own. */
@@ -31,10 +33,11 @@ export function createRefusalLog(write: (fields: RefusalFields) => void, now: ()
 
 function fieldsOf(
   { reason, zone, answer }: Refusal,
-  { id, requestId, traceId }: LoggedRequest,
+  { id, requestId, traceId, rule }: LoggedRequest,
 ): RefusalFields {
   return {
     reason,
+    ...(rule !== undefined && { rule }),
     request_id: requestId.slice(0, REQUEST_ID_LENGTH_MAX),
     ...(traceId !== undefined && { trace_id: traceId }),
     id: id?.slice(0, ID_LENGTH_MAX),

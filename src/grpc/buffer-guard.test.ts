@@ -22,6 +22,7 @@ test('over the bound, the connection that has sent most of late is closed, and t
     now: () => now,
     buffered: () => buffered,
     onClosed: ({ received }) => told.push(received),
+    onBug: assert.fail,
   })
   // One has sent more in its whole life, the other more of late.
   const [old, fresh, idle] = [peer(1e9), peer(0), peer(0)]

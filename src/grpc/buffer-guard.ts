@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { guarded, type OnBug } from '../guard.ts'
 
 /**
  * Octets in buffers of the whole process: messages that have not come whole, answers that nobody reads. In ordinary work
@@ -22,6 +23,7 @@ export interface BufferGuardSeams {
   /** Octets in buffers now. */
   readonly buffered: () => number
   readonly onClosed: (fields: { readonly buffered: number; readonly received: number }) => void
+  readonly onBug: OnBug
 }
 
 type Peer = Pick<Socket, 'bytesRead' | 'destroy'>
@@ -51,7 +53,8 @@ export class BufferGuard {
 
   /** @returns ends it */
   start(): () => void {
-    const timer = setInterval(() => this.look(), LOOK_MS).unref()
+    const look = guarded(this.#seams.onBug, () => this.look())
+    const timer = setInterval(look, LOOK_MS).unref()
     return () => clearInterval(timer)
   }
 

@@ -1,5 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readText } from '../read-text.ts'
 
 /** Paths of PEM files: `listen.tls`. */
 export interface TlsFiles {
@@ -43,7 +43,7 @@ export interface Certificates {
 const EXPIRES_SOON_MS = 7 * 24 * 3_600_000
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
 /** Longer is no certificate: a log file that is named by mistake. */
-const FILE_LENGTH_MAX = 1_000_000
+const FILE_OCTETS_MAX = 1_000_000
 
 /**
  * Reads the three files and checks that they fit together.
@@ -53,7 +53,7 @@ export function readCertificates(files: TlsFiles, now: Date): Certificates {
   const faults: CertificateFault[] = []
   const attempt = <Value>(key: keyof TlsFiles, read: (text: string) => Value): Value | undefined => {
     try {
-      return read(readText(files[key]))
+      return read(readText(files[key], FILE_OCTETS_MAX))
     } catch (error) {
       faults.push({ file: files[key], key: keyOf(key), message: (error as Error).message })
       return undefined
@@ -90,18 +90,6 @@ export function isOutOfDate({ expiresAt }: Certificates, now: Date): boolean {
 
 function keyOf(name: keyof TlsFiles): string {
   return `listen.tls.${name}`
-}
-
-function readText(file: string): string {
-  let text: string
-  try {
-    text = readFileSync(file, 'utf8')
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    throw new Error(code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'not readable' : message)
-  }
-  if (text.length > FILE_LENGTH_MAX) throw new Error(`expected ${FILE_LENGTH_MAX} characters or fewer`)
-  return text
 }
 
 function certificatesOf(text: string): X509Certificate[] {

@@ -1,9 +1,11 @@
 import { constants } from 'node:crypto'
-import { mkdirSync, statSync, unlinkSync } from 'node:fs'
-import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
+import { mkdirSync } from 'node:fs'
+import { createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls'
+import { guarded, type OnBug } from '../guard.ts'
 import { createLineLimit } from '../line-limit.ts'
+import { removeStaleSocket } from '../stale-socket.ts'
 import { type Certificates, oneLine } from './certificates.ts'
 import { type Refusal, refusalOfCertificate, refusalOfHandshake } from './refused-clients.ts'
 
@@ -11,8 +13,13 @@ import { type Refusal, refusalOfCertificate, refusalOfHandshake } from './refuse
 const SOCKET_UMASK = 0o117
 /** A Unix socket's path, octets, with its final NUL (unix(7), sun_path). */
 const SOCKET_PATH_MAX = 107
-/** Connections at once; one more is closed at once. An Envoy has 64 at most (`circuit_breakers`), usually one a worker. */
-export const CONNECTIONS_MAX = 256
+/** Threads of one Envoy that connect, each by itself: so many workers (`--concurrency`), and the main thread. */
+export const CONNECTIONS_PER_ENVOY_MAX = 65
+/**
+ * Connections at once; one more is closed at once. As many as ENVOYS_MAX Envoys have at most. Each costs some 20 KB, so that
+ * all of them are 350 MB; an Envoy of four workers has five.
+ */
+export const CONNECTIONS_MAX = 16_640
 /** How long a client that has connected may take, milliseconds. */
 export const LISTENER_PATIENCE = {
   /** A TLS handshake over any network, with a client that means it. */
@@ -34,6 +41,10 @@ export interface ListenerOptions {
   readonly certificates: Certificates | null
   readonly log: ListenerLog
   readonly patience: ListenerPatience
+  /** CONNECTIONS_MAX, but in tests. */
+  readonly connectionsMax: number
+  /** Told of an exception over one connection. */
+  readonly onBug: OnBug
   /** Told of each connection that may speak: with TLS, its client has proved who it is. */
   readonly onConnection: (socket: Socket) => void
 }
@@ -51,20 +62,18 @@ export interface Listener {
  * @throws Error with what to do, where the address can't be had
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
-  const { address, certificates, log } = options
+  const { address, certificates, log, connectionsMax } = options
   const path = typeof address === 'string' ? address.slice('unix:'.length) : null
   if (path !== null) await prepareSocket(path)
   const server = certificates === null ? plainServer(options) : tlsServer(options, certificates)
   const limit = createLineLimit(() => performance.now())
-  server.maxConnections = CONNECTIONS_MAX
-  server.on('drop', () => {
+  server.maxConnections = connectionsMax
+  const dropped = (): void => {
     const due = limit('drop')
     if (due !== null)
-      log.warn(
-        { connectionsMax: CONNECTIONS_MAX, ...due },
-        'listen.grpc: too many connections, one more was closed',
-      )
-  })
+      log.warn({ connectionsMax, ...due }, 'listen.grpc: too many connections, one more was closed')
+  }
+  server.on('drop', guarded(options.onBug, dropped))
   await bind(
     server,
     typeof address === 'string' ? { path: path ?? '' } : address,
@@ -78,15 +87,19 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 }
 
-function plainServer({ onConnection, patience }: ListenerOptions): Server {
-  return createServer({ noDelay: true }, (socket) => {
+function plainServer({ onConnection, patience, onBug }: ListenerOptions): Server {
+  const connected = (socket: Socket): void => {
     closeIfSilent(socket, patience.silentMs)
     onConnection(socket)
-  })
+  }
+  return createServer({ noDelay: true }, guarded(onBug, connected))
 }
 
 /** Mutual TLS: a client whose certificate is not in order gets no further than the handshake. */
-function tlsServer({ onConnection, log, patience }: ListenerOptions, certificates: Certificates): TlsServer {
+function tlsServer(
+  { onConnection, log, patience, onBug }: ListenerOptions,
+  certificates: Certificates,
+): TlsServer {
   const limit = createLineLimit(() => performance.now())
   const refuse = (socket: TLSSocket, why: Refusal, more: object = {}): void => {
     const { remoteAddress: client } = socket
@@ -107,7 +120,7 @@ function tlsServer({ onConnection, log, patience }: ListenerOptions, certificate
     // Node would only close the connection; here the log says why, and whose it was.
     rejectUnauthorized: false,
   })
-  server.on('secureConnection', (socket) => {
+  const connected = (socket: TLSSocket): void => {
     socket.on('error', () => undefined) // its `close` follows
     if (socket.authorized !== true) {
       const { subject } = socket.getPeerX509Certificate() ?? {}
@@ -121,11 +134,11 @@ function tlsServer({ onConnection, log, patience }: ListenerOptions, certificate
       closeIfSilent(socket, patience.silentMs)
       onConnection(socket)
     }
-  })
-  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
-    const code = error.code ?? ''
+  }
+  const failed = ({ code = '' }: NodeJS.ErrnoException, socket: TLSSocket): void =>
     refuse(socket, refusalOfHandshake(code), { code })
-  })
+  server.on('secureConnection', guarded(onBug, connected))
+  server.on('tlsClientError', guarded(onBug, failed))
   return server
 }
 
@@ -174,7 +187,7 @@ function hostPort(address: ListenerOptions['address']): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
 }
 
-/** Makes the socket's folder, and removes the socket of a processor that was killed: only if nobody answers on it. */
+/** Makes the socket's folder, and room for the socket. */
 async function prepareSocket(path: string): Promise<void> {
   if (Buffer.byteLength(path) > SOCKET_PATH_MAX) {
     throw new Error(
@@ -182,22 +195,9 @@ async function prepareSocket(path: string): Promise<void> {
     )
   }
   mkdirSync(dirname(path), { recursive: true })
-  const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats === undefined) return
-  if (!stats.isSocket())
+  const inTheWay = await removeStaleSocket(path)
+  if (inTheWay === 'no socket')
     throw new Error(`listen.grpc: ${path} is there and is no socket; remove it or name another path`)
-  if (await answers(path))
+  if (inTheWay === 'another processor')
     throw new Error(`listen.grpc: another processor listens on ${path}; stop it or name another path`)
-  unlinkSync(path)
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
 }

@@ -13,6 +13,7 @@ import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@g
 export interface Node {
   id?: string
   cluster?: string
+  metadata?: Struct
   user_agent_version?: string
   user_agent_build_version?: {
     version?: { major_number?: number; minor_number?: number; patch?: number }
@@ -60,6 +61,9 @@ export type Value =
 
 export interface ProcessingRequest {
   request_headers?: HttpHeaders
+  request_body?: { body?: Buffer; end_of_stream?: boolean }
+  /** What Envoy will send of the request; in the first message. */
+  protocol_config?: { request_body_mode?: string }
 }
 
 export interface HttpHeaders {
@@ -69,6 +73,7 @@ export interface HttpHeaders {
 
 export interface ProcessingResponse {
   request_headers?: { response?: CommonResponse }
+  request_body?: { response?: CommonResponse }
   immediate_response?: ImmediateResponse
   dynamic_metadata?: Struct
 }
@@ -167,16 +172,12 @@ const protoFiles = [
   'envoy/service/ext_proc/v3/external_processor.proto',
   'envoy/service/discovery/v3/ads.proto',
   'envoy/service/load_stats/v3/lrs.proto',
-  'envoy/config/cluster/v3/cluster.proto',
   'envoy/config/endpoint/v3/endpoint.proto',
-  'envoy/config/route/v3/route_components.proto',
-  'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
-  'envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto',
   'grpc/health/v1/health.proto',
 ]
 
-/** Every message, enum and service of `proto/`. */
-export const definitions = loadSync(protoFiles, {
+/** Every message, enum and service of the `.proto` files in `proto/`. */
+const definitions = loadSync(protoFiles, {
   includeDirs: [protoDirectory],
   keepCase: true,
   longs: Number,
@@ -189,7 +190,7 @@ export interface Codec<Message> {
   decode(bytes: Buffer): Message
 }
 
-/** @param name fully qualified, such as `envoy.config.cluster.v3.Cluster`; an unknown one is a bug and throws. */
+/** @param name fully qualified, such as `envoy.config.endpoint.v3.ClusterLoadAssignment`; an unknown one is a bug and throws. */
 export function codec<Message extends object>(name: string): Codec<Message> {
   const definition = definitions[name]
   if (definition === undefined || !('format' in definition)) throw new Error(`no message ${name} in proto/`)

@@ -2,25 +2,35 @@ import type { Socket } from 'node:net'
 import {
   Server,
   ServerCredentials,
+  type ServerInterceptor,
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
+import type { OnBug } from '../guard.ts'
 import { BufferGuard } from './buffer-guard.ts'
 import type { Certificates } from './certificates.ts'
-import { LISTENER_PATIENCE, type ListenerLog, type ListenerOptions, listen } from './listener.ts'
+import {
+  CONNECTIONS_MAX,
+  LISTENER_PATIENCE,
+  type ListenerLog,
+  type ListenerOptions,
+  listen,
+} from './listener.ts'
 
-export type Service = readonly [ServiceDefinition, UntypedServiceImplementation]
+/** A service, what handles its calls, and what takes calls before they are handled. */
+export type Service = readonly [ServiceDefinition, UntypedServiceImplementation, ServerInterceptor?]
 
 /**
- * Streams at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS): as many as an Envoy has requests under way
- * to the processor at most (`circuit_breakers` of the cluster `processor`), so that it never meets this bound.
+ * Streams at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS). Each costs some 15 KB before it has said
+ * anything, so that one client can't have more than 16 MB this way. An Envoy with more requests under way to the processor
+ * opens another connection.
  */
-export const STREAMS_PER_CONNECTION_MAX = 4096
+export const STREAMS_PER_CONNECTION_MAX = 1024
 /**
- * One message, octets. The largest that Envoy has to send is what it knows on reconnecting, some 80 for each zone and
+ * One message, octets. The largest that Envoy has to send is what it knows on reconnecting, some 50 for each zone and
  * kind: this is enough for 100,000 zones (`learned.zonesMax`). Beyond: RESOURCE_EXHAUSTED, for that stream alone.
  */
-export const MESSAGE_OCTETS_MAX = 16 * 1024 * 1024
+export const MESSAGE_OCTETS_MAX = 8 * 1024 * 1024
 /** How long clients may take, milliseconds. */
 export const PATIENCE = {
   ...LISTENER_PATIENCE,
@@ -36,8 +46,12 @@ export interface GrpcOptions {
   readonly certificates: Certificates | null
   readonly services: readonly Service[]
   readonly log: ListenerLog
+  /** Told of an exception over one connection. */
+  readonly onBug: OnBug
   /** PATIENCE, but in tests. */
   readonly patience?: Patience
+  /** CONNECTIONS_MAX, but in tests. */
+  readonly connectionsMax?: number
 }
 
 export interface GrpcServer {
@@ -55,23 +69,34 @@ export interface GrpcServer {
  * @throws Error with what to do, where the address can't be had
  */
 export async function serveGrpc(options: GrpcOptions): Promise<GrpcServer> {
-  const { address, certificates, services, log, patience = PATIENCE } = options
+  const {
+    address,
+    certificates,
+    services,
+    log,
+    onBug,
+    patience = PATIENCE,
+    connectionsMax = CONNECTIONS_MAX,
+  } = options
   const server = new Server({
     'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
     'grpc.max_receive_message_length': MESSAGE_OCTETS_MAX,
     'grpc.keepalive_time_ms': patience.pingAfterMs,
     'grpc.keepalive_timeout_ms': patience.pingAnswerMs,
     'grpc.enable_channelz': 0,
+    interceptors: services.flatMap(([, , interceptor]) => interceptor ?? []),
   })
   for (const [definition, implementation] of services) server.addService(definition, implementation)
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const guard = bufferGuard(log)
+  const guard = bufferGuard(log, onBug)
   const stopGuard = guard.start()
   const listener = await listen({
     address,
     certificates,
     log,
     patience,
+    connectionsMax,
+    onBug,
     onConnection: (socket: Socket) => {
       guard.add(socket)
       socket.once('close', () => guard.remove(socket))
@@ -89,12 +114,13 @@ export async function serveGrpc(options: GrpcOptions): Promise<GrpcServer> {
   }
 }
 
-function bufferGuard(log: ListenerLog): BufferGuard {
+function bufferGuard(log: ListenerLog, onBug: OnBug): BufferGuard {
   return new BufferGuard({
     now: () => performance.now(),
     buffered: () => process.memoryUsage().arrayBuffers,
     onClosed: (fields) =>
       log.warn(fields, 'listen.grpc: buffers are over their bound, the connection that sent most was closed'),
+    onBug,
   })
 }
 

@@ -1,17 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type EnvoyAddresses, renderEnvoyConfig } from './envoy-config.ts'
+import { STOP_WITHIN_MS, watchOver } from './watch.ts'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
-/** How long a part may take to come up, and to go down before it is killed. */
+/** How long a part may take to come up. */
 const READY_WITHIN_MS = 60_000
-const STOP_WITHIN_MS = 12_000
 /** What Envoy lets connections finish in once it was told to stop. */
 const ENVOY_DRAIN_SECONDS = 5
-/** Towards the end of that time each answer says `connection: close`; a client in a slow rhythm hears it a little later. */
+/** How long requests on a listener that was replaced may go on; its connections are told to close with their next answer. */
+export const LISTENER_DRAIN_OPTIONS = ['--drain-time-s', '300', '--drain-strategy', 'immediate']
+/** From then on each answer says `connection: close`; a client in a slow rhythm hears it a little later. */
 const DRAIN_SETTLE_MS = 1000
 const DRAIN_LOOK_MS = 100
 /** A busy machine's Envoy may not have read yet what has come: so often in a row there is no request, and no new one. */
@@ -28,6 +27,7 @@ export interface Part {
   stop(signal?: NodeJS.Signals): Promise<void>
 }
 
+/** A process that ends with this one, however this one ends. */
 export function startPart(
   name: string,
   command: string,
@@ -45,6 +45,7 @@ export function startPart(
     child.once('error', (error) => resolve(error.message))
     child.once('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `exit code ${code}`))
   })
+  if (child.pid !== undefined) void gone.then(watchOver(child.pid))
   return {
     name,
     process: child,
@@ -64,10 +65,10 @@ export function startPart(
  */
 export const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512']
 /**
- * V8 compiles and marks on the processor's thread: beside it, the compiler keeps 20 MB, and marking takes cores from Envoy
- * (docs/decisions/0026). Node takes these from the command line only.
+ * V8 compiles and collects on the processor's thread: beside it, the compiler keeps 20 MB, and the collector takes cores from Envoy
+ * and more CPU in all (docs/decisions/0026, 0041). Node takes these from the command line only.
  */
-export const THREAD_OPTIONS = ['--no-concurrent-recompilation', '--no-concurrent-marking']
+export const THREAD_OPTIONS = ['--no-concurrent-recompilation', '--single-threaded-gc']
 /** One arena for all threads: glibc's arenas keep what was freed, 14 MB. */
 export const MALLOC_ENV = { MALLOC_ARENA_MAX: '1' }
 
@@ -77,29 +78,44 @@ export function nodeOptions(): string[] {
   return [...heap, ...THREAD_OPTIONS, '--disable-warning=ExperimentalWarning']
 }
 
-/** Starts the processor in `cwd`, where it finds `envoy/` and `run/`. */
-export function startProcessor(cwd: string, config: string | undefined, output: Output): Part {
+/**
+ * Starts the processor in `cwd`, where it finds `envoy/` and `run/`.
+ * @param environment beside this process's own, and below it
+ */
+export function startProcessor(
+  cwd: string,
+  config: string | undefined,
+  output: Output,
+  environment: NodeJS.ProcessEnv = {},
+): Part {
   const args = [...nodeOptions(), MAIN, 'serve', ...(config === undefined ? [] : ['--config', config])]
-  return startPart('processor', process.execPath, args, { cwd, output, env: MALLOC_ENV })
+  return startPart('processor', process.execPath, args, {
+    cwd,
+    output,
+    env: { ...MALLOC_ENV, ...environment },
+  })
 }
 
 export interface EnvoyOptions {
   readonly binary: string
   readonly cwd: string
-  readonly addresses: EnvoyAddresses
+  /** Of the bootstrap, relative to `cwd`: `run/envoy.yaml`. */
+  readonly bootstrap?: string
   readonly output: Output
   /** Worker threads; Envoy's default is one for each core. */
   readonly concurrency?: number
 }
 
-/** Renders `envoy/envoy.yaml` into `run/` and starts Envoy in `cwd`. */
-export function startEnvoy({ binary, cwd, addresses, output, concurrency }: EnvoyOptions): Part {
-  mkdirSync(join(cwd, 'run'), { recursive: true })
-  const rendered = renderEnvoyConfig(readFileSync(join(cwd, 'envoy/envoy.yaml'), 'utf8'), addresses)
-  writeFileSync(join(cwd, 'run/envoy.yaml.tmp'), rendered)
-  renameSync(join(cwd, 'run/envoy.yaml.tmp'), join(cwd, 'run/envoy.yaml'))
-  const args = ['-c', 'run/envoy.yaml', '--disable-hot-restart', '--log-level', 'warn']
-  args.push('--drain-time-s', String(ENVOY_DRAIN_SECONDS), '--file-flush-interval-msec', '1000')
+/** Starts Envoy in `cwd` with what is in `run/` there. */
+export function startEnvoy({
+  binary,
+  cwd,
+  bootstrap = 'run/envoy.yaml',
+  output,
+  concurrency,
+}: EnvoyOptions): Part {
+  const args = ['-c', bootstrap, '--disable-hot-restart', '--log-level', 'warn']
+  args.push(...LISTENER_DRAIN_OPTIONS, '--file-flush-interval-msec', '1000')
   // A processor that is down is told by the access log and by statistics, not by one more line for each request.
   args.push('--component-log-level', 'ext_proc:error')
   if (concurrency !== undefined) args.push('--concurrency', String(concurrency))
@@ -127,6 +143,22 @@ export async function untilReady(
   throw new Error(`${part.name} was not ready within ${withinMs / 1000} s: http://${host}:${port}${path}`)
 }
 
+/** An Envoy that refuses its listener is ready all the same, and nobody listens. @throws Error that says so */
+export async function untilListening(
+  { host, port }: { host: string; port: number },
+  withinMs = LISTENER_WITHIN_MS,
+): Promise<void> {
+  const deadline = performance.now() + withinMs
+  while (performance.now() < deadline) {
+    if (/^callback::/m.test((await httpText('GET', host, port, '/listeners'))?.body ?? '')) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error('envoy does not take run/listener.yaml; its own words are above')
+}
+
+/** Envoy has looked at its listener when it is ready. */
+const LISTENER_WITHIN_MS = 3000
+
 /**
  * Has Envoy tell its clients to close their connections, while new ones are still taken; then closes its listeners, and
  * ends it when no connection is left, or none but idle ones. Ended with its listeners open it would cut off who connects
@@ -134,10 +166,10 @@ export async function untilReady(
  */
 export async function drainEnvoy(envoy: Part, admin: { host: string; port: number }): Promise<void> {
   const post = (path: string): Promise<number | undefined> => httpStatus('POST', admin.host, admin.port, path)
-  if ((await post('/drain_listeners?graceful&skip_exit')) === 200) {
+  if ((await post('/drain_listeners?inboundonly&graceful&skip_exit')) === 200) {
     const toldAllMs = performance.now() + ENVOY_DRAIN_SECONDS * 1000
     await untilSo(envoy, toldAllMs, async () => (await downstream(admin))?.connections === 0)
-    await post('/drain_listeners')
+    await post('/drain_listeners?inboundonly')
     const settledMs = toldAllMs + DRAIN_SETTLE_MS
     let requestsBefore: number | undefined
     let quietLooks = 0

@@ -5,14 +5,16 @@ import { runGateway } from './gateway.ts'
 
 const HELP = `Starts Envoy and the processor of this checkout, until Ctrl-C.
 
-usage: npm start [-- --config FILE] [-- --listen HOST:PORT] [-- --admin HOST:PORT] [-- --reuse-port]
+usage: npm start [-- --config FILE] [-- --listen IP:PORT] [-- --admin IP:PORT] [-- --reuse-port]
 
-  --config FILE        configuration of the processor; else ZONEGATE_CONFIG, else ./zonegate.yaml, else the defaults
-  --listen HOST:PORT   where Envoy takes requests (0.0.0.0:8101)
-  --admin HOST:PORT    Envoy's admin page (127.0.0.1:9901); whoever reaches it rules Envoy
-  --reuse-port         share --listen with the Zonegate that runs there, to take its place; docs/operations.md, Upgrade
+  --config FILE        your zonegate.yaml; else ZONEGATE_CONFIG, else ./zonegate.yaml, else the defaults
+  --listen IP:PORT     where Envoy takes requests (0.0.0.0:8101)
+  --admin IP:PORT      Envoy's admin page (127.0.0.1:9901). It has no password: keep it on loopback
+  --reuse-port         take over --listen from the Zonegate that runs there; docs/operations.md, Upgrade
 
-Routes, timeouts and retries: envoy/routes.yaml. Breakers and connect timeout: envoy/envoy.yaml.
+zonegate.yaml has the rules: what a request is, and where it goes. Routes, timeouts and retries are in envoy/routes.yaml,
+breakers and the connect timeout in envoy/clusters.yaml, the listener in envoy/listener.yaml. All of them are live on save;
+envoy/envoy.yaml waits for the next start. Is it all right? npm run zonegate -- validate
 `
 
 async function main(): Promise<void> {
@@ -31,7 +33,7 @@ async function main(): Promise<void> {
   }
   const configPath = values.config ?? process.env['ZONEGATE_CONFIG']
   loadConfig(configPath, process.env) // faults are told before anything starts
-  process.exitCode = await runGateway({
+  await runGateway({
     root: fileURLToPath(new URL('../..', import.meta.url)),
     configPath,
     listen: values.listen,

@@ -6,6 +6,7 @@ import type { Answer } from '../dns/answer.ts'
 import { createDecider, type Decider } from './decider.ts'
 import type { Decision } from './decision.ts'
 import { STATUS_OF_REASON } from './reject-reason.ts'
+import type { RequestHead } from './rules.ts'
 
 const ADDRESSES = ['10.0.0.1', '10.0.0.2', '10.0.0.3']
 const answer = (name: string): Answer => ({
@@ -16,9 +17,15 @@ const answer = (name: string): Answer => ({
   ttlSeconds: 5,
   stale: false,
 })
+const headWith = (id: string): RequestHead => ({
+  method: 'POST',
+  path: '/',
+  authority: 'cb.test',
+  headers: { server: [id] },
+})
 const decider = (lookup: (name: string) => Answer | Promise<Answer>): Decider =>
   createDecider(rulesOf(configSchema.parse({})), () => 's.test', lookup)
-const head = { method: 'POST', path: '/', ids: ['1'] }
+const head = headWith('1')
 const addressOf = (decision: Decision): string =>
   decision.kind === 'forward' ? decision.authority : decision.reason
 
@@ -27,6 +34,48 @@ test('requests for one zone go to each of its addresses in turn', () => {
   const chosen = Array.from({ length: 6 }, () => addressOf(decide(head) as Decision))
   assert.deepEqual(new Set(chosen.slice(0, 3)).size, 3)
   assert.deepEqual(chosen.slice(3), chosen.slice(0, 3))
+})
+
+test('zones that are asked in turn each go round their own addresses', () => {
+  const addresses = new Map<string, string[]>()
+  const decide = decider((name) => {
+    const known = addresses.get(name) ?? ['10.0.0.1', '10.0.0.2']
+    addresses.set(name, known)
+    return { kind: 'positive', name, addresses: known, denied: [], ttlSeconds: 5, stale: false }
+  })
+  const chosen = new Map<string, string[]>()
+  for (let round = 0; round < 4; round++)
+    for (const id of ['1', '2'])
+      chosen.set(id, [...(chosen.get(id) ?? []), addressOf(decide(headWith(id)) as Decision)])
+  for (const [, authorities] of chosen)
+    assert.deepEqual(authorities, ['10.0.0.1:8101', '10.0.0.2:8101', '10.0.0.1:8101', '10.0.0.2:8101'])
+})
+
+test('the first request of each answer goes to a random address where weights matter: a quarter of them where one of four parts says so', () => {
+  let seed = 1
+  const random = (): number => {
+    seed = (seed * 48_271) % 0x7fff_ffff // Park and Miller
+    return seed / 0x7fff_ffff
+  }
+  const decide = createDecider(
+    rulesOf(configSchema.parse({})),
+    () => 's.test',
+    (name) => ({
+      kind: 'positive',
+      name,
+      addresses: [
+        { address: '10.0.0.1', port: 9001, priority: 0, weight: 3 },
+        { address: '10.0.0.2', port: 9002, priority: 0, weight: 1 },
+      ],
+      denied: [],
+      ttlSeconds: 5,
+      stale: false,
+    }),
+    { random },
+  )
+  const chosen = Array.from({ length: 2000 }, () => addressOf(decide(head) as Decision))
+  const few = chosen.filter((authority) => authority === '10.0.0.2:9002').length
+  assert.ok(few > 430 && few < 570, `${few} of 2,000`)
 })
 
 test('requests that waited for one answer go to different addresses, too', async () => {
@@ -52,8 +101,9 @@ test('the search domain is the one in force at the request', () => {
   assert.deepEqual(names, ['zone1-default.a.test', 'zone1-default.b.test'])
 })
 
-test('405 is for methods, 403 for ids, 502 for all that is not the caller’s fault', () => {
-  const { method_not_allowed, server_header_missing, server_header_invalid, ...others } = STATUS_OF_REASON
-  assert.deepEqual([method_not_allowed, server_header_missing, server_header_invalid], [405, 403, 403])
-  assert.deepEqual([...new Set(Object.values(others))], [502])
+test('404 is for rules, 405 for methods, 403 for ids, 503 for maintenance, 502 for all else that is not the caller’s fault', () => {
+  const { no_rule, method_not_allowed, maintenance, ...others } = STATUS_OF_REASON
+  assert.deepEqual([no_rule, method_not_allowed, maintenance], [404, 405, 503])
+  for (const [reason, status] of Object.entries(others))
+    assert.equal(status, /^(?:id|server_header)_/.test(reason) ? 403 : 502, reason)
 })

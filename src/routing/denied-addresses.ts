@@ -14,7 +14,18 @@ const DENIED = [
   '::1/128', // loopback (RFC 4291 section 2.5.3)
   'fe80::/10', // link-local (RFC 4291 section 2.5.6)
   'ff00::/8', // multicast (RFC 4291 section 2.7)
-  'fd00:ec2::254/128', // metadata service of AWS over IPv6
+  '100.100.100.200/32', // metadata service of Alibaba Cloud
+  '168.63.129.16/32', // metadata and control of Azure
+  '192.0.0.192/32', // metadata service of Oracle Cloud, the older one
+  'fd00:ec2::/32', // of AWS over IPv6: metadata (::254), credentials of pods (::23), DNS, time
+  'fd20:ce::254/128', // metadata service of Google Cloud over IPv6
+  'fd00:c1::a9fe:a9fe/128', // metadata service of Oracle Cloud over IPv6
+  'fd00:42::42/128', // metadata service of Scaleway over IPv6
+  // Prefixes that carry an IPv4 address in ways of their own, any of the above among them: no zone is reached by these.
+  '64:ff9b:1::/48', // translation for local use (RFC 8215)
+  '2002::/16', // 6to4 (RFC 3056)
+  '2001::/32', // Teredo (RFC 4380)
+  '::ffff:0:0:0/96', // IPv4-translated (RFC 2765)
 ] as const
 
 /**
@@ -25,7 +36,7 @@ const IPV4_CARRIERS = ['::', '64:ff9b::'] as const
 const IPV4_MAPPED = '::ffff:'
 const CARRIER_BITS = 96
 
-/** The denied addresses, as CIDRs, for who does not see through what carries an IPv4 address. */
+/** The denied addresses as CIDRs, for Envoy, which doesn't see the IPv4 address inside an IPv6 one. */
 export function deniedCidrs(): string[] {
   return DENIED.flatMap(carried)
 }
@@ -47,6 +58,14 @@ export function addressPolicy(allow: readonly string[]): (address: string) => bo
     if (family === undefined) return false
     return !denied.check(address, family) || allowed.check(address, family)
   }
+}
+
+/** Ports from the first to the second, both included. */
+export type PortRange = readonly [first: number, last: number]
+
+/** Says whether a SRV record may lead to a port. */
+export function portPolicy(ranges: readonly PortRange[]): (port: number) => boolean {
+  return (port) => ranges.some(([first, last]) => port >= first && port <= last)
 }
 
 function blockList(cidrs: readonly string[]): BlockList {

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Answer } from '../dns/answer.ts'
-import type { EnvoyStatus } from '../xds/ads-service.ts'
 import { DecisionCounts } from './decision-counts.ts'
 import { DnsQueryCounts } from './dns-query-counts.ts'
 import { Histogram } from './histogram.ts'
-import { PushCounts } from './push-counts.ts'
 
-const zone = { id: '1', service: { name: 'default', port: 1 }, name: 'n' }
+const zone = { id: '1', service: { name: 'default', label: 'default', rule: 'default', port: 1 }, name: 'n' }
 const positive = (stale: boolean): Answer => ({
   kind: 'positive',
   name: 'n',
@@ -44,7 +42,7 @@ test('the time of a decision includes the wait for DNS', async () => {
   const counts = new DecisionCounts()
   let now = 0
   const wait = Promise.withResolvers<void>()
-  const head = { method: 'POST', path: '/', ids: ['1'] }
+  const head = { method: 'POST', path: '/', authority: '', headers: {} }
   const refusal = { kind: 'reject', reason: 'no_address' } as const
   counts.timed(
     () => refusal,
@@ -85,24 +83,4 @@ test('nameservers are bounded, whatever names them', () => {
     })
   assert.equal(counts.byNameserver.size, 16)
   assert.ok(counts.byNameserver.has('10.0.0.99:53'))
-})
-
-test("what an Envoy answered counts on after its stream's end", () => {
-  const counts = new PushCounts()
-  const envoy = (connectedMs: number, acks: number, nacks: number): EnvoyStatus => {
-    const resource = { held: 0, rejected: 0, acks: 0, nacks: 0, lastAckMs: undefined }
-    return {
-      envoy: 'e',
-      version: null,
-      testedVersion: true,
-      connectedMs,
-      resources: { cluster: { ...resource, acks, nacks }, endpoints: resource, virtualHost: resource },
-      lastRejection: undefined,
-    }
-  }
-  counts.update([envoy(100, 1, 0)], 1100)
-  counts.update([envoy(200, 3, 1)], 1200)
-  counts.update([], 1300)
-  counts.update([envoy(50, 2, 0)], 1400)
-  assert.deepEqual(counts.totals.get('cluster'), { acks: 5, nacks: 1 })
 })

@@ -3,6 +3,7 @@ import type { Decider } from '../routing/decider.ts'
 import type { Decision } from '../routing/decision.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import { Histogram } from './histogram.ts'
+import { RuleCounts } from './rule-counts.ts'
 
 /** From answers of the cache (tens of microseconds) to a whole `dns.budgetMs`. */
 const DECISION_SECONDS = [0.000_025, 0.000_1, 0.000_25, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 0.5, 1, 2.5]
@@ -21,6 +22,7 @@ export class DecisionCounts {
     nodata: 0,
     failure: 0,
   }
+  readonly rules = new RuleCounts()
   readonly seconds = new Histogram(DECISION_SECONDS)
 
   constructor() {
@@ -31,9 +33,11 @@ export class DecisionCounts {
   }
 
   count(decision: Decision): void {
+    this.rules.count(decision)
     if (decision.kind === 'forward') this.forwarded += 1
     else this.refused[decision.reason] += 1
-    if (decision.answer !== undefined) this.answers[classOf(decision.answer)] += 1
+    if (decision.answer !== undefined && decision.zone?.said?.pinned === undefined)
+      this.answers[classOf(decision.answer)] += 1
   }
 
   /**

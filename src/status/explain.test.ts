@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { SaidNow } from '../cli/said-now.ts'
+import { jsonSchemaText } from '../config/json-schema.ts'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
-import type { Answer, Try } from '../dns/answer.ts'
+import type { Answer, Endpoint, Try } from '../dns/answer.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
-import type { RequestHead } from '../routing/rules.ts'
+import type { SaidEntry, SaidOfZones } from '../routing/said.ts'
+import type { DescribedRequest } from './described-request.ts'
 import { type ExplainSeams, explain } from './explain.ts'
 import { REASONS } from './reasons.ts'
 
@@ -26,37 +29,70 @@ const positive: Answer = {
   stale: false,
 }
 const negative = (kind: 'nxdomain' | 'nodata'): Answer => ({ kind, name, ttlSeconds: 3, nameserver: 'n' })
-const post: RequestHead = { method: 'POST', path: '/', ids: ['12'] }
+const post: DescribedRequest = { method: 'POST', path: '/', authority: 'cb.test', headers: {}, ids: ['12'] }
 
-const seams = (answer: Answer, cached: Answer | null = null): ExplainSeams => ({
-  rules: rulesOf(configSchema.parse({})),
+const seams = (
+  answer: Answer,
+  cached: Answer | null = null,
+  rules: unknown = {},
+  zones: unknown = {},
+  pins: SaidEntry[] = [],
+): ExplainSeams => ({
+  rules: rulesOf(configSchema.parse({ rules })),
   search: 's.test',
+  said: saidOf(rules, zones, pins),
   explainName: async () => ({ answer, tries: [asked], cached }),
   envoys: () => [
     { envoy: 'a', route: 'hot' },
-    { envoy: 'b', route: 'cold' },
+    { envoy: 'b', route: 'cold', reason: 'zones_max' },
+    { envoy: 'c', route: 'cold', reason: 'pinned', detail: 'own' },
   ],
 })
+function saidOf(rules: unknown, zones: unknown, pins: SaidEntry[]): SaidOfZones {
+  const config = configSchema.parse({ rules, zones })
+  return new SaidNow(config, rulesOf(config), { entries: () => pins }).now()
+}
 const texts = (steps: readonly { step: string; ok: boolean; text: string }[]): string[] =>
   steps.map(({ step, ok, text }) => `${ok ? 'ok' : 'no'} ${step}: ${text}`)
 
 test('a request that is forwarded: every step, to each Envoy', async () => {
   const { steps, decision, dns } = await explain(post, seams(positive))
   assert.deepEqual(texts(steps), [
-    'ok method: POST is in rules.methods',
-    'ok id: server: "12" matches rules.idPattern',
+    'ok method: POST is in methods',
+    'ok id: header server: "12" matches idPattern',
     'ok service: / belongs to no other service: default, port 8101',
-    'ok name: zone12-default.s.test (rules.host, search domain s.test)',
+    'ok name: zone12-default.s.test (host, search domain s.test)',
     'ok cache: not in the cache: a request waits for a nameserver',
     'ok query: 10.0.0.53:53 asked for A over udp: NOERROR in 1.2 ms',
     'ok answer: nameservers say: 2 addresses, fresh for 7 s',
     'ok addresses: 10.0.0.1, 10.0.0.2',
     'ok decision: forward to 10.0.0.1:8101 or 10.0.0.2:8101, in turn',
     'ok envoy: a: hot, routed inside Envoy',
-    'ok envoy: b: cold, asks the processor',
+    'ok envoy: b: cold, asks the processor, zones_max: As many zones are learned as learned.zonesMax allows, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since this one had its last.',
+    'ok envoy: c: cold, asks the processor, pinned: A virtual host of envoy/routes.yaml has the requests of this id. (own)',
   ])
   assert.deepEqual(decision, { result: 'forward', authorities: ['10.0.0.1:8101', '10.0.0.2:8101'] })
   assert.deepEqual([dns?.state, dns?.fromCache, dns?.ttlSecondsLeft], ['fresh', false, 7])
+})
+
+test('no Envoy is connected: said; no processor was asked: nothing is known of Envoys', async () => {
+  const last = async (envoys: ExplainSeams['envoys']): Promise<string | undefined> =>
+    texts((await explain(post, { ...seams(positive), envoys })).steps).at(-1)
+  assert.equal(
+    await last(() => []),
+    'ok envoy: cold on every Envoy, no_envoy: No Envoy is connected for zones.',
+  )
+  assert.match((await last(null)) ?? '', /^ok decision/)
+})
+
+test('TTL 0: what it costs is said', async () => {
+  const { steps, dns } = await explain(post, seams({ ...positive, ttlSeconds: 0 }))
+  assert.ok(
+    texts(steps).includes(
+      'ok answer: nameservers say: 2 addresses with TTL 0: each request asks a nameserver, and the zone is never learned',
+    ),
+  )
+  assert.deepEqual([dns?.state, dns?.nameserversSay, dns?.ttlSecondsLeft], ['uncached', 'uncached', 0])
 })
 
 test('a path of a service: by which rule', async () => {
@@ -76,20 +112,45 @@ test('the cache decides, and what nameservers say beside it is told', async () =
 
 const failure: Answer = { kind: 'failure', name, cause: 'timeout', tries: [asked] }
 const denied: Answer = { ...positive, addresses: [], denied: ['127.0.0.1'] }
-const REFUSALS: Record<RejectReason, [head: RequestHead, answer: Answer, said: RegExp]> = {
-  method_not_allowed: [{ ...post, method: 'GET' }, positive, /GET is not in rules\.methods \(POST\)/],
-  server_header_missing: [{ ...post, ids: [] }, positive, /no header "server" with an id/],
-  server_header_invalid: [{ ...post, ids: ['1', '2'] }, positive, /server: "1" and "2" are more than one id/],
+/** A rule that does not fit everything, and looks at more than a header. */
+const pay = { name: 'pay', match: { paths: ['/pay/*'] }, id: [{ query: 'id' }, { cookie: 'zone' }] }
+const REFUSALS: Record<
+  RejectReason,
+  [head: DescribedRequest, answer: Answer, said: RegExp, rules?: object, zones?: object]
+> = {
+  no_rule: [post, positive, /rule: none fits the path \/ of the host cb\.test/, pay],
+  id_missing: [{ ...post, ids: [], path: '/pay/x' }, positive, /id: none in query id, cookie zone/, pay],
+  id_invalid: [
+    { ...post, ids: ['1', '1'], path: '/pay/x' },
+    positive,
+    /query id: "1, 1": more than one id/,
+    pay,
+  ],
+  method_not_allowed: [{ ...post, method: 'GET' }, positive, /GET is not in methods \(POST\)/],
+  server_header_missing: [{ ...post, ids: [] }, positive, /none in header server/],
+  server_header_invalid: [{ ...post, ids: ['1', '2'] }, positive, /header server: "1, 2": more than one id/],
   name_not_found: [post, negative('nxdomain'), /the name does not exist \(NXDOMAIN\), for 3 s/],
   no_address: [post, negative('nodata'), /the name has no address \(NODATA\)/],
+  service_not_offered: [
+    post,
+    { kind: 'nodata', name, ttlSeconds: 3, nameserver: 'n', notOffered: true },
+    /the service is not offered \(SRV target "\."\), for 3 s/,
+  ],
   nameservers_failed: [post, failure, /nameservers say: none in time/],
   address_denied: [post, denied, /none to use; denied by policy: 127\.0\.0\.1 \(addresses\.allow\)/],
   resolver_overloaded: [post, { ...failure, cause: 'overloaded' }, /too many queries/],
   lookup_rate_limited: [post, { ...failure, cause: 'rate_limited' }, /too many names that are not in use/],
+  maintenance: [
+    post,
+    positive,
+    /zones: in maintenance \(zones\.12\): 503, "back at 06:00"/,
+    {},
+    { 12: { maintenance: 'back at 06:00' } },
+  ],
 }
-for (const [reason, [head, answer, said]] of Object.entries(REFUSALS)) {
+for (const [reason, [head, answer, said, rules, zones]] of Object.entries(REFUSALS)) {
   test(`${reason}: the step that fails, the cause and the way out`, async () => {
-    const { steps, decision } = await explain(head, seams(answer))
+    const { steps, decision } = await explain(head, seams(answer, null, rules, zones))
     assert.ok(decision.result === 'refuse')
     assert.equal(decision.reason, reason)
     assert.equal(decision.status, STATUS_OF_REASON[reason as RejectReason])
@@ -99,9 +160,160 @@ for (const [reason, [head, answer, said]] of Object.entries(REFUSALS)) {
   })
 }
 
+/** What the issue of a person is: which rule, which source, which value, and why none of the others. */
+const RULES = [
+  { name: 'pay', match: { paths: ['/pay/*'], hosts: ['pay.example'] }, id: { query: 'server_id' } },
+  { name: 'chat', match: { paths: ['/chat'] }, id: { json: '/attach/server' }, bodyMaxBytes: 40 },
+  {
+    name: 'rest',
+    match: { paths: ['/r/*'] },
+    id: [{ header: 'server' }, { path: '/r/{id}/*' }, { cookie: 'sid' }, { form: 'id' }, { json: '/id' }],
+  },
+]
+const json = { 'content-type': ['application/json'] }
+const form = { 'content-type': ['application/x-www-form-urlencoded; charset=utf-8'] }
+const STEPS: [
+  title: string,
+  asked: Partial<DescribedRequest>,
+  said: string[],
+  id: unknown,
+  reason?: string,
+][] = [
+  [
+    'no rule fits: what each wants, and what of it is missing',
+    { path: '/x', authority: '' },
+    [
+      'no rule: none fits the path /x',
+      'no rule: pay wants path /pay/* (not /x) and host pay.example (there is none)',
+      'no rule: chat wants path /chat (not /x)',
+      'no rule: rest wants path /r/* (not /x)',
+    ],
+    null,
+    'no_rule',
+  ],
+  [
+    'a rule that fits by path and host, with its port and letters',
+    { path: '/pay/1?server_id=12', authority: 'Pay.Example:443' },
+    [
+      'ok rule: pay fits: path /pay/*, host pay.example',
+      'ok method: POST is in methods',
+      'ok id: query server_id: "12" matches idPattern',
+    ],
+    { source: 'query server_id', value: '12' },
+  ],
+  [
+    'the source that counts, and each before it',
+    { path: '/r/', headers: { server: ['-'], cookie: ['a=b; sid=7'] } },
+    [
+      'ok rule: rest fits: path /r/*',
+      'ok method: POST is in methods',
+      'ok source: header server: "-", which stands for none',
+      'ok source: path /r/{id}/*: /r/ does not fit',
+      'ok id: cookie sid: "7" matches idPattern',
+    ],
+    { source: 'cookie sid', value: '7' },
+  ],
+  [
+    'no source has one: why, of each',
+    { path: '/r/', headers: { server: [''], cookie: ['side=7'], ...form }, body: Buffer.from('id=&x=1') },
+    [
+      'ok rule: rest fits: path /r/*',
+      'ok method: POST is in methods',
+      'no source: header server: empty',
+      'no source: path /r/{id}/*: /r/ does not fit',
+      'no source: cookie sid: not there',
+      'no source: form id: empty',
+      'no source: json /id: content-type is application/x-www-form-urlencoded; charset=utf-8',
+      'no id: none in header server, path /r/{id}/*, cookie sid, form id, json /id',
+    ],
+    null,
+    'id_missing',
+  ],
+  [
+    'an id in a body',
+    { path: '/chat', headers: json, body: Buffer.from('{"attach":{"server":7}}') },
+    [
+      'ok rule: chat fits: path /chat',
+      'ok method: POST is in methods',
+      'ok id: json /attach/server: "7" matches idPattern',
+    ],
+    { source: 'json /attach/server', value: '7' },
+  ],
+  [
+    'a member that is there twice',
+    { path: '/chat', headers: json, body: Buffer.from('{"attach":{"server":7,"server":8}}') },
+    [
+      'ok rule: chat fits: path /chat',
+      'ok method: POST is in methods',
+      'no id: json /attach/server: "server": more than one id',
+    ],
+    { source: 'json /attach/server', value: 'server' },
+    'id_invalid',
+  ],
+  [
+    'what is no JSON',
+    { path: '/chat', headers: json, body: Buffer.from('{') },
+    [
+      'ok rule: chat fits: path /chat',
+      'ok method: POST is in methods',
+      'no id: json /attach/server: no JSON: receivers may read it differently',
+    ],
+    { source: 'json /attach/server', value: 'no JSON' },
+    'id_invalid',
+  ],
+  [
+    'a body without its type, and a type without its body',
+    { path: '/chat', body: Buffer.from('{}') },
+    [
+      'ok rule: chat fits: path /chat',
+      'ok method: POST is in methods',
+      'no id: json /attach/server: no content type: receivers may read it differently',
+    ],
+    { source: 'json /attach/server', value: 'no content type' },
+    'id_invalid',
+  ],
+  [
+    'a body that is longer than its rule looks into',
+    { path: '/chat', headers: json, body: Buffer.alloc(41) },
+    [
+      'ok rule: chat fits: path /chat',
+      'ok method: POST is in methods',
+      'no body: 41 octets, more than bodyMaxBytes (40)',
+      'no decision: refuse with 413 body_too_large',
+    ],
+    null,
+    'body_too_large',
+  ],
+]
+for (const [title, request, said, id, reason] of STEPS) {
+  test(`explained: ${title}`, async () => {
+    const asked: DescribedRequest = { ...post, ids: [], ...request }
+    const explained = await explain(asked, seams(positive, null, RULES))
+    assert.deepEqual(texts(explained.steps).slice(0, said.length), said)
+    assert.deepEqual(explained.id, id)
+    const { decision } = explained
+    assert.equal(decision.result === 'refuse' ? decision.reason : undefined, reason)
+    assert.equal(explained.rule, /^ok rule: (\w+) /.exec(texts(explained.steps)[0] ?? '')?.[1] ?? null)
+  })
+}
+
+test('what is explained has no header in it, and of the body its length', async () => {
+  const secret = 'secret-of-the-caller'
+  const headers = { authorization: [secret], cookie: [`a=${secret}`], server: ['1'] }
+  const explained = await explain({ ...post, ids: [], headers, body: Buffer.from(secret) }, seams(positive))
+  assert.ok(!JSON.stringify(explained).includes(secret))
+  assert.deepEqual(explained.request, {
+    method: 'POST',
+    authority: 'cb.test',
+    path: '/',
+    ids: [],
+    bodyOctets: secret.length,
+  })
+})
+
 const INVALID: [ids: string[], said: string][] = [
-  [['a_b'], 'does not match rules.idPattern'],
-  [['1,2'], 'are more than one id'],
+  [['a_b'], 'does not match idPattern'],
+  [['1,2'], 'more than one id'],
 ]
 for (const [ids, said] of INVALID) {
   test(`an invalid id ${ids} ${said}`, async () => {
@@ -114,7 +326,7 @@ for (const [ids, said] of INVALID) {
 }
 
 test("the reasons are those of Envoy's local replies, and each has its texts", () => {
-  const yaml = fileText('envoy/envoy.yaml')
+  const yaml = fileText('envoy/listener.yaml')
   // Those of the processor arrive as details, which Envoy takes only if it knows them.
   for (const reason of Object.keys(STATUS_OF_REASON)) assert.ok(yaml.includes(`'${reason}'`), reason)
   const inEnvoy = new Set([...yaml.matchAll(/x-zonegate-reason, value: (\w+) /g)].map(([, reason]) => reason))
@@ -133,14 +345,15 @@ test('each reason has a row in docs/troubleshooting.md, with its status, and no 
 })
 
 test('what the texts name is there: keys of zonegate.yaml, fields and routes of the files in envoy/', () => {
-  const files = fileText('envoy/envoy.yaml') + fileText('envoy/routes.yaml')
+  const files = ['envoy', 'listener', 'routes'].map((name) => fileText(`envoy/${name}.yaml`)).join('')
   const config: Record<string, object> = configSchema.parse({})
+  const rule: object = JSON.parse(jsonSchemaText()).$defs.rule.properties
   for (const [reason, { cause, wayOut }] of Object.entries(REASONS)) {
     const text = `${cause} ${wayOut}`
     for (const [named, section = '', key = ''] of text.matchAll(
       /\b(listen|rules|dns|addresses|learned|log)\.(\w+)/g,
     ))
-      assert.ok(key in (config[section] ?? {}), `${reason}: ${named}`)
+      assert.ok(key in ((section === 'rules' ? rule : config[section]) ?? {}), `${reason}: ${named}`)
     for (const [field] of text.matchAll(/\b[a-z]+(_[a-z]+)+\b/g))
       assert.ok(files.includes(field), `${reason}: ${field}`)
   }
@@ -149,3 +362,91 @@ test('what the texts name is there: keys of zonegate.yaml, fields and routes of 
 function fileText(path: string): string {
   return readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 }
+
+test('endpoints from SRV are told with their records, and where requests go by weight', async () => {
+  const endpoint = (port: number, priority: number, weight: number): Endpoint => ({
+    address: '10.0.0.1',
+    port,
+    priority,
+    weight,
+    srv: { target: `h${port}.test`, priority: priority * 10, weight },
+  })
+  const ofService: Answer = {
+    ...positive,
+    name: '_default._tcp.zone12-default.s.test',
+    addresses: [endpoint(9001, 0, 3), endpoint(9002, 0, 1), endpoint(9003, 1, 1)],
+    denied: ['h22.test:22'],
+  }
+  const { steps, decision, dns } = await explain(post, seams(ofService, null, { port: 'srv' }))
+  const said = texts(steps).join('\n')
+  assert.match(said, /service: .*port from SRV/)
+  assert.match(said, /name: _default\._tcp\.zone12-default/)
+  assert.match(
+    said,
+    /10\.0\.0\.1:9001 \(h9001\.test, priority 0, weight 3\), .*9003 \(h9003\.test, priority 10, weight 1\)/,
+  )
+  assert.match(said, /denied by policy: h22\.test:22 \(addresses\.allow, addresses\.ports\)/)
+  assert.match(said, /forward to 10\.0\.0\.1:9001 or 10\.0\.0\.1:9002, by weight/)
+  assert.deepEqual(decision, { result: 'forward', authorities: ['10.0.0.1:9001', '10.0.0.1:9002'] })
+  assert.deepEqual(dns?.addresses, ['10.0.0.1:9001', '10.0.0.1:9002', '10.0.0.1:9003'])
+  assert.deepEqual(dns?.endpoints, ofService.addresses)
+})
+
+const byCommand: SaidEntry = {
+  key: '12',
+  place: null,
+  ids: ['12'],
+  says: {
+    kind: 'pinned',
+    addresses: [{ address: '10.9.9.9', port: 9000 }],
+    by: { who: 'ada', because: 'disk full', untilMs: Date.UTC(2027, 0, 1, 4) },
+  },
+}
+const SAID: [what: string, zones: object, pins: SaidEntry[], answer: Answer, ...said: string[]][] = [
+  [
+    'pinned by zones',
+    { 12: { addresses: ['10.9.9.8'] } },
+    [],
+    positive,
+    'ok zones: pinned to 10.9.9.8:8101, by zones.12; DNS is not asked',
+    'ok decision: forward to 10.9.9.8:8101',
+  ],
+  [
+    'pinned by command, which goes before zones',
+    { 12: { addresses: ['10.9.9.8'] } },
+    [byCommand],
+    positive,
+    'ok zones: pinned to 10.9.9.9:9000, by ada until 2027-01-01T04:00:00.000Z, because "disk full"; DNS is not asked',
+    'ok decision: forward to 10.9.9.9:9000',
+  ],
+  [
+    'merged',
+    { '10-12': { as: '13' } },
+    [],
+    positive,
+    'ok name: zone13-default.s.test (host, search domain s.test)',
+    'ok zones: "12" is merged into "13" (zones.10-12)',
+  ],
+  [
+    'merged into a pinned one',
+    { 11: { as: '12' } },
+    [byCommand],
+    positive,
+    'ok decision: forward to 10.9.9.9:9000',
+  ],
+  [
+    'not in DNS',
+    { '*': { fallback: '0' } },
+    [],
+    negative('nxdomain'),
+    'ok zones: "12" is not in DNS, and goes to "0" (zones.*), by way of the processor: zone0-default.s.test',
+    'no decision: refuse with 502 name_not_found',
+  ],
+]
+for (const [what, zones, pins, answer, ...said] of SAID)
+  test(`what is said of a zone is a step: ${what}`, async () => {
+    const id = what.startsWith('merged into') ? '11' : '12'
+    const { steps } = await explain({ ...post, ids: [id] }, seams(answer, null, {}, zones, pins))
+    const all = texts(steps)
+    for (const line of said) assert.ok(all.includes(line), `${line}\n${all.join('\n')}`)
+  })

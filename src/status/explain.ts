@@ -1,39 +1,33 @@
-import type { Answer, Try } from '../dns/answer.ts'
+import { type Addresses, type Answer, areEndpoints, type Endpoint, type Try } from '../dns/answer.ts'
 import type { Explanation } from '../dns/dns.ts'
+import { isService } from '../dns/service-resolver.ts'
+import { insteadOf, pinnedAnswer } from '../routing/decider.ts'
 import { authorityOf, decide } from '../routing/decision.ts'
-import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
-import { type RequestHead, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
-import { REASONS } from './reasons.ts'
-import { stateOf, type ZoneState } from './status.ts'
-
-/** One step of a decision, in words. `ok: false` is where it ends, or what went wrong on the way. */
-export interface Step {
-  readonly step:
-    | 'method'
-    | 'id'
-    | 'service'
-    | 'name'
-    | 'cache'
-    | 'query'
-    | 'answer'
-    | 'addresses'
-    | 'decision'
-    | 'envoy'
-  readonly ok: boolean
-  readonly text: string
-}
+import { isZone, type RequestHead, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
+import type { PinnedBy, SaidOfZones } from '../routing/said.ts'
+import { COLD_REASONS, type ColdReason } from './cold-reasons.ts'
+import { type DescribedRequest, requestOf } from './described-request.ts'
+import { type ExplainedRules, explainRules, type Step } from './explain-rules.ts'
+import { REASONS, type Reason } from './reasons.ts'
+import { addressesIn, addressesOf, saidState, stateOf, type ZoneState } from './status.ts'
 
 /** Why a request would go where it goes. */
-export interface Explained {
-  readonly request: RequestHead
-  readonly steps: readonly Step[]
+export interface Explained extends Pick<ExplainedRules, 'rule' | 'id' | 'steps'> {
+  /** What was asked about, before its ids were put in place. */
+  readonly request: {
+    readonly method: string
+    readonly authority: string
+    readonly path: string
+    readonly ids: readonly string[]
+    readonly bodyOctets: number
+  }
   readonly zone: { readonly service: string; readonly id: string; readonly name: string } | null
   readonly dns: ExplainedDns | null
   readonly decision:
     | { readonly result: 'forward'; readonly authorities: readonly string[] }
     | {
         readonly result: 'refuse'
-        readonly reason: RejectReason
+        readonly reason: Reason
         readonly status: number
         readonly cause: string
         readonly wayOut: string
@@ -46,6 +40,8 @@ export interface ExplainedDns {
   /** What a request gets now: from the cache, else from the nameservers. */
   readonly state: ZoneState
   readonly addresses: readonly string[]
+  /** The same with their ports, priorities and weights, where they are from SRV records. */
+  readonly endpoints?: readonly Endpoint[]
   readonly denied: readonly string[]
   readonly ttlSecondsLeft: number | null
   readonly fromCache: boolean
@@ -58,92 +54,140 @@ export interface ExplainedEnvoy {
   readonly envoy: string
   /** `hot`: routed inside this Envoy. `cold`: this Envoy asks the processor. */
   readonly route: 'hot' | 'cold'
+  /** Why it is cold; absent where it is hot. */
+  readonly reason?: ColdReason
+  /** What is at fault, by name: a virtual host, a line of a file, Envoy's own words. */
+  readonly detail?: string | undefined
 }
 
 export interface ExplainSeams {
   readonly rules: Rules
   readonly search: string
+  /** What is said of zones beside DNS; absent: nothing. */
+  readonly said?: SaidOfZones
   /** Asks the nameservers, past the cache. */
   readonly explainName: (name: string) => Promise<Explanation>
-  /** Of a zone, on each connected Envoy. */
-  readonly envoys: (zone: Zone) => readonly ExplainedEnvoy[]
+  /** Of a request to a zone, on each connected Envoy. Null: nobody can know, as no processor is asked. */
+  readonly envoys: ((zone: Zone, state: ZoneState, head: RequestHead) => readonly ExplainedEnvoy[]) | null
 }
 
 /** Walks a request through the decision, past the cache, and tells every step. */
-export async function explain(head: RequestHead, seams: ExplainSeams): Promise<Explained> {
-  const { rules, search } = seams
-  const zone = zoneOf(head, rules, search)
-  if (typeof zone === 'string') {
-    return { ...refusal(head, zone, ruleSteps(head, rules, search, zone)), zone: null, dns: null, envoys: [] }
+export async function explain(described: DescribedRequest, seams: ExplainSeams): Promise<Explained> {
+  const { rules, search, said } = seams
+  const head = requestOf(described, rules)
+  const zone = zoneOf(head, rules, search, said)
+  const explained = explainRules(head, rules, search, zone)
+  const common = { request: requestText(described), rule: explained.rule, id: explained.id }
+  if (!isZone(zone) || explained.isTooLarge) {
+    const reason = isZone(zone) || explained.isTooLarge ? 'body_too_large' : zone.reason
+    return { ...common, ...refusal(reason, explained.steps), zone: null, dns: null, envoys: [] }
   }
+  return { ...common, ...(await explainZone(head, zone, explained, seams)) }
+}
+
+type ExplainedZone = Omit<Explained, 'request' | 'rule' | 'id'>
+
+async function explainZone(
+  head: RequestHead,
+  zone: Zone,
+  { steps: before }: Pick<ExplainedRules, 'steps'>,
+  seams: ExplainSeams,
+): Promise<ExplainedZone> {
+  const steps = [...before, ...saidSteps(zone)]
+  const named = { service: zone.service.name, id: zone.id, name: zone.name }
+  if (zone.said?.maintenance !== undefined) {
+    const { status } = zone.said.maintenance
+    return { ...refusal('maintenance', steps, status), zone: named, dns: null, envoys: [] }
+  }
+  const pinned = pinnedAnswer(zone)
+  if (pinned !== null) return explainAnswer(head, zone, pinned, { steps, dns: null }, seams)
   const { answer: said, tries, cached } = await seams.explainName(zone.name)
   const answer = cached ?? said
-  const envoys = seams.envoys(zone)
+  const found = {
+    steps: [...steps, ...dnsSteps(answer, cached, said, tries)],
+    dns: explainedDns(answer, cached, said, tries),
+  }
+  const { rules, search, said: saidOfZones } = seams
+  const other = answer.kind === 'nxdomain' && saidOfZones ? insteadOf(zone, rules, search, saidOfZones) : null
+  return other === null
+    ? explainAnswer(head, zone, answer, found, seams)
+    : explainZone(head, other, { steps: [...found.steps, insteadStep(zone, other, saidOfZones)] }, seams)
+}
+
+function explainAnswer(
+  head: RequestHead,
+  zone: Zone,
+  answer: Answer,
+  { steps, dns }: Pick<Explained, 'steps' | 'dns'>,
+  seams: ExplainSeams,
+): ExplainedZone {
   const decision = decide(zone, answer, 0)
-  const dns = explainedDns(answer, cached, said, tries)
-  const steps = [...ruleSteps(head, rules, search, zone), ...dnsSteps(answer, cached, said, tries)]
+  const state = saidState(zone.said) ?? stateOf(answer)
+  // By way of another zone's id its requests ask the processor, however hot it is.
+  const envoys = zone.insteadOf === undefined ? (seams.envoys?.(zone, state, head) ?? []) : []
   const common = { zone: { service: zone.service.name, id: zone.id, name: zone.name }, dns, envoys }
-  if (decision.kind === 'reject') return { ...refusal(head, decision.reason, steps), ...common }
-  const authorities = dns.addresses.map((address) => authorityOf(address, zone.service.port))
+  if (decision.kind === 'reject') return { ...refusal(decision.reason, steps), ...common }
+  const addresses = answer.kind === 'positive' ? usedFirst(answer.addresses) : []
+  const authorities = addresses.map((address) => authorityOf(address, zone.service.port))
   return {
-    request: head,
     steps: [
       ...steps,
-      { step: 'decision', ok: true, text: `forward to ${oneOf(authorities)}` },
-      ...envoys.map(envoyStep),
+      { step: 'decision', ok: true, text: `forward to ${oneOf(authorities, addresses)}` },
+      ...(seams.envoys === null || zone.insteadOf !== undefined ? [] : envoySteps(envoys)),
     ],
     decision: { result: 'forward', authorities },
     ...common,
   }
 }
 
+/** What is said of the zone beside DNS, and by whom. */
+function saidSteps({ id, service, said }: Zone): Step[] {
+  const { merged, pinned, maintenance } = said ?? {}
+  const steps: Step[] = []
+  const add = (text: string, ok = true): number => steps.push({ step: 'zones', ok, text })
+  if (merged !== undefined)
+    add(`${JSON.stringify(id)} is merged into ${JSON.stringify(merged.id)} (${merged.key})`)
+  if (maintenance !== undefined)
+    add(
+      `in maintenance (${maintenance.key}): ${maintenance.status}, ${JSON.stringify(maintenance.text)}`,
+      false,
+    )
+  else if (pinned !== undefined) {
+    const to = pinned.addresses.map((address) => authorityOf(address, service.port)).join(', ')
+    const denied =
+      pinned.denied.length === 0 ? '' : `; denied by policy: ${pinned.denied.join(', ')} (addresses.allow)`
+    add(`pinned to ${to || 'no address'}${denied}, ${pinnedByText(pinned.by)}; DNS is not asked`, to !== '')
+  }
+  return steps
+}
+
+export function pinnedByText(by: PinnedBy): string {
+  if ('key' in by) return `by ${by.key}`
+  return `by ${by.who} until ${new Date(by.untilMs).toISOString()}, because ${JSON.stringify(by.because)}`
+}
+
+function insteadStep({ id, service }: Zone, other: Zone, said: SaidOfZones | undefined): Step {
+  const text = `${JSON.stringify(id)} is not in DNS, and goes to ${JSON.stringify(other.id)} (${said?.fallbackOf(service)?.key}), by way of the processor: ${other.name}`
+  return { step: 'zones', ok: true, text }
+}
+
+/** Without headers: they may hold secrets, and a step has what decides. */
+function requestText({ method, authority, path, ids, body }: DescribedRequest): Explained['request'] {
+  return { method, authority, path, ids, bodyOctets: body?.length ?? 0 }
+}
+
+/** @param ownStatus in place of the reason's */
 function refusal(
-  head: RequestHead,
-  reason: RejectReason,
+  reason: Reason,
   steps: readonly Step[],
-): Pick<Explained, 'request' | 'steps' | 'decision'> {
-  const status = STATUS_OF_REASON[reason]
-  const { cause, wayOut } = REASONS[reason]
+  ownStatus?: number,
+): Pick<Explained, 'steps' | 'decision'> {
+  const { status: text, cause, wayOut } = REASONS[reason]
+  const status = ownStatus ?? Number(text)
   return {
-    request: head,
     steps: [...steps, { step: 'decision', ok: false, text: `refuse with ${status} ${reason}` }],
     decision: { result: 'refuse', reason, status, cause, wayOut },
   }
-}
-
-/** The rule's steps as far as the request came. */
-function ruleSteps(head: RequestHead, rules: Rules, search: string, outcome: Zone | RejectReason): Step[] {
-  const methods = [...rules.methods].join(', ')
-  const shown = head.ids.map((id) => JSON.stringify(id)).join(' and ')
-  if (outcome === 'method_not_allowed')
-    return [{ step: 'method', ok: false, text: `${head.method} is not in rules.methods (${methods})` }]
-  const method: Step = { step: 'method', ok: true, text: `${head.method} is in rules.methods` }
-  if (outcome === 'server_header_missing')
-    return [method, { step: 'id', ok: false, text: `no header "${rules.header}" with an id` }]
-  if (typeof outcome === 'string')
-    return [method, { step: 'id', ok: false, text: `${rules.header}: ${shown} ${whyInvalid(head, rules)}` }]
-  const { service, name } = outcome
-  const path = head.path.split('?', 1)[0] ?? ''
-  const byPath = rules.serviceByPath.has(path)
-  return [
-    method,
-    { step: 'id', ok: true, text: `${rules.header}: ${shown} matches rules.idPattern` },
-    {
-      step: 'service',
-      ok: true,
-      text: byPath
-        ? `${path} belongs to the service ${service.name}, port ${service.port}`
-        : `${path} belongs to no other service: ${service.name}, port ${service.port}`,
-    },
-    { step: 'name', ok: true, text: `${name} (rules.host, search domain ${search})` },
-  ]
-}
-
-function whyInvalid({ ids }: RequestHead, rules: Rules): string {
-  const [id = ''] = ids
-  if (ids.length > 1 || id.includes(',')) return 'are more than one id'
-  if (!rules.idPattern.test(id)) return `does not match rules.idPattern ${rules.idPattern.source}`
-  return `makes no host name of ${rules.host}`
 }
 
 function dnsSteps(answer: Answer, cached: Answer | null, said: Answer, tries: readonly Try[]): Step[] {
@@ -164,13 +208,14 @@ function dnsSteps(answer: Answer, cached: Answer | null, said: Answer, tries: re
   }
   steps.push({ step: 'answer', ok: said.kind === 'positive', text: `nameservers say: ${answerText(said)}` })
   if (answer.kind === 'positive') {
+    const policy = isService(answer.name) ? 'addresses.allow, addresses.ports' : 'addresses.allow'
     const denied =
-      answer.denied.length === 0 ? '' : `; denied by policy: ${answer.denied.join(', ')} (addresses.allow)`
+      answer.denied.length === 0 ? '' : `; denied by policy: ${answer.denied.join(', ')} (${policy})`
     const ok = answer.addresses.length > 0
     steps.push({
       step: 'addresses',
       ok,
-      text: `${ok ? answer.addresses.join(', ') : 'none to use'}${denied}`,
+      text: `${ok ? describedAddresses(answer.addresses).join(', ') : 'none to use'}${denied}`,
     })
   }
   return steps
@@ -182,14 +227,18 @@ function answerText(answer: Answer): string {
     case 'positive': {
       const count = answer.addresses.length
       const addresses = `${count} ${count === 1 ? 'address' : 'addresses'}`
-      return answer.stale
-        ? `${addresses}, stale: nameservers fail, the last answer serves on`
+      if (answer.stale) return `${addresses}, stale: nameservers fail, the last answer serves on`
+      return answer.ttlSeconds === 0
+        ? `${addresses} with TTL 0: each request asks a nameserver, and the zone is never learned`
         : `${addresses}, fresh for ${answer.ttlSeconds} s`
     }
     case 'nxdomain':
       return `the name does not exist (NXDOMAIN), for ${answer.ttlSeconds} s`
     case 'nodata':
-      return `the name has no address (NODATA), for ${answer.ttlSeconds} s`
+      if (answer.notOffered) return `the service is not offered (SRV target "."), for ${answer.ttlSeconds} s`
+      return isService(answer.name)
+        ? `no SRV record, or no address of its targets (NODATA), for ${answer.ttlSeconds} s`
+        : `the name has no address (NODATA), for ${answer.ttlSeconds} s`
     case 'failure':
       return {
         nameservers_failed: 'no usable answer',
@@ -209,7 +258,7 @@ function explainedDns(
 ): ExplainedDns {
   return {
     state: stateOf(answer),
-    addresses: answer.kind === 'positive' ? answer.addresses : [],
+    ...addressesOf(addressesIn(answer)),
     denied: answer.kind === 'positive' ? answer.denied : [],
     ttlSecondsLeft: answer.kind === 'failure' || stateOf(answer) === 'stale' ? null : answer.ttlSeconds,
     fromCache: cached !== null,
@@ -218,11 +267,38 @@ function explainedDns(
   }
 }
 
-function oneOf(authorities: readonly string[]): string {
-  return authorities.length === 1 ? String(authorities[0]) : `${authorities.join(' or ')}, in turn`
+/** What each says of where it is from. */
+function describedAddresses(addresses: Addresses): readonly string[] {
+  if (!areEndpoints(addresses)) return addresses
+  return addresses.map((endpoint) => {
+    const { srv } = endpoint
+    const authority = authorityOf(endpoint, endpoint.port)
+    return srv === undefined
+      ? authority
+      : `${authority} (${srv.target}, priority ${srv.priority}, weight ${srv.weight})`
+  })
 }
 
-function envoyStep({ envoy, route }: ExplainedEnvoy): Step {
-  const text = route === 'hot' ? 'hot, routed inside Envoy' : 'cold, asks the processor'
-  return { step: 'envoy', ok: true, text: `${envoy}: ${text}` }
+function usedFirst(addresses: Addresses): Addresses {
+  return areEndpoints(addresses) ? addresses.filter(({ priority }) => priority === 0) : addresses
+}
+
+function oneOf(authorities: readonly string[], addresses: Addresses): string {
+  if (authorities.length === 1) return String(authorities[0])
+  return `${authorities.join(' or ')}, ${areEndpoints(addresses) ? 'by weight' : 'in turn'}`
+}
+
+function envoySteps(envoys: readonly ExplainedEnvoy[]): Step[] {
+  if (envoys.length === 0)
+    return [
+      { step: 'envoy', ok: true, text: `cold on every Envoy, no_envoy: ${COLD_REASONS.no_envoy.cause}` },
+    ]
+  return envoys.map(({ envoy, route, reason, detail }) => ({
+    step: 'envoy',
+    ok: true,
+    text:
+      reason === undefined
+        ? `${envoy}: ${route}, routed inside Envoy`
+        : `${envoy}: ${route}, asks the processor, ${reason}: ${COLD_REASONS[reason].cause}${detail === undefined ? '' : ` (${detail})`}`,
+  }))
 }

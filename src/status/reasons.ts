@@ -1,18 +1,23 @@
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 
-/** Reasons that Envoy gives by itself: `local_reply_config` of envoy/envoy.yaml. */
+/** Reasons that Envoy gives by itself: `local_reply_config` of envoy/listener.yaml. */
 export type EnvoyReason =
   | 'request_stalled'
   | 'upstream_timeout'
   | 'upstream_unreachable'
   | 'upstream_reset'
   | 'overloaded'
+  | 'too_many_addresses'
   | 'loop_detected'
   | 'processor_refused'
   | 'processor_timeout'
   | 'processor_unavailable'
   | 'upgrade_refused'
+  | 'body_too_large'
   | 'bad_request'
+  | 'headers_too_large'
+  | 'refused_by_policy'
+  | 'gateway_error'
 
 export type Reason = RejectReason | EnvoyReason
 
@@ -28,10 +33,25 @@ export interface ReasonText {
 type Text = Omit<ReasonText, 'status'>
 
 const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
-  method_not_allowed: {
-    cause: 'The method is not one that is forwarded.',
+  no_rule: {
+    cause: 'No rule fits the path and the host of the request.',
     wayOut:
-      'Have the caller use one of rules.methods; a new method goes there and into the route method_not_allowed of envoy/routes.yaml.',
+      'Ask "zonegate explain" with the path and the host: it says what each rule wants. Correct the caller, or widen rules.match.',
+  },
+  method_not_allowed: {
+    cause: 'The method is not one that the rule forwards.',
+    wayOut: 'Have the caller use a method that the header allow names, or add it to rules.methods.',
+  },
+  id_missing: {
+    cause: 'The request carries no id in any of the places that its rule looks at.',
+    wayOut:
+      'Ask "zonegate explain" with the whole request: it says of each place why there is none. Correct the caller, or rules.id; a body must have the content-type of JSON or of a form.',
+  },
+  id_invalid: {
+    cause:
+      'The id stands there more than once, can be read in several ways, does not match rules.idPattern, or makes no host name.',
+    wayOut:
+      'Ask "zonegate explain" with the whole request: it says what is wrong with it. Have the caller send one id of letters, digits and hyphens, in one place and one spelling; if it is a good one, widen rules.idPattern.',
   },
   server_header_missing: {
     cause: 'The request carries no id: its id header is absent or empty.',
@@ -49,8 +69,15 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
       'Add the name to DNS, or check rules.host and the search domain if the name looks wrong; once it is there, "zonegate flush NAME" ends the wait for the negative answer.',
   },
   no_address: {
-    cause: "The zone's name exists, but without an address of the wanted family (NODATA).",
-    wayOut: 'Add an A record to the name, or an AAAA record and dns.family: both.',
+    cause:
+      "The zone's name exists, but without an address of the wanted family (NODATA), or none of its SRV records' targets has one.",
+    wayOut:
+      'Add an A record to the name or to the target, or an AAAA record and dns.family: both; with port: srv, add the SRV record.',
+  },
+  service_not_offered: {
+    cause: 'The zone\'s SRV record has the target ".": its DNS says that the service is not to be had there.',
+    wayOut:
+      'Put the receivers into the SRV record, or take the record away where the port is always the same.',
   },
   nameservers_failed: {
     cause:
@@ -60,9 +87,9 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   },
   address_denied: {
     cause:
-      "Every address of the zone's name is one that no request may reach, such as loopback or link-local.",
+      "Every address of the zone's name is one that no request may reach, such as loopback or link-local, or its SRV records lead to ports outside of addresses.ports.",
     wayOut:
-      'Correct the record in DNS; if the address is meant, let it through in addresses.allow, and in the deny list of envoy/envoy.yaml where the access log has details rbac_access_denied.',
+      'Correct the record in DNS; if the address or the port is meant, let it through in addresses.allow or addresses.ports.',
   },
   resolver_overloaded: {
     cause: 'As many DNS queries are under way as dns.queriesInFlightMax allows.',
@@ -75,6 +102,10 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
     wayOut:
       'Look for a scan of random ids and stop it in front; if the load is honest, such as very many zones after a start, raise dns.unknownNames.',
   },
+  maintenance: {
+    cause: 'An entry of zones says that the zone is in maintenance, with a status and a text of its own.',
+    wayOut: 'When the maintenance is over, take the entry out of zones; "zonegate pin" goes before it.',
+  },
 }
 
 const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
@@ -83,7 +114,7 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause:
       'The request stopped in the middle: the caller sent no more of it, or the zone took no more of it.',
     wayOut:
-      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and stream_idle_timeout in envoy/envoy.yaml.",
+      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and stream_idle_timeout in envoy/listener.yaml.",
   },
   upstream_timeout: {
     status: '504',
@@ -98,16 +129,23 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
   },
   upstream_reset: {
     status: '502',
-    cause: 'The zone accepted the connection and broke it off before it answered.',
+    cause: 'The zone accepted the connection, and broke it off or answered with what is not valid HTTP.',
     wayOut:
-      "Look into the zone's own log; if its keep-alive is shorter than 4 s, lower idle_timeout of the cluster zones.",
+      "Look into the zone's own log, and whether it expects TLS (curl -k https://ADDRESS/); if it closes idle connections within 1 s, or after each answer without saying so, see upstream_reset in docs/troubleshooting.md.",
   },
   overloaded: {
     status: '503',
     cause:
-      'The circuit breaker is open, or the heap is full: as much is under way as envoy/envoy.yaml allows.',
+      'The circuit breaker is open, or the heap is full: as much is under way as envoy/envoy.yaml or envoy/clusters.yaml allows.',
     wayOut:
-      'Find the zone that is slow ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/envoy.yaml.',
+      'Find the zone that is slow ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/clusters.yaml.',
+  },
+  too_many_addresses: {
+    status: '503',
+    cause:
+      'Envoy resolves zones itself, as the processor is away, and has as many names as dns.cacheEntriesMax allows; learned zones go on.',
+    wayOut:
+      'Look for a scan of ids in the access log, and why the processor is away; if the load is honest, raise dns.cacheEntriesMax.',
   },
   loop_detected: {
     status: '502',
@@ -124,7 +162,8 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
   processor_timeout: {
     status: '504',
     cause: 'The processor was silent for longer than message_timeout.',
-    wayOut: 'Keep message_timeout in envoy/envoy.yaml above dns.budgetMs, and look if the processor has CPU.',
+    wayOut:
+      'Keep message_timeout in envoy/listener.yaml above dns.budgetMs, and look if the processor has CPU.',
   },
   processor_unavailable: {
     status: '502',
@@ -137,10 +176,35 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause: 'The request asks for another protocol (Upgrade), and none is supported.',
     wayOut: 'Have the caller send a plain HTTP request.',
   },
+  body_too_large: {
+    status: '413',
+    cause:
+      'The body is longer than its rule looks into, or came without a Content-Length and is longer than Envoy holds (1 MiB).',
+    wayOut:
+      'Where the id is in the body, raise rules.bodyMaxBytes. Else have the caller send a Content-Length, as such bodies have no limit, or raise max_request_bytes in envoy/listener.yaml.',
+  },
   bad_request: {
-    status: '4xx',
-    cause: 'What arrived is no request that HTTP allows.',
+    status: '400',
+    cause: 'What arrived is no request that HTTP allows, or none that Envoy takes.',
     wayOut: "Look at the access log's details of that request_id, and mend the caller.",
+  },
+  headers_too_large: {
+    status: '431',
+    cause:
+      'The request has more header lines than max_headers_count, or larger ones than max_request_headers_kb.',
+    wayOut: 'Have the caller send fewer, or raise the limit in envoy/listener.yaml.',
+  },
+  refused_by_policy: {
+    status: '4xx',
+    cause: 'A route or an HTTP filter that was added to the files in envoy/ refused the request.',
+    wayOut:
+      "Look for the access log's details of that request_id in envoy/listener.yaml and envoy/routes.yaml.",
+  },
+  gateway_error: {
+    status: '503',
+    cause: 'Envoy has no route or no cluster for the request, or failed by itself.',
+    wayOut:
+      "Look at the access log's details of that request_id: mostly envoy/routes.yaml was at fault when Envoy started, or names a cluster that is not there.",
   },
 }
 

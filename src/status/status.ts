@@ -1,9 +1,15 @@
-import type { Answer } from '../dns/answer.ts'
+import { type Addresses, type Answer, areEndpoints, type Endpoint } from '../dns/answer.ts'
 import type { Dns, DnsStatus, NameStatus } from '../dns/dns.ts'
+import type { PinsStatus } from '../pins/pins.ts'
+import { authorityOf } from '../routing/decision.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
+import type { Said } from '../routing/said.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
+import type { ZoneRef } from '../zones/learned-zones.ts'
+import type { ColdReason } from './cold-reasons.ts'
 import type { AnswerClass, DecisionCounts } from './decision-counts.ts'
+import type { RuleStatus } from './rule-counts.ts'
 import { HISTORY_POINTS, SLOT_SECONDS, type ZoneActivity, type ZoneUse } from './zone-activity.ts'
 
 /** Everything an operator can ask of a running processor. CLI, HTTP API, page and metrics are views of it. */
@@ -11,18 +17,27 @@ export interface Status {
   /** Milliseconds since 1970, on a clock that never jumps: the times below compare with it. */
   readonly at: number
   readonly build: Build
+  /** How long none served before this processor started, milliseconds; null: nobody knows. */
+  readonly awayMs: number | null
   readonly ready: boolean
   /** Why not, by part; empty when ready. */
   readonly unready: Readonly<Record<string, string>>
   readonly config: ConfigStatus
+  readonly policy: PolicyStatus
   readonly dns: DnsStatus & {
     /** The longest lifetime of an answer here, seconds. */
     readonly ttlSecondsMax: number
   }
   readonly history: { readonly points: number; readonly slotSeconds: number; readonly slot: number }
+  /** In the order of the configuration. */
+  readonly rules: readonly RuleStatus[]
+  /** By command. */
+  readonly pins: PinsStatus
   readonly zonesLearned: number
   readonly zones: readonly ZoneStatus[]
   readonly envoys: readonly EnvoyStatus[]
+  /** Exceptions that were caught, by place: bugs. Each cost one request, one stream, one update; the log has them. */
+  readonly exceptions: Readonly<Record<string, number>>
   readonly decisions: {
     readonly forwarded: number
     readonly refused: Readonly<Record<RejectReason, number>>
@@ -51,8 +66,41 @@ export interface ConfigStatus {
   readonly reloads: { readonly accepted: number; readonly rejected: number }
 }
 
-/** What DNS knows of a zone's name: `fresh` and `stale` have addresses, `denied` has none that may be used. */
-export type ZoneState = 'fresh' | 'stale' | 'denied' | 'nxdomain' | 'nodata' | 'failed' | 'unknown'
+/** What Envoy's own files mean for learned zones. Each text is `file:line:column: field: what`. */
+export interface PolicyStatus {
+  /** Why no zone is learned: what no learned zone could do. Empty: zones are learned. */
+  readonly reasons: readonly string[]
+  /** What is wrong with the files as they are now; what was read before is in force. */
+  readonly faults: readonly string[]
+  /** Domains that virtual hosts of the operator's own have, such as `POST/7`: these ids are not learned. Absent: none. */
+  readonly pinned?: readonly string[]
+  /**
+   * Fields of Envoy's files that its API doesn't have. Envoy passes over them, or doesn't start where they are in its bootstrap.
+   * Absent: none.
+   */
+  readonly unknown?: readonly string[]
+  /** Files that were changed since Envoy started, and that it reads at its next start. */
+  readonly needsRestart: readonly string[]
+}
+
+/**
+ * What DNS knows of a zone's name: `fresh`, `expired`, `stale` and `uncached` have addresses, `denied` has none that may be
+ * used. `expired`: past its TTL, nobody has asked since. `stale`: past its TTL, and nameservers fail; it serves on.
+ * `uncached`: their TTL is 0, so each request asks a nameserver, and the zone is never learned. `pinned`, `maintenance`: DNS is
+ * not asked.
+ */
+export type ZoneState =
+  | 'pinned'
+  | 'maintenance'
+  | 'expired'
+  | 'fresh'
+  | 'uncached'
+  | 'stale'
+  | 'denied'
+  | 'nxdomain'
+  | 'nodata'
+  | 'failed'
+  | 'unknown'
 /** `cold`: requests ask the processor. `learned`: pushed to the Envoys. `hot`: an Envoy has reported it as its own. */
 export type ZoneRoute = 'cold' | 'learned' | 'hot'
 
@@ -62,9 +110,13 @@ export interface ZoneStatus {
   readonly name: string
   readonly state: ZoneState
   readonly addresses: readonly string[]
+  /** The same with their ports, priorities and weights, where they are from SRV records. */
+  readonly endpoints?: readonly Endpoint[]
   /** When the answer's lifetime ends or ended, on the clock of `at`; null where there is no answer. */
   readonly expiresAt: number | null
   readonly route: ZoneRoute
+  /** Why its requests ask the processor; null where it is hot, or has no address. */
+  readonly coldReason: ColdReason | null
   /** Envoys that have it. */
   readonly envoys: readonly string[]
   readonly requestsPerSecond: number
@@ -77,15 +129,22 @@ export interface ZoneStatus {
 /** Where the parts of a status come from. Functions, because a reload swaps what runs. */
 export interface StatusSources {
   readonly build: Build
+  readonly awayMs: number | null
   /** Milliseconds since 1970, on a clock that never jumps. */
   readonly now: () => number
   readonly unready: () => Readonly<Record<string, string>>
   readonly config: () => ConfigStatus
+  readonly policy: () => PolicyStatus
   readonly dns: () => Pick<Dns, 'status' | 'names'>
   readonly ttlSecondsMax: () => number
   readonly activity: ZoneActivity
+  readonly pins: () => PinsStatus
   readonly controlPlane: () => ControlPlaneStatus | null
   readonly decisions: DecisionCounts
+  readonly exceptions: () => Readonly<Record<string, number>>
+  readonly coldReason: (zone: ZoneRef, state: ZoneState) => ColdReason | null
+  /** What is said of a zone beside DNS. */
+  readonly said: (zone: ZoneRef) => Said | undefined
 }
 
 export function readStatus(sources: StatusSources, history: boolean): Status {
@@ -96,14 +155,19 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
   return {
     at,
     build,
+    awayMs: sources.awayMs,
     ready: Object.keys(unready).length === 0,
     unready,
     config: sources.config(),
+    policy: sources.policy(),
     dns: { ...dns.status(), ttlSecondsMax: sources.ttlSecondsMax() },
     history: { points: HISTORY_POINTS, slotSeconds: SLOT_SECONDS, slot: activity.slot },
+    rules: decisions.rules.list(),
+    pins: sources.pins(),
     zonesLearned: activity.learnedCount,
-    zones: zoneStatuses(activity, history, dns, at),
+    zones: zoneStatuses(sources, history, dns, at),
     envoys: sources.controlPlane()?.envoys ?? [],
+    exceptions: sources.exceptions(),
     decisions: {
       forwarded: decisions.forwarded,
       refused: { ...decisions.refused },
@@ -113,7 +177,7 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
 }
 
 function zoneStatuses(
-  activity: ZoneActivity,
+  { activity, coldReason, said }: Pick<StatusSources, 'activity' | 'coldReason' | 'said'>,
   history: boolean,
   dns: Pick<Dns, 'names'>,
   at: number,
@@ -122,26 +186,63 @@ function zoneStatuses(
   const wanted = new Set(uses.map(({ name }) => name))
   const names = new Map<string, NameStatus>()
   for (const status of dns.names()) if (wanted.has(status.name)) names.set(status.name, status)
-  return uses.map((use) => zoneStatus(use, names.get(use.name), at))
+  return uses.map((use) => zoneStatus(use, names.get(use.name), at, coldReason, said(use)))
 }
 
-export function zoneStatus(use: ZoneUse, known: NameStatus | undefined, at: number): ZoneStatus {
+export function zoneStatus(
+  use: ZoneUse,
+  known: NameStatus | undefined,
+  at: number,
+  coldReason: StatusSources['coldReason'],
+  said: Said | undefined,
+): ZoneStatus {
   const { learned, ...rest } = use
-  const answer = known?.answer ?? null
-  const secondsLeft = known?.secondsLeft ?? null
+  const isSaid = said?.pinned !== undefined || said?.maintenance !== undefined
+  const answer = (isSaid ? null : known?.answer) ?? null
+  const secondsLeft = (isSaid ? null : known?.secondsLeft) ?? null
+  const state = saidState(said) ?? (known?.expired === true ? 'expired' : stateOf(answer))
+  const isHot = learned && use.envoys.length > 0
+  const found = said?.pinned?.addresses ?? addressesIn(answer)
+  const hasAddress = found.length > 0 && state !== 'maintenance'
   return {
     ...rest,
-    state: stateOf(answer),
-    addresses: answer?.kind === 'positive' ? answer.addresses : [],
+    state,
+    ...addressesOf(state === 'maintenance' ? [] : found),
     // To a tenth of a second: the same moment, told at another time, is the same number.
     expiresAt: secondsLeft === null ? null : Math.round((at + secondsLeft * 1000) / 100) * 100,
-    route: !learned ? 'cold' : use.envoys.length > 0 ? 'hot' : 'learned',
+    route: isHot ? 'hot' : learned ? 'learned' : 'cold',
+    coldReason: isHot || !hasAddress ? null : coldReason(use, state),
   }
+}
+
+/** As texts, and as what they are. */
+export function addressesOf(addresses: Addresses): Pick<ZoneStatus, 'addresses' | 'endpoints'> {
+  return { addresses: addressTexts(addresses), ...(areEndpoints(addresses) && { endpoints: addresses }) }
+}
+
+export function addressesIn(answer: Answer | null): Addresses {
+  return answer?.kind === 'positive' ? answer.addresses : []
+}
+
+/** As operators read them: an address that brings its port, with it. */
+export function addressTexts(addresses: Addresses): readonly string[] {
+  return areEndpoints(addresses)
+    ? addresses.map(({ address, port }) => authorityOf(address, port))
+    : addresses
+}
+
+/** Null: DNS is asked. */
+export function saidState(said: Said | undefined): ZoneState | null {
+  if (said?.maintenance !== undefined) return 'maintenance'
+  if (said?.pinned === undefined) return null
+  return said.pinned.addresses.length > 0 ? 'pinned' : 'denied'
 }
 
 export function stateOf(answer: Answer | null): ZoneState {
   if (answer === null) return 'unknown'
   if (answer.kind === 'failure') return 'failed'
   if (answer.kind !== 'positive') return answer.kind
-  return answer.stale ? 'stale' : answer.addresses.length > 0 ? 'fresh' : 'denied'
+  if (answer.stale) return 'stale'
+  if (answer.addresses.length === 0) return 'denied'
+  return answer.ttlSeconds === 0 ? 'uncached' : 'fresh'
 }

@@ -5,7 +5,7 @@ import { HISTORY_POINTS, SLOT_SECONDS, ZoneActivity } from './zone-activity.ts'
 
 const zone = (id: string): Zone => ({
   id,
-  service: { name: 'default', port: 8101 },
+  service: { name: 'default', label: 'default', rule: 'default', port: 8101 },
   name: `zone${id}-default.s.test`,
 })
 const ref = (id: string) => ({ service: 'default', id })
@@ -26,7 +26,7 @@ function activity(coldMax = 10) {
 
 test('a zone is listed from its first forwarded request, and has a rate in the next slot', () => {
   const { made, slots } = activity()
-  for (let i = 0; i < 10; i += 1) made.forwarded(zone('1'))
+  for (let i = 0; i < 10; i += 1) made.used(zone('1'))
   assert.equal(made.find(ref('1'))?.requestsPerSecond, 0)
   slots(1)
   assert.equal(made.find(ref('1'))?.requestsPerSecond, 1)
@@ -35,10 +35,10 @@ test('a zone is listed from its first forwarded request, and has a rate in the n
 
 test('a cold zone goes when it is idle, when its name is gone, and when there are too many', () => {
   const { made, ids, slots } = activity(2)
-  made.forwarded(zone('1'))
+  made.used(zone('1'))
   made.notFound(zone('1'))
   assert.deepEqual(ids(), [])
-  for (const id of ['1', '2', '1', '3']) made.forwarded(zone(id))
+  for (const id of ['1', '2', '1', '3']) made.used(zone(id))
   assert.deepEqual(ids(), ['1', '3'])
   slots(12)
   assert.deepEqual(ids(), [])
@@ -47,7 +47,7 @@ test('a cold zone goes when it is idle, when its name is gone, and when there ar
 test('a learned zone stays though it is idle, and whatever else is asked for', () => {
   const { made, ids, slots } = activity(1)
   made.changed(ref('1'), 'learned', 'n1')
-  for (const id of ['2', '3']) made.forwarded(zone(id))
+  for (const id of ['2', '3']) made.used(zone(id))
   slots(20)
   assert.deepEqual(ids(), ['1'])
   assert.equal(made.learnedCount, 1)
@@ -56,7 +56,7 @@ test('a learned zone stays though it is idle, and whatever else is asked for', (
 test('a zone that goes back to asking stays listed, unless its name is gone', () => {
   const { made, ids } = activity()
   for (const id of ['1', '2']) {
-    made.forwarded(zone(id))
+    made.used(zone(id))
     made.changed(ref(id), 'learned', `n${id}`)
   }
   made.changed(ref('1'), 'idle', 'n1')

@@ -80,8 +80,8 @@ export class ZoneActivity {
     return this.#learned.size
   }
 
-  /** A request was forwarded by way of the processor. */
-  forwarded({ service, id, name }: Zone): void {
+  /** A request asked the processor, and was forwarded, or told of the maintenance. */
+  used({ service, id, name }: Zone): void {
     const key = `${service.name}/${id}`
     const learned = this.#learned.get(key)
     if (learned !== undefined) {

@@ -1,14 +1,20 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { status } from '@grpc/grpc-js'
 import { aggregatedDiscovery, type DeltaDiscoveryRequest, type Node } from '../grpc/protos.ts'
+import type { OnBug } from '../guard.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
+import { Turns } from '../turns.ts'
 import type { Catalog } from './catalog.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
-import { nodeName, nodeVersion } from './node.ts'
-import { ENVOYS_MAX, faultOfRequest } from './request-limits.ts'
-import { type Kind, kindOf } from './resource.ts'
-import { Rollout, type RolloutEvent, type RolloutOptions } from './rollout.ts'
+import type { RouteConfiguration } from './messages.ts'
+import { inlineHeaders, nodeName, nodeVersion } from './node.ts'
+import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, faultOfRequest } from './request-limits.ts'
+import { RequestFault, requestParts } from './request-parts.ts'
+import { KINDS, type Kind, kindOf, type Resource } from './resource.ts'
+import { Rollout, type RolloutEvent, type RolloutOptions, type ZoneOnEnvoy } from './rollout.ts'
+import type { Received } from './subscription.ts'
 import type { Timer, Timers } from './timers.ts'
+import { MalformedMessage, WHOLE_OCTETS_MAX } from './wire.ts'
 
 export interface Log {
   info(fields: object, text: string): void
@@ -21,8 +27,16 @@ export interface AdsOptions extends RolloutOptions {
   readonly timers: Timers
   readonly log: Log
   readonly isTestedVersion: (version: string) => boolean
-  /** An Envoy has zones that the catalogue doesn't know. Called before anything is answered. */
+  /** An Envoy has zones that the catalogue doesn't know: some of them. Called before anything is answered. */
   onZonesFound(envoy: string, zones: RolloutEvent['found']): void
+  /** An Envoy that has nothing yet has connected. */
+  onStarted?(): void
+  /** An Envoy has said what it is. */
+  onIntroduced?(): void
+  /** An Envoy has answered a push. */
+  onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
+  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  readonly onBug: OnBug
 }
 
 /** One Envoy's stream, for status pages and metrics. */
@@ -40,6 +54,14 @@ export interface EnvoyStatus {
   readonly lastRejection: string | undefined
 }
 
+/** What one Envoy has of a zone. */
+export interface EnvoyWithZone {
+  readonly envoy: string
+  readonly state: ZoneOnEnvoy
+  /** Its text of the last NACK, where it refuses the zone. */
+  readonly rejection?: string | undefined
+}
+
 export interface ResourceStatus {
   readonly held: number
   readonly rejected: number
@@ -49,35 +71,55 @@ export interface ResourceStatus {
   readonly lastAckMs: number | undefined
 }
 
-type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>
+/** A large request comes as octets, to be read in parts. */
+type Incoming = DeltaDiscoveryRequest | Buffer
+type Call = ServerDuplexStream<Incoming, Buffer>
 
 /** Envoy's text about 2,000 resources can be long. */
 const REJECTION_LENGTH_MAX = 2_000
 
+/** Requests of one Envoy that wait for a turn; it is asked for no more then. */
+const WAITING_MAX = 4
+
 /** Of a type URL that nobody here knows. */
 const TYPE_LENGTH_MAX = 200
 
-/** The method's definition for a server that encodes responses itself. */
+const { requestDeserialize } = aggregatedDiscovery.DeltaAggregatedResources
+
+/** The method's definition for a server that encodes responses itself, and reads large requests in parts. */
 export const adsDefinition = {
   DeltaAggregatedResources: {
     ...aggregatedDiscovery.DeltaAggregatedResources,
+    requestDeserialize: (octets: Buffer): Incoming =>
+      octets.length > WHOLE_OCTETS_MAX ? octets : requestDeserialize(octets),
     responseSerialize: (encoded: Buffer): Buffer => encoded,
   },
 }
+
+/** One Envoy that stands still doesn't hold up a policy that others have accepted. */
+const PROOF_WITHIN_MS = 10_000
 
 /** The aggregated discovery service: a stream for each Envoy, each with its own state. */
 export class AdsService {
   readonly #options: AdsOptions
   readonly #streams = new Set<AdsStream>()
+  #isClosed = false
   readonly #limit: LineLimit
+  readonly #turns: Turns
+  #proof: { readonly done: (fault: string | undefined) => void; acked: boolean; timer?: Timer } | undefined
 
   constructor(options: AdsOptions) {
     this.#options = options
     this.#limit = createLineLimit(() => options.timers.now())
+    this.#turns = new Turns(options.timers)
   }
 
   /** The gRPC method DeltaAggregatedResources. */
   readonly handle = (call: Call): void => {
+    if (this.#isClosed) {
+      call.emit('error', { code: status.UNAVAILABLE, details: 'it has ended' })
+      return
+    }
     if (this.#streams.size >= ENVOYS_MAX) {
       const due = this.#limit('too many')
       if (due !== null)
@@ -85,17 +127,81 @@ export class AdsService {
       call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many Envoys' })
       return
     }
-    const stream = new AdsStream(call, this.#options, this.#limit, () => this.#streams.delete(stream))
+    const stream = new AdsStream(call, this.#options, this.#limit, this.#turns, {
+      onClose: () => {
+        this.#streams.delete(stream)
+        this.#look()
+      },
+      onAnswer: (received) => this.#answered(received),
+    })
     this.#streams.add(stream)
+  }
+
+  /** Request headers that all connected Envoys keep apart from others; undefined where none has connected. */
+  inlineHeaders(): ReadonlySet<string> | undefined {
+    const all = [...this.#streams].flatMap(({ inlineHeaders: names }) => (names === undefined ? [] : [names]))
+    const [first, ...others] = all
+    return first && new Set([...first].filter((name) => others.every((names) => names.has(name))))
+  }
+
+  /** What each Envoy has of a zone. */
+  zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): EnvoyWithZone[] {
+    return [...this.#streams].map((stream) => stream.withZone(zone))
   }
 
   status(): EnvoyStatus[] {
     return [...this.#streams].map((stream) => stream.status())
   }
 
+  /**
+   * Asks all connected Envoys, or the first that connects, whether they accept a route configuration and the cold cluster.
+   * What one refuses is refused. One that doesn't answer is waited for some seconds. A later question replaces this one.
+   */
+  prove(configuration: RouteConfiguration, done: (fault: string | undefined) => void): void {
+    this.cancelProof()
+    this.#proof = { done, acked: false }
+    this.#options.catalog.setProof(configuration)
+  }
+
+  cancelProof(): void {
+    this.#proof?.timer?.cancel()
+    this.#proof = undefined
+    this.#options.catalog.setProof(undefined)
+  }
+
+  #answered(received: Received<Resource>): void {
+    const { proof, coldCluster } = this.#options.catalog
+    if (this.#proof === undefined || received.kind === 'request') return
+    const isProof = (resource: Resource): boolean => proof.get(resource.name) === resource
+    if (received.kind === 'ack') {
+      if (received.updated.some(isProof)) this.#proof.acked = true
+      this.#look()
+      return
+    }
+    const refused = received.atFault?.resource
+    if (refused !== undefined && (isProof(refused) || refused === coldCluster)) this.#proved(received.message)
+  }
+
+  /** Whether all have accepted what is asked. */
+  #look(): void {
+    const proof = this.#proof
+    if (proof === undefined || !proof.acked) return
+    proof.timer ??= this.#options.timers.start(() => this.#proved(undefined), PROOF_WITHIN_MS)
+    if ([...this.#streams].every((stream) => stream.accepts)) this.#proved(undefined)
+  }
+
+  #proved(fault: string | undefined): void {
+    const proof = this.#proof
+    this.cancelProof()
+    proof?.done(fault && wordsOf(fault))
+  }
+
   /** Ends all streams: the Envoys keep what they have, and connect again. */
   close(): void {
+    this.#isClosed = true
+    this.cancelProof()
     for (const stream of [...this.#streams]) stream.end()
+    this.#turns.close()
   }
 }
 
@@ -113,39 +219,89 @@ class AdsStream {
     lastAckMs: undefined as number | undefined,
   }))
   readonly #release: () => void
+  readonly #onAnswer: (received: Received<Resource>) => void
   #envoy = ''
   #version: string | null = null
   #testedVersion = true
+  #inlineHeaders: ReadonlySet<string> | undefined
   #lastRejection: string | undefined
   #timer: Timer | undefined
-  #flushScheduled = false
+  readonly #turns: Turns
+  readonly #task = (): boolean => this.#guard(() => this.#work()) ?? false
+  readonly #waiting: Incoming[] = []
+  /** What is left of a large request, and what its first part meant. */
+  #parts: Iterator<DeltaDiscoveryRequest | null> | undefined
+  #partsOf: RolloutEvent | undefined
+  #foundCount = 0
   #open = true
 
-  constructor(call: Call, options: AdsOptions, limit: LineLimit, onClose: () => void) {
+  constructor(
+    call: Call,
+    options: AdsOptions,
+    limit: LineLimit,
+    turns: Turns,
+    { onClose, onAnswer }: { onClose(): void; onAnswer(received: Received<Resource>): void },
+  ) {
+    this.#onAnswer = onAnswer
     this.#call = call
     this.#options = options
     this.#limit = limit
+    this.#turns = turns
     this.#rollout = new Rollout(options.catalog, options)
     this.#connectedAtMs = options.timers.now()
-    const unsubscribe = options.catalog.onChange((kind, name) => {
-      this.#guard(() => this.#rollout.mark(kind, name))
-      this.#scheduleFlush()
+    // Changes of one turn of the event loop leave together.
+    const changed = (mark: () => void): void => {
+      this.#guard(mark)
+      if (this.#open) turns.later(this.#task)
+    }
+    const unsubscribe = options.catalog.onChange({
+      changed: (kind, name) => changed(() => this.#rollout.mark(kind, name)),
+      changedAll: () => changed(() => this.#rollout.markAll()),
+      refusalsMayEnd: () => changed(() => this.#rollout.forgetRefusals()),
     })
+    // Envoy's first request comes with the stream.
+    const silence = options.timers.start(
+      () => this.#fail(status.DEADLINE_EXCEEDED, 'no request'),
+      FIRST_REQUEST_WITHIN_MS,
+    )
     this.#release = () => {
       this.#open = false
+      silence.cancel()
       unsubscribe()
       this.#timer?.cancel()
+      turns.drop(this.#task)
       onClose()
     }
-    call.on('data', (request: DeltaDiscoveryRequest) => this.#guard(() => this.#receive(request)))
-    call.on('end', () => this.end())
-    for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, () => this.#close(event))
+    call.on('data', (request: Incoming) => {
+      if (!this.#open) return
+      silence.cancel()
+      this.#waiting.push(request)
+      if (this.#waiting.length >= WAITING_MAX) call.pause()
+      turns.take(this.#task)
+    })
+    call.on('end', () => this.#guard(() => this.end()))
+    for (const event of ['cancelled', 'error', 'close'] as const)
+      call.on(event, () => this.#guard(() => this.#close(event)))
   }
 
   end(): void {
     if (!this.#open) return
     this.#close('end')
     this.#call.end()
+  }
+
+  get accepts(): boolean {
+    return this.#rollout.accepts
+  }
+
+  withZone(zone: { readonly service: string; readonly id: string }): EnvoyWithZone {
+    const state = this.#rollout.stateOf(zone)
+    return { envoy: this.#envoy, state, ...(state === 'refused' && { rejection: this.#lastRejection }) }
+  }
+
+  /** Undefined until the Envoy has said what it is. */
+  get inlineHeaders(): ReadonlySet<string> | undefined {
+    return this.#inlineHeaders
   }
 
   status(): EnvoyStatus {
@@ -163,36 +319,101 @@ class AdsStream {
     }
   }
 
+  /** One step: a request, or a part of one, and what is to be answered. @returns true where there is more to do */
+  #work(): boolean {
+    if (!this.#open) return false
+    const request = this.#nextPart()
+    if (request !== undefined) {
+      if (request !== null) this.#receive(request)
+      // A request that came in parts is answered when it is read to its end.
+      if (this.#open && this.#parts !== undefined) return true
+    }
+    this.#flush()
+    return this.#open && this.#waiting.length > 0
+  }
+
+  /** @returns undefined where nothing waits, null where it is still being read */
+  #nextPart(): DeltaDiscoveryRequest | null | undefined {
+    if (this.#parts === undefined) {
+      const incoming = this.#waiting.shift()
+      if (incoming === undefined) return undefined
+      if (this.#call.isPaused()) this.#call.resume()
+      if (!Buffer.isBuffer(incoming)) return incoming
+      this.#parts = requestParts(incoming)
+    }
+    const { done, value } = this.#parts.next()
+    if (done !== true) return value
+    this.#parts = undefined
+    this.#readToEnd(this.#partsOf)
+    this.#partsOf = undefined
+    return null
+  }
+
   #receive(request: DeltaDiscoveryRequest): void {
-    if (!this.#open) return
     const { timers } = this.#options
     // "Basic Protocol Overview": only the first request is sure to say who asks.
     if (this.#envoy === '') {
       this.#introduce(request.node)
     }
     const kind = kindOf(request.type_url)
-    const named = kind === undefined ? 0 : this.#rollout.subscription(kind).namesCount
-    const fault = faultOfRequest(request, named)
+    const fault = faultOfRequest(request, this.#named(kind))
     if (fault !== null) {
-      this.#log('warn', { kind, fault }, 'an Envoy asked for what no Envoy can need')
-      this.#fail(status.RESOURCE_EXHAUSTED, fault)
+      this.#refuse(kind, fault)
+      return
+    }
+    if (this.#partsOf !== undefined) {
+      this.#found(this.#rollout.receiveMore(request, this.#partsOf))
       return
     }
     const event = this.#rollout.receive(request, timers.now())
     if (event === undefined) {
       const type = request.type_url?.slice(0, TYPE_LENGTH_MAX)
       this.#log('warn', { type }, 'asked for a type of resource that is not served here')
+      this.#parts = undefined
       return
     }
+    if (this.#parts !== undefined) this.#partsOf = event
     this.#note(event)
-    if (event.found.length > 0) this.#options.onZonesFound(this.#envoy, event.found)
-    this.#flush()
+    this.#found(event.found)
+    if (this.#parts === undefined) this.#readToEnd(event)
+  }
+
+  #named(kind: Kind | undefined) {
+    const { namesCount: names, held } = this.#rollout.subscription(kind ?? 'cluster')
+    const octets = KINDS.reduce((sum, each) => sum + this.#rollout.subscription(each).namesOctets, 0)
+    return { names, held: this.#partsOf?.first === true ? held.size : 0, octets }
+  }
+
+  #found(zones: RolloutEvent['found']): void {
+    if (zones.length === 0) return
+    this.#foundCount += zones.length
+    this.#options.onZonesFound(this.#envoy, zones)
+  }
+
+  /** A whole request, whether it came in parts or not. */
+  #readToEnd(event: RolloutEvent | undefined): void {
+    this.#sayFound()
+    const isFirst = event?.first === true && event.kind === 'cluster'
+    if (isFirst && this.#rollout.clusters.held.size === 0) this.#options.onStarted?.()
+  }
+
+  #sayFound(): void {
+    const zones = this.#foundCount
+    this.#foundCount = 0
+    if (zones > 0) this.#log('info', { zones }, 'an Envoy brought along zones of an earlier processor')
+  }
+
+  #refuse(kind: Kind | undefined, fault: string): void {
+    this.#log('warn', { kind, fault }, 'an Envoy asked for what no Envoy can need')
+    this.#fail(status.RESOURCE_EXHAUSTED, fault)
   }
 
   #introduce(node: Node | undefined): void {
     this.#envoy = nodeName(node)
     this.#version = nodeVersion(node)
     this.#testedVersion = this.#version === null || this.#options.isTestedVersion(this.#version)
+    this.#inlineHeaders = inlineHeaders(node)
+    this.#options.onIntroduced?.()
     this.#log('info', { version: this.#version }, 'an Envoy has connected')
     if (!this.#testedVersion)
       this.#log('warn', { version: this.#version }, 'this release is not tested with that version of Envoy')
@@ -202,37 +423,39 @@ class AdsStream {
     if (received.kind === 'request') return
     const count = this.#counts[kind]
     count.lastAckMs = this.#options.timers.now() - count.sentAtMs
-    if (received.kind === 'ack') {
-      count.acks += 1
-      return
-    }
-    count.nacks += 1
+    const answer = received.kind === 'ack' ? 'acks' : 'nacks'
+    count[answer] += 1
+    this.#options.onAnswer(kind, answer)
+    this.#onAnswer(received)
+    if (received.kind === 'ack') return
     this.#lastRejection = received.message.slice(0, REJECTION_LENGTH_MAX)
-    this.#options.log.warn(
-      {
-        envoy: this.#envoy,
-        kind,
-        resources: received.updated.length,
-        first: received.updated[0]?.name,
-        error: this.#lastRejection,
-      },
-      'an Envoy has refused resources; it keeps what it had, and these versions are not sent to it again',
-    )
+    this.#noteRefusal(kind, received)
   }
 
-  /** Changes of one turn of the event loop leave together. */
-  #scheduleFlush(): void {
-    if (this.#flushScheduled || !this.#open) return
-    this.#flushScheduled = true
-    this.#options.timers.start(() => {
-      this.#flushScheduled = false
-      this.#guard(() => this.#flush())
-    }, 0)
+  #noteRefusal(
+    kind: Kind,
+    { updated, removed, atFault }: Extract<Received<Resource>, { kind: 'nack' }>,
+  ): void {
+    const error = this.#lastRejection
+    if (atFault === undefined) {
+      const resources = updated.length + removed.length
+      this.#log(
+        'warn',
+        { kind, resources, error },
+        'an Envoy has refused resources; it is searched for the one',
+      )
+    } else if (!atFault.again) {
+      const { name } = atFault.resource
+      this.#log(
+        'warn',
+        { kind, name, error },
+        'an Envoy refuses a resource; it keeps what it had, the others go on',
+      )
+    }
   }
 
   /** Never more than one response of each kind is under way, so a slow Envoy's buffer is bounded. */
   #flush(): void {
-    if (!this.#open) return
     const { timers } = this.#options
     const nowMs = timers.now()
     for (const response of this.#rollout.next(nowMs)) {
@@ -245,7 +468,7 @@ class AdsStream {
     this.#timer =
       wakeAtMs === undefined
         ? undefined
-        : timers.start(() => this.#guard(() => this.#flush()), Math.max(0, wakeAtMs - nowMs))
+        : timers.start(() => this.#turns.take(this.#task), Math.max(0, wakeAtMs - nowMs))
   }
 
   #close(reason: string): void {
@@ -255,18 +478,23 @@ class AdsStream {
   }
 
   /** Each text is a kind of its own: a client that comes and goes, or asks for nonsense, fills no log. */
-  #log(level: 'info' | 'warn', fields: object, text: string): void {
+  #log(level: 'info' | 'warn' | 'error', fields: object, text: string): void {
     const due = this.#limit(text)
     if (due !== null) this.#options.log[level]({ envoy: this.#envoy, ...fields, ...due }, text)
   }
 
   /** A fault of ours costs one stream: the Envoy keeps what it has, and connects again. */
-  #guard(run: () => void): void {
+  #guard<Result>(run: () => Result): Result | undefined {
     try {
-      run()
+      return run()
     } catch (error) {
-      this.#options.log.error({ envoy: this.#envoy, err: error }, 'the stream of an Envoy failed')
-      this.#fail(status.INTERNAL, 'internal error')
+      if (error instanceof RequestFault) this.#refuse(undefined, error.message)
+      else if (error instanceof MalformedMessage) this.#fail(status.INTERNAL, error.message)
+      else {
+        this.#options.onBug(error, { envoy: this.#envoy })
+        this.#fail(status.INTERNAL, 'internal error')
+      }
+      return undefined
     }
   }
 
@@ -280,3 +508,11 @@ class AdsStream {
 function perKind<Value>(value: (kind: Kind) => Value): Record<Kind, Value> {
   return { cluster: value('cluster'), endpoints: value('endpoints'), virtualHost: value('virtualHost') }
 }
+
+/** Why, of an Envoy's text: it stands beside the whole resource, which may be long. */
+function wordsOf(text: string): string {
+  const [, why] = /((?:Proto constraint validation failed \(|Unable to |Error ).*)/s.exec(text) ?? []
+  return (why ?? text.slice(-WORDS_LENGTH_MAX)).slice(0, WORDS_LENGTH_MAX).replaceAll(/\s+/g, ' ').trim()
+}
+
+const WORDS_LENGTH_MAX = 400

@@ -1,7 +1,16 @@
 import { type ClusterPolicy, type ClusterTemplates, clusterResource, clusterTemplates } from './cluster.ts'
 import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
+import type { RouteConfiguration } from './messages.ts'
+import { pinOf, pinsOf } from './pins.ts'
+import { proofOf } from './proof.ts'
 import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
 import {
+  HOSTS_PER_SIZE,
+  type HostKey,
+  hostKeyOf,
+  type OwnAnswer,
+  type Pin,
+  partsOf,
   type RoutePolicy,
   type RoutingRules,
   type VirtualHostResource,
@@ -24,11 +33,19 @@ export interface LearnedZone extends ZoneAddresses {
 export interface CatalogZone {
   readonly service: string
   readonly id: string
-  readonly cluster: Resource
   /** Since it was learned. Envoy takes another cluster for it once, and not at each change of their number. */
   readonly hasHadSeveralAddresses: boolean
   /** Absent for a zone that an Envoy brought along and whose addresses are not known yet. */
   readonly known?: { readonly addresses: ZoneAddresses; readonly resource: Resource }
+}
+
+/** Told of what becomes another, comes or goes. */
+export interface CatalogListener {
+  changed(kind: Kind, name: string): void
+  /** Every cluster and every virtual host may be another one. */
+  changedAll(): void
+  /** What an Envoy refused may be acceptable now. */
+  refusalsMayEnd(): void
 }
 
 /**
@@ -43,26 +60,87 @@ const REMAINING_MIN = 0.75
  */
 export class Catalog {
   readonly #zones = new Map<ZoneKey, CatalogZone>()
-  readonly #servicesOfId = new Map<string, Set<string>>()
-  readonly #listeners = new Set<(kind: Kind, name: string) => void>()
+  readonly #servicesOfHost = new Map<HostKey, Set<string>>()
+  /** By the name of the virtual host that they share, where their rules share any. */
+  readonly #hostsOfShare = new Map<string, Set<HostKey>>()
+  readonly #listeners = new Set<CatalogListener>()
   readonly #epoch: string
   #rules: RoutingRules
-  #clusters: ClusterTemplates
+  /** By service. */
+  readonly #clusters = new Map<string, ClusterTemplates>()
+  #clusterPolicy: ClusterPolicy
   #virtualHosts: VirtualHosts
+  #coldCluster: Resource | undefined
+  #namesCluster: Resource | undefined
+  #proof: ReadonlyMap<string, VirtualHostResource> = new Map()
+  #proofs = 0
+  #pins: readonly Pin[]
+  #provedPins: readonly Pin[] = []
   #publications = 0
 
   /** @param epoch tells this process from the ones before and after it, in the versions of endpoints */
   constructor(policy: ZonePolicy, rules: RoutingRules, epoch: string) {
     this.#rules = rules
     this.#epoch = epoch
-    this.#clusters = clusterTemplates(policy.cluster)
+    this.#clusterPolicy = policy.cluster
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
+    this.#pins = policy.routes.pins ?? []
   }
 
-  /** Calls back with each resource that has become another, has come or has gone. @returns ends it */
-  onChange(listener: (kind: Kind, name: string) => void): () => void {
+  /** @returns ends it */
+  onChange(listener: CatalogListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /** The cluster of the cold path; undefined while it can't be read: Envoys keep the one that they have. */
+  get coldCluster(): Resource | undefined {
+    return this.#coldCluster
+  }
+
+  setColdCluster(cluster: Resource): void {
+    const before = this.#coldCluster
+    this.#coldCluster = cluster
+    if (before !== undefined && before.name !== cluster.name) this.#changed('cluster', before.name)
+    this.#changed('cluster', cluster.name)
+  }
+
+  /** The cluster by which Envoys resolve names themselves; undefined: none. */
+  get namesCluster(): Resource | undefined {
+    return this.#namesCluster
+  }
+
+  setNamesCluster(cluster: Resource | undefined): void {
+    const before = this.#namesCluster
+    this.#namesCluster = cluster
+    for (const name of new Set([before?.name, cluster?.name]))
+      if (name !== undefined) this.#changed('cluster', name)
+  }
+
+  /** What Envoys are asked whether they accept it, by name. */
+  get proof(): ReadonlyMap<string, VirtualHostResource> {
+    return this.#proof
+  }
+
+  /** Asks Envoys about a route configuration, or about none any more. */
+  setProof(configuration: RouteConfiguration | undefined): void {
+    const before = this.#proof
+    this.#proofs += 1
+    const version = `${this.#epoch}.${this.#proofs}`
+    const hosts = configuration === undefined ? [] : proofOf(configuration, version)
+    this.#proof = new Map(hosts.map((host) => [host.name, host]))
+    for (const name of new Set([...before.keys(), ...this.#proof.keys()])) this.#changed('virtualHost', name)
+    // Envoy will refuse to read the file while it has a learned virtual host for one of its domains.
+    const pinsBefore = this.#provedPins
+    this.#provedPins = configuration === undefined ? [] : pinsOf(configuration)
+    for (const host of this.#servicesOfHost.keys())
+      if (this.#pinIn([...pinsBefore, ...this.#provedPins], host) !== undefined) this.#hostChanged(host)
+  }
+
+  *clusterNames(): Iterable<string> {
+    if (this.#coldCluster !== undefined) yield this.#coldCluster.name
+    if (this.#namesCluster !== undefined) yield this.#namesCluster.name
+    yield* this.#zones.keys()
   }
 
   get size(): number {
@@ -86,7 +164,10 @@ export class Catalog {
     const before = this.#zones.get(key)
     if (before?.known !== undefined && sameAddresses(before.known.addresses, zone)) {
       const remainingMs = before.known.addresses.staleAtMs - nowMs
-      if (remainingMs > 0 && remainingMs >= (zone.staleAtMs - nowMs) * REMAINING_MIN) return
+      const wantedMs = zone.staleAtMs - nowMs
+      // Nor may it go on for much longer: addresses that were pinned may be good without an end.
+      const isEnough = remainingMs >= wantedMs * REMAINING_MIN && remainingMs * REMAINING_MIN <= wantedMs
+      if (remainingMs > 0 && isEnough) return
     }
     this.#publications += 1
     const version = `${this.#epoch}.${this.#publications}`
@@ -94,85 +175,228 @@ export class Catalog {
     const { service, id, addresses } = zone
     const hasHadSeveralAddresses = addresses.length > 1 || (before?.hasHadSeveralAddresses ?? false)
     const isSameCluster = before?.hasHadSeveralAddresses === hasHadSeveralAddresses
-    const cluster = isSameCluster ? before.cluster : this.#cluster(key, hasHadSeveralAddresses)
-    this.#set(key, { service, id, cluster, hasHadSeveralAddresses, known })
+    this.#set(key, { service, id, hasHadSeveralAddresses, known })
     this.#changed('endpoints', key)
     if (before?.known === undefined || !isSameCluster) this.#changed('cluster', key)
-    if (before === undefined) this.#changed('virtualHost', this.virtualHostName(zone.id))
+    if (before === undefined) this.#hostChanged(this.hostOf(zone))
   }
 
   /** Adds a zone that an Envoy has from an earlier processor, so that it stays until its addresses are known. */
   adopt(service: string, id: string): void {
     const key = zoneKey(service, id)
     if (this.#zones.has(key)) return
-    this.#set(key, { service, id, cluster: this.#cluster(key, false), hasHadSeveralAddresses: false })
-    this.#changed('virtualHost', this.virtualHostName(id))
+    const zone = { service, id, hasHadSeveralAddresses: false }
+    this.#set(key, zone)
+    this.#hostChanged(this.hostOf(zone))
+  }
+
+  /** Adds a zone whose requests Envoys answer by themselves: it needs no cluster, and has none unless it had one before. */
+  publishAnswered(service: string, id: string): void {
+    this.adopt(service, id)
+  }
+
+  /** What Envoys answer to the requests of a zone by themselves; undefined: they are forwarded. */
+  answerOf(host: HostKey, service: string): OwnAnswer | undefined {
+    const id = partsOf(host, this.#rules)?.id
+    return id === undefined ? undefined : this.#rules.said?.(service, id)?.answer
   }
 
   withdraw(key: ZoneKey): void {
     const zone = this.#zones.get(key)
     if (zone === undefined) return
     this.#zones.delete(key)
-    const services = this.#servicesOfId.get(zone.id)
+    const host = this.hostOf(zone)
+    const services = this.#servicesOfHost.get(host)
     services?.delete(zone.service)
-    if (services?.size === 0) this.#servicesOfId.delete(zone.id)
-    this.#changed('virtualHost', this.virtualHostName(zone.id))
+    if (services?.size === 0) {
+      this.#servicesOfHost.delete(host)
+      this.#leaveShare(host)
+    }
+    this.#hostChanged(host)
     this.#changed('cluster', key)
     this.#changed('endpoints', key)
   }
 
-  /** Gives all zones other routes and clusters. */
+  /**
+   * Gives all zones other routes and clusters. What that makes of each zone is worked out when an Envoy is sent it: at
+   * 10,000 zones and 50 Envoys it would hold the event loop for a third of a second.
+   */
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void {
     this.#rules = rules
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
-    this.#clusters = clusterTemplates(policy.cluster)
-    for (const [key, zone] of this.#zones) {
-      this.#zones.set(key, { ...zone, cluster: this.#cluster(key, zone.hasHadSeveralAddresses) })
-      this.#changed('cluster', key)
-    }
-    for (const id of this.#servicesOfId.keys()) this.#changed('virtualHost', this.virtualHostName(id))
+    this.#clusterPolicy = policy.cluster
+    this.#clusters.clear()
+    this.#pins = policy.routes.pins ?? []
+    // By other rules the same zones have other virtual hosts.
+    this.#servicesOfHost.clear()
+    this.#hostsOfShare.clear()
+    for (const zone of this.#zones.values()) this.#serve(zone)
+    for (const listener of this.#listeners) listener.changedAll()
+  }
+
+  /** Says that what Envoys refused may be acceptable now: the operator has saved a file that they read. */
+  retryRefused(): void {
+    for (const listener of this.#listeners) listener.refusalsMayEnd()
   }
 
   *virtualHostNames(): Iterable<string> {
-    for (const id of this.#servicesOfId.keys()) yield this.virtualHostName(id)
+    yield* this.#proof.keys()
+    yield* this.#hostsOfShare.keys()
+    for (const host of this.#servicesOfHost.keys()) yield this.#virtualHosts.nameOf(host)
   }
 
-  virtualHostName(id: string): string {
-    return this.#virtualHosts.nameOf(id)
+  virtualHostName(zone: { readonly service: string; readonly id: string }): string {
+    return this.#virtualHosts.nameOf(this.hostOf(zone))
+  }
+
+  hostOf({ service, id }: { readonly service: string; readonly id: string }): HostKey {
+    return hostKeyOf(service, id, this.#rules)
+  }
+
+  /** The name of the virtual host of its own. */
+  nameOfHost(host: HostKey): string {
+    return this.#virtualHosts.nameOf(host)
+  }
+
+  /** The name of the virtual host that an id would share with others. */
+  shareOf(host: HostKey): string {
+    return this.#virtualHosts.shareOf(host)
+  }
+
+  /** True for the name of a virtual host of many ids, by these rules or others. */
+  isShared(virtualHost: string): boolean {
+    return this.#virtualHosts.isShared(virtualHost)
+  }
+
+  /** True where the rule of an id has virtual hosts of many ids. */
+  sharesRoutes(host: HostKey): boolean {
+    return this.#virtualHosts.sharedServiceOf(host) !== undefined
+  }
+
+  /** Of a virtual host: how many usual ones it is as long to look at as. */
+  sizeOf(virtualHost: string): number {
+    return 1 + (this.#hostsOfShare.get(virtualHost)?.size ?? 0) / HOSTS_PER_SIZE
+  }
+
+  /** False where shared virtual hosts have no routes of this service, or would not by the rules in force. */
+  sharesService(host: HostKey, service: string): boolean {
+    const shared = this.#virtualHosts.sharedServiceOf(host)
+    return shared === undefined || shared === service
+  }
+
+  /** Those that may share a virtual host; empty where none does. */
+  hostsOfShare(virtualHost: string): Iterable<HostKey> {
+    return this.#hostsOfShare.get(virtualHost) ?? []
+  }
+
+  /** True for an id of which exactly the service is learned whose zones share virtual hosts. */
+  mayShare(host: HostKey, services: ReadonlySet<string>): boolean {
+    const shared = this.#virtualHosts.sharedServiceOf(host)
+    if (shared === undefined || services.size !== 1 || !services.has(shared)) return false
+    // Of which something is said, that has routes of its own.
+    const id = partsOf(host, this.#rules)?.id ?? ''
+    return this.#rules.said?.(shared, id) === undefined
+  }
+
+  /** The virtual host of ids that may share it. */
+  sharedVirtualHost(name: string, hosts: readonly HostKey[]): VirtualHostResource {
+    return this.#virtualHosts.shared(name, hosts)
+  }
+
+  /** The virtual host of the operator's own that has this zone's requests, now or in what Envoys are asked about. */
+  pinOf(zone: { readonly service: string; readonly id: string }): string | undefined {
+    return this.pinOfHost(this.hostOf(zone))
+  }
+
+  pinOfHost(host: HostKey): string | undefined {
+    return this.#pinIn(this.#pins, host) ?? this.#pinIn(this.#provedPins, host)
+  }
+
+  #pinIn(pins: readonly Pin[], host: HostKey): string | undefined {
+    return pinOf(pins, host, this.#virtualHosts.nameOf(host), this.#rules)
+  }
+
+  /** True for a learned virtual host that Envoys are to give back because an operator's own takes its place. */
+  isPinned(virtualHost: string): boolean {
+    const host = this.#virtualHosts.keyOf(virtualHost)
+    return host !== undefined && this.pinOfHost(host) !== undefined
   }
 
   /** True for a service of the rules in force. */
   serves(service: string): boolean {
-    return this.#rules.services.some(({ name }) => name === service)
+    return this.#rules.rules.some(({ services }) => services.some(({ name }) => name === service))
   }
 
-  /** The id that a virtual host is for, and the services that are learned of it. */
+  /** The cluster of a zone of this catalogue. */
+  cluster({ service, id, hasHadSeveralAddresses }: CatalogZone): Resource {
+    const { oneAddress, severalAddresses } = this.#clustersOf(service)
+    const clusters = hasHadSeveralAddresses ? severalAddresses : oneAddress
+    return clusterResource(zoneKey(service, id), clusters, id)
+  }
+
+  /** What a virtual host is for, and the services that are learned of it. */
   learnedOf(
     virtualHost: string,
-  ): { readonly id: string; readonly services: ReadonlySet<string> } | undefined {
-    const id = this.#virtualHosts.idOf(virtualHost)
-    const services = id === undefined ? undefined : this.#servicesOfId.get(id)
-    return id === undefined || services === undefined ? undefined : { id, services }
+  ): { readonly host: HostKey; readonly id: string; readonly services: ReadonlySet<string> } | undefined {
+    const host = this.#virtualHosts.keyOf(virtualHost)
+    const parts = host === undefined ? undefined : partsOf(host, this.#rules)
+    const services = host === undefined ? undefined : this.#servicesOfHost.get(host)
+    if (host === undefined || parts === undefined || services === undefined) return undefined
+    return { host, id: parts.id, services }
   }
 
   /** The virtual host of an id, with routes to these of its services. */
-  virtualHost(id: string, services: ReadonlySet<string>): VirtualHostResource {
-    return this.#virtualHosts.resource(id, services)
+  virtualHost(host: HostKey, services: ReadonlySet<string>): VirtualHostResource {
+    return this.#virtualHosts.resource(host, services)
   }
 
-  #cluster(key: ZoneKey, hasSeveralAddresses: boolean): Resource {
-    const { oneAddress, severalAddresses } = this.#clusters
-    return clusterResource(key, hasSeveralAddresses ? severalAddresses : oneAddress)
+  /** Alike but for the id. */
+  #clustersOf(service: string): ClusterTemplates {
+    let clusters = this.#clusters.get(service)
+    if (clusters === undefined) {
+      const { rules, zoneName } = this.#rules
+      const rule = rules.find(({ services }) => services.some(({ name }) => name === service))
+      clusters = clusterTemplates(
+        this.#clusterPolicy,
+        (id) => zoneKey(service, id),
+        rule?.zoneOfKey !== undefined ? (id) => zoneName(service, id) : undefined,
+      )
+      this.#clusters.set(service, clusters)
+    }
+    return clusters
   }
 
   #set(key: ZoneKey, zone: CatalogZone): void {
     this.#zones.set(key, zone)
-    const services = this.#servicesOfId.get(zone.id)
-    if (services === undefined) this.#servicesOfId.set(zone.id, new Set([zone.service]))
+    this.#serve(zone)
+  }
+
+  #serve(zone: CatalogZone): void {
+    const host = this.hostOf(zone)
+    const services = this.#servicesOfHost.get(host)
+    if (services === undefined) this.#servicesOfHost.set(host, new Set([zone.service]))
     else services.add(zone.service)
+    if (!this.sharesRoutes(host)) return
+    const share = this.shareOf(host)
+    const hosts = this.#hostsOfShare.get(share)
+    if (hosts === undefined) this.#hostsOfShare.set(share, new Set([host]))
+    else hosts.add(host)
+  }
+
+  #leaveShare(host: HostKey): void {
+    const share = this.shareOf(host)
+    const hosts = this.#hostsOfShare.get(share)
+    hosts?.delete(host)
+    if (hosts?.size === 0) this.#hostsOfShare.delete(share)
+  }
+
+  /** Whichever virtual host has its routes. */
+  #hostChanged(host: HostKey): void {
+    this.#changed('virtualHost', this.nameOfHost(host))
+    if (this.sharesRoutes(host)) this.#changed('virtualHost', this.shareOf(host))
   }
 
   #changed(kind: Kind, name: string): void {
-    for (const listener of this.#listeners) listener(kind, name)
+    for (const listener of this.#listeners) listener.changed(kind, name)
   }
 }

@@ -1,9 +1,9 @@
-import { codec } from '../grpc/protos.ts'
+import { messageCodec } from './envoy-api.ts'
 import type { Cluster } from './messages.ts'
 import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
 import { type Template, template } from './template.ts'
 
-/** What a learned zone's cluster takes over from Envoy's cold cluster: fields of Cluster, without its name and discovery. */
+/** Envoy's cold cluster, whole but for its name and discovery. */
 export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config' | 'lb_policy'>
 
 /** Envoy takes no further cluster while one waits for its endpoints, so there is an end to that. */
@@ -30,7 +30,7 @@ const OUTLIER_DETECTION = {
 /** Addresses that are left out stay so, however few are left. */
 const COMMON_LB_CONFIG = { healthy_panic_threshold: { value: 0 } } as const
 
-const { encode } = codec<Cluster>(MESSAGE_NAMES.cluster)
+const { encode } = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
 
 /** The clusters of all zones: alike but for the name, and for what only several addresses need. */
 export interface ClusterTemplates {
@@ -42,7 +42,16 @@ export interface ClusterTemplates {
   readonly severalAddresses: Template
 }
 
-export function clusterTemplates(policy: ClusterPolicy): ClusterTemplates {
+/** @param zoneName for metadata that tells Envoy's access log the zone, where its route doesn't: the name in DNS of a cluster */
+export function clusterTemplates(
+  policy: ClusterPolicy,
+  nameOf: (text: string) => string = (key) => key,
+  zoneName?: (text: string) => string,
+): ClusterTemplates {
+  const clusterTemplate = (alike: Omit<Cluster, 'name'>): Template =>
+    template((text) =>
+      encode(clusterOf(nameOf(text), zoneName === undefined ? alike : withZone(alike, zoneName(text)))),
+    )
   return {
     oneAddress: clusterTemplate({ ...policy, lb_policy: 'RANDOM' }),
     // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
@@ -54,25 +63,31 @@ export function clusterTemplates(policy: ClusterPolicy): ClusterTemplates {
   }
 }
 
-function clusterTemplate(policy: Omit<Cluster, 'name'>): Template {
-  return template((name) =>
-    encode({
-      common_lb_config: COMMON_LB_CONFIG,
-      ...policy,
-      name,
-      type: 'EDS',
-      // Endpoints come over the stream that the cluster came over.
-      eds_cluster_config: {
-        eds_config: {
-          ads: {},
-          resource_api_version: 'V3',
-          initial_fetch_timeout: { seconds: ENDPOINTS_TIMEOUT_SECONDS },
-        },
+function clusterOf(name: string, policy: Omit<Cluster, 'name'>): Cluster {
+  return {
+    common_lb_config: COMMON_LB_CONFIG,
+    ...policy,
+    name,
+    type: 'EDS',
+    // Endpoints come over the stream that the cluster came over.
+    eds_cluster_config: {
+      eds_config: {
+        ads: {},
+        resource_api_version: 'V3',
+        initial_fetch_timeout: { seconds: ENDPOINTS_TIMEOUT_SECONDS },
       },
-    }),
-  )
+    },
+  }
 }
 
-export function clusterResource(key: ZoneKey, clusters: Template): Resource {
-  return { name: key, version: clusters.version, encode: () => clusters.stamp(key) }
+function withZone(policy: Omit<Cluster, 'name'>, zone: string): Omit<Cluster, 'name'> {
+  const { metadata } = policy as Cluster
+  const others = metadata?.filter_metadata ?? {}
+  const own = { fields: { ...others['zonegate']?.fields, zone: { stringValue: zone } } }
+  return { ...policy, metadata: { filter_metadata: { ...others, zonegate: own } } }
+}
+
+/** @param text what the template stamps: the key as a rule */
+export function clusterResource(key: ZoneKey, clusters: Template, text: string = key): Resource {
+  return { name: key, version: clusters.version, encode: () => clusters.stamp(text) }
 }

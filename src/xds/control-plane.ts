@@ -1,10 +1,11 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js'
-import { loadReporting } from '../grpc/protos.ts'
-import { AdsService, adsDefinition, type EnvoyStatus, type Log } from './ads-service.ts'
+import type { OnBug } from '../guard.ts'
+import { AdsService, adsDefinition, type EnvoyStatus, type EnvoyWithZone, type Log } from './ads-service.ts'
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
 import { millisecondsOf } from './duration.ts'
-import { LoadReportService, type ZoneLoad } from './load-report-service.ts'
-import type { ZoneKey } from './resource.ts'
+import { LoadReportService, loadReportDefinition, type ZoneLoad } from './load-report-service.ts'
+import type { RouteConfiguration } from './messages.ts'
+import type { Kind, Resource, ZoneKey } from './resource.ts'
 import type { Timers } from './timers.ts'
 import { FORWARD, type RoutingRules } from './virtual-host.ts'
 
@@ -12,11 +13,28 @@ import { FORWARD, type RoutingRules } from './virtual-host.ts'
 export interface ControlPlane {
   /** Gives all Envoys a zone, or its newer addresses. Cheap where nothing has changed: call it at every refresh. */
   publish(zone: LearnedZone): void
+  /** Has all Envoys answer a zone's requests by themselves, with what the rules say of it. */
+  publishAnswered(zone: { readonly service: string; readonly id: string }): void
   /** Takes a zone back: its requests ask the processor again. */
   withdraw(key: ZoneKey): void
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void
+  /** Asks Envoys whether they accept a route configuration and the cold cluster. @param done undefined: they do */
+  prove(configuration: RouteConfiguration, done: (fault: string | undefined) => void): void
+  cancelProof(): void
+  /** The virtual host of the operator's own that has a zone's requests: it isn't learned. */
+  pinOf(zone: { readonly service: string; readonly id: string }): string | undefined
+  /** What each connected Envoy has of a zone. */
+  zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): readonly EnvoyWithZone[]
+  /** Gives all Envoys the cluster of the cold path. */
+  setColdCluster(cluster: Resource): void
+  /** Gives all Envoys the cluster by which they resolve names themselves; undefined: takes it back. */
+  setNamesCluster(cluster: Resource | undefined): void
+  /** What Envoys refused may be acceptable now: a file that they read was saved. */
+  retryRefused(): void
   /** Every zone that is published, or found and not yet withdrawn. */
   zones(): Iterable<ZoneKey>
+  /** Request headers that all connected Envoys keep apart from others; undefined where none has connected. */
+  inlineHeaders(): ReadonlySet<string> | undefined
   status(): ControlPlaneStatus
   /** Ends the streams of all Envoys, which go on with what they have. */
   close(): void
@@ -38,6 +56,12 @@ export interface ControlPlaneEvents {
   onZonesFound(envoy: string, zones: readonly { service: string; id: string; key: ZoneKey }[]): void
   /** What an Envoy did for a zone in the last period; a zone without requests is reported too. */
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
+  /** An Envoy that has nothing yet has connected: it has just started. */
+  onStarted?(): void
+  /** An Envoy has connected: `inlineHeaders` may be others. */
+  onIntroduced?(): void
+  /** An Envoy has taken over what was pushed to it, or refused it. */
+  onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
 }
 
 export interface ControlPlaneOptions {
@@ -46,6 +70,8 @@ export interface ControlPlaneOptions {
   readonly events: ControlPlaneEvents
   readonly timers: Timers
   readonly log: Log
+  /** Told of an exception in the stream of an Envoy, or in that of its load reports. */
+  readonly onBug: (place: 'envoy' | 'load_report') => OnBug
   /** Whether this release is tested with an Envoy of that version. */
   readonly isTestedVersion: (version: string) => boolean
   /** Another one for each process: tells its versions of endpoints from those of earlier ones. */
@@ -67,20 +93,34 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       for (const { service, id } of zones) catalog.adopt(service, id)
       events.onZonesFound(envoy, zones)
     },
+    onStarted: () => events.onStarted?.(),
+    onIntroduced: () => events.onIntroduced?.(),
+    onAnswer: events.onAnswer,
+    onBug: options.onBug('envoy'),
   })
   const loads = new LoadReportService({
     intervalMs: options.loadReportIntervalMs,
+    timers,
     onLoad: events.onLoad,
-    onBug: (error) => log.error({ err: error }, "an Envoy's stream of load reports failed"),
+    onBug: options.onBug('load_report'),
   })
   return {
     publish: (zone) => catalog.publish(zone, timers.now()),
+    publishAnswered: ({ service, id }) => catalog.publishAnswered(service, id),
     withdraw: (key) => catalog.withdraw(key),
     setPolicy(next, rules) {
       policy = next
       catalog.setPolicy(next, rules)
     },
+    prove: (configuration, done) => ads.prove(configuration, done),
+    cancelProof: () => ads.cancelProof(),
+    pinOf: (zone) => catalog.pinOf(zone),
+    zoneOnEnvoys: (zone) => ads.zoneOnEnvoys(zone),
+    setColdCluster: (cluster) => catalog.setColdCluster(cluster),
+    setNamesCluster: (cluster) => catalog.setNamesCluster(cluster),
+    retryRefused: () => catalog.retryRefused(),
     zones: () => catalog.keys(),
+    inlineHeaders: () => ads.inlineHeaders(),
     status: () => ({ zones: catalog.size, envoys: ads.status() }),
     close() {
       ads.close()
@@ -88,7 +128,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
     },
     services: [
       [adsDefinition, { DeltaAggregatedResources: ads.handle }],
-      [loadReporting, { StreamLoadStats: loads.handle }],
+      [loadReportDefinition, { StreamLoadStats: loads.handle }],
     ],
   }
 }

@@ -1,4 +1,4 @@
-import type { Duration } from '../grpc/protos.ts'
+import type { Duration } from './messages.ts'
 
 /** google.protobuf.Duration of whole milliseconds, 0 or more. */
 export function durationOf(milliseconds: number): { seconds: number; nanos: number } {
@@ -7,5 +7,5 @@ export function durationOf(milliseconds: number): { seconds: number; nanos: numb
 }
 
 export function millisecondsOf({ seconds = 0, nanos = 0 }: Duration): number {
-  return seconds * 1000 + nanos / 1_000_000
+  return Number(seconds) * 1000 + nanos / 1_000_000
 }

@@ -4,6 +4,7 @@ import { codec } from '../grpc/protos.ts'
 import { type ClusterPolicy, type ClusterTemplates, clusterTemplates } from './cluster.ts'
 import { durationOf, millisecondsOf } from './duration.ts'
 import { endpointsResource, sameAddresses } from './endpoints.ts'
+import { messageCodec } from './envoy-api.ts'
 import type { Cluster, ClusterLoadAssignment } from './messages.ts'
 import { contentVersion, MESSAGE_NAMES, parseZoneKey } from './resource.ts'
 
@@ -36,6 +37,46 @@ test('endpoints carry the authority of the cold path as their host name', () => 
   })
 })
 
+test('addresses without an end have none in Envoy', () => {
+  const { policy, endpoints = [] } = decode(
+    endpointsResource('mail/42', { ...zone, staleAtMs: Number.POSITIVE_INFINITY }, 'v1').encode(0),
+  )
+  assert.equal(policy?.endpoint_stale_after, undefined)
+  assert.equal(endpoints[0]?.lb_endpoints.length, 2)
+})
+
+test('addresses that bring ports have priorities and weights, and the next priority nothing while one of the first is well', () => {
+  const addresses = [
+    { address: '10.0.0.1', port: 9001, priority: 1, weight: 1 },
+    { address: '10.0.0.2', port: 9002, priority: 0, weight: 7 },
+    { address: '10.0.0.2', port: 9003, priority: 0, weight: 3 },
+  ]
+  const { endpoints = [], policy } = decode(
+    endpointsResource('mail/42', { ...zone, addresses }, 'v1').encode(0),
+  )
+  const seen = endpoints.map(({ priority, lb_endpoints }) => [
+    priority ?? 0,
+    lb_endpoints.map(({ endpoint, load_balancing_weight }) => [
+      endpoint.hostname,
+      load_balancing_weight?.value,
+    ]),
+  ])
+  assert.deepEqual(seen, [
+    [
+      0,
+      [
+        ['10.0.0.2:9002', 7],
+        ['10.0.0.2:9003', 3],
+      ],
+    ],
+    [1, [['10.0.0.1:9001', 1]]],
+  ])
+  assert.deepEqual(policy, {
+    overprovisioning_factor: { value: 10_000 },
+    endpoint_stale_after: { seconds: 10, nanos: 0 },
+  })
+})
+
 test('endpoints may be used for what is left of their time at the moment of sending, never longer', () => {
   const resource = endpointsResource('mail/42', zone, 'v1')
   assert.deepEqual(decode(resource.encode(10_000)).policy?.endpoint_stale_after, {
@@ -56,12 +97,18 @@ test('addresses are the same in any order, and with the same port', () => {
   assert.equal(sameAddresses(zone, { ...zone, addresses: ['10.0.0.1'] }), false)
   assert.equal(sameAddresses(zone, { ...zone, addresses: ['10.0.0.1', '10.0.0.2'] }), false)
   assert.equal(sameAddresses(zone, { ...zone, port: 8102 }), false)
+  const first = { address: '10.0.0.1', port: 9001, priority: 0, weight: 1 }
+  const second = { ...first, port: 9002, priority: 1 }
+  const own = { ...zone, addresses: [first, second] }
+  assert.equal(sameAddresses(own, { ...zone, addresses: [{ ...second }, { ...first }] }), true)
+  for (const change of [{ port: 9003 }, { priority: 0 }, { weight: 2 }])
+    assert.equal(sameAddresses(own, { ...zone, addresses: [first, { ...second, ...change }] }), false)
 })
 
 test('a cluster has the fields of the cold one, and its endpoints from the same stream', () => {
-  const clusters = codec<Cluster>(MESSAGE_NAMES.cluster)
+  const clusters = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
   const cold = {
-    connect_timeout: { seconds: 1 },
+    connect_timeout: { seconds: '1' },
     circuit_breakers: { thresholds: [{ max_retries: { value: 4096 } }] },
     outlier_detection: { split_external_local_origin_errors: true },
     common_lb_config: { healthy_panic_threshold: { value: 30 } },
@@ -71,14 +118,14 @@ test('a cluster has the fields of the cold one, and its endpoints from the same 
     name: 'mail/42',
     type: 'EDS',
     eds_cluster_config: {
-      eds_config: { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: { seconds: 5 } },
+      eds_config: { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: { seconds: '5' } },
     },
     lb_policy: 'RANDOM',
   })
 })
 
 test('of several addresses a cluster leaves out those that refuse connections, unless the cold one says otherwise', () => {
-  const { decode } = codec<Cluster>(MESSAGE_NAMES.cluster)
+  const { decode } = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
   const detectionOf = (policy: ClusterPolicy, kind: keyof ClusterTemplates): Record<string, unknown> =>
     decode(clusterTemplates(policy)[kind].stamp('mail/42'))['outlier_detection'] as Record<string, unknown>
   assert.equal(decode(clusterTemplates({}).severalAddresses.stamp('mail/42'))['lb_policy'], 'ROUND_ROBIN')

@@ -6,20 +6,33 @@ import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
 /** A zone's addresses, and how long they may be used. */
 export interface ZoneAddresses {
   /** Canonical IP addresses, at least one. The order says nothing. */
-  readonly addresses: readonly string[]
+  readonly addresses: readonly string[] | readonly EndpointAddress[]
+  /** Of addresses that bring none. */
   readonly port: number
-  /** The moment, ms on the control plane's clock, after which no Envoy may use them any more. */
+  /** The moment, ms on the control plane's clock, after which no Envoy may use them any more. Infinity: there is none. */
   readonly staleAtMs: number
 }
+
+/** An address with its own port, priority from 0 up without gaps, and weight from 1 up. */
+export interface EndpointAddress {
+  readonly address: string
+  readonly port: number
+  readonly priority: number
+  readonly weight: number
+}
+
+/**
+ * In percent. A priority has all requests while one of 100 of its addresses is well (Envoy doc: Priority levels); by default
+ * the next one would have a part of them as soon as 29 % are not. RFC 2782 wants the lowest that can be reached.
+ */
+const OVERPROVISIONING_FACTOR = 10_000
 
 const { encode } = codec<ClusterLoadAssignment>(MESSAGE_NAMES.endpoints)
 
 /** @param version another one for other addresses and for another moment: Envoy counts from when it is sent a version */
 export function endpointsResource(key: ZoneKey, zone: ZoneAddresses, version: string): Resource {
-  const encoded = encode({
-    cluster_name: key,
-    endpoints: [{ lb_endpoints: zone.addresses.map((address) => lbEndpoint(address, zone.port)) }],
-  })
+  const endpoints = endpointsOf(zone)
+  const encoded = encode({ cluster_name: key, endpoints })
   // A copy, as the encoder's buffer is a part of a larger one, which would be kept with it.
   const assignment = Buffer.allocUnsafeSlow(encoded.length)
   assignment.set(encoded)
@@ -31,23 +44,52 @@ export function endpointsResource(key: ZoneKey, zone: ZoneAddresses, version: st
       if (remainingMs <= 0) return encode({ cluster_name: key }) // Envoy takes 0 for "for ever"
       // Messages that follow each other are one message (protobuf encoding, "Last One Wins"): the addresses are
       // encoded once, the remaining time at each sending.
-      return Buffer.concat([assignment, staleAfter(remainingMs)])
+      return Buffer.concat([assignment, policyFor(remainingMs, endpoints.length > 1)])
     },
   }
 }
 
 /** Above this, whole seconds are exact enough: rounded down, never longer than allowed. */
 const EXACT_BELOW_MS = 10_000
-let last: { readonly milliseconds: number; readonly bytes: Buffer } | undefined
+let last:
+  | { readonly milliseconds: number; readonly hasPriorities: boolean; readonly bytes: Buffer }
+  | undefined
 
 /** Most endpoints of a response have the same time left, so the last encoding is kept. */
-function staleAfter(remainingMs: number): Buffer {
-  const milliseconds = remainingMs < EXACT_BELOW_MS ? remainingMs : remainingMs - (remainingMs % 1000)
-  if (last?.milliseconds !== milliseconds) {
-    const bytes = encode({ policy: { endpoint_stale_after: durationOf(milliseconds) } })
-    last = { milliseconds, bytes }
+function policyFor(remainingMs: number, hasPriorities: boolean): Buffer {
+  const isBounded = Number.isFinite(remainingMs)
+  const milliseconds =
+    !isBounded || remainingMs < EXACT_BELOW_MS ? remainingMs : remainingMs - (remainingMs % 1000)
+  if (last?.milliseconds !== milliseconds || last.hasPriorities !== hasPriorities) {
+    const overprovisioning_factor = { value: OVERPROVISIONING_FACTOR }
+    const bytes = encode({
+      policy: {
+        ...(isBounded && { endpoint_stale_after: durationOf(milliseconds) }),
+        ...(hasPriorities && { overprovisioning_factor }),
+      },
+    })
+    last = { milliseconds, hasPriorities, bytes }
   }
   return last.bytes
+}
+
+function endpointsOf({ addresses, port }: ZoneAddresses): NonNullable<ClusterLoadAssignment['endpoints']> {
+  if (!areEndpoints(addresses))
+    return [{ lb_endpoints: addresses.map((address) => lbEndpoint(address, port)) }]
+  const priorities = [...new Set(addresses.map(({ priority }) => priority))].sort((a, b) => a - b)
+  return priorities.map((priority) => ({
+    priority,
+    lb_endpoints: addresses
+      .filter((each) => each.priority === priority)
+      .map(({ address, port, weight }) => ({
+        ...lbEndpoint(address, port),
+        load_balancing_weight: { value: weight },
+      })),
+  }))
+}
+
+function areEndpoints(addresses: ZoneAddresses['addresses']): addresses is readonly EndpointAddress[] {
+  return typeof addresses[0] === 'object'
 }
 
 function lbEndpoint(address: string, port: number): LbEndpoint {
@@ -64,6 +106,11 @@ function lbEndpoint(address: string, port: number): LbEndpoint {
 /** True where an Envoy would do the same with both: addresses in any order, and the port. */
 export function sameAddresses(a: ZoneAddresses, b: ZoneAddresses): boolean {
   if (a.port !== b.port || a.addresses.length !== b.addresses.length) return false
-  const known = new Set(a.addresses)
-  return b.addresses.every((address) => known.has(address))
+  const known = new Set(textsOf(a.addresses))
+  return textsOf(b.addresses).every((text) => known.has(text))
+}
+
+function textsOf(addresses: ZoneAddresses['addresses']): readonly string[] {
+  if (!areEndpoints(addresses)) return addresses
+  return addresses.map(({ address, port, priority, weight }) => `${address} ${port} ${priority} ${weight}`)
 }

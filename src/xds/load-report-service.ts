@@ -1,9 +1,19 @@
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
-import type { ClusterStats, LoadStatsRequest, LoadStatsResponse } from '../grpc/protos.ts'
+import {
+  type ClusterStats,
+  codec,
+  type LoadStatsRequest,
+  type LoadStatsResponse,
+  loadReporting,
+} from '../grpc/protos.ts'
+import { guarded, type OnBug } from '../guard.ts'
+import { Turns } from '../turns.ts'
 import { durationOf } from './duration.ts'
 import { nodeName } from './node.ts'
-import { ENVOYS_MAX } from './request-limits.ts'
+import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS } from './request-limits.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
+import type { Timers } from './timers.ts'
+import { MalformedMessage, WHOLE_OCTETS_MAX, WireReader } from './wire.ts'
 
 /** What one Envoy did for a zone since its report before. */
 export interface ZoneLoad {
@@ -19,53 +29,116 @@ export interface ZoneLoad {
 export interface LoadReportOptions {
   /** How often an Envoy reports. */
   readonly intervalMs: number
+  readonly timers: Timers
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
   /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
-  onBug(error: unknown): void
+  readonly onBug: OnBug
 }
 
-type Call = ServerDuplexStream<LoadStatsRequest, LoadStatsResponse>
+/** A large report comes as octets, to be read in parts. */
+type Incoming = LoadStatsRequest | Buffer
+type Call = ServerDuplexStream<Incoming, LoadStatsResponse>
+
+const { requestDeserialize } = loadReporting.StreamLoadStats
+
+/** The method's definition for a server that reads large reports in parts. */
+export const loadReportDefinition = {
+  StreamLoadStats: {
+    ...loadReporting.StreamLoadStats,
+    requestDeserialize: (octets: Buffer): Incoming =>
+      octets.length > WHOLE_OCTETS_MAX ? octets : requestDeserialize(octets),
+  },
+}
+
+/** Reports of one Envoy that wait for a turn; it is asked for no more then. */
+const WAITING_MAX = 4
 
 /** The load reporting service: tells which zones are in use, though their requests never come here. */
 export class LoadReportService {
   readonly #options: LoadReportOptions
   readonly #calls = new Set<Call>()
+  #isClosed = false
+  readonly #turns: Turns
 
   constructor(options: LoadReportOptions) {
     this.#options = options
+    this.#turns = new Turns(options.timers)
   }
 
   /** The gRPC method StreamLoadStats. */
   readonly handle = (call: Call): void => {
-    if (this.#calls.size >= ENVOYS_MAX) {
-      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many Envoys' })
+    if (this.#isClosed || this.#calls.size >= ENVOYS_MAX) {
+      const code = this.#isClosed ? status.UNAVAILABLE : status.RESOURCE_EXHAUSTED
+      call.emit('error', { code, details: this.#isClosed ? 'it has ended' : 'too many Envoys' })
       return
     }
+    const { onBug, timers } = this.#options
     let envoy: string | undefined
-    this.#calls.add(call)
-    const forget = (): void => void this.#calls.delete(call)
-    call.on('data', (request: LoadStatsRequest) => {
-      try {
-        // The first request says who reports, and waits to be told what of.
-        if (envoy === undefined) {
-          envoy = nodeName(request.node)
-          call.write({
-            send_all_clusters: true,
-            load_reporting_interval: durationOf(this.#options.intervalMs),
-          })
-        }
-        this.#report(envoy, request)
-      } catch (error) {
-        forget()
-        this.#options.onBug(error)
-        // Not `destroy`, which sends nothing: the Envoy would go on waiting.
-        call.emit('error', { code: status.INTERNAL, details: 'internal error' })
-      }
-    })
-    call.on('end', () => {
+    let parts: Iterator<LoadStatsRequest> | undefined
+    const waiting: Incoming[] = []
+    // Not `destroy`, which sends nothing: the Envoy would go on waiting.
+    const fail = (code: status, details: string): void => {
       forget()
-      call.end()
+      call.emit('error', { code, details })
+    }
+    const take = (report: LoadStatsRequest): void => {
+      // The first request says who reports, and waits to be told what of.
+      if (envoy === undefined) {
+        envoy = nodeName(report.node)
+        call.write({
+          send_all_clusters: true,
+          load_reporting_interval: durationOf(this.#options.intervalMs),
+        })
+      }
+      this.#report(envoy, report)
+    }
+    /** One step: a report, or a part of one. @returns true where there is more to do */
+    const work = (): boolean => {
+      if (parts === undefined) {
+        const incoming = waiting.shift()
+        if (incoming === undefined) return false
+        if (call.isPaused()) call.resume()
+        if (Buffer.isBuffer(incoming)) parts = reportParts(incoming)
+        else take(incoming)
+      }
+      const next = parts?.next()
+      if (next?.done === false) take(next.value)
+      else parts = undefined
+      return parts !== undefined || waiting.length > 0
+    }
+    const task = (): boolean => {
+      try {
+        return this.#calls.has(call) && work()
+      } catch (error) {
+        if (error instanceof MalformedMessage) fail(status.INTERNAL, error.message)
+        else {
+          onBug(error, { envoy })
+          fail(status.INTERNAL, 'internal error')
+        }
+        return false
+      }
+    }
+    const silence = timers.start(() => fail(status.DEADLINE_EXCEEDED, 'no request'), FIRST_REQUEST_WITHIN_MS)
+    const forget = (): void => {
+      silence.cancel()
+      this.#calls.delete(call)
+      this.#turns.drop(task)
+    }
+    this.#calls.add(call)
+    call.on('data', (incoming: Incoming) => {
+      if (!this.#calls.has(call)) return
+      silence.cancel()
+      waiting.push(incoming)
+      if (waiting.length >= WAITING_MAX) call.pause()
+      this.#turns.take(task)
     })
+    call.on(
+      'end',
+      guarded(onBug, () => {
+        forget()
+        call.end()
+      }),
+    )
     for (const event of ['cancelled', 'error', 'close']) call.on(event, forget)
   }
 
@@ -77,8 +150,47 @@ export class LoadReportService {
   }
 
   close(): void {
+    this.#isClosed = true
     for (const call of this.#calls) call.end()
     this.#calls.clear()
+    this.#turns.close()
+  }
+}
+
+/** Field numbers of LoadStatsRequest. */
+const FIELD = { node: 1, clusterStats: 2 } as const
+const CLUSTERS_PER_PART = 200
+/** Fields that are looked at before others get a turn. */
+const FIELDS_PER_STEP = 5_000
+
+const reports = codec<LoadStatsRequest>('envoy.service.load_stats.v3.LoadStatsRequest')
+
+/**
+ * Reads a large report in parts: decoding that of 10,000 zones at once would hold the event loop.
+ * @throws MalformedMessage
+ */
+function* reportParts(bytes: Buffer): Generator<LoadStatsRequest, void> {
+  const wire = new WireReader(bytes)
+  let part: Buffer[] = []
+  for (let fields = 1; !wire.atEnd; fields++) {
+    if (fields % FIELDS_PER_STEP === 0) yield {}
+    const start = wire.offset
+    const field = wire.field()
+    wire.skip()
+    if (field !== FIELD.node && field !== FIELD.clusterStats) continue
+    part.push(bytes.subarray(start, wire.offset))
+    if (part.length < CLUSTERS_PER_PART) continue
+    yield decodeReport(part)
+    part = []
+  }
+  yield decodeReport(part)
+}
+
+function decodeReport(fields: readonly Buffer[]): LoadStatsRequest {
+  try {
+    return reports.decode(Buffer.concat(fields))
+  } catch (error) {
+    throw new MalformedMessage((error as Error).message)
   }
 }
 

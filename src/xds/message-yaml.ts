@@ -1,209 +1,250 @@
-import { type Alias, isAlias, isMap, isScalar, isSeq, type Node, type Pair } from 'yaml'
-import type { Struct, Value } from '../grpc/protos.ts'
-import type { FieldSchema, MessageSchemas } from './message-schema.ts'
-
-/** A message in the loader's spelling: absent fields are left out, a duration or a wrapper is a message of its own. */
-export type Message = Record<string, unknown>
-
-/** Somewhere in a document. */
-export interface Place {
-  readonly node: Node
-  /** As in `routes[2].route.timeout`. */
-  readonly path: string
-}
+import protobuf from 'protobufjs'
+import { type Message, messageType } from './envoy-api.ts'
+import { type Place, YamlFile } from './yaml-file.ts'
 
 export interface MessageReading {
-  readonly value: Message
-  /** Values of the wrong kind, with what was expected. */
-  readonly faults: readonly (Place & { readonly expected: string })[]
-  /** Fields that `proto/` doesn't have: left out of the value. */
-  readonly unknown: readonly Place[]
+  /** As Envoy reads it; undefined where there are faults or unknown parts. */
+  readonly message: Message | undefined
+  /** Values of the wrong kind, with what was expected: Envoy refuses them, too. */
+  readonly faults: readonly Remark[]
+  /** What this release's copy of Envoy's API doesn't have: fields, types of extensions. Another Envoy may. */
+  readonly unknown: readonly Remark[]
+}
+
+export interface Remark {
+  readonly place: Place
+  readonly what: string
 }
 
 /**
- * Reads YAML as a protobuf message, as Envoy reads its files (proto3's JSON mapping), but closed over the fields of
- * `proto/`. Everything is read in one go: the faults are complete, and the value is worth something only without them.
- *
- * @param omit fields of the message itself that are not looked at
+ * Reads YAML as a message of Envoy's, as Envoy does (proto3's JSON mapping). Everything is read in one go: the faults are
+ * complete.
  */
-export function readMessage(
-  schemas: MessageSchemas,
-  messageName: string,
-  place: Place,
-  resolveAlias: (alias: Alias) => Node | undefined,
-  omit: ReadonlySet<string> = new Set(),
-): MessageReading {
-  const faults: (Place & { expected: string })[] = []
-  const unknown: Place[] = []
-  const reader = new Reader(schemas, resolveAlias, faults, unknown)
-  return { value: reader.message(messageName, place, omit), faults, unknown }
+export function readMessage(file: YamlFile, name: string, place: Place): MessageReading {
+  const type = messageType(name)
+  if (type === undefined) throw new Error(`Envoy has no message ${name}`)
+  const reader = new Reader(file)
+  const message = reader.message(type, place)
+  const { faults, unknown } = reader
+  const isComplete = faults.length === 0 && unknown.length === 0
+  return { message: isComplete ? message : undefined, faults, unknown }
 }
 
-const WRAPPED: Readonly<Record<string, string>> = {
-  'google.protobuf.BoolValue': 'bool',
-  'google.protobuf.UInt32Value': 'uint32',
-  'google.protobuf.UInt64Value': 'uint64',
-  'google.protobuf.DoubleValue': 'double',
-  'google.protobuf.StringValue': 'string',
+/** What is made here, in proto3's JSON mapping, as a message. @throws Error for what Envoy's API doesn't have */
+export function messageOf<Kind>(name: string, json: object): Kind {
+  const file = new YamlFile({ path: 'zonegate.yaml', text: JSON.stringify(json) })
+  const { message, faults, unknown } = readMessage(file, name, file.root)
+  const [fault] = [...faults, ...unknown]
+  if (fault !== undefined) throw new Error(`a generated ${name}: ${file.line(fault.place, fault.what)}`)
+  return message as Kind
 }
-
-const INTEGERS: Readonly<Record<string, readonly [min: number, max: number]>> = {
-  uint32: [0, 0xffff_ffff],
-  int32: [-0x8000_0000, 0x7fff_ffff],
-  uint64: [0, Number.MAX_SAFE_INTEGER],
-  int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
-}
-
-/** Seconds with up to nine decimals (proto3's JSON mapping of Duration). Envoy has no use for negative ones. */
-const DURATION = /^(\d{1,12})(?:\.(\d{1,9}))?s$/
 
 class Reader {
-  readonly #schemas: MessageSchemas
-  readonly #resolveAlias: (alias: Alias) => Node | undefined
-  readonly #faults: (Place & { expected: string })[]
-  readonly #unknown: Place[]
+  readonly faults: Remark[] = []
+  readonly unknown: Remark[] = []
+  readonly #file: YamlFile
 
-  constructor(
-    schemas: MessageSchemas,
-    resolveAlias: (alias: Alias) => Node | undefined,
-    faults: (Place & { expected: string })[],
-    unknown: Place[],
-  ) {
-    this.#schemas = schemas
-    this.#resolveAlias = resolveAlias
-    this.#faults = faults
-    this.#unknown = unknown
+  constructor(file: YamlFile) {
+    this.#file = file
   }
 
-  message(name: string, place: Place, omit?: ReadonlySet<string>): Message {
-    const schema = this.#schemas.messages.get(name)
-    if (schema === undefined) throw new Error(`no message ${name} in proto/`)
-    const value: Message = {}
-    for (const { key, place: at } of this.#entries(place)) {
-      if (key === '@type' || omit?.has(key)) continue
-      const field = schema.fields.get(snakeCase(key))
-      if (field === undefined) this.#unknown.push(at)
-      else if (!isNull(at.node)) value[field.name] = this.#field(field, at)
+  message(type: protobuf.Type, place: Place): Message {
+    const message: Message = {}
+    if (!this.#file.isMapping(place)) return this.#fault(place, 'a mapping') ?? message
+    for (const [key, at] of this.#file.entries(place)) {
+      const name = fieldNames(type).get(key)
+      const field = name === undefined ? undefined : type.fields[name]
+      if (name === undefined || field === undefined) {
+        if (key !== '@type') this.#unknown(at, "no field of Envoy's API")
+        continue
+      }
+      const value = this.#field(field, at)
+      if (value === undefined) continue
+      const set = field.partOf?.oneof.find((other) => Object.hasOwn(message, other))
+      if (Object.hasOwn(message, name)) this.#fault(at, `${name} only once`)
+      else if (set !== undefined) this.#fault(at, `only one of ${set} and ${name}`)
+      else message[name] = value
     }
-    return value
+    return message
   }
 
-  #field(field: FieldSchema, place: Place): unknown {
-    if (field.label === 'singular') return this.#single(field, place)
-    if (field.label === 'map') {
-      const entries = this.#entries(place).map(({ key, place: at }) => [key, this.#single(field, at)])
-      return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
+  #field(field: protobuf.Field, place: Place): unknown {
+    field.resolve()
+    const isValue = field.resolvedType?.fullName === '.google.protobuf.Value'
+    if (this.#file.scalar(place) === null && !isValue) return undefined
+    if (field instanceof protobuf.MapField) {
+      if (!this.#file.isMapping(place)) return this.#fault(place, 'a mapping')
+      if (field.keyType !== 'string') return this.#unknown(place, 'not read here: its keys are no texts')
+      const entries = this.#file.entries(place)
+      return Object.fromEntries(entries.map(([key, at]) => [key, this.#single(field, at)]))
     }
-    const node = this.#resolved(place.node)
-    if (!isSeq(node)) return this.#fault(place, 'a list')
-    return node.items
-      .map((item, index) => this.#single(field, { node: item as Node, path: `${place.path}[${index}]` }))
-      .filter((value) => value !== undefined)
+    if (!field.repeated) return this.#single(field, place)
+    if (!this.#file.isList(place)) return this.#fault(place, 'a list')
+    return this.#file.items(place).map((item) => this.#single(field, item))
   }
 
-  #single({ type, typeName }: FieldSchema, place: Place): unknown {
-    if (type === 'enum') return this.#enumeration(typeName, place)
-    if (type !== 'message') return this.#scalar(type, place)
-    if (typeName === 'google.protobuf.Duration') return this.#duration(place)
-    if (typeName === 'google.protobuf.Struct') return this.#struct(place)
-    if (typeName === 'google.protobuf.Any') return this.#any(place)
-    const wrapped = WRAPPED[typeName]
-    return wrapped === undefined ? this.message(typeName, place) : { value: this.#scalar(wrapped, place) }
+  #single({ resolvedType, type }: protobuf.Field, place: Place): unknown {
+    if (resolvedType instanceof protobuf.Enum) return this.#enumeration(resolvedType, place)
+    if (!(resolvedType instanceof protobuf.Type)) return this.#scalar(type, place)
+    const wrapped = WRAPPED[resolvedType.fullName]
+    if (wrapped !== undefined) return { value: this.#scalar(wrapped, place) }
+    switch (resolvedType.fullName) {
+      case '.google.protobuf.Any':
+        return this.#any(place)
+      case '.google.protobuf.Duration':
+        return this.#duration(place)
+      case '.google.protobuf.Struct':
+        return this.#struct(place)
+      case '.google.protobuf.Value':
+        return this.#value(place)
+      case '.google.protobuf.ListValue':
+        return this.#list(place)
+      case '.google.protobuf.Timestamp':
+      case '.google.protobuf.FieldMask':
+        return this.#unknown(place, `not read here: ${resolvedType.name}`)
+      default:
+        return this.message(resolvedType, place)
+    }
   }
 
   #scalar(type: string, place: Place): unknown {
-    const value = this.#plain(place.node)
+    const value = this.#file.scalar(place)
     if (type === 'string') return typeof value === 'string' ? value : this.#fault(place, 'a text (in quotes)')
     if (type === 'bool') return typeof value === 'boolean' ? value : this.#fault(place, 'true or false')
-    const number = typeof value === 'string' && value !== '' ? Number(value) : value
-    if (type === 'double') return Number.isFinite(number) ? number : this.#fault(place, 'a number')
-    const [min, max] = INTEGERS[type] ?? unreadable(type)
-    if (Number.isSafeInteger(number) && Number(number) >= min && Number(number) <= max) return number
-    return this.#fault(place, min === 0 ? 'a whole number, 0 or more' : 'a whole number')
+    if (type === 'bytes') return this.#bytes(value, place)
+    if (type === 'double' || type === 'float') {
+      const number = typeof value === 'string' && /\d/.test(value) ? Number(value) : value
+      return typeof number === 'number' && Number.isFinite(number) ? number : this.#fault(place, 'a number')
+    }
+    const bits = INTEGERS[type]
+    if (bits === undefined) return this.#unknown(place, `not read here: ${type}`)
+    const integer = integerOf(value)
+    const isSigned = !type.startsWith('u') && !type.startsWith('f')
+    if (integer !== undefined && integer === (isSigned ? BigInt.asIntN : BigInt.asUintN)(bits, integer))
+      return bits === 32 ? Number(integer) : String(integer)
+    return this.#fault(place, isSigned ? 'a whole number' : 'a whole number, 0 or more')
   }
 
-  #enumeration(typeName: string, place: Place): unknown {
-    const values = this.#schemas.enums.get(typeName)?.values ?? new Map<string, number>()
-    const value = this.#plain(place.node)
-    for (const [name, number] of values) if (value === name || value === number) return name
-    return this.#fault(place, `one of ${[...values.keys()].join(', ')}`)
+  /** base64, with either alphabet. */
+  #bytes(value: unknown, place: Place): unknown {
+    const octets = typeof value === 'string' ? Buffer.from(value, 'base64') : undefined
+    const plain = (text: string): string => text.replace(/=+$/, '').replaceAll('-', '+').replaceAll('_', '/')
+    if (octets !== undefined && plain(octets.toString('base64')) === plain(String(value))) return octets
+    return this.#fault(place, 'octets as base64')
+  }
+
+  /** By number, or by name in any case. */
+  #enumeration({ values }: protobuf.Enum, place: Place): unknown {
+    const value = this.#file.scalar(place)
+    const wanted = typeof value === 'string' ? value.toUpperCase() : value
+    for (const [name, number] of Object.entries(values))
+      if (name.toUpperCase() === wanted || number === wanted) return name
+    return this.#fault(place, `one of ${Object.keys(values).join(', ')}`)
   }
 
   #duration(place: Place): unknown {
-    const [whole, seconds = '', fraction = ''] = DURATION.exec(String(this.#plain(place.node))) ?? []
+    const text = String(this.#file.scalar(place))
+    const [whole, sign, seconds = '', fraction = ''] = DURATION.exec(text) ?? []
     if (whole === undefined) return this.#fault(place, 'a duration in seconds, such as 0.5s')
-    return { seconds: Number(seconds), nanos: Number(fraction.padEnd(9, '0')) }
+    const nanos = Number(fraction.padEnd(9, '0'))
+    const factor = sign === '-' ? -1 : 1
+    return { seconds: String(factor * Number(seconds)), nanos: factor * nanos }
   }
 
-  /** A message of a type that `proto/` has; any other is as unknown as a field. */
   #any(place: Place): unknown {
-    const entries = this.#entries(place)
-    if (entries.length === 0) return {}
-    const type = this.#plain(entries.find(({ key }) => key === '@type')?.place.node)
-    if (typeof type !== 'string') return this.#fault(place, 'a message with its "@type"')
-    const name = type.slice(type.lastIndexOf('/') + 1)
-    if (this.#schemas.messages.has(name)) return { '@type': type, ...this.message(name, place) }
-    this.#unknown.push(place)
-    return undefined
+    if (!this.#file.isMapping(place)) return this.#fault(place, 'a message with its "@type"')
+    if (this.#file.entries(place).length === 0) return {}
+    const url = this.#file.text(place, '@type')
+    if (url === undefined) return this.#fault(place, 'a message with its "@type"')
+    const name = url.slice(url.lastIndexOf('/') + 1)
+    const type = messageType(name)
+    // protobuf's own are written in another way there.
+    if (type === undefined || name.startsWith('google.protobuf.'))
+      return this.#unknown(place, `no type of Envoy's API that is known here: ${name}`)
+    const faults = this.faults.length + this.unknown.length
+    const message = this.message(type, place)
+    if (this.faults.length + this.unknown.length > faults) return undefined
+    return { type_url: url, value: Buffer.from(type.encode(type.fromObject(message)).finish()) }
   }
 
-  #struct(place: Place): Struct {
-    const fields = this.#entries(place).map(({ key, place: at }) => [key, this.#structValue(at)] as const)
+  #struct(place: Place): unknown {
+    if (!this.#file.isMapping(place)) return this.#fault(place, 'a mapping')
+    const fields = this.#file.entries(place).map(([key, at]) => [key, this.#value(at)])
     return { fields: Object.fromEntries(fields) }
   }
 
-  #structValue(place: Place): Value {
-    const node = this.#resolved(place.node)
-    if (isMap(node)) return { structValue: this.#struct(place) }
-    if (isSeq(node)) {
-      const values = node.items.map((item, index) =>
-        this.#structValue({ node: item as Node, path: `${place.path}[${index}]` }),
-      )
-      return { listValue: { values } }
-    }
-    const value = this.#plain(node)
+  #list(place: Place): unknown {
+    if (!this.#file.isList(place)) return this.#fault(place, 'a list')
+    return { values: this.#file.items(place).map((item) => this.#value(item)) }
+  }
+
+  #value(place: Place): unknown {
+    if (this.#file.isMapping(place)) return { structValue: this.#struct(place) }
+    if (this.#file.isList(place)) return { listValue: this.#list(place) }
+    const value = this.#file.scalar(place)
+    if (typeof value === 'string') return { stringValue: value }
     if (typeof value === 'number') return { numberValue: value }
     if (typeof value === 'boolean') return { boolValue: value }
-    return { stringValue: String(value) }
-  }
-
-  #entries(place: Place): { key: string; place: Place }[] {
-    const node = this.#resolved(place.node)
-    if (!isMap(node)) {
-      this.#fault(place, 'a mapping')
-      return []
-    }
-    return node.items.map((pair: Pair) => {
-      const key = String(this.#plain(pair.key))
-      const at = (pair.value ?? pair.key) as Node
-      return { key, place: { node: at, path: place.path === '' ? key : `${place.path}.${key}` } }
-    })
-  }
-
-  #plain(node: unknown): unknown {
-    const resolved = this.#resolved(node)
-    return isScalar(resolved) ? resolved.value : undefined
-  }
-
-  #resolved(node: unknown): unknown {
-    return isAlias(node) ? this.#resolveAlias(node) : node
+    return { nullValue: 'NULL_VALUE' }
   }
 
   #fault(place: Place, expected: string): undefined {
-    this.#faults.push({ ...place, expected })
+    this.faults.push({ place, what: `expected ${expected}` })
+    return undefined
+  }
+
+  #unknown(place: Place, what: string): undefined {
+    this.unknown.push({ place, what })
     return undefined
   }
 }
 
-function isNull(node: Node): boolean {
-  return isScalar(node) && node.value === null
+const WRAPPED: Readonly<Record<string, string>> = {
+  '.google.protobuf.BoolValue': 'bool',
+  '.google.protobuf.UInt32Value': 'uint32',
+  '.google.protobuf.UInt64Value': 'uint64',
+  '.google.protobuf.Int32Value': 'int32',
+  '.google.protobuf.Int64Value': 'int64',
+  '.google.protobuf.DoubleValue': 'double',
+  '.google.protobuf.FloatValue': 'float',
+  '.google.protobuf.StringValue': 'string',
+  '.google.protobuf.BytesValue': 'bytes',
 }
+
+/** Bits. */
+const INTEGERS: Readonly<Record<string, number>> = {
+  uint32: 32,
+  int32: 32,
+  sint32: 32,
+  fixed32: 32,
+  uint64: 64,
+  int64: 64,
+  sint64: 64,
+  fixed64: 64,
+}
+
+/** Seconds with up to nine decimals (proto3's JSON mapping of Duration). */
+const DURATION = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$/
+
+/** Whole numbers, as such or as texts; Envoy takes `1e3` and `5.0` as well, here they are doubtful. */
+function integerOf(value: unknown): bigint | undefined {
+  if (typeof value === 'number') return BigInt(value)
+  return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined
+}
+
+const namesOfTypes = new WeakMap<protobuf.Type, ReadonlyMap<string, string>>()
 
 /** proto3's JSON mapping takes a field's name in either case. */
-function snakeCase(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-}
-
-function unreadable(type: string): never {
-  throw new Error(`proto/ has a field of type ${type}, which no file of Envoy's is read for`)
+function fieldNames(type: protobuf.Type): ReadonlyMap<string, string> {
+  let names = namesOfTypes.get(type)
+  if (names === undefined) {
+    const all = Object.keys(type.fields)
+    const camelCase = (name: string): string => name.replace(/_(.)/g, (_, next: string) => next.toUpperCase())
+    names = new Map([
+      ...all.map((name) => [camelCase(name), name] as const),
+      ...all.map((name) => [name, name] as const),
+    ])
+    namesOfTypes.set(type, names)
+  }
+  return names
 }

@@ -1,20 +1,35 @@
 /**
- * What of Envoy's resources is built by name here. Each interface is a part of the message of the same name in
- * `proto/`; fields that are only carried over from Envoy's files are the index signatures' business.
+ * What of Envoy's resources is looked at or built by name here. Each interface is a part of the message of the same name in
+ * Envoy's API, with its field names; the fields that are only carried over are the index signatures' business.
  */
-import type { Any, Duration, HeaderValueOption, Struct } from '../grpc/protos.ts'
+import type { Struct } from '../grpc/protos.ts'
 
-/** Fields of a message of `proto/` that are copied without a look inside. */
+/** Fields of a message that are copied without a look inside. */
 export interface Carried {
   readonly [field: string]: unknown
 }
 
+/** 64-bit numbers are decimal texts where they were read. */
+export interface Duration {
+  readonly seconds?: number | string
+  readonly nanos?: number
+}
+
+/** A packed message. */
+export interface Any {
+  readonly type_url?: string
+  readonly value?: Uint8Array
+}
+
 export interface Cluster extends Carried {
   readonly name?: string
-  readonly type?: 'EDS'
+  readonly type?: string
+  readonly original_dst_lb_config?: Carried
   readonly eds_cluster_config?: { readonly eds_config: ConfigSource }
   readonly connect_timeout?: Duration
-  readonly lb_policy?: 'ROUND_ROBIN' | 'LEAST_REQUEST' | 'RANDOM'
+  readonly lb_policy?: string
+  readonly metadata?: { readonly filter_metadata?: Readonly<Record<string, Struct>> }
+  readonly typed_extension_protocol_options?: Readonly<Record<string, Any>>
 }
 
 export interface ConfigSource {
@@ -25,8 +40,11 @@ export interface ConfigSource {
 
 export interface ClusterLoadAssignment {
   readonly cluster_name?: string
-  readonly endpoints?: readonly { readonly lb_endpoints: readonly LbEndpoint[] }[]
-  readonly policy?: { readonly endpoint_stale_after: Duration }
+  readonly endpoints?: readonly { readonly priority?: number; readonly lb_endpoints: readonly LbEndpoint[] }[]
+  readonly policy?: {
+    readonly overprovisioning_factor?: { readonly value: number }
+    readonly endpoint_stale_after?: { readonly seconds: number; readonly nanos: number }
+  }
 }
 
 export interface LbEndpoint {
@@ -34,56 +52,80 @@ export interface LbEndpoint {
     readonly address: { readonly socket_address: { readonly address: string; readonly port_value: number } }
     readonly hostname: string
   }
+  readonly load_balancing_weight?: { readonly value: number }
 }
 
-export interface VirtualHost {
-  readonly name: string
-  readonly domains: readonly string[]
-  readonly routes: readonly Route[]
+export interface RouteConfiguration extends Carried {
+  readonly name?: string
+  readonly vhost_header?: string
+  readonly virtual_hosts?: readonly VirtualHost[]
+  readonly request_headers_to_add?: readonly HeaderValueOption[]
+  readonly request_headers_to_remove?: readonly string[]
+}
+
+export interface VirtualHost extends VirtualHostFields {
+  readonly name?: string
+  readonly domains?: readonly string[]
+  readonly routes?: readonly Route[]
+}
+
+/** What a virtual host says of all its routes. */
+export interface VirtualHostFields extends Carried {
+  readonly retry_policy?: RetryPolicy
+  readonly request_headers_to_add?: readonly HeaderValueOption[]
+  readonly request_headers_to_remove?: readonly string[]
+  readonly typed_per_filter_config?: Readonly<Record<string, Any>>
 }
 
 export interface TypedExtensionConfig {
-  readonly name: string
-  readonly typed_config: Any
+  readonly name?: string
+  readonly typed_config?: Any
 }
 
-export interface Route {
+export interface HeaderValueOption extends Carried {
+  readonly header?: { readonly key?: string; readonly value?: string }
+}
+
+export interface Route extends Carried {
   readonly name?: string
-  readonly match: RouteMatch
+  readonly match?: RouteMatch
   readonly route?: RouteAction
   readonly direct_response?: Carried
+  readonly response_headers_to_add?: readonly HeaderValueOption[]
   readonly metadata?: { readonly filter_metadata?: Readonly<Record<string, Struct>> }
   readonly request_headers_to_add?: readonly HeaderValueOption[]
   readonly request_headers_to_remove?: readonly string[]
-  readonly response_headers_to_add?: readonly HeaderValueOption[]
-  readonly response_headers_to_remove?: readonly string[]
   readonly typed_per_filter_config?: Readonly<Record<string, Any>>
 }
 
 export interface RouteMatch extends Carried {
   readonly prefix?: string
   readonly path?: string
+  readonly case_sensitive?: { readonly value: boolean }
   readonly headers?: readonly HeaderMatcher[]
+  readonly query_parameters?: readonly Carried[]
 }
 
 export interface HeaderMatcher extends Carried {
-  readonly name: string
+  readonly name?: string
   readonly string_match?: StringMatcher
   readonly present_match?: boolean
   readonly invert_match?: boolean
 }
 
-export interface StringMatcher {
+export interface StringMatcher extends Carried {
   readonly exact?: string
   readonly prefix?: string
   readonly suffix?: string
   readonly contains?: string
-  readonly safe_regex?: { readonly regex: string }
+  readonly safe_regex?: { readonly regex?: string }
   readonly ignore_case?: boolean
 }
 
 export interface RouteAction extends Carried {
   readonly cluster?: string
+  readonly cluster_specifier_plugin?: string
+  readonly prefix_rewrite?: string
   readonly auto_host_rewrite?: { readonly value: boolean }
   readonly timeout?: Duration
   readonly idle_timeout?: Duration
@@ -91,6 +133,7 @@ export interface RouteAction extends Carried {
 }
 
 export interface RetryPolicy extends Carried {
+  readonly retry_priority?: TypedExtensionConfig
   readonly retry_host_predicate?: readonly TypedExtensionConfig[]
-  readonly host_selection_retry_max_attempts?: number
+  readonly host_selection_retry_max_attempts?: string | number
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Node } from '../grpc/protos.ts'
-import { nodeName, nodeVersion } from './node.ts'
+import type { Node, Value } from '../grpc/protos.ts'
+import { inlineHeaders, nodeName, nodeVersion } from './node.ts'
 
 test('an Envoy without a name is unnamed, and a long name is cut', () => {
   assert.equal(nodeName(undefined), 'unnamed')
@@ -29,3 +29,18 @@ const VERSIONS: [title: string, node: Node | undefined, version: string | null][
 ]
 for (const [title, node, version] of VERSIONS)
   test(`the version of a client: ${title}`, () => assert.equal(nodeVersion(node), version))
+
+const text = (stringValue: string): Value => ({ stringValue })
+const list = (...values: Value[]): Value => ({ listValue: { values } })
+const INLINE: [title: string, inline: Value | undefined, names: string[]][] = [
+  ['none', undefined, []],
+  ['those that zonegate render wrote', list(text('server'), text('x-zone')), ['server', 'x-zone']],
+  ['what is no text is left out', list({ numberValue: 1 }, text('server')), ['server']],
+  ['what is no list is none', text('server'), []],
+]
+for (const [title, inline, names] of INLINE)
+  test(`inline headers that an Envoy says of itself: ${title}`, () => {
+    const fields: Record<string, Value> = inline === undefined ? {} : { inline_headers: inline }
+    const node = { metadata: { fields: { zonegate: { structValue: { fields } } } } }
+    assert.deepEqual([...inlineHeaders(node)], names)
+  })

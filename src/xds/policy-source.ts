@@ -1,75 +1,100 @@
 import type { Log } from './ads-service.ts'
 import type { ZonePolicy } from './catalog.ts'
-import { readPolicy } from './policy.ts'
+import {
+  type ColdPath,
+  type PolicyFiles,
+  type PolicyReading,
+  type PolicyRules,
+  readPolicy,
+} from './policy.ts'
 
 export interface PolicySourceOptions {
-  readonly routesPath: string
-  readonly bootstrapPath: string
-  readonly routeHeader: string
-  /** Text of a file. @throws where it can't be read */
-  readFile(path: string): string
+  /** Envoy's files as they are now. @throws where one can't be read */
+  read(): PolicyFiles
+  /** What else there is to find out of the files, once they could be read. @throws where something is wrong */
+  check?(files: PolicyFiles): void
   readonly log: Pick<Log, 'warn' | 'error'>
 }
 
-/** Keeps the last good policy of Envoy's files: what can't be read changes nothing, as with Envoy itself. */
+/** What the files say that could be read last. */
+export type Policy =
+  | { readonly kind: 'policy'; readonly policy: ZonePolicy; readonly cold: ColdPath }
+  /** Nothing may be learned: each reason is `file:line:column: field: why`. */
+  | { readonly kind: 'cold only'; readonly reasons: readonly string[]; readonly cold: ColdPath }
+
+/** Keeps what Envoy's files said when they could be read last: what can't be read changes nothing, as with Envoy itself. */
 export class PolicySource {
   readonly #options: PolicySourceOptions
-  #policy: ZonePolicy | undefined
+  #current: Policy = {
+    kind: 'cold only',
+    reasons: ["Envoy's files could not be read yet"],
+    cold: {},
+  }
   #text = ''
-  #notCopied = ''
+  #files: PolicyFiles | undefined
+  #faults: readonly string[] = []
 
   constructor(options: PolicySourceOptions) {
     this.#options = options
   }
 
-  get policy(): ZonePolicy | undefined {
-    return this.#policy
+  get current(): Policy {
+    return this.#current
+  }
+
+  /** The files that `current` is from, or others that say the same; undefined: none could be read yet. */
+  get files(): PolicyFiles | undefined {
+    return this.#files
+  }
+
+  /** What is wrong with the files as they are now, `file:line:column: field: what`. */
+  get faults(): readonly string[] {
+    return this.#faults
   }
 
   /**
    * Reads the files again.
-   * @param idHeader the header with the id, in lower case
-   * @returns the policy if it is another one than before
+   * @returns what they say, if it is something else than before
    */
-  reload(idHeader: string): ZonePolicy | undefined {
-    const { routesPath, bootstrapPath, routeHeader, log } = this.#options
-    const [routes, bootstrap] = [this.#read(routesPath), this.#read(bootstrapPath)]
-    if (routes === undefined || bootstrap === undefined) return undefined
-    const reading = readPolicy(
-      { path: routesPath, text: routes },
-      { path: bootstrapPath, text: bootstrap },
-      { routeHeader, idHeader },
-    )
+  reload(rules: PolicyRules): Policy | undefined {
+    const { files, reading } = this.#read(rules)
     if (reading.kind === 'faults') {
-      const after = this.#policy === undefined ? 'no zone is learned' : 'learned zones keep what they have'
-      for (const fault of reading.faults) log.error({ fault }, `Envoy's files: ${after}`)
+      this.#tellFaults(reading.faults)
       return undefined
     }
-    this.#nameNotCopied(reading.notCopied)
-    const text = JSON.stringify(reading.policy)
+    this.#faults = []
+    this.#files = files
+    const text = JSON.stringify(reading)
     if (text === this.#text) return undefined
     this.#text = text
-    this.#policy = reading.policy
-    return reading.policy
+    this.#current = reading
+    if (reading.kind === 'cold only')
+      this.#options.log.warn(
+        { reasons: reading.reasons },
+        'no zone is learned: learned zones could not do all that the cold path does',
+      )
+    return this.#current
   }
 
-  #read(path: string): string | undefined {
+  #read(rules: PolicyRules): { files?: PolicyFiles; reading: PolicyReading } {
     try {
-      return this.#options.readFile(path)
+      const files = this.#options.read()
+      const reading = readPolicy(files, rules)
+      if (reading.kind !== 'faults') this.#options.check?.(files)
+      return { files, reading }
     } catch (error) {
-      this.#options.log.error({ file: path, error: (error as Error).message }, "can't read a file of Envoy's")
-      return undefined
+      return { reading: { kind: 'faults', faults: [(error as Error).message] } }
     }
   }
 
-  #nameNotCopied(fields: readonly string[]): void {
-    const text = fields.join('\n')
-    if (text === this.#notCopied) return
-    this.#notCopied = text
-    if (fields.length > 0)
-      this.#options.log.warn(
-        { fields },
-        'learned zones take over all of the cold route and cluster but these fields',
-      )
+  #tellFaults(faults: readonly string[]): void {
+    if (JSON.stringify(faults) === JSON.stringify(this.#faults)) return
+    this.#faults = faults
+    const after = this.#text === '' ? 'no zone is learned' : 'learned zones keep what they have'
+    for (const fault of faults.slice(0, FAULTS_LOGGED_MAX))
+      this.#options.log.error({ fault }, `Envoy's files: ${after}`)
   }
 }
+
+/** One mistake can make many. */
+const FAULTS_LOGGED_MAX = 20

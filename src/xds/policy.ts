@@ -1,166 +1,401 @@
-import { definitions } from '../grpc/protos.ts'
+import { smallBuffersOfRoute } from './body-buffer.ts'
 import type { ZonePolicy } from './catalog.ts'
 import type { ClusterPolicy } from './cluster.ts'
-import { messageSchemas } from './message-schema.ts'
-import type { Place } from './message-yaml.ts'
-import type { Route } from './messages.ts'
+import { HTTP_OPTIONS, httpOptions } from './cold-cluster.ts'
+import { messageOf, readMessage } from './message-yaml.ts'
+import type { Any, Cluster, HeaderMatcher, Route, RouteConfiguration, VirtualHost } from './messages.ts'
+import { pinsOf } from './pins.ts'
+import { differencesOfCluster, differencesOfRoutes } from './policy-differences.ts'
 import { MESSAGE_NAMES } from './resource.ts'
+import { mayMatch } from './route-match.ts'
 import { FORWARD, type RoutePolicy } from './virtual-host.ts'
-import { type SourceFile, YamlFile } from './yaml-file.ts'
+import { type Place, type SourceFile, YamlFile } from './yaml-file.ts'
 
+/** Each text is `file:line:column: field: what`. */
 export type PolicyReading =
+  | { readonly kind: 'policy'; readonly policy: ZonePolicy; readonly cold: ColdPath }
+  /** Learned zones would not do what the cold path does, which may well be sound: nothing is learned. */
   | {
-      readonly kind: 'policy'
-      readonly policy: ZonePolicy
-      /** Fields of the cold route and the cold cluster that learned zones don't have: `file:line:column: field`. */
-      readonly notCopied: readonly string[]
+      readonly kind: 'cold only'
+      readonly reasons: readonly string[]
+      /** Those of the reasons that are mistakes: without what they ask for no zone could ever be learned. */
+      readonly mistakes: readonly string[]
+      readonly cold: ColdPath
     }
-  /** Each `file:line:column: field: what was expected`. */
+  /** A file can't be read. */
   | { readonly kind: 'faults'; readonly faults: readonly string[] }
 
-/** How the cold cluster finds addresses. A learned one is told them. */
+/** What the files say of the cold path, as far as it can be read: a part that another Envoy may know is absent. */
+export interface ColdPath {
+  readonly configuration?: RouteConfiguration
+  readonly cluster?: Cluster
+}
+
+export interface PolicyFiles {
+  readonly routes: SourceFile
+  readonly clusters: SourceFile
+  readonly listener: SourceFile
+}
+
+/** What follows from the processor's rules. Headers are in lower case. */
+export interface PolicyRules {
+  /** By which Envoy finds virtual hosts. */
+  readonly routeHeader: string
+  /** Routes in proto3's JSON mapping that the virtual host for every domain has beside its own. */
+  readonly routes: readonly object[]
+  /** In front of its last route, which asks the processor: that one again with another match and further settings. */
+  readonly asks: readonly { readonly match: object; readonly settings: Readonly<Record<string, object>> }[]
+  /** Settings of filters that the last route has in place of its own. */
+  readonly askSettings?: Readonly<Record<string, object>> | undefined
+  /** Where they stand among its own, whose names these are. */
+  readonly placeOfRoutes: (names: readonly (string | undefined)[]) => number
+}
+
+/** How the cold cluster finds addresses, and its own name. A learned one is told them, and has another. */
 const DISCOVERY = new Set([
   'name',
+  'alt_stat_name',
   'type',
   'cluster_type',
   'lb_policy',
   'load_assignment',
+  'cleanup_interval',
+  'original_dst_lb_config',
   'dns_lookup_family',
+  'dns_refresh_rate',
+  'dns_jitter',
+  'dns_failure_refresh_rate',
+  'respect_dns_ttl',
+  'dns_resolvers',
+  'use_tcp_for_dns_lookups',
+  'dns_resolution_config',
+  'typed_dns_resolver_config',
+  'wait_for_warm_on_init',
 ])
-/** Without these a learned zone would be spoken to in another way. */
-const INDISPENSABLE = new Set(['transport_socket', 'transport_socket_matches', 'filters', 'upstream_config'])
 
-/** The type of an inline header, and Envoy's default. */
-const REQUEST_HEADER = 'REQUEST_HEADER'
-
-const ROUTE_CONFIGURATION = 'type.googleapis.com/envoy.config.route.v3.RouteConfiguration'
-
-const schemas = messageSchemas(definitions)
+const ROUTE_CONFIGURATION = 'envoy.config.route.v3.RouteConfiguration'
+const ROUTE = 'envoy.config.route.v3.Route'
+const CLUSTER = MESSAGE_NAMES.cluster
 
 /**
- * Reads from Envoy's own files what learned zones take over: the routes of the cold virtual host (the one for every
- * domain), and the cluster that its route `forward` leads to. What can be taken over is what `proto/` has.
- *
- * @param headers in lower case: the one by which Envoy finds virtual hosts, and the one with the id
+ * Reads from Envoy's own files what learned zones take over: the whole virtual host for every domain, and the whole cluster
+ * that its route `forward` leads to.
  */
-export function readPolicy(
-  routes: SourceFile,
-  bootstrap: SourceFile,
-  headers: { readonly routeHeader: string; readonly idHeader: string },
-): PolicyReading {
-  const routesFile = new YamlFile(routes)
-  const bootstrapFile = new YamlFile(bootstrap)
-  const notCopied: string[] = []
-  const cold = readRoutes(routesFile, headers.routeHeader, notCopied)
-  requireInline(bootstrapFile, headers.idHeader)
-  const cluster = cold && readCluster(bootstrapFile, cold.coldRoutes, notCopied)
-  const faults = [...routesFile.faults, ...bootstrapFile.faults]
-  if (cold === undefined || cluster === undefined || faults.length > 0) return { kind: 'faults', faults }
-  return { kind: 'policy', policy: { routes: cold, cluster }, notCopied }
+export function readPolicy(files: PolicyFiles, rules: PolicyRules): PolicyReading {
+  const reading = new Reading(files, rules)
+  const routes = reading.routes()
+  const cluster = reading.cluster(routes)
+  const { faults, mistakes, cold } = reading
+  const reasons = [...mistakes, ...reading.reasons]
+  if (faults.length > 0) return { kind: 'faults', faults }
+  if (routes === undefined || cluster === undefined || reasons.length > 0)
+    return { kind: 'cold only', reasons, mistakes, cold }
+  return { kind: 'policy', policy: { routes, cluster }, cold }
 }
 
-/**
- * Of a repeated inline header Envoy makes one, the values joined by commas and empty ones left out (Envoy doc:
- * Bootstrap.inline_headers). Of any other it looks at the first, and would find a learned zone by the first of several ids.
- */
-function requireInline(bootstrap: YamlFile, header: string): void {
-  const place = bootstrap.at(bootstrap.root, 'inline_headers')
-  const names = bootstrap
-    .items(place)
-    .filter((item) => (bootstrap.text(item, 'inline_header_type') ?? REQUEST_HEADER) === REQUEST_HEADER)
-    .map((item) => bootstrap.text(item, 'inline_header_name')?.toLowerCase())
-  if (names.includes(header)) return
-  const what = `expected { inline_header_name: ${header}, inline_header_type: ${REQUEST_HEADER} }, the header with the id`
-  bootstrap.fault(place ?? bootstrap.root, place === undefined ? `inline_headers: ${what}` : what)
-}
+class Reading {
+  readonly reasons: string[] = []
+  readonly mistakes: string[] = []
+  /** What could be read. */
+  cold: ColdPath = {}
+  readonly #routes: YamlFile
+  readonly #clusters: YamlFile
+  readonly #listener: YamlFile
+  readonly #headers: PolicyRules
+  readonly #faults: string[] = []
 
-function readRoutes(file: YamlFile, routeHeader: string, notCopied: string[]): RoutePolicy | undefined {
-  const resources = file.items(file.at(file.root, 'resources'))
-  const configuration = resources.find((place) => file.text(place, '@type') === ROUTE_CONFIGURATION)
-  if (configuration === undefined)
-    return file.fault(file.root, `resources: expected a ${ROUTE_CONFIGURATION}`)
+  constructor({ routes, clusters, listener }: PolicyFiles, headers: PolicyRules) {
+    this.#routes = new YamlFile(routes)
+    this.#clusters = new YamlFile(clusters)
+    this.#listener = new YamlFile(listener)
+    this.#headers = headers
+  }
 
-  const name = file.text(configuration, 'name')
-  if (name === undefined) return file.fault(configuration, 'name: expected a text')
-  if (file.text(configuration, 'vhost_header')?.toLowerCase() !== routeHeader)
-    file.fault(configuration, `vhost_header: expected ${routeHeader}, by which learned zones are found`)
-  if (file.at(configuration, 'vhds') === undefined)
-    file.fault(configuration, 'vhds: expected a config_source, by which learned zones arrive')
+  get faults(): readonly string[] {
+    return [...this.#routes.faults, ...this.#clusters.faults, ...this.#listener.faults, ...this.#faults]
+  }
 
-  const hosts = file.items(file.at(configuration, 'virtual_hosts'))
-  const cold = hosts.find((host) =>
-    file.items(file.at(host, 'domains')).some((domain) => file.text(domain) === '*'),
-  )
-  if (cold === undefined) return file.fault(configuration, 'virtual_hosts: expected one for the domain "*"')
-  for (const [key, place] of file.entries(cold))
-    if (!['name', 'domains', 'routes'].includes(key)) notCopied.push(`${file.position(place)}: ${place.path}`)
+  routes(): RoutePolicy | undefined {
+    const file = this.#routes
+    const place = file
+      .items(file.at(file.root, 'resources'))
+      .find((resource) => file.text(resource, '@type')?.endsWith(`/${ROUTE_CONFIGURATION}`))
+    if (file.faults.length > 0) return undefined
+    if (place === undefined) return file.fault(file.root, `resources: expected ${ROUTE_CONFIGURATION}`)
+    const configuration = this.#read<RouteConfiguration>(file, ROUTE_CONFIGURATION, place)
+    if (configuration === undefined) return undefined
 
-  const places = file.items(file.at(cold, 'routes'))
-  const coldRoutes = places.map((place) => readRoute(file, place, notCopied))
-  if (coldRoutes.filter((route) => route.name === FORWARD).length !== 1)
-    file.fault(cold, `routes: expected one with the name ${FORWARD}`)
-  const [ask, ...more] = coldRoutes.slice(coldRoutes.findIndex((route) => route.name === FORWARD) + 1)
-  if (ask?.match?.prefix !== '/' || more.length > 0)
-    file.fault(
-      cold,
-      `routes: expected exactly one after ${FORWARD}, for the prefix "/": the one that asks the processor`,
+    const { name, vhost_header, virtual_hosts = [] } = configuration
+    if (name === undefined) return this.#broken(place, 'name: expected a text')
+    if (vhost_header?.toLowerCase() !== this.#headers.routeHeader)
+      this.#mistake(
+        file,
+        place,
+        `vhost_header: expected ${this.#headers.routeHeader}, by which learned zones are found`,
+      )
+    if (configuration['vhds'] === undefined)
+      this.#mistake(file, place, 'vhds: expected a config_source, by which learned zones arrive')
+    this.#requireUnique(file, place, virtual_hosts)
+    const index = virtual_hosts.findIndex(({ domains = [] }) => domains.includes('*'))
+    const virtualHost = virtual_hosts[index]
+    const spliced = virtual_hosts.map((each) => (each === virtualHost ? this.#withGenerated(each) : each))
+    const asking = spliced.map((each, at) => (at === index ? this.#withAsks(each) : each))
+    this.cold = { ...this.cold, configuration: { ...configuration, virtual_hosts: asking } }
+    if (virtualHost === undefined)
+      return this.#broken(place, 'virtual_hosts: expected one for the domain "*"')
+    const host = file.items(file.at(place, 'virtual_hosts'))[index] as Place
+    const filters = coldFilters(this.#listener)
+    this.#requireColdPath(host, virtualHost, filters)
+    this.#requireRoutes(host, virtualHost)
+    for (const at of [place, host, ...file.items(file.at(host, 'routes'))])
+      for (const { place: buffer, what } of smallBuffersOfRoute(file, at, this.#listener))
+        this.#broken(buffer, what)
+    const coldFilterNames = new Set(filters.map(({ name }) => name))
+    this.reasons.push(
+      ...differencesOfRoutes(file, place, host, virtualHost, {
+        ...this.#headers,
+        coldFilters: coldFilterNames,
+      }),
     )
-  return { routeConfiguration: name, coldRoutes }
-}
-
-/** Per-route settings of the filters by which a request gets to a zone on the cold path: a learned route needs neither. */
-const COLD_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:dynamic_forward_proxy|ext_proc)\.v3\./
-
-/** The cold cluster's fence: a learned zone's addresses have passed the processor's own, and come from nowhere else. */
-const COLD_CLUSTER_FILTERS = /\/envoy\.extensions\.filters\.http\.(?:rbac|upstream_codec)\.v3\./
-
-/**
- * What only TLS reads, which learned zones don't speak, and what the kind of the cold cluster demands. Envoy would parse each
- * request's Host for it.
- */
-const FOR_TLS = /\.upstream_http_protocol_options$/
-
-/** The route `forward` is a pattern for learned ones; the others are taken over as they are, and so completely. */
-function readRoute(file: YamlFile, place: Place, notCopied: string[]): Route {
-  const { value, unknown } = file.message(schemas, 'envoy.config.route.v3.Route', place)
-  const route = value as unknown as Route
-  const isForward = route.name === FORWARD
-  const match = `${place.path}.match.`
-  for (const at of unknown) {
-    if (isForward && COLD_FILTERS.test(file.text(at, '@type') ?? '')) continue
-    if (isForward && !at.path.startsWith(match)) notCopied.push(`${file.position(at)}: ${at.path}`)
-    else file.fault(at, 'not supported where zones are learned')
+    const { name: _name, domains: _all, routes = [], ...fields } = spliced[index] as VirtualHost
+    const forward = routes.find((route) => route.name === FORWARD)
+    const settings = Object.entries(forward?.typed_per_filter_config ?? {}).filter(
+      ([key]) => !coldFilterNames.has(key),
+    )
+    return {
+      routeConfiguration: name,
+      coldRoutes: routes,
+      fields,
+      pins: pinsOf(configuration),
+      ...(settings.length > 0 && { filterSettings: Object.fromEntries(settings) }),
+    }
   }
-  if (isForward && (route.match?.prefix !== '/' || route.route?.cluster === undefined))
-    file.fault(place, 'expected the match prefix "/" and a route to a cluster')
-  else if (route.match === undefined) file.fault(place, 'match: expected a mapping')
-  else if (route.route === undefined && route.direct_response === undefined)
-    file.fault(place, 'expected a route or a direct_response')
-  return route
-}
 
-function isFence(file: YamlFile, place: Place): boolean {
-  const filters = place.path.endsWith('.http_filters') ? file.items(place) : []
-  const types = filters.map((filter) => file.text(file.at(filter, 'typed_config'), '@type') ?? '')
-  return types.length > 0 && types.every((type) => COLD_CLUSTER_FILTERS.test(type))
-}
-
-function readCluster(
-  file: YamlFile,
-  coldRoutes: readonly Route[],
-  notCopied: string[],
-): ClusterPolicy | undefined {
-  const name = coldRoutes.find((route) => route.name === FORWARD)?.route?.cluster
-  const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
-  const cold = clusters.find((place) => file.text(place, 'name') === name)
-  if (cold === undefined)
-    return file.fault(file.root, `static_resources.clusters: expected one with the name ${name}`)
-  const { value, unknown } = file.message(schemas, MESSAGE_NAMES.cluster, cold, DISCOVERY)
-  for (const at of unknown) {
-    const field = at.path.slice(cold.path.length + 1)
-    if (isFence(file, at) || FOR_TLS.test(at.path)) continue
-    if (INDISPENSABLE.has(field)) file.fault(at, 'not supported where zones are learned')
-    else notCopied.push(`${file.position(at)}: ${at.path}`)
+  /**
+   * Without these no request that the processor is to decide comes to a zone. A file that was cut off while it was saved may
+   * well be sound to Envoy, which would answer 502 or 503 from then on.
+   */
+  #requireColdPath(host: Place, { routes = [] }: VirtualHost, filters: readonly ColdFilter[]): undefined {
+    const file = this.#routes
+    const at = routes.findIndex(({ name }) => name === FORWARD)
+    if (at < 0) return this.#broken(host, `routes: expected one with the name ${FORWARD}`)
+    const places = file.items(file.at(host, 'routes'))
+    const ask = routes.at(-1)
+    if (at === routes.length - 1 || ask === undefined)
+      this.#broken(host, `routes: expected one after ${FORWARD}: the one that asks the processor`)
+    else {
+      const settings = ask.typed_per_filter_config ?? {}
+      const missing = filters.filter(({ name, disabled }) => disabled && settings[name] === undefined)
+      for (const { name } of missing)
+        this.#broken(
+          places.at(-1) ?? host,
+          `typed_per_filter_config: expected ${name}, without which the processor isn't asked, or its answer isn't used`,
+        )
+    }
+    const settings = Object.values(routes[at]?.typed_per_filter_config ?? {})
+    if (settings.some(({ type_url = '' }) => FORWARD_PROXY.test(type_url)))
+      this.#broken(
+        file.at(places[at], 'typed_per_filter_config') ?? host,
+        `expected no forward proxy, but host_rewrite in route, without which zones get the client's Host (${UPGRADE})`,
+      )
+    const { routeHeader } = this.#headers
+    // What the listener puts there: the method and the id. The processor's answer, an address, takes its place.
+    const asked = { [routeHeader]: { values: ['POST/0'] } }
+    const surelyHolds = (condition: HeaderMatcher): boolean => {
+      const inverted = { ...condition, invert_match: condition.invert_match !== true }
+      return !mayMatch({ match: { headers: [inverted] } }, asked)
+    }
+    const conditions = (routes[at]?.match?.headers ?? []).filter(
+      ({ name }) => name?.toLowerCase() === routeHeader,
+    )
+    if (conditions.every(surelyHolds))
+      this.#broken(
+        file.at(places[at], 'match') ?? host,
+        `headers: expected a condition on ${routeHeader} that only an address meets: what the processor answers`,
+      )
+    return undefined
   }
-  return value as ClusterPolicy
+
+  #requireRoutes(host: Place, { routes = [] }: VirtualHost): undefined {
+    const file = this.#routes
+    const expected = (what: string): undefined => this.#mistake(file, host, `routes: expected ${what}`)
+    if (routes.filter(({ name }) => name === FORWARD).length > 1)
+      return expected(`one with the name ${FORWARD}`)
+    const places = file.items(file.at(host, 'routes'))
+    const generated = new Set(this.#headers.routes.map((route) => (route as { readonly name?: string }).name))
+    for (const [index, { name }] of routes.entries())
+      if (name !== undefined && generated.has(name))
+        this.#mistake(
+          file,
+          places[index] ?? host,
+          `name: expected no route ${name}: it follows from zonegate.yaml, take this one out`,
+        )
+    const at = routes.findIndex(({ name }) => name === FORWARD)
+    const [ask, ...more] = routes.slice(at + 1)
+    if (ask?.match?.prefix !== '/' || more.length > 0)
+      expected(`exactly one after ${FORWARD}, for the prefix "/": the one that asks the processor`)
+    const forward = routes[at]
+    if (forward === undefined) return undefined
+    const place = file.items(file.at(host, 'routes'))[at] as Place
+    if (forward.match?.prefix !== '/' || forward.route?.cluster === undefined)
+      return this.#mistake(file, place, 'expected the match prefix "/" and a route to a cluster')
+    return undefined
+  }
+
+  /** The processor sends it, so what it can't read nobody can: that is a fault. */
+  cluster(routes: RoutePolicy | undefined): ClusterPolicy | undefined {
+    const file = this.#clusters
+    if (file.faults.length > 0) return undefined
+    const resources = file.items(file.at(file.root, 'resources'))
+    const [place] = resources
+    if (place === undefined || resources.length > 1 || !file.text(place, '@type')?.endsWith(`/${CLUSTER}`))
+      return file.fault(place ?? file.root, `resources: expected one ${CLUSTER}`)
+    const cluster = this.#readCluster(place)
+    if (cluster === undefined || routes === undefined) return undefined
+    if (cluster.type !== 'ORIGINAL_DST' || JSON.stringify(cluster.original_dst_lb_config) !== DIALS_ADDRESS)
+      return file.fault(
+        file.at(place, 'original_dst_lb_config') ?? place,
+        `expected type: ORIGINAL_DST, and as original_dst_lb_config ${DIALS_ADDRESS} (${UPGRADE})`,
+      )
+    this.cold = { ...this.cold, cluster }
+    const name = routes.coldRoutes.find((route) => route.name === FORWARD)?.route?.cluster
+    if (name !== undefined && cluster.name !== name)
+      return file.fault(place, `name: expected ${name}, to which ${FORWARD} leads`)
+    this.reasons.push(...differencesOfCluster(file, place, DISCOVERY, this.#headers))
+    const rest = Object.entries(cluster).filter(([field]) => !DISCOVERY.has(field) && field !== TLS_OPTIONS)
+    const { typed_extension_protocol_options: options } = cluster
+    return {
+      ...Object.fromEntries(rest),
+      ...(options && { typed_extension_protocol_options: withoutTls(options) }),
+    }
+  }
+
+  #readCluster(place: Place): Cluster | undefined {
+    const file = this.#clusters
+    const { message, faults, unknown } = readMessage(file, CLUSTER, place)
+    for (const { place: at, what } of [...faults, ...unknown]) file.fault(at, what)
+    return message as Cluster | undefined
+  }
+
+  #read<Kind>(file: YamlFile, name: string, place: Place): Kind | undefined {
+    const { message, faults, unknown } = readMessage(file, name, place)
+    for (const fault of faults) this.#faults.push(file.line(fault.place, fault.what))
+    for (const { place: at, what } of unknown) this.reasons.push(file.line(at, what))
+    return message as Kind | undefined
+  }
+
+  #withGenerated(host: VirtualHost): VirtualHost {
+    const own = host.routes ?? []
+    const at = this.#headers.placeOfRoutes(own.map(({ name }) => name))
+    const { routes, askSettings = {} } = this.#headers
+    const all = own.map((route, index) =>
+      index === own.length - 1 ? withSettings(route, askSettings) : route,
+    )
+    return { ...host, routes: all.toSpliced(at, 0, ...routes.map(generatedRoute)) }
+  }
+
+  #withAsks(host: VirtualHost): VirtualHost {
+    const routes = host.routes ?? []
+    const ask = routes.at(-1)
+    if (ask === undefined) return host
+    const asks = this.#headers.asks.map(({ match, settings }): Route => {
+      return { ...withSettings(ask, settings), ...generatedRoute({ match }) }
+    })
+    return { ...host, routes: routes.toSpliced(-1, 0, ...asks) }
+  }
+
+  /** Envoy refuses a configuration with two virtual hosts of one name, or for one domain. It compares without case. */
+  #requireUnique(file: YamlFile, configuration: Place, hosts: readonly VirtualHost[]): void {
+    const places = file.items(file.at(configuration, 'virtual_hosts'))
+    const seen = new Set<string>()
+    for (const [index, { name = '', domains = [] }] of hosts.entries()) {
+      // The proof has names of its own (proof.ts), so Envoy couldn't say it.
+      if (name === '') this.#faults.push(file.line(places[index] ?? configuration, 'name: expected a text'))
+      const keys = [`name ${name}`, ...domains.map((domain) => `domain ${domain.toLowerCase()}`)]
+      for (const key of keys) {
+        if (seen.has(key))
+          this.#faults.push(
+            file.line(places[index] ?? configuration, `expected one virtual host with the ${key}`),
+          )
+        seen.add(key)
+      }
+    }
+  }
+
+  /** What Envoy would take, and then not answer as it should on the cold path. */
+  #broken(place: Place, what: string): undefined {
+    this.#faults.push(this.#routes.line(place, what))
+    return undefined
+  }
+
+  #mistake(file: YamlFile, place: Place, what: string): undefined {
+    if (file.faults.length === 0) this.mistakes.push(file.line(place, what))
+    return undefined
+  }
+}
+
+/** What a rendered file says to Envoy; undefined where that can't be read here. */
+export function routeConfigurationIn(text: string): RouteConfiguration | undefined {
+  const file = new YamlFile({ path: 'run/routes.yaml', text })
+  const [place] = file.items(file.at(file.root, 'resources'))
+  return place && (readMessage(file, ROUTE_CONFIGURATION, place).message as RouteConfiguration | undefined)
+}
+
+function withSettings(route: Route, settings: Readonly<Record<string, object>>): Route {
+  const { typed_per_filter_config: further } = generatedRoute({ typed_per_filter_config: settings })
+  if (further === undefined) return route
+  return { ...route, typed_per_filter_config: { ...route.typed_per_filter_config, ...further } }
+}
+
+/** What `forward` said before. */
+const FORWARD_PROXY = /\.dynamic_forward_proxy\.v3\.PerRouteConfig$/
+const UPGRADE = 'CHANGELOG.md, "To upgrade"'
+
+/** A cluster's words for that it dials the address of the processor's metadata, and nothing else. */
+const DIALS_ADDRESS = JSON.stringify({ metadata_key: { key: 'zonegate', path: [{ key: 'address' }] } })
+
+/** A route in proto3's JSON mapping as a message. */
+export function generatedRoute(route: object): Route {
+  return messageOf<Route>(ROUTE, route)
+}
+
+/** The filters by which a request gets to a zone on the cold path: the one that asks, and those that use the answer. */
+const COLD_FILTER = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
+const ANSWER = /DYNAMIC_METADATA\(zonegate:address\)|^zonegate\.key$/m
+
+interface ColdFilter {
+  readonly name: string
+  /** True: off where no route turns it on. */
+  readonly disabled: boolean
+}
+
+function coldFilters(file: YamlFile): ColdFilter[] {
+  return file
+    .items(file.at(file.root, 'resources'))
+    .flatMap((listener) => file.items(file.at(listener, 'filter_chains')))
+    .flatMap((chain) => file.items(file.at(chain, 'filters')))
+    .flatMap((filter) => file.items(file.at(file.at(filter, 'typed_config'), 'http_filters')))
+    .filter((filter) => {
+      const config = file.at(filter, 'typed_config')
+      return COLD_FILTER.test(file.text(config, '@type') ?? '') || ANSWER.test(textsIn(file, config))
+    })
+    .map((filter) => ({
+      name: file.text(filter, 'name') ?? '',
+      disabled: file.scalar(file.at(filter, 'disabled')) === true,
+    }))
+}
+
+function textsIn(file: YamlFile, place: Place | undefined): string {
+  const inner = [...file.items(place), ...file.entries(place).map(([, value]) => value)]
+  return [file.text(place) ?? '', ...inner.map((each) => textsIn(file, each))].join('\n')
+}
+
+/** What only TLS reads, which learned zones don't speak. Envoy would parse each request's Host for it. */
+const TLS_OPTIONS = 'upstream_http_protocol_options'
+
+function withoutTls(all: Readonly<Record<string, Any>>): Readonly<Record<string, Any>> {
+  const packed = all[HTTP_OPTIONS]
+  if (packed?.value === undefined) return all
+  const { [TLS_OPTIONS]: _, ...options } = httpOptions.decode(packed.value)
+  return { ...all, [HTTP_OPTIONS]: { ...packed, value: httpOptions.encode(options) } }
 }

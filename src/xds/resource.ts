@@ -28,6 +28,8 @@ export function kindOf(url: string | undefined): Kind | undefined {
 export interface Resource {
   readonly name: string
   readonly version: string
+  /** How many usual ones it is as long in the making as; absent: it is one. */
+  readonly size?: number
   /** The encoded message. @param nowMs the moment of sending, for what is said in remaining time */
   encode(nowMs: number): Buffer
 }

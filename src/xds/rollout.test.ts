@@ -4,9 +4,20 @@ import fc from 'fast-check'
 import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import { Catalog, type ZonePolicy } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
-import { type Kind, kindOf, parseZoneKey, type Resource, TYPE_URLS, type ZoneKey } from './resource.ts'
+import { messageCodec } from './envoy-api.ts'
+import type { VirtualHost } from './messages.ts'
+import { REFUSED_MS } from './refusals.ts'
+import {
+  type Kind,
+  kindOf,
+  MESSAGE_NAMES,
+  parseZoneKey,
+  type Resource,
+  TYPE_URLS,
+  type ZoneKey,
+} from './resource.ts'
 import { Rollout } from './rollout.ts'
-import type { RoutingRules } from './virtual-host.ts'
+import { type RoutingRules, ZONE_OF_KEY } from './virtual-host.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
 fc.configureGlobal({ seed: 1 })
@@ -26,13 +37,31 @@ const policy: ZonePolicy = {
 }
 const rules: RoutingRules = {
   routeHeader: 'x-mark',
-  idHeader: 'id',
-  methods: ['POST'],
-  services: [
-    { name: 'mail', paths: ['/mail'] },
-    { name: 'default', paths: [] },
+  rules: [
+    {
+      prefix: '',
+      methods: ['POST'],
+      domains: (id: string) => [`POST/${id}`],
+      services: [
+        { name: 'mail', paths: ['/mail'] },
+        { name: 'default', paths: [] },
+      ],
+      unusual: [],
+      knownHeaders: () => ({}),
+    },
   ],
   zoneName: (service, id) => `zone${id}-${service}.test`,
+}
+
+const inMaintenance: RoutingRules['said'] = (service, id) =>
+  service === 'default' && id === '7'
+    ? { answer: { status: 503, text: 'x', retryAfterSeconds: null } }
+    : undefined
+
+/** By which many ids have their routes in one virtual host. */
+const sharing: RoutingRules = {
+  ...rules,
+  rules: rules.rules.map((rule) => ({ ...rule, zoneOfKey: ZONE_OF_KEY })),
 }
 
 /**
@@ -42,13 +71,16 @@ const rules: RoutingRules = {
 class SimulatedEnvoy {
   readonly clusters = new Map<string, string>()
   readonly endpoints = new Map<string, string>()
-  readonly virtualHosts = new Map<string, { version: string; services: string[] }>()
+  /** With the clusters that they lead to. */
+  readonly virtualHosts = new Map<string, { version: string; clusters: string[] }>()
   /** Requests on their way to the control plane. */
   requests: DeltaDiscoveryRequest[] = []
   /** A breach of make-before-break, seen while a response was applied. */
   faults: string[] = []
   /** Refuses resources of these names. */
   refuses = new Set<string>()
+  /** Refuses a virtual host with one of these domains. */
+  refusesDomains = new Set<string>()
   #warming = new Set<string>()
   #clusterAck: DeltaDiscoveryRequest | undefined
 
@@ -65,21 +97,28 @@ class SimulatedEnvoy {
   apply(response: DeltaResponse): void {
     const kind = kindOf(response.typeUrl) as Kind
     const answer = { type_url: response.typeUrl, response_nonce: response.nonce }
-    if (response.updated.some(({ name }) => this.refuses.has(name))) {
-      this.requests.push({ ...answer, error_detail: { message: 'refused' } })
-      return
-    }
-    const { updated, removed } = response
-    if (kind === 'cluster') this.#applyClusters(updated, removed, answer)
-    else if (kind === 'endpoints') this.#applyEndpoints(updated, removed, answer)
-    else this.#applyVirtualHosts(updated, removed, answer)
+    const domains = [...this.refusesDomains]
+    const refused = response.updated.some(
+      (resource) =>
+        this.refuses.has(resource.name) ||
+        (domains.length > 0 && domainsOf(resource).some((domain) => domains.includes(domain))),
+    )
+    if (refused) this.requests.push({ ...answer, error_detail: { message: 'refused' } })
+    // Of clusters and endpoints Envoy takes over what is acceptable, of virtual hosts none.
+    const updated = response.updated.filter(({ name }) => !this.refuses.has(name))
+    const { removed } = response
+    // A cluster whose endpoints it refuses waits for them no longer.
+    if (kind === 'endpoints') for (const { name } of response.updated) this.#warming.delete(name)
+    if (kind === 'cluster') this.#applyClusters(updated, removed, refused ? undefined : answer)
+    else if (kind === 'endpoints') this.#applyEndpoints(updated, removed, refused ? undefined : answer)
+    else if (!refused) this.#applyVirtualHosts(updated, removed, answer)
     this.#check()
   }
 
   #applyClusters(
     updated: readonly { name: string; version: string }[],
     removed: readonly string[],
-    answer: DeltaDiscoveryRequest,
+    answer: DeltaDiscoveryRequest | undefined,
   ): void {
     const fresh = updated.filter(({ name }) => !this.clusters.has(name)).map(({ name }) => name)
     for (const { name, version } of updated) {
@@ -105,7 +144,7 @@ class SimulatedEnvoy {
   #applyEndpoints(
     updated: readonly { name: string; version: string }[],
     removed: readonly string[],
-    answer: DeltaDiscoveryRequest,
+    answer: DeltaDiscoveryRequest | undefined,
   ): void {
     for (const { name, version } of updated) {
       if (!this.clusters.has(name)) continue
@@ -113,7 +152,7 @@ class SimulatedEnvoy {
       this.#warming.delete(name)
     }
     for (const name of removed) this.#warming.delete(name)
-    this.requests.push(answer)
+    if (answer !== undefined) this.requests.push(answer)
     this.#acknowledgeClusters()
   }
 
@@ -124,12 +163,16 @@ class SimulatedEnvoy {
   ): void {
     for (const resource of updated) {
       const { name, version } = resource
-      const value = resource.encode(0)
-      const services = rules.services.map((service) => service.name)
-      const routed = services.filter((service) => value.includes(`${service}/${name.split('/')[1]}`))
-      this.virtualHosts.set(name, { version, services: routed })
+      this.virtualHosts.set(name, { version, clusters: clustersOf(resource) })
     }
     for (const name of removed) this.virtualHosts.delete(name)
+    const ids = [...this.virtualHosts].flatMap(([name, { clusters }]) =>
+      [...new Set(clusters.map((cluster) => cluster.split('/')[1]))].map((id) => `${id} ${name}`),
+    )
+    const twice = ids.filter(
+      (id, at) => ids.findIndex((other) => other.split(' ')[0] === id.split(' ')[0]) !== at,
+    )
+    if (twice.length > 0) this.faults.push(`domains that stand twice: ${twice}`)
     this.requests.push(answer)
   }
 
@@ -140,9 +183,8 @@ class SimulatedEnvoy {
   }
 
   #check(): void {
-    for (const [name, { services }] of this.virtualHosts) {
-      for (const service of services) {
-        const key = `${service}/${name.split('/')[1]}`
+    for (const [name, { clusters }] of this.virtualHosts) {
+      for (const key of clusters) {
         if (!this.clusters.has(key)) this.faults.push(`${name} leads to ${key}, which is no cluster`)
         if (!this.endpoints.has(key)) this.faults.push(`${name} leads to ${key}, which has no endpoints`)
       }
@@ -158,21 +200,40 @@ class SimulatedEnvoy {
   }
 }
 
+const { decode } = messageCodec<VirtualHost>(MESSAGE_NAMES.virtualHost)
+
+function domainsOf(resource: Resource): readonly string[] {
+  return resource.name.startsWith('zonegate/') ? (decode(resource.encode(0)).domains ?? []) : []
+}
+
+/** What the routes of a virtual host lead to; those that read the zone from the key, to that of each domain. */
+function clustersOf(resource: Resource): string[] {
+  const { routes = [], domains = [] } = decode(resource.encode(0))
+  return routes.flatMap(({ route }) =>
+    route?.cluster_specifier_plugin === ZONE_OF_KEY
+      ? domains.map((domain) => `default/${domain.split('/')[1]}`)
+      : (route?.cluster ?? []),
+  )
+}
+
 /** A catalogue, one Envoy and the rollout between them, with time that the test moves. */
 class Scene {
   catalog: Catalog
   rollout: Rollout
+  readonly #rules: RoutingRules
   readonly envoy = new SimulatedEnvoy()
   /** Responses on their way to Envoy. */
   responses: DeltaResponse[] = []
   nowMs = 0
   /** Kinds in the order in which responses with content were sent, such as `cluster a/1`. */
   sent: string[] = []
+  nacks = 0
   #disconnect: () => void = () => undefined
   #processes = 0
 
-  constructor() {
-    this.catalog = new Catalog(policy, rules, 'p0')
+  constructor(by = rules) {
+    this.#rules = by
+    this.catalog = new Catalog(policy, by, 'p0')
     this.rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
     this.connect()
   }
@@ -182,13 +243,17 @@ class Scene {
     this.responses = []
     const rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
     this.rollout = rollout
-    this.#disconnect = this.catalog.onChange((kind, name) => rollout.mark(kind, name))
+    this.#disconnect = this.catalog.onChange({
+      changed: (kind, name) => rollout.mark(kind, name),
+      changedAll: () => rollout.markAll(),
+      refusalsMayEnd: () => rollout.forgetRefusals(),
+    })
     this.envoy.connect()
   }
 
   restartProcessor(): void {
     this.#processes += 1
-    this.catalog = new Catalog(policy, rules, `p${this.#processes}`)
+    this.catalog = new Catalog(policy, this.#rules, `p${this.#processes}`)
     this.connect()
   }
 
@@ -207,6 +272,7 @@ class Scene {
     const request = this.envoy.requests.shift()
     if (request !== undefined) {
       const event = this.rollout.receive(request, this.nowMs)
+      if (event?.received.kind === 'nack') this.nacks += 1
       for (const { service, id } of event?.found ?? []) this.catalog.adopt(service, id)
     }
     for (const response of this.rollout.next(this.nowMs)) {
@@ -246,9 +312,7 @@ class Scene {
   }
 
   hot(): string[] {
-    return [...this.envoy.virtualHosts]
-      .flatMap(([name, { services }]) => services.map((service) => `${service}/${name.split('/')[1]}`))
-      .sort()
+    return [...this.envoy.virtualHosts.values()].flatMap(({ clusters }) => clusters).sort()
   }
 }
 
@@ -349,6 +413,33 @@ describe('a rollout', () => {
     scene.publish('default/1', '10.0.0.1', HOUR_MS)
     scene.pass(0)
     assert.deepEqual(scene.sent, ['endpoints default/1'])
+  })
+
+  test('the same addresses are sent again when they are good for another time: without an end, and with one again', () => {
+    for (const goodForMs of [HOUR_MS, Number.POSITIVE_INFINITY, HOUR_MS]) {
+      scene.sent = []
+      scene.publish('default/1', '10.0.0.1', goodForMs)
+      scene.pass(0)
+      assert.deepEqual(
+        scene.sent.at(-1),
+        scene.sent.length > 1 ? 'virtualHost zonegate/1' : 'endpoints default/1',
+      )
+      scene.sent = []
+      scene.publish('default/1', '10.0.0.1', goodForMs)
+      scene.pass(0)
+      assert.deepEqual(scene.sent, [])
+    }
+  })
+
+  test('a zone in maintenance has a virtual host and no cluster, and gives it back', () => {
+    scene.catalog.setPolicy(policy, { ...rules, said: inMaintenance })
+    scene.catalog.publishAnswered('default', '7')
+    scene.pass(1_000)
+    assert.deepEqual(scene.sent, ['virtualHost zonegate/7'])
+    scene.withdraw('default/7')
+    scene.pass(1_000)
+    assert.equal(scene.envoy.virtualHosts.size, 0)
+    assert.deepEqual(scene.envoy.faults, [])
   })
 
   test('a changed policy sends clusters, their endpoints and virtual hosts', () => {
@@ -459,7 +550,7 @@ describe('a rollout', () => {
 
     test('removes what is no zone of these rules', () => {
       scene.envoy.clusters.set('other/1', 'v')
-      scene.envoy.clusters.set('no-zone', 'v')
+      scene.envoy.clusters.set('no/zone/here', 'v')
       scene.connect()
       scene.pass(2 * DRAIN_MS)
       assert.deepEqual([...scene.envoy.clusters.keys()], [])
@@ -515,34 +606,174 @@ function happen(
   return published
 }
 
-test('whatever happens in whatever order, no route leads to a missing cluster, and all ends as published', () => {
-  const events = fc.array(event, { maxLength: 120, size: 'max' })
-  fc.assert(
-    fc.property(events, (happenings) => {
-      const scene = new Scene()
-      const published = happen(scene, happenings)
-      scene.pass(20 * DRAIN_MS)
-      // Whoever knows the zones decides on those found.
-      for (const found of [...scene.catalog.keys()]) if (!published.has(found)) scene.withdraw(found)
-      for (const wanted of published) scene.publish(wanted)
-      scene.pass(20 * DRAIN_MS)
-      assert.deepEqual(scene.envoy.faults, [])
-      assert.deepEqual(scene.hot(), [...published].sort())
-      assert.deepEqual([...scene.envoy.clusters.keys()].sort(), [...published].sort())
-    }),
-    { numRuns: 500 },
-  )
+const BOTH = [
+  ['a virtual host for each id', rules],
+  ['virtual hosts of many ids', sharing],
+] as const
+
+for (const [how, by] of BOTH)
+  test(`${how}: whatever happens in whatever order, no route leads to a missing cluster, and all ends as published`, () => {
+    const events = fc.array(event, { maxLength: 120, size: 'max' })
+    fc.assert(
+      fc.property(events, (happenings) => {
+        const scene = new Scene(by)
+        const published = happen(scene, happenings)
+        scene.pass(20 * DRAIN_MS)
+        // Whoever knows the zones decides on those found.
+        for (const found of [...scene.catalog.keys()]) if (!published.has(found)) scene.withdraw(found)
+        for (const wanted of published) scene.publish(wanted)
+        scene.pass(20 * DRAIN_MS)
+        assert.deepEqual(scene.envoy.faults, [])
+        assert.deepEqual(scene.hot(), [...published].sort())
+        assert.deepEqual([...scene.envoy.clusters.keys()].sort(), [...published].sort())
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+for (const [how, by] of BOTH)
+  test(`${how}: whatever an Envoy refuses, all else is hot, no route leads to a missing cluster, and all is hot in the end`, () => {
+    const events = fc.array(eventOrRefusal, { maxLength: 120, size: 'max' })
+    fc.assert(
+      fc.property(events, (happenings) => {
+        const scene = new Scene(by)
+        const published = happen(scene, happenings)
+        scene.pass(20 * DRAIN_MS)
+        for (const found of [...scene.catalog.keys()]) if (!published.has(found)) scene.withdraw(found)
+        for (const wanted of published) scene.publish(wanted)
+        scene.pass(2 * REFUSED_MS.max)
+        assert.deepEqual(scene.envoy.faults, [])
+        const isRefused = (zone: string): boolean =>
+          scene.envoy.refuses.has(zone) || scene.envoy.refuses.has(`zonegate/${zone.split('/')[1]}`)
+        const hot = scene.hot()
+        for (const zone of published) if (!isRefused(zone)) assert.ok(hot.includes(zone), `${zone} is hot`)
+        scene.envoy.refuses.clear()
+        scene.pass(2 * REFUSED_MS.max)
+        assert.deepEqual(scene.envoy.faults, [])
+        assert.deepEqual(scene.hot(), [...published].sort())
+        assert.deepEqual([...scene.envoy.clusters.keys()].sort(), [...published].sort())
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+describe('an Envoy that refuses some of a thousand zones', () => {
+  for (const kind of ['cluster and endpoints', 'virtual host'] as const)
+    for (const bad of [[1], [500], [1000], [7, 8, 9, 400, 999]])
+      test(`has all others hot: ${kind} ${bad}`, () => {
+        const scene = new Scene()
+        for (const id of bad)
+          scene.envoy.refuses.add(kind === 'virtual host' ? `zonegate/${id}` : `default/${id}`)
+        for (let id = 1; id <= 1000; id++) scene.publish(`default/${id}`)
+        scene.pass(60_000)
+        assert.equal(scene.hot().length, 1000 - bad.length)
+        assert.deepEqual(scene.envoy.faults, [])
+        assert.ok(scene.nacks < 14 * bad.length + 20, `${scene.nacks} NACKs`)
+        scene.envoy.refuses.clear()
+        scene.catalog.retryRefused()
+        scene.pass(5_000)
+        assert.equal(scene.hot().length, 1000)
+      })
 })
 
-test('whatever an Envoy refuses, no route leads to a missing cluster', () => {
-  const events = fc.array(eventOrRefusal, { maxLength: 120, size: 'max' })
-  fc.assert(
-    fc.property(events, (happenings) => {
-      const scene = new Scene()
-      happen(scene, happenings)
-      scene.pass(20 * DRAIN_MS)
-      assert.deepEqual(scene.envoy.faults, [])
-    }),
-    { numRuns: 500 },
-  )
+describe('virtual hosts of many ids', () => {
+  const ids = Array.from({ length: 1000 }, (_, at) => String(at + 1))
+  let scene: Scene
+  beforeEach(() => {
+    scene = new Scene(sharing)
+    for (const id of ids) scene.publish(`default/${id}`)
+    scene.pass(30_000)
+    scene.sent = []
+  })
+  const shares = (): string[] => [...scene.envoy.virtualHosts.keys()].filter((name) => name.includes('~'))
+
+  test('have the routes of all ids, and a change sends one', () => {
+    assert.equal(scene.hot().length, 1000)
+    assert.ok(shares().length <= 128)
+    assert.equal(shares().length, scene.envoy.virtualHosts.size)
+    scene.publish('default/1001')
+    scene.pass(1_000)
+    assert.deepEqual(
+      scene.sent.map((sent) => sent.replace(/~\d+$/, '~')),
+      ['cluster default/1001', 'endpoints default/1001', 'virtualHost zonegate/~'],
+    )
+    assert.equal(scene.rollout.stateOf({ service: 'default', id: '1001' }), 'held')
+    assert.equal(scene.rollout.stateOf({ service: 'mail', id: '1001' }), 'pending')
+  })
+
+  test('an id with another service has one of its own, and is back with the others afterwards', () => {
+    scene.publish('mail/7')
+    scene.pass(1_000)
+    assert.ok(scene.envoy.virtualHosts.has('zonegate/7'))
+    assert.equal(scene.hot().length, 1001)
+    scene.withdraw('mail/7')
+    scene.pass(1_000)
+    assert.ok(!scene.envoy.virtualHosts.has('zonegate/7'))
+    assert.equal(scene.hot().length, 1000)
+    assert.deepEqual(scene.envoy.faults, [])
+  })
+
+  test('an id of which something is said has one of its own', () => {
+    scene.catalog.setPolicy(policy, { ...sharing, said: inMaintenance })
+    scene.withdraw('default/7')
+    scene.pass(30_000)
+    scene.catalog.publishAnswered('default', '7')
+    scene.pass(30_000)
+    assert.ok(scene.envoy.virtualHosts.has('zonegate/7'))
+    assert.equal(scene.envoy.virtualHosts.size, shares().length + 1)
+    assert.deepEqual(scene.envoy.faults, [])
+  })
+
+  test('after a reconnect nothing is sent, and after a restart neither', () => {
+    scene.connect()
+    scene.pass(1_000)
+    assert.equal(scene.sent.length, 0)
+    scene.restartProcessor()
+    scene.pass(10 * DRAIN_MS)
+    assert.equal(scene.sent.length, 0)
+    assert.equal(scene.rollout.stateOf({ service: 'default', id: '7' }), 'held')
+    for (const id of ids) scene.publish(`default/${id}`)
+    scene.pass(1_000)
+    assert.deepEqual(
+      scene.sent.filter((sent) => !sent.startsWith('endpoints')),
+      [],
+    )
+  })
+
+  for (const bad of [['1'], ['7', '8', '9', '400', '999']])
+    test(`an Envoy that refuses ${bad} has all others hot, and all in the end`, () => {
+      const other = new Scene(sharing)
+      for (const id of bad) other.envoy.refusesDomains.add(`POST/${id}`)
+      for (const id of ids) other.publish(`default/${id}`)
+      other.pass(120_000)
+      assert.equal(other.hot().length, 1000 - bad.length)
+      assert.equal(other.rollout.stateOf({ service: 'default', id: bad[0] ?? '' }), 'refused')
+      assert.deepEqual(other.envoy.faults, [])
+      other.envoy.refusesDomains.clear()
+      other.catalog.retryRefused()
+      other.pass(30_000)
+      assert.equal(other.hot().length, 1000)
+      assert.ok([...other.envoy.virtualHosts.keys()].every((name) => name.includes('~')))
+      assert.deepEqual(other.envoy.faults, [])
+    })
+
+  test('come and go with the setting, and no domain stands twice', () => {
+    scene.catalog.setPolicy(policy, rules)
+    scene.pass(30_000)
+    assert.deepEqual(shares(), [])
+    assert.equal(scene.hot().length, 1000)
+    scene.catalog.setPolicy(policy, sharing)
+    scene.pass(30_000)
+    assert.equal(shares().length, scene.envoy.virtualHosts.size)
+    assert.equal(scene.hot().length, 1000)
+    assert.deepEqual(scene.envoy.faults, [])
+  })
+
+  test('give back an id that the operator has in a virtual host of their own', () => {
+    const pins = [{ virtualHost: 'own', domains: ['POST/7'] }]
+    scene.catalog.setPolicy({ ...policy, routes: { ...policy.routes, pins } }, sharing)
+    scene.pass(1_000)
+    assert.equal(scene.hot().length, 999)
+    assert.ok(!scene.hot().includes('default/7'))
+  })
 })

@@ -2,6 +2,7 @@ import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import type { Catalog } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
 import {
+  KINDS,
   type Kind,
   kindOf,
   parseZoneKey,
@@ -11,7 +12,7 @@ import {
   zoneKey,
 } from './resource.ts'
 import { type Desired, type Offer, type Received, Subscription } from './subscription.ts'
-import type { VirtualHostResource } from './virtual-host.ts'
+import type { HostKey, VirtualHostResource } from './virtual-host.ts'
 
 /**
  * Keeps the making of one response, which holds the event loop, within a few milliseconds, also in a process that has just
@@ -32,9 +33,14 @@ export interface RolloutOptions {
   drainMs(): number
 }
 
+/** Whether an Envoy routes a zone: it does, it refuses to, or it has not got or acknowledged all of it yet. */
+export type ZoneOnEnvoy = 'held' | 'refused' | 'pending'
+
 /** What a request meant, and what it told of an earlier processor's zones. */
 export interface RolloutEvent {
   readonly kind: Kind
+  /** The first of this kind on its stream. */
+  readonly first: boolean
   readonly received: Received<Resource>
   /** Zones that this Envoy has and the catalogue hasn't. */
   readonly found: readonly { readonly service: string; readonly id: string; readonly key: ZoneKey }[]
@@ -62,6 +68,10 @@ export class Rollout {
   readonly #drained = new Set<string>()
   /** Clusters without a zone to which this Envoy still has a route. */
   readonly #routed = new Set<string>()
+  /** Virtual hosts that wait until Envoy has given back a domain that another one has. */
+  readonly #waiting = new Set<string>()
+  /** Shared virtual hosts that this Envoy refuses: their ids have each a virtual host of its own, so that one spoils no other. */
+  readonly #apart = new Set<string>()
   #nowMs = 0
   #routesSentAtMs = Number.NEGATIVE_INFINITY
   #routesAckMs = 0
@@ -72,7 +82,7 @@ export class Rollout {
     const subscription = <R extends Resource>(kind: Kind, offer: Offer<R>): Subscription<R> =>
       new Subscription(TYPE_URLS[kind], offer, RESOURCES_PER_RESPONSE_MAX[kind])
     this.clusters = subscription('cluster', {
-      names: () => catalog.keys(),
+      names: () => catalog.clusterNames(),
       desired: (name) => this.#cluster(name),
     })
     this.endpoints = subscription('endpoints', {
@@ -82,7 +92,8 @@ export class Rollout {
     this.virtualHosts = subscription('virtualHost', {
       names: () => catalog.virtualHostNames(),
       desired: (name) => this.#virtualHost(name),
-      noneOf: () => catalog.virtualHostName(NO_ID),
+      sizeOf: (name) => catalog.sizeOf(name),
+      noneOf: () => catalog.virtualHostName({ service: '', id: NO_ID }),
     })
   }
 
@@ -91,12 +102,27 @@ export class Rollout {
     this.subscription(kind).mark(name)
   }
 
-  /** Takes a request. @returns undefined for a type that isn't served here */
+  /** Says that clusters and virtual hosts may all be others. */
+  markAll(): void {
+    this.clusters.markAll()
+    this.virtualHosts.markAll()
+  }
+
+  /** Says that what this Envoy refused may be acceptable now. */
+  forgetRefusals(): void {
+    for (const kind of KINDS) this.subscription(kind).forgetRefusals()
+    for (const name of this.#apart) this.#markShare(name)
+    this.#apart.clear()
+  }
+
+  /**
+   * Takes a request, or the first part of one. @returns undefined for a type that isn't served here
+   */
   receive(request: DeltaDiscoveryRequest, nowMs: number): RolloutEvent | undefined {
     const kind = kindOf(request.type_url)
     if (kind === undefined) return undefined
     const first = !this.subscription(kind).started
-    const received = this.subscription(kind).receive(request)
+    const received = this.subscription(kind).receive(request, nowMs)
     if (received.kind === 'ack') {
       if (kind === 'cluster') this.#clustersRemoved(received.removed)
       if (kind !== 'virtualHost') this.#markRoutesTo(received.updated)
@@ -104,10 +130,20 @@ export class Rollout {
     if (kind === 'virtualHost' && received.kind !== 'request') {
       this.#routesAckMs = nowMs - this.#routesSentAtMs
       for (const name of this.#routed) this.clusters.mark(name)
+      for (const name of this.#waiting) this.virtualHosts.mark(name)
+      this.#waiting.clear()
     }
+    if (received.kind === 'nack' && received.atFault?.again === true)
+      this.#setApart(received.atFault.resource.name)
     // Virtual hosts wait until it is known which clusters and endpoints a reconnected Envoy has.
-    if (kind !== 'virtualHost' && first) this.#markVirtualHosts()
-    return { kind, received, found: kind === 'cluster' && first ? this.#unknownZones() : [] }
+    if (kind !== 'virtualHost' && first) this.virtualHosts.markAll()
+    return { kind, first, received, found: this.#foundBy(kind, first, request) }
+  }
+
+  /** Takes a further part of a request. Nothing is to be answered before the last one. */
+  receiveMore(request: DeltaDiscoveryRequest, { kind, first }: RolloutEvent): RolloutEvent['found'] {
+    this.subscription(kind).receiveMore(request, first)
+    return this.#foundBy(kind, first, request)
   }
 
   /** The responses to send now, in order. Call it after each request, after changes, and at `wakeAtMs`. */
@@ -115,20 +151,24 @@ export class Rollout {
     this.#nowMs = nowMs
     this.#endDrains(nowMs)
     // Clusters and virtual hosts take turns: a large push of the ones would pass for a slow table of the others.
-    const routes = this.#routesAreDue(nowMs) ? this.virtualHosts.next() : undefined
+    const routes = this.#routesAreDue(nowMs) ? this.virtualHosts.next(nowMs) : undefined
     if (routes !== undefined) this.#routesSentAtMs = nowMs
-    const clusters = this.virtualHosts.inFlight ? undefined : this.clusters.next()
+    const clusters = this.virtualHosts.inFlight ? undefined : this.clusters.next(nowMs)
     // "Resource warming": Envoy takes over a changed cluster, and acknowledges it, only when endpoints follow it.
     for (const { name } of clusters?.updated ?? []) this.endpoints.resend(name)
-    return [clusters, this.endpoints.next(), routes].filter((response) => response !== undefined)
+    return [clusters, this.endpoints.next(nowMs), routes].filter((response) => response !== undefined)
   }
 
   /** When `next` may have something that it hasn't now, without a request or a change. */
   wakeAtMs(): number | undefined {
     let atMs = Number.POSITIVE_INFINITY
     for (const drainedAtMs of this.#draining.values()) atMs = Math.min(atMs, drainedAtMs)
-    if (this.virtualHosts.pending && !this.virtualHosts.inFlight && !this.clusters.inFlight)
-      atMs = Math.min(atMs, this.#routesDueAtMs())
+    // What is under way is answered by a request, which is a reason to look by itself.
+    if (!this.endpoints.inFlight) atMs = Math.min(atMs, this.endpoints.wakeAtMs())
+    if (!this.clusters.inFlight && !this.virtualHosts.inFlight) {
+      atMs = Math.min(atMs, this.clusters.wakeAtMs())
+      atMs = Math.min(atMs, Math.max(this.virtualHosts.wakeAtMs(), this.#routesDueAtMs()))
+    }
     return atMs === Number.POSITIVE_INFINITY ? undefined : atMs
   }
 
@@ -141,6 +181,26 @@ export class Rollout {
     return this.#routesSentAtMs + Math.min(intervalMs, ROUTE_INTERVAL_MAX_MS)
   }
 
+  /** What this Envoy has of a zone of the catalogue. */
+  stateOf({ service, id }: { readonly service: string; readonly id: string }): ZoneOnEnvoy {
+    const key = zoneKey(service, id)
+    const host = this.#catalog.hostOf({ service, id })
+    const virtualHost = this.#catalog.nameOfHost(host)
+    const share = this.#catalog.shareOf(host)
+    const services = this.virtualHosts.held.get(virtualHost)?.resource?.services
+    if (this.virtualHosts.holds(virtualHost) && (services?.has(service) ?? this.clusters.holds(key)))
+      return 'held'
+    if (
+      this.virtualHosts.holds(share) &&
+      this.#catalog.sharesService(host, service) &&
+      this.#mayRoute(share, host)
+    )
+      return 'held'
+    const refused =
+      this.clusters.refuses(key) || this.endpoints.refuses(key) || this.virtualHosts.refuses(virtualHost)
+    return refused ? 'refused' : 'pending'
+  }
+
   // Stages: what is desired of a name on this Envoy, as things are.
 
   #cluster(name: string): Desired<Resource> {
@@ -148,9 +208,14 @@ export class Rollout {
     if (zone !== undefined) {
       this.#stay(name)
       // Envoy warms a new or changed cluster until its endpoints are sent: without any it would wait.
-      return zone.known === undefined ? 'later' : zone.cluster
+      return zone.known === undefined ? 'later' : this.#catalog.cluster(zone)
     }
+    const { coldCluster, namesCluster } = this.#catalog
+    if (coldCluster?.name === name) return coldCluster
+    if (namesCluster?.name === name) return namesCluster
     if (!this.#hasCluster(name)) return 'absent'
+    // The cold path's own, of a file that can't be read now.
+    if (coldCluster === undefined && !name.includes('/')) return 'later'
     // "Stale CDS clusters ... can then be removed": when no route is left, and no request that came over one.
     if (this.#isRouted(name)) {
       this.#routed.add(name)
@@ -170,19 +235,103 @@ export class Rollout {
     return asked || !this.#hasCluster(name) ? 'absent' : 'later'
   }
 
+  /** True where this Envoy has taken what it was asked for, or asks for no virtual hosts. */
+  get accepts(): boolean {
+    const { proof, coldCluster } = this.#catalog
+    const hasCluster =
+      coldCluster === undefined || this.clusters.held.get(coldCluster.name)?.version === coldCluster.version
+    const hasProof = [...proof.values()].every(
+      ({ name, version }) => this.virtualHosts.held.get(name)?.version === version,
+    )
+    const hasPinned =
+      proof.size > 0 && [...this.virtualHosts.held.keys()].some((name) => this.#isPinned(name))
+    return !this.virtualHosts.started || (hasCluster && hasProof && !hasPinned)
+  }
+
   #virtualHost(name: string): Desired<VirtualHostResource> {
+    const proof = this.#catalog.proof.get(name)
+    if (proof !== undefined) return proof
+    if (this.#catalog.isShared(name)) return this.#sharedVirtualHost(name)
+    const ready = this.#ready(name)
+    if (typeof ready === 'string') return ready
+    const { host, services } = ready
+    const share = this.#catalog.shareOf(host)
+    if (this.#catalog.mayShare(host, services) && !this.#apart.has(share)) return 'absent'
+    // Envoy refuses a second virtual host for a domain.
+    if (this.#mayRoute(share, host)) {
+      this.#waiting.add(name)
+      return 'later'
+    }
+    return this.#catalog.virtualHost(host, services)
+  }
+
+  /** Of an id, what this Envoy can be given a route to. */
+  #ready(name: string): { host: HostKey; services: ReadonlySet<string> } | 'absent' | 'later' {
     const learned = this.#catalog.learnedOf(name)
-    if (learned === undefined) return 'absent'
+    if (learned === undefined || this.#catalog.pinOfHost(learned.host) !== undefined) return 'absent'
     if (!this.clusters.started) return 'later'
-    const ready = new Set<string>()
+    const services = new Set<string>()
     for (const service of learned.services) {
+      if (this.#catalog.answerOf(learned.host, service) !== undefined) {
+        services.add(service)
+        continue
+      }
       const key = zoneKey(service, learned.id)
       if (!this.clusters.holds(key)) continue
       // After a reconnect: what it has of the endpoints is in a request that is yet to come.
       if (!this.endpoints.started) return 'later'
-      if (this.endpoints.holds(key)) ready.add(service)
+      if (this.endpoints.holds(key)) services.add(service)
     }
-    return ready.size === 0 ? 'absent' : this.#catalog.virtualHost(learned.id, ready)
+    return services.size === 0 ? 'absent' : { host: learned.host, services }
+  }
+
+  #sharedVirtualHost(name: string): Desired<VirtualHostResource> {
+    if (this.#apart.has(name)) return 'absent'
+    const hosts: HostKey[] = []
+    for (const host of this.#catalog.hostsOfShare(name)) {
+      const own = this.#catalog.nameOfHost(host)
+      const ready = this.#ready(own)
+      if (ready === 'later') return 'later'
+      if (ready === 'absent' || !this.#catalog.mayShare(host, ready.services)) continue
+      if (this.virtualHosts.held.has(own) || this.virtualHosts.isInFlight(own)) this.#waiting.add(name)
+      else hosts.push(host)
+    }
+    return hosts.length === 0 ? 'absent' : this.#catalog.sharedVirtualHost(name, hosts)
+  }
+
+  /** True where a shared virtual host that this Envoy has, or is being sent, may have the routes of an id. */
+  #mayRoute(share: string, host: HostKey): boolean {
+    if (this.virtualHosts.inFlightOf(share)?.hosts?.has(host) === true) return true
+    const held = this.virtualHosts.held.get(share)
+    return held !== undefined && (this.#hostsHeld(share)?.has(host) ?? true)
+  }
+
+  /** Undefined where an earlier processor has sent other ones. */
+  #hostsHeld(share: string): ReadonlySet<HostKey> | undefined {
+    const held = this.virtualHosts.held.get(share)
+    if (held?.resource !== undefined) return held.resource.hosts
+    const desired = this.#sharedVirtualHost(share)
+    if (typeof desired !== 'object' || desired.version !== held?.version) return undefined
+    this.virtualHosts.held.set(share, { version: held.version, resource: desired })
+    return desired.hosts
+  }
+
+  #isPinned(virtualHost: string): boolean {
+    if (!this.#catalog.isShared(virtualHost)) return this.#catalog.isPinned(virtualHost)
+    const hosts = this.#hostsHeld(virtualHost) ?? this.#catalog.hostsOfShare(virtualHost)
+    return [...hosts].some((host) => this.#catalog.pinOfHost(host) !== undefined)
+  }
+
+  #setApart(name: string): void {
+    if (!this.#catalog.isShared(name) || this.#apart.has(name)) return
+    this.#apart.add(name)
+    this.#markShare(name)
+  }
+
+  #markShare(name: string): void {
+    this.virtualHosts.mark(name)
+    for (const host of this.#catalog.hostsOfShare(name))
+      this.virtualHosts.mark(this.#catalog.nameOfHost(host))
   }
 
   #hasCluster(name: string): boolean {
@@ -193,8 +342,11 @@ export class Rollout {
   #isRouted(name: string): boolean {
     const zone = parseZoneKey(name)
     if (zone === undefined) return false
-    const virtualHost = this.#catalog.virtualHostName(zone.id)
+    const virtualHost = this.#catalog.virtualHostName(zone)
     if (this.virtualHosts.isInFlight(virtualHost)) return true
+    const host = this.#catalog.hostOf(zone)
+    if (this.#catalog.sharesService(host, zone.service) && this.#mayRoute(this.#catalog.shareOf(host), host))
+      return true
     const held = this.virtualHosts.held.get(virtualHost)
     if (held === undefined) return false
     const services = held.resource?.services ?? this.#servicesOfVersion(virtualHost, held.version)
@@ -221,7 +373,10 @@ export class Rollout {
   #markRoutesTo(clusters: readonly Resource[]): void {
     for (const { name } of clusters) {
       const zone = this.#catalog.zone(name)
-      if (zone !== undefined) this.virtualHosts.mark(this.#catalog.virtualHostName(zone.id))
+      if (zone === undefined) continue
+      const host = this.#catalog.hostOf(zone)
+      this.virtualHosts.mark(this.#catalog.nameOfHost(host))
+      if (this.#catalog.sharesRoutes(host)) this.virtualHosts.mark(this.#catalog.shareOf(host))
     }
   }
 
@@ -240,15 +395,12 @@ export class Rollout {
     this.#drained.delete(name)
   }
 
-  #markVirtualHosts(): void {
-    for (const name of this.virtualHosts.held.keys()) this.virtualHosts.mark(name)
-    for (const name of this.#catalog.virtualHostNames()) this.virtualHosts.mark(name)
-  }
-
-  #unknownZones(): RolloutEvent['found'] {
+  #foundBy(kind: Kind, first: boolean, request: DeltaDiscoveryRequest): RolloutEvent['found'] {
+    if (kind !== 'cluster' || !first) return []
     const found: RolloutEvent['found'][number][] = []
-    for (const name of this.clusters.held.keys()) {
-      const zone = this.#catalog.zone(name) === undefined ? parseZoneKey(name) : undefined
+    for (const name of Object.keys(request.initial_resource_versions ?? {})) {
+      if (!this.clusters.held.has(name) || this.#catalog.zone(name) !== undefined) continue
+      const zone = parseZoneKey(name)
       if (zone !== undefined && this.#catalog.serves(zone.service)) found.push(zone)
     }
     return found

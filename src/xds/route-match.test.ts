@@ -36,6 +36,11 @@ const table: [what: string, matcher: HeaderMatcher, mayMatch: boolean][] = [
     server({ string_match: { safe_regex: { regex: '\\Ax' } } }),
     true,
   ],
+  [
+    'a pattern that JavaScript may never be done with',
+    server({ string_match: { safe_regex: { regex: '(x+x+)+y' } } }),
+    true,
+  ],
   ['no pattern at all', server({ string_match: { safe_regex: { regex: '[' } } }), true],
   ['presence', server({ present_match: true }), true],
   ['absence', server({ present_match: true, invert_match: true }), false],

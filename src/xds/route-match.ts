@@ -13,8 +13,8 @@ export interface KnownHeader {
  * @param known by header name, in lower case
  */
 export function mayMatch({ match }: Route, known: Readonly<Record<string, KnownHeader>>): boolean {
-  return (match.headers ?? []).every((matcher) => {
-    const header = known[matcher.name.toLowerCase()]
+  return (match?.headers ?? []).every((matcher) => {
+    const header = known[matcher.name?.toLowerCase() ?? '']
     return (
       header === undefined || header.values.some((value) => mayHold(matcher, value, header.anyCase ?? false))
     )
@@ -37,18 +37,20 @@ function matches(matcher: StringMatcher, text: string, anyCase: boolean): boolea
   if (matcher.prefix !== undefined) return value.startsWith(fold(matcher.prefix))
   if (matcher.suffix !== undefined) return value.endsWith(fold(matcher.suffix))
   if (matcher.contains !== undefined) return value.includes(fold(matcher.contains))
-  if (matcher.safe_regex !== undefined) return pattern(matcher.safe_regex.regex, anyCase)?.test(text)
+  if (matcher.safe_regex !== undefined) return matchesPattern(matcher.safe_regex.regex ?? '', text, anyCase)
   return undefined
 }
 
-/** Patterns that RE2 and JavaScript read alike: no groups with a question mark, no escapes but \d, \s, \w and of punctuation. */
-const READ_ALIKE = /^(?:[^\\(]|\\[dDsSwW\W]|\((?!\?))*$/
+/** Patterns that RE2 and JavaScript read alike: no groups, no escapes but \d, \s, \w and of punctuation. */
+const READ_ALIKE = /^(?:[^\\(]|\\[dDsSwW\W])*$/
+/** JavaScript tries every way in which repetitions can share a text between them, RE2 does not. */
+const REPETITIONS_MAX = 3
 
-/** Envoy's regular expressions match the whole value. */
-function pattern(regex: string, anyCase: boolean): RegExp | undefined {
-  if (!READ_ALIKE.test(regex)) return undefined
+/** Undefined where only RE2 can say: Envoy's regular expressions match the whole value. */
+export function matchesPattern(regex: string, text: string, anyCase: boolean): boolean | undefined {
+  if (!READ_ALIKE.test(regex) || (regex.match(/[*+{]/g) ?? []).length > REPETITIONS_MAX) return undefined
   try {
-    return new RegExp(`^(?:${regex})$`, anyCase ? 'i' : '')
+    return new RegExp(`^(?:${regex})$`, anyCase ? 'i' : '').test(text)
   } catch {
     return undefined
   }

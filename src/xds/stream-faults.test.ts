@@ -1,28 +1,14 @@
 import assert from 'node:assert/strict'
-import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { status } from '@grpc/grpc-js'
+import { FakeCall } from '../../test/support/grpc-call.ts'
+import { aggregatedDiscovery } from '../grpc/protos.ts'
+import { PushCounts } from '../status/push-counts.ts'
 import { AdsService } from './ads-service.ts'
 import { Catalog } from './catalog.ts'
+import { createControlPlane } from './control-plane.ts'
 import { LoadReportService } from './load-report-service.ts'
 import { TYPE_URLS } from './resource.ts'
-
-/** As much of a gRPC stream as the services touch. */
-class FakeCall extends EventEmitter {
-  readonly written: unknown[] = []
-  failed: { code: number; details: string } | undefined
-
-  constructor() {
-    super()
-    this.on('error', (error) => {
-      this.failed = error
-    })
-  }
-
-  write(message: unknown): void {
-    this.written.push(message)
-  }
-}
 
 const report = (name: string) => ({ node: { id: 'e' }, cluster_stats: [{ cluster_name: name }] })
 
@@ -31,6 +17,7 @@ test('an exception over one load report ends its stream, and no other', () => {
   const reported: string[] = []
   const service = new LoadReportService({
     intervalMs: 5000,
+    timers: { now: () => 0, start: () => ({ cancel: () => undefined }) },
     onLoad: (_, key) => {
       if (key === 'default/bad') throw new Error('a bug')
       reported.push(key)
@@ -49,18 +36,55 @@ test('an exception over one load report ends its stream, and no other', () => {
   assert.deepEqual(reported, ['default/1'])
 })
 
-test('an Envoy that goes on naming resources is refused at a bound, and forgotten', () => {
-  const catalog = new Catalog(
+const emptyCatalog = (): Catalog =>
+  new Catalog(
     { routes: { routeConfiguration: 'zonegate', coldRoutes: [] }, cluster: {} },
     {
       routeHeader: 'x',
-      idHeader: 'y',
-      methods: ['POST'],
-      services: [{ name: 'a', paths: [] }],
+      rules: [
+        {
+          prefix: '',
+          methods: ['POST'],
+          domains: (id: string) => [`POST/${id}`],
+          services: [{ name: 'a', paths: [] }],
+          unusual: [],
+          knownHeaders: () => ({}),
+        },
+      ],
       zoneName: () => '',
     },
     'e',
   )
+
+test('each answer to a push is counted once, of 200 streams of one node that were opened in the same moment', () => {
+  const pushes = new PushCounts()
+  const catalog = emptyCatalog()
+  const ads = new AdsService({
+    catalog,
+    timers: { now: () => 0, start: () => ({ cancel: () => undefined }) },
+    log: { info: () => undefined, warn: () => undefined, error: () => assert.fail() },
+    isTestedVersion: () => true,
+    drainMs: () => 0,
+    onZonesFound: () => undefined,
+    onAnswer: (kind, answer) => pushes.count(kind, answer),
+    onBug: assert.fail,
+  })
+  const calls = Array.from({ length: 200 }, () => new FakeCall())
+  const type_url = TYPE_URLS.cluster
+  for (const call of calls) {
+    ads.handle(call as never)
+    call.emit('data', { node: { id: 'e' }, type_url, resource_names_subscribe: ['*'] })
+    const [sent] = call.written
+    assert.ok(sent instanceof Buffer)
+    const { nonce } = aggregatedDiscovery.DeltaAggregatedResources.responseDeserialize(sent)
+    call.emit('data', { type_url, response_nonce: nonce })
+    call.emit('close')
+  }
+  assert.deepEqual(pushes.totals.cluster, { acks: 200, nacks: 0 })
+})
+
+test('an Envoy that goes on naming resources is refused at a bound, and forgotten', () => {
+  const catalog = emptyCatalog()
   const warnings: string[] = []
   const ads = new AdsService({
     catalog,
@@ -69,6 +93,8 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
     isTestedVersion: () => true,
     drainMs: () => 0,
     onZonesFound: () => undefined,
+    onAnswer: () => undefined,
+    onBug: assert.fail,
   })
   const call = new FakeCall()
   ads.handle(call as never)
@@ -79,4 +105,70 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
   assert.equal(call.failed?.code, status.RESOURCE_EXHAUSTED)
   assert.deepEqual(warnings, ['an Envoy asked for what no Envoy can need'])
   assert.deepEqual(ads.status(), [])
+})
+
+test('a closed control plane ends its streams, takes no others, and no timer of it is left', () => {
+  let timers = 0
+  const counted = {
+    now: () => 0,
+    start: () => {
+      timers += 1
+      let isOver = false
+      return {
+        cancel: () => {
+          if (!isOver) timers -= 1
+          isOver = true
+        },
+      }
+    },
+  }
+  const log = { info: () => undefined, warn: () => undefined, error: () => assert.fail() }
+  const plane = createControlPlane({
+    policy: { routes: { routeConfiguration: 'zonegate', coldRoutes: [] }, cluster: {} },
+    rules: {
+      routeHeader: 'x',
+      rules: [
+        {
+          prefix: '',
+          methods: ['POST'],
+          domains: (id: string) => [`POST/${id}`],
+          services: [{ name: 'a', paths: [] }],
+          unusual: [],
+          knownHeaders: () => ({}),
+        },
+      ],
+      zoneName: () => '',
+    },
+    events: { onZonesFound: assert.fail, onLoad: assert.fail, onAnswer: () => undefined },
+    timers: counted,
+    log,
+    onBug: () => assert.fail,
+    isTestedVersion: () => true,
+    epoch: 'e',
+    loadReportIntervalMs: 5000,
+  })
+  const handlers = plane.services.flatMap(([, methods]) => Object.values(methods)) as unknown as ((
+    call: FakeCall,
+  ) => void)[]
+  assert.equal(handlers.length, 2)
+  const before = handlers.map((handle) => {
+    const call = new FakeCall()
+    handle(call)
+    return call
+  })
+  before[0]?.emit('data', { node: { id: 'e' }, type_url: TYPE_URLS.cluster, resource_names_subscribe: ['*'] })
+  plane.close()
+  for (const call of before) call.emit('close') // as gRPC does once a stream has ended
+  const after = handlers.map((handle) => {
+    const call = new FakeCall()
+    handle(call)
+    return call
+  })
+  assert.deepEqual(
+    after.map(({ failed }) => failed?.code),
+    [status.UNAVAILABLE, status.UNAVAILABLE],
+  )
+  assert.deepEqual([plane.status().envoys, timers], [[], 0])
+  before[0]?.emit('data', { type_url: TYPE_URLS.endpoints, resource_names_subscribe: ['a/1'] })
+  assert.deepEqual([plane.status().envoys, timers], [[], 0])
 })

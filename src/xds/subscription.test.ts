@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import type { DeltaResponse } from './delta-response.ts'
+import { REFUSED_MS } from './refusals.ts'
 import type { Resource } from './resource.ts'
 import { type Desired, Subscription } from './subscription.ts'
 
@@ -23,8 +24,10 @@ function text(response: DeltaResponse | undefined): string {
 describe('a subscription', () => {
   let offered: Map<string, Desired<Resource>>
   let subscription: Subscription
+  let nowMs = 0
 
   beforeEach(() => {
+    nowMs = 0
     offered = new Map()
     offer('a', '1')
     offer('b', '1')
@@ -50,13 +53,13 @@ describe('a subscription', () => {
   }
 
   function request(request: DeltaDiscoveryRequest = {}): string {
-    subscription.receive(request)
+    subscription.receive(request, nowMs)
     return next()
   }
 
   let last: DeltaResponse | undefined
   function next(): string {
-    const response = subscription.next()
+    const response = subscription.next(nowMs)
     last = response ?? last
     return text(response)
   }
@@ -265,49 +268,127 @@ describe('a subscription', () => {
   describe('to an ACK or a NACK', () => {
     test('tells what was acknowledged', () => {
       request()
-      const received = subscription.receive({ response_nonce: nonce() })
+      const received = subscription.receive({ response_nonce: nonce() }, nowMs)
       assert.equal(received.kind, 'ack')
       assert.deepEqual(received.kind === 'ack' && received.updated.map(({ name }) => name), ['a', 'b'])
     })
 
     test('tells what was refused, in the words of the client', () => {
       request()
-      const received = subscription.receive({ response_nonce: nonce(), error_detail: { message: 'no good' } })
+      const received = subscription.receive(
+        { response_nonce: nonce(), error_detail: { message: 'no good' } },
+        nowMs,
+      )
       assert.equal(received.kind === 'nack' && received.message, 'no good')
-      assert.equal(subscription.rejectedCount, 2)
+      assert.equal(received.kind === 'nack' && received.atFault, undefined)
       assert.equal(subscription.held.size, 0)
     })
 
-    test('takes neither with the nonce of an old response', () => {
-      request()
-      const old = nonce()
-      offer('a', '2')
-      assert.equal(ack(), 'a@2')
-      assert.equal(
-        subscription.receive({ response_nonce: old, error_detail: { message: 'late' } }).kind,
-        'request',
-      )
-      assert.equal(subscription.receive({ response_nonce: 'made up' }).kind, 'request')
-      assert.equal(subscription.held.get('a')?.version, '1')
-      assert.equal(subscription.inFlight, true)
+    test('sends halves of what was refused, those without a fault first, until it knows the one at fault', () => {
+      for (const name of ['c', 'd', 'e', 'f', 'g', 'h']) offer(name, '1')
+      assert.equal(request(), 'a@1 b@1 c@1 d@1 e@1 f@1 g@1 h@1')
+      assert.equal(nack(), 'a@1 b@1 c@1 d@1')
+      assert.equal(nack(), 'e@1 f@1 g@1 h@1')
+      assert.equal(ack(), 'a@1 b@1')
+      assert.equal(ack(), 'c@1 d@1')
+      assert.equal(nack(), 'c@1')
+      assert.equal(ack(), 'd@1')
+      assert.equal(subscription.rejectedCount, 0)
+      assert.equal(nack(), 'nothing')
+      assert.equal(subscription.rejectedCount, 1)
+      assert.deepEqual([...subscription.held.keys()].sort(), ['a', 'b', 'c', 'e', 'f', 'g', 'h'])
     })
 
-    test('does not send a refused version again', () => {
+    test('sends what has changed in between, and the search goes on', () => {
       request()
+      offer('c', '1')
+      offer('d', '1')
+      assert.equal(nack(), 'a@1')
+      offer('e', '1')
+      assert.equal(ack(), 'c@1 d@1 e@1')
+      assert.equal(ack(), 'b@1')
+    })
+
+    test('does not send a refused version again for a while, which grows', () => {
+      offered.delete('b')
+      request()
+      const rests: number[] = []
+      for (let refusals = 0; refusals < 9; refusals++) {
+        assert.equal(nack(), 'nothing')
+        subscription.mark('a')
+        assert.equal(next(), 'nothing')
+        const untilMs = subscription.wakeAtMs()
+        rests.push(untilMs - nowMs)
+        nowMs = untilMs - 1
+        assert.equal(next(), 'nothing')
+        nowMs = untilMs
+        assert.equal(next(), 'a@1')
+      }
+      const { first, max } = REFUSED_MS
+      assert.deepEqual([rests[0], rests[1], rests.at(-1)], [first, 2 * first, max])
+      assert.equal(ack(), 'nothing')
+      assert.equal(subscription.rejectedCount, 0)
+    })
+
+    test('sends a refused version at once when its cause may be gone', () => {
+      request()
+      assert.equal(nack(), 'a@1')
+      assert.equal(nack(), 'b@1')
       assert.equal(nack(), 'nothing')
-      subscription.mark('a')
-      subscription.mark('b')
-      assert.equal(next(), 'nothing')
+      subscription.forgetRefusals()
+      assert.equal(next(), 'a@1 b@1')
+      assert.equal(ack(), 'nothing')
     })
 
     test('sends the next version of what was refused, and recovers', () => {
+      offered.delete('b')
       request()
       nack()
       offer('a', '2')
-      assert.equal(next(), 'a@2')
-      ack()
+      offer('c', '1')
+      assert.equal(next(), 'c@1')
+      assert.equal(ack(), 'a@2')
+      assert.equal(ack(), 'nothing')
       assert.equal(subscription.held.get('a')?.version, '2')
-      assert.equal(subscription.rejectedCount, 1)
+      assert.equal(subscription.rejectedCount, 0)
+    })
+
+    test('removes what is withdrawn while it is searched, as the client may have taken it over', () => {
+      request()
+      assert.equal(nack(), 'a@1')
+      withdraw('b')
+      assert.equal(ack(), '-b')
+      assert.equal(ack(), 'nothing')
+    })
+
+    test('searches more and more slowly where everything is refused', () => {
+      const names = Array.from({ length: 64 }, (_, n) => `n${n}`)
+      for (const name of names) offer(name, '1')
+      request()
+      let searches = 0
+      for (; searches < 64; searches++) {
+        if (nack() !== 'nothing') continue
+        nowMs = subscription.wakeAtMs()
+        if (next() === 'nothing') break
+      }
+      assert.ok(nowMs > 60_000, `${searches} responses within ${nowMs} ms`)
+    })
+
+    test('keeps what is not suspected flowing meanwhile', () => {
+      request()
+      ack()
+      for (let n = 0; n < 40; n++) offer(`bad${n}`, '1')
+      next()
+      for (let version = 2; version < 60; version++) {
+        offer('a', String(version))
+        let sent = nack()
+        for (let tries = 0; !sent.includes('a@') && tries < 2; tries++) {
+          if (sent === 'nothing') nowMs = subscription.wakeAtMs()
+          sent = sent === 'nothing' ? next() : nack()
+        }
+        assert.equal(sent, `a@${version}`)
+        assert.notEqual(ack(), `a@${version}`)
+      }
     })
 
     test('keeps what was acknowledged before a refusal', () => {

@@ -8,40 +8,64 @@ import {
   LineCounter,
   type Node,
   parseDocument,
+  Scalar,
+  visit,
 } from 'yaml'
-import type { MessageSchemas } from './message-schema.ts'
-import { type MessageReading, type Place, readMessage } from './message-yaml.ts'
 
 /** One mistake in YAML makes many, each a line in the log. */
 const SYNTAX_FAULTS_MAX = 20
 /** Some repeat what they did not understand. */
 const MESSAGE_LENGTH_MAX = 300
+/** Reading more would hold the event loop for too long. Envoy's files as shipped have 30 KB. */
+const CHARACTERS_MAX = 256 * 1024
+
+/** Aliases can make much of little. Envoy's files as shipped have 1,500 nodes. */
+const NODES_MAX = 50_000
+/** Deeper than any message of Envoy's. */
+const DEPTH_MAX = 100
+
+interface Extent {
+  readonly nodes: number
+  readonly depth: number
+}
 
 export interface SourceFile {
   readonly path: string
   readonly text: string
 }
 
-/** A YAML file to walk through, in which every place can be named: `file:line:column`. */
+/** Somewhere in a document. */
+export interface Place {
+  readonly node: Node
+  /** As in `routes[2].route.timeout`. */
+  readonly path: string
+}
+
+/** What Envoy makes of a scalar: whole numbers of 32 bits are numbers, all other numbers texts. */
+export type ScalarValue = string | number | boolean | null
+
+/**
+ * A YAML file of Envoy's to walk through, in which every place can be named: `file:line:column`. Scalars mean what they
+ * mean to Envoy (yaml-cpp, and `parseYamlNode` in Envoy's source/common/protobuf/yaml_utility.cc). What is doubtful there,
+ * keys that are there twice and explicit tags, is a fault.
+ */
 export class YamlFile {
   readonly root: Place
   /** `file:line:column: what is wrong`, in the order found. */
   readonly faults: string[] = []
+  /** False where this is no YAML at all: Envoy can't read it either. */
+  readonly isYaml: boolean
 
   readonly #source: SourceFile
-  readonly #document: Document
   readonly #lines = new LineCounter()
+  readonly #targets = new Map<Alias, Node>()
 
   constructor(source: SourceFile) {
     this.#source = source
-    this.#document = parseDocument(source.text, {
-      lineCounter: this.#lines,
-      uniqueKeys: true,
-      prettyErrors: false,
-    })
-    this.root = { node: this.#document.contents as Node, path: '' }
-    for (const { pos, message } of this.#document.errors.slice(0, SYNTAX_FAULTS_MAX))
-      this.faults.push(`${this.#position(pos[0])}: ${message.slice(0, MESSAGE_LENGTH_MAX)}`)
+    const document = this.#parse()
+    this.root = { node: (document?.contents ?? new Scalar(null)) as Node, path: '' }
+    this.isYaml = this.faults.length === 0
+    if (document !== undefined && this.isYaml) this.#visit(document)
   }
 
   /** The value under a key. */
@@ -54,10 +78,21 @@ export class YamlFile {
   entries(place: Place | undefined): [key: string, value: Place][] {
     const node = this.#resolved(place?.node)
     if (!isMap(node)) return []
-    return node.items.map((pair) => {
-      const key = String(isScalar(pair.key) ? pair.key.value : pair.key)
-      return [key, { node: (pair.value ?? pair.key) as Node, path: join(place?.path, key) }]
-    })
+    return node.items
+      .filter(({ key }) => !(isScalar(key) && key.tag === IGNORE))
+      .map((pair) => {
+        const keyNode = this.#resolved(pair.key)
+        const key = String(isScalar(keyNode) ? keyNode.value : keyNode)
+        return [key, { node: (pair.value ?? pair.key) as Node, path: join(place?.path, key) }]
+      })
+  }
+
+  isMapping(place: Place): boolean {
+    return isMap(this.#resolved(place.node))
+  }
+
+  isList(place: Place): boolean {
+    return isSeq(this.#resolved(place.node))
   }
 
   /** The values of a list; none where there is no list. */
@@ -67,33 +102,33 @@ export class YamlFile {
     return node.items.map((item, index) => ({ node: item as Node, path: `${place?.path}[${index}]` }))
   }
 
+  /** A scalar as Envoy reads it; undefined where there is a list or a mapping. */
+  scalar(place: Place | undefined): ScalarValue | undefined {
+    const node = this.#resolved(place?.node)
+    return isScalar(node) ? scalarOf(node) : undefined
+  }
+
   /** A text, or the text under a key. */
   text(place: Place | undefined, key?: string): string | undefined {
-    const value = this.#scalar(place, key)
+    const value = this.scalar(key === undefined ? place : this.at(place, key))
     return typeof value === 'string' ? value : undefined
   }
 
-  /** A number, or the number under a key. */
+  /** A whole number, or the one under a key. */
   number(place: Place | undefined, key?: string): number | undefined {
-    const value = this.#scalar(place, key)
+    const value = this.scalar(key === undefined ? place : this.at(place, key))
     return typeof value === 'number' ? value : undefined
-  }
-
-  #scalar(place: Place | undefined, key?: string): unknown {
-    const node = this.#resolved((key === undefined ? place : this.at(place, key))?.node)
-    return isScalar(node) ? node.value : undefined
-  }
-
-  message(schemas: MessageSchemas, name: string, place: Place, omit?: ReadonlySet<string>): MessageReading {
-    const reading = readMessage(schemas, name, place, (alias) => this.#alias(alias), omit)
-    for (const fault of reading.faults) this.fault(fault, `expected ${fault.expected}`)
-    return reading
   }
 
   /** Notes what is wrong at a place. */
   fault(place: Place, what: string): undefined {
-    this.faults.push(`${this.position(place)}: ${place.path === '' ? '' : `${place.path}: `}${what}`)
+    this.faults.push(this.line(place, what))
     return undefined
+  }
+
+  /** `file:line:column: path: what` */
+  line(place: Place, what: string): string {
+    return `${this.position(place)}: ${place.path === '' ? '' : `${place.path}: `}${what}`
   }
 
   position(place: Place): string {
@@ -105,13 +140,114 @@ export class YamlFile {
     return `${this.#source.path}:${line}:${col}`
   }
 
-  #alias(alias: Alias): Node | undefined {
-    return alias.resolve(this.#document)
+  #parse(): Document | undefined {
+    const { path, text } = this.#source
+    if (text.length > CHARACTERS_MAX) {
+      this.faults.push(`${path}:1:1: expected at most ${CHARACTERS_MAX} characters, got ${text.length}`)
+      return undefined
+    }
+    try {
+      const document = parseDocument(text, {
+        schema: 'failsafe', // every scalar is a text at first
+        lineCounter: this.#lines,
+        uniqueKeys: true,
+        prettyErrors: false,
+        logLevel: 'error',
+      })
+      for (const { pos, message } of document.errors.slice(0, SYNTAX_FAULTS_MAX))
+        this.faults.push(`${this.#position(pos[0])}: ${message.slice(0, MESSAGE_LENGTH_MAX)}`)
+      return document
+    } catch (error) {
+      // Nested so deep that the parser's stack overflows.
+      this.faults.push(`${path}:1:1: ${String(error).slice(0, MESSAGE_LENGTH_MAX)}`)
+      return undefined
+    }
+  }
+
+  /** Finds what each alias stands for: the nearest anchor of that name before it. */
+  #visit(document: Document): void {
+    const anchors = new Map<string, Node>()
+    visit(document, (key, node, ancestors) => {
+      if (isAlias(node)) {
+        const target = anchors.get(node.source)
+        if (target === undefined)
+          this.fault({ node, path: '' }, `expected an anchor &${node.source} before it`)
+        else if (ancestors.includes(target))
+          this.fault({ node, path: '' }, `expected an end: *${node.source} refers to what it stands in`)
+        else this.#targets.set(node, target)
+        return
+      }
+      if (!isScalar(node) && !isMap(node) && !isSeq(node)) return
+      if (node.anchor !== undefined) anchors.set(node.anchor, node)
+      if (node.tag !== undefined && !(key === 'key' && node.tag === IGNORE) && !isDefaultTag(node.tag))
+        this.fault({ node, path: '' }, `expected no tag, got ${node.tag}`)
+    })
+    if (this.faults.length > 0) return
+    const { nodes, depth } = this.#extent(document.contents, new Map())
+    if (nodes > NODES_MAX || depth > DEPTH_MAX)
+      this.fault(
+        this.root,
+        `expected at most ${NODES_MAX} nodes, ${DEPTH_MAX} deep, with what aliases stand for`,
+      )
+  }
+
+  /** With what aliases stand for, which may be much more than is written. */
+  #extent(node: unknown, known: Map<unknown, Extent>): Extent {
+    const resolved = this.#resolved(node)
+    const before = known.get(resolved)
+    if (before !== undefined) return before
+    const inner = isMap(resolved)
+      ? resolved.items.flatMap(({ key, value }) => [key, value])
+      : isSeq(resolved)
+        ? resolved.items
+        : []
+    const extents = inner.map((item) => this.#extent(item, known))
+    const extent = {
+      nodes: extents.reduce((sum, { nodes }) => sum + nodes, 1),
+      depth: 1 + Math.max(0, ...extents.map(({ depth }) => depth)),
+    }
+    known.set(resolved, extent)
+    return extent
   }
 
   #resolved(node: unknown): unknown {
-    return isAlias(node) ? this.#alias(node) : node
+    return isAlias(node) ? this.#targets.get(node) : node
   }
+}
+
+/** Envoy leaves out a key with this tag. */
+const IGNORE = '!ignore'
+/** The parser notes it of an empty value. */
+const isDefaultTag = (tag: string): boolean => tag === ''
+
+const NULLS = new Set(['', '~', 'null', 'Null', 'NULL'])
+/** As yaml-cpp reads them, in lower case, capitals or with one capital. */
+const BOOLEANS: Readonly<Record<string, boolean>> = {
+  y: true,
+  yes: true,
+  true: true,
+  on: true,
+  n: false,
+  no: false,
+  false: false,
+  off: false,
+}
+const ONE_CASE = /^(?:[a-z]+|[A-Z]+|[A-Z][a-z]*)$/
+/** As C++ streams read them: hexadecimal with 0x, octal with 0. */
+const INTEGER = /^([+-]?)(?:0[xX]([\da-fA-F]+)|0([0-7]+)|(0|[1-9]\d*))$/
+
+function scalarOf(node: Scalar): ScalarValue {
+  const text = String(node.value ?? '')
+  if (node.type !== 'PLAIN') return text
+  if (NULLS.has(text)) return null
+  const boolean = ONE_CASE.test(text) ? BOOLEANS[text.toLowerCase()] : undefined
+  if (boolean !== undefined) return boolean
+  const [, sign, hexadecimal, octal, decimal] = INTEGER.exec(text) ?? []
+  if (sign === undefined) return text
+  const digits = hexadecimal !== undefined ? `0x${hexadecimal}` : octal !== undefined ? `0o${octal}` : decimal
+  const integer = BigInt(digits ?? '0') * (sign === '-' ? -1n : 1n)
+  if (integer !== BigInt.asIntN(64, integer)) return text
+  return integer === BigInt.asIntN(32, integer) ? Number(integer) : String(integer)
 }
 
 function join(path: string | undefined, key: string): string {

@@ -9,16 +9,47 @@ export class CandidateZones {
     this.#idleMs = idleMs
   }
 
+  get size(): number {
+    return this.#seenAtMs.size
+  }
+
   /** True where the zone was seen before, within the idle time. Remembers it either way. */
   isSecondUse(key: string, nowMs: number): boolean {
-    const seenAtMs = this.#seenAtMs.get(key)
+    const isKnown = this.has(key, nowMs)
+    this.remember(key, nowMs)
+    return isKnown
+  }
+
+  remember(key: string, seenAtMs: number): void {
     this.#seenAtMs.delete(key)
-    this.#seenAtMs.set(key, nowMs)
-    if (this.#seenAtMs.size > this.#entriesMax) {
-      const [oldest] = this.#seenAtMs.keys()
-      if (oldest !== undefined) this.#seenAtMs.delete(oldest)
-    }
+    this.#seenAtMs.set(key, seenAtMs)
+    if (this.#seenAtMs.size <= this.#entriesMax) return
+    const [oldest] = this.#seenAtMs.keys()
+    if (oldest !== undefined) this.#seenAtMs.delete(oldest)
+  }
+
+  has(key: string, nowMs: number): boolean {
+    const seenAtMs = this.#seenAtMs.get(key)
     return seenAtMs !== undefined && nowMs - seenAtMs < this.#idleMs
+  }
+
+  /** True where one that was seen within the idle time may have been pushed out by others. */
+  mayHaveForgotten(nowMs: number): boolean {
+    const [oldestSeenAtMs] = this.#seenAtMs.values()
+    return (
+      this.#seenAtMs.size >= this.#entriesMax &&
+      oldestSeenAtMs !== undefined &&
+      nowMs - oldestSeenAtMs < this.#idleMs
+    )
+  }
+
+  /** The oldest first. */
+  entries(): Iterable<readonly [key: string, seenAtMs: number]> {
+    return this.#seenAtMs.entries()
+  }
+
+  clear(): void {
+    this.#seenAtMs.clear()
   }
 
   delete(key: string): void {

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import type { Answer } from '../dns/answer.ts'
-import { LearnedZones, type PublishedZone, type ZoneChange } from './learned-zones.ts'
+import {
+  LearnedZones,
+  type LearnedZonesSeams,
+  type PublishedZone,
+  type ZoneChange,
+  type ZonePlace,
+} from './learned-zones.ts'
 
 const SECOND = 1000
 const OPTIONS = { zonesMax: 3, idleMs: 600 * SECOND, staleMs: 3600 * SECOND, busyMs: 10 * SECOND }
@@ -13,9 +19,12 @@ let listeners: Map<string, (answer: Answer) => void>
 let expiresAtMs: number
 let published: Map<string, PublishedZone>
 let withdrawn: string[]
+let answered: Set<string>
 let changes: string[]
 let refreshed: string[]
 let zones: LearnedZones
+let seams: LearnedZonesSeams
+let unproven: string[]
 
 const keyOf = ({ service, id }: { service: string; id: string }): string => `${service}/${id}`
 const ref = (id: string) => ({ service: 'default', id })
@@ -36,31 +45,39 @@ beforeEach(() => {
   expiresAtMs = nowMs + 30 * SECOND
   published = new Map()
   withdrawn = []
+  answered = new Set()
   changes = []
   refreshed = []
-  zones = new LearnedZones(OPTIONS, {
+  unproven = []
+  seams = {
     now: () => nowMs,
     resolveRef: ({ service, id }) =>
-      service === 'default' && /^\w+$/.test(id) ? { name: `zone${id}`, port: 8101 } : null,
+      service === 'default' && /^\w+$/.test(id) ? { name: `zone${id}`, port: 8101, isAnswered: false } : null,
     dns: {
-      keep: (name, onChange) => {
+      keep: (name, onChange, inUse) => {
+        if (!inUse) unproven.push(name)
         listeners.set(name, onChange)
         return {
           name,
           current: () => answers.get(name) ?? null,
           expiresAtMs: () => expiresAtMs,
-          release: () => void listeners.delete(name),
+          release: () => {
+            if (listeners.get(name) === onChange) listeners.delete(name)
+          },
         }
       },
       refresh: (name) => void refreshed.push(name),
     },
     publish: (zone) => void published.set(keyOf(zone), zone),
+    publishAnswered: (zone) => void answered.add(keyOf(zone)),
     withdraw: (zone) => {
       published.delete(keyOf(zone))
+      answered.delete(keyOf(zone))
       withdrawn.push(keyOf(zone))
     },
     onChange: (zone, change: ZoneChange) => void changes.push(`${keyOf(zone)} ${change}`),
-  })
+  }
+  zones = new LearnedZones(OPTIONS, seams)
 })
 
 const say = (name: string, answer: Answer): void => {
@@ -104,6 +121,15 @@ test('a zone with TTL 0 stays cold', () => {
   assert.deepEqual([published.size, changes], [0, []])
 })
 
+test('a zone with TTL 0 stays cold, too, while its last addresses serve stale', () => {
+  answers.set('zone1', positive('zone1', ['10.0.0.1'], 0, true))
+  ask('1')
+  ask('1')
+  assert.deepEqual([published.size, changes], [0, []])
+  zones.found([{ service: 'default', id: '1' }])
+  assert.deepEqual([published.size, changes], [0, ['default/1 adopted', 'default/1 uncacheable']])
+})
+
 test('a learned zone whose TTL becomes 0 goes cold', () => {
   learn('1')
   say('zone1', positive('zone1', ['10.0.0.1'], 0))
@@ -133,7 +159,7 @@ test('a zone whose addresses are all denied now is withdrawn', () => {
 test('while nameservers fail the stale addresses stay published until they are too old', () => {
   learn('1')
   expiresAtMs = nowMs - 10 * SECOND
-  say('zone1', positive('zone1', ['10.0.0.1'], 0, true))
+  say('zone1', positive('zone1', ['10.0.0.1'], 1, true))
   assert.equal(published.get('default/1')?.staleAtMs, expiresAtMs + OPTIONS.staleMs)
   nowMs = expiresAtMs + OPTIONS.staleMs
   zones.reported(ref('1'), { requests: 1, errors: 0 })
@@ -225,7 +251,7 @@ test('a found zone that the rules do not have is withdrawn at once', () => {
 
 test('forgetting all withdraws all', () => {
   for (const id of ['1', '2']) learn(id)
-  zones.forgetAll()
+  zones.forgetAll('renamed')
   assert.deepEqual([published.size, listeners.size], [0, 0])
 })
 
@@ -233,4 +259,215 @@ test('closing lets go of names and withdraws nothing: Envoys keep what they have
   learn('1')
   zones.close()
   assert.deepEqual([withdrawn, listeners.size, published.size], [[], 0, 1])
+})
+
+test('zones that Envoys bring along are bounded by zonesMax, and only DNS shows that their names are in use', () => {
+  for (let envoy = 0; envoy < 50; envoy += 1)
+    zones.found(Array.from({ length: 10 }, (_, at) => ref(`e${envoy}z${at}`)))
+  assert.equal(zones.size, OPTIONS.zonesMax)
+  assert.equal(withdrawn.length, 500 - OPTIONS.zonesMax)
+  assert.deepEqual(
+    [changes.at(-1), unproven],
+    ['default/e49z9 evicted', ['zonee0z0', 'zonee0z1', 'zonee0z2']],
+  )
+})
+
+test('a closed set refuses everything and holds nothing', () => {
+  learn('1')
+  ask('2')
+  zones.close()
+  published.clear()
+  const told = [changes.length, withdrawn.length]
+  learn('2')
+  learn('3')
+  zones.found([ref('4')])
+  zones.reported(ref('1'), { requests: 1, errors: 1 })
+  zones.sweep()
+  zones.forgetAll('renamed')
+  assert.deepEqual([zones.size, listeners.size, published.size, refreshed], [0, 0, 0, []])
+  assert.deepEqual([changes.length, withdrawn.length], told)
+})
+
+const successor = (changed: Partial<LearnedZonesSeams> = {}, options = OPTIONS): LearnedZones => {
+  const next = new LearnedZones(options, { ...seams, ...changed })
+  next.takeOver(zones)
+  return next
+}
+
+test('the second request of a zone learns it, though the set that saw the first one was replaced in between', () => {
+  answers.set('zone1', positive('zone1'))
+  ask('1')
+  const next = successor({ resolveRef: () => ({ name: 'zone1', port: 9000, isAnswered: false }) })
+  zones.used(ref('1'), positive('zone1')) // who waited for DNS meanwhile and still knows the old set
+  assert.deepEqual([published.size, zones.size], [0, 0])
+  next.used(ref('1'), positive('zone1'))
+  assert.equal(published.get('default/1')?.port, 9000)
+})
+
+test('a set that takes over publishes with its own ports, and the old one holds no name', () => {
+  learn('1')
+  learn('2')
+  const next = successor({ resolveRef: ({ id }) => ({ name: `zone${id}`, port: 9000, isAnswered: false }) })
+  assert.deepEqual(
+    [...published.values()].map(({ port }) => port),
+    [9000, 9000],
+  )
+  assert.deepEqual([zones.size, next.size, listeners.size, withdrawn], [0, 2, 2, []])
+})
+
+test('a zone with another name, or another port and addresses that are not known, is taken back at once and soon learned again', () => {
+  learn('1')
+  learn('2')
+  answers.delete('zone2')
+  const next = successor({
+    resolveRef: ({ id }) => ({ name: id === '1' ? 'other' : 'zone2', port: 9000, isAnswered: false }),
+  })
+  assert.deepEqual([withdrawn.sort(), next.size], [['default/1', 'default/2'], 0])
+  answers.set('other', positive('other', ['10.0.0.7']))
+  next.used(ref('1'), positive('other'))
+  assert.deepEqual(published.get('default/1')?.addresses, ['10.0.0.7'])
+})
+
+test('the most recently used zones are taken over, with when that was', () => {
+  for (const id of ['1', '2', '3']) learn(id)
+  nowMs += OPTIONS.idleMs - 1
+  zones.reported(ref('1'), { requests: 1, errors: 0 })
+  const next = successor({}, { ...OPTIONS, zonesMax: 2 })
+  assert.deepEqual(withdrawn, ['default/2'])
+  nowMs += 1
+  next.sweep()
+  assert.deepEqual(
+    [...next.zones()].map(({ id }) => id),
+    ['1'],
+  )
+})
+
+test('why a zone is not learned: not asked for, asked for once, no room', () => {
+  const why = (id: string): string | null => zones.whyNot(ref(id))
+  assert.equal(why('1'), 'not_asked')
+  ask('1')
+  assert.equal(why('1'), 'asked_once')
+  ask('1')
+  assert.equal(why('1'), null)
+  ask('9')
+  nowMs += OPTIONS.idleMs
+  assert.equal(why('9'), 'not_asked')
+  zones.sweep()
+  for (const id of ['2', '3', '4']) learn(id)
+  assert.equal(why('9'), 'zones_max')
+  ask('9')
+  ask('9')
+  assert.equal(why('9'), 'zones_max')
+  nowMs += OPTIONS.busyMs
+  assert.equal(why('9'), 'asked_once')
+})
+
+test('a zone that is asked for again and again, each time after too many others, has no room', () => {
+  const ids = Array.from({ length: OPTIONS.zonesMax * 2 + 1 }, (_, index) => `n${index}`)
+  for (let round = 0; round < 3; round += 1) {
+    for (const id of ids) ask(id)
+    nowMs += SECOND
+  }
+  assert.equal(zones.size, 0)
+  assert.equal(zones.whyNot(ref('n0')), 'zones_max')
+  nowMs += OPTIONS.idleMs
+  assert.equal(zones.whyNot(ref('n0')), 'not_asked')
+})
+
+/** Where zone 1 goes, in place of what the test's rules say. */
+const place = (given: Partial<ZonePlace>): ZonePlace => ({
+  name: 'zone1',
+  port: 8101,
+  isAnswered: false,
+  ...given,
+})
+const pinnedTo = (address: string, untilMs = Number.POSITIVE_INFINITY): Partial<ZonePlace> => ({
+  pinned: { answer: positive('zone1', [address]), untilMs },
+})
+let said: Partial<ZonePlace>
+const withSaid = (given: Partial<ZonePlace>): void => {
+  said = given
+  zones = new LearnedZones(OPTIONS, { ...seams, resolveRef: () => place(said) })
+}
+
+test('a pinned zone is learned with its addresses and without an end, and DNS is not asked', () => {
+  withSaid(pinnedTo('10.9.9.9'))
+  ask('1')
+  ask('1')
+  assert.deepEqual(published.get('default/1')?.addresses, ['10.9.9.9'])
+  assert.equal(published.get('default/1')?.staleAtMs, Number.POSITIVE_INFINITY)
+  zones.reported(ref('1'), { requests: 1, errors: 1 })
+  assert.deepEqual([listeners.size, refreshed], [0, []])
+})
+
+test('a pin for a time is good for Envoys as long as addresses of DNS are past theirs', () => {
+  withSaid(pinnedTo('10.9.9.9', nowMs + 5 * SECOND))
+  ask('1')
+  ask('1')
+  assert.equal(published.get('default/1')?.staleAtMs, nowMs + 5 * SECOND + OPTIONS.staleMs)
+})
+
+test('a learned zone that is pinned has the new addresses at once, and nothing is withdrawn', () => {
+  withSaid({})
+  learn('1')
+  said = pinnedTo('10.9.9.9')
+  zones.placed(ref('1'))
+  assert.deepEqual(published.get('default/1')?.addresses, ['10.9.9.9'])
+  said = pinnedTo('10.9.9.8')
+  zones.placed(ref('1'))
+  assert.deepEqual(published.get('default/1')?.addresses, ['10.9.9.8'])
+  assert.deepEqual([withdrawn, listeners.size, zones.size], [[], 0, 1])
+})
+
+test('once the pin is over DNS counts: what it knows at once, else the next request asks', () => {
+  withSaid(pinnedTo('10.9.9.9'))
+  ask('1')
+  ask('1')
+  answers.set('zone1', positive('zone1', ['10.0.0.7']))
+  said = {}
+  zones.placed(ref('1'))
+  assert.deepEqual([published.get('default/1')?.addresses, withdrawn], [['10.0.0.7'], []])
+  said = pinnedTo('10.9.9.9')
+  zones.placed(ref('1'))
+  answers.clear()
+  said = {}
+  zones.placed(ref('1'))
+  assert.deepEqual([withdrawn, zones.size], [['default/1'], 0])
+  zones.used(ref('1'), positive('zone1')) // it is known to be in use
+  assert.equal(zones.size, 1)
+})
+
+test('a pin to denied addresses takes the zone back', () => {
+  withSaid({})
+  learn('1')
+  said = { pinned: { answer: positive('zone1', []), untilMs: Number.POSITIVE_INFINITY } }
+  zones.placed(ref('1'))
+  assert.deepEqual([withdrawn, changes.at(-1)], [['default/1'], 'default/1 denied'])
+})
+
+test('a zone in maintenance is learned at its second request, answered by Envoys, and idle as others are', () => {
+  withSaid({ isAnswered: true })
+  zones.used(ref('1'), null)
+  zones.used(ref('1'), null)
+  assert.deepEqual([[...answered], published.size, listeners.size], [['default/1'], 0, 0])
+  nowMs += OPTIONS.idleMs
+  zones.sweep()
+  assert.deepEqual([withdrawn, changes.at(-1)], [['default/1'], 'default/1 idle'])
+})
+
+test('a zone that goes into maintenance, or out of it, or is merged, is taken back and learned at its next request', () => {
+  for (const next of [{ isAnswered: true }, {}, { name: 'zone2' }]) {
+    zones = new LearnedZones(OPTIONS, {
+      ...seams,
+      resolveRef: () => place(next.isAnswered ? {} : { isAnswered: true }),
+    })
+    learn('1')
+    withdrawn = []
+    const after = new LearnedZones(OPTIONS, { ...seams, resolveRef: () => place(next) })
+    answers.set('zone2', positive('zone2'))
+    after.takeOver(zones)
+    assert.deepEqual([withdrawn, after.size], [['default/1'], 0])
+    after.used(ref('1'), next.isAnswered ? null : positive('zone1'))
+    assert.equal(after.size, 1)
+  }
 })

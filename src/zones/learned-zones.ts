@@ -1,4 +1,4 @@
-import type { Answer } from '../dns/answer.ts'
+import type { Addresses, Answer } from '../dns/answer.ts'
 import type { KeptName } from '../dns/kept-names.ts'
 import { CandidateZones } from './candidate-zones.ts'
 
@@ -11,7 +11,8 @@ export interface ZoneRef {
 
 /** A zone's addresses as the control plane publishes them. */
 export interface PublishedZone extends ZoneRef {
-  readonly addresses: readonly string[]
+  readonly addresses: Addresses
+  /** Of addresses that bring none. */
   readonly port: number
   /** The moment after which nobody may use the addresses any more, ms on the clock of `now`. */
   readonly staleAtMs: number
@@ -38,16 +39,29 @@ export interface LearnedZonesOptions {
 export interface LearnedZonesSeams {
   /** Monotonic, milliseconds. */
   readonly now: () => number
-  /** The zone's name in DNS and its port; null where the rules in force have no such zone. */
-  readonly resolveRef: (zone: ZoneRef) => { readonly name: string; readonly port: number } | null
+  /** Where the zone's requests go now; null where the rules in force have no such zone. */
+  readonly resolveRef: (zone: ZoneRef) => ZonePlace | null
   readonly dns: {
-    keep(name: string, onChange: (answer: Answer) => void): KeptName | null
+    /** @param inUse false: nobody but an Envoy says that the name is used */
+    keep(name: string, onChange: (answer: Answer) => void, inUse: boolean): KeptName | null
     refresh(name: string): void
   }
   readonly publish: (zone: PublishedZone) => void
+  /** Has Envoys answer the zone's requests by themselves. */
+  readonly publishAnswered: (zone: ZoneRef) => void
   readonly withdraw: (zone: ZoneRef) => void
   /** Told of each zone that is learned, or goes back to asking, with why. */
   readonly onChange: (zone: ZoneRef, change: ZoneChange) => void
+}
+
+export interface ZonePlace {
+  /** In DNS. */
+  readonly name: string
+  readonly port: number
+  /** In place of what DNS says; until when, on the clock of `now`. */
+  readonly pinned?: { readonly answer: Answer; readonly untilMs: number } | undefined
+  /** True for a zone in maintenance: nothing is forwarded. */
+  readonly isAnswered: boolean
 }
 
 export type ZoneChange =
@@ -61,15 +75,17 @@ export type ZoneChange =
   | 'uncacheable'
   | 'stale'
   | 'renamed'
+  | 'policy'
   | 'unknown'
 
-interface Learned {
+/** Why a zone that has addresses is not learned, of what is decided here. */
+export type NotLearned = 'not_asked' | 'asked_once' | 'zones_max'
+
+interface Learned extends ZonePlace {
   readonly zone: ZoneRef
-  readonly name: string
-  readonly port: number
   readonly kept: KeptName
-  /** For a zone that an Envoy brought along and that was not resolved yet: how long its old addresses may be waited out. */
-  readonly adoptedUntilMs: number | null
+  /** How long the first answer of DNS is waited for; meanwhile Envoys may go on with addresses that they have. Null: it came. */
+  unresolvedUntilMs: number | null
   usedAtMs: number
 }
 
@@ -83,6 +99,7 @@ export class LearnedZones {
   readonly #candidates: CandidateZones
   /** The least recently used first. */
   readonly #learned = new Map<string, Learned>()
+  #isClosed = false
 
   constructor(options: LearnedZonesOptions, seams: LearnedZonesSeams) {
     this.#options = options
@@ -102,9 +119,11 @@ export class LearnedZones {
   /**
    * A request was forwarded by way of the processor. The second one within the idle time makes the zone learned, so that
    * a scan over names that all resolve evicts nobody.
+   * @param answer null: the zone is in maintenance
    */
-  used(zone: ZoneRef, answer: Answer): void {
-    if (answer.kind !== 'positive' || answer.ttlSeconds === 0) return
+  used(zone: ZoneRef, answer: Answer | null): void {
+    if (this.#isClosed) return
+    if (answer !== null && (answer.kind !== 'positive' || answer.ttlSeconds === 0)) return
     const nowMs = this.#seams.now()
     const key = keyOf(zone)
     const known = this.#learned.get(key)
@@ -115,19 +134,56 @@ export class LearnedZones {
     if (!this.#candidates.isSecondUse(key, nowMs)) return
     if (this.#learned.size >= this.#options.zonesMax && !this.#makeRoom(nowMs)) return
     this.#candidates.delete(key)
-    this.#learn(zone, null)
+    this.#learn(zone, 'learned', nowMs + this.#options.busyMs)
   }
 
-  /** An Envoy has zones from an earlier processor: they stay until DNS proves them gone. */
+  /** Null for a learned zone. */
+  whyNot(zone: ZoneRef): NotLearned | null {
+    const key = keyOf(zone)
+    if (this.#learned.has(key)) return null
+    const nowMs = this.#seams.now()
+    if (this.#learned.size >= this.#options.zonesMax && this.#victim(nowMs) === null) return 'zones_max'
+    if (this.#candidates.has(key, nowMs)) return 'asked_once'
+    return this.#candidates.mayHaveForgotten(nowMs) ? 'zones_max' : 'not_asked'
+  }
+
+  /**
+   * An Envoy has zones from an earlier processor: they stay until DNS proves them gone. Those beyond `zonesMax` go back to
+   * asking.
+   */
   found(zones: readonly ZoneRef[]): void {
+    if (this.#isClosed) return
     const untilMs = this.#seams.now() + this.#options.staleMs
     for (const zone of zones) {
       if (this.#learned.has(keyOf(zone))) continue
-      if (!this.#learn(zone, untilMs)) {
-        this.#seams.withdraw(zone)
-        this.#seams.onChange(zone, 'unknown')
-      }
+      if (this.#learned.size >= this.#options.zonesMax) this.#takeBack(zone, 'evicted')
+      else if (this.#learn(zone, 'found', untilMs) === null) this.#takeBack(zone, 'unknown')
     }
+  }
+
+  /**
+   * Goes on where another set leaves off, which is closed by this. A zone that has another name or port now keeps nothing of
+   * what Envoys have of it; its next request makes it learned again.
+   */
+  takeOver(before: LearnedZones): void {
+    const learned = [...before.#learned]
+    for (const [key, seenAtMs] of before.#candidates.entries()) this.#candidates.remember(key, seenAtMs)
+    const untilMs = this.#seams.now() + this.#options.staleMs
+    const tooMany = Math.max(0, learned.length - this.#options.zonesMax)
+    for (const [at, [, each]] of learned.entries())
+      if (at < tooMany) this.#takeBack(each.zone, 'evicted')
+      else this.#goOn(each, untilMs)
+    before.close()
+  }
+
+  /** What is said of a zone in place of DNS is something else now. */
+  placed(zone: ZoneRef): void {
+    const key = keyOf(zone)
+    const before = this.#learned.get(key)
+    if (before === undefined) return
+    this.#learned.delete(key)
+    this.#goOn(before, this.#seams.now() + this.#options.staleMs)
+    before.kept.release()
   }
 
   /** An Envoy's load report: which zones are in use, and whose addresses may be wrong. */
@@ -136,7 +192,7 @@ export class LearnedZones {
     const learned = this.#learned.get(key)
     if (learned === undefined) return
     if (load.requests > 0) this.#touch(key, learned, this.#seams.now())
-    if (load.errors > 0) this.#seams.dns.refresh(learned.name)
+    if (load.errors > 0 && learned.pinned === undefined) this.#seams.dns.refresh(learned.name)
   }
 
   /**
@@ -151,41 +207,68 @@ export class LearnedZones {
     }
   }
 
-  /** Takes back all zones: their names have become others. */
-  forgetAll(): void {
-    for (const [key, learned] of this.#learned) this.#forget(key, learned, 'renamed')
+  /** Takes back all zones: their names have become others, or none may be learned now. */
+  forgetAll(why: 'renamed' | 'policy'): void {
+    for (const [key, learned] of this.#learned) this.#forget(key, learned, why)
   }
 
-  /** Lets go of all names; what Envoys have stays with them. */
+  /** Lets go of all names, and learns nothing any more; what Envoys have stays with them. */
   close(): void {
+    this.#isClosed = true
     for (const { kept } of this.#learned.values()) kept.release()
     this.#learned.clear()
+    this.#candidates.clear()
   }
 
-  #learn(zone: ZoneRef, adoptedUntilMs: number | null): boolean {
-    const ref = this.#seams.resolveRef(zone)
-    if (ref === null) return false
+  /** Learns again what was learned before, by what is said of it now. */
+  #goOn(before: Learned, untilMs: number): void {
+    const { zone, name, port, pinned, isAnswered, usedAtMs } = before
+    const place = this.#seams.resolveRef(zone)
+    const isSame = place?.name === name && place.isAnswered === isAnswered
+    const next = isSame ? this.#learn(zone, 'adopted', untilMs) : null
+    if (next === null) {
+      this.#takeBack(zone, place === null || isSame ? 'unknown' : 'renamed')
+      return
+    }
+    next.usedAtMs = usedAtMs
+    // Where its addresses are known they have been published, with its new port. What a pin named is good no longer.
+    const isPublished = next.kept.current()?.kind === 'positive'
+    const isOther = next.port !== port || (pinned !== undefined && next.pinned === undefined)
     const key = keyOf(zone)
-    const kept = this.#seams.dns.keep(ref.name, (answer) => {
+    if (isOther && !isPublished && this.#learned.has(key)) this.#forget(key, next, 'renamed')
+  }
+
+  #learn(zone: ZoneRef, how: 'learned' | 'adopted' | 'found', unresolvedUntilMs: number): Learned | null {
+    const ref = this.#seams.resolveRef(zone)
+    if (ref === null) return null
+    const key = keyOf(zone)
+    const onChange = (answer: Answer): void => {
       const current = this.#learned.get(key)
       if (current !== undefined) this.#renew(key, current, answer)
-    })
-    if (kept === null) return false
-    const learned: Learned = { zone, ...ref, kept, adoptedUntilMs, usedAtMs: this.#seams.now() }
+    }
+    const kept =
+      ref.pinned === undefined && !ref.isAnswered
+        ? this.#seams.dns.keep(ref.name, onChange, how !== 'found')
+        : withoutDns(ref)
+    if (kept === null) return null
+    const learned: Learned = { zone, ...ref, kept, unresolvedUntilMs, usedAtMs: this.#seams.now() }
     this.#learned.set(key, learned)
-    this.#seams.onChange(zone, adoptedUntilMs === null ? 'learned' : 'adopted')
+    this.#seams.onChange(zone, how === 'learned' ? how : 'adopted')
     this.#renew(key, learned, kept.current())
-    return true
+    return learned
   }
 
   /** Brings the control plane in line with what DNS says now. */
   #renew(key: string, learned: Learned, answer: Answer | null): void {
     const nowMs = this.#seams.now()
     const staleAtMs = (learned.kept.expiresAtMs() ?? nowMs) + this.#options.staleMs
-    const end = this.#endOf(learned, answer, staleAtMs, nowMs)
-    if (end !== null) this.#forget(key, learned, end)
-    else if (answer?.kind === 'positive')
+    const end = learned.isAnswered ? null : this.#endOf(learned, answer, staleAtMs, nowMs)
+    if (learned.isAnswered) this.#seams.publishAnswered(learned.zone)
+    else if (end !== null) this.#forget(key, learned, end)
+    else if (answer?.kind === 'positive') {
+      learned.unresolvedUntilMs = null
       this.#seams.publish({ ...learned.zone, addresses: answer.addresses, port: learned.port, staleAtMs })
+    }
   }
 
   /** Why the zone must go back to asking; null: it stays. */
@@ -195,36 +278,56 @@ export class LearnedZones {
       case 'nodata':
         return answer.kind
       case 'positive':
-        if (answer.ttlSeconds === 0 && !answer.stale) return 'uncacheable'
+        if (answer.ttlSeconds === 0) return 'uncacheable'
         if (answer.addresses.length === 0) return 'denied'
         return staleAtMs <= nowMs ? 'stale' : null
       default:
-        // Nothing new and nothing stale. Adopted addresses have an end in Envoy: the same time is waited out here.
-        return learned.adoptedUntilMs !== null && nowMs < learned.adoptedUntilMs ? null : 'stale'
+        // Nothing new and nothing stale. Addresses that Envoys brought have an end there: the same time is waited out here.
+        return learned.unresolvedUntilMs !== null && nowMs < learned.unresolvedUntilMs ? null : 'stale'
     }
   }
 
   #forget(key: string, learned: Learned, why: ZoneChange): void {
     this.#learned.delete(key)
     learned.kept.release()
-    this.#seams.withdraw(learned.zone)
-    this.#seams.onChange(learned.zone, why)
+    this.#takeBack(learned.zone, why)
+  }
+
+  #takeBack(zone: ZoneRef, why: ZoneChange): void {
+    // It is in use: the first request by its new name shows that it is there.
+    if (why === 'renamed') this.#candidates.remember(keyOf(zone), this.#seams.now())
+    this.#seams.withdraw(zone)
+    this.#seams.onChange(zone, why)
   }
 
   /** Pushes out the least recently used zone, unless even that one is busy. */
   #makeRoom(nowMs: number): boolean {
-    const [oldest] = this.#learned
-    if (oldest === undefined) return false
-    const [key, learned] = oldest
-    if (nowMs - learned.usedAtMs < this.#options.busyMs) return false
-    this.#forget(key, learned, 'evicted')
+    const victim = this.#victim(nowMs)
+    if (victim === null) return false
+    this.#forget(...victim, 'evicted')
     return true
+  }
+
+  /** The least recently used zone; null where even that one is busy. */
+  #victim(nowMs: number): [key: string, learned: Learned] | null {
+    const [oldest] = this.#learned
+    return oldest !== undefined && nowMs - oldest[1].usedAtMs >= this.#options.busyMs ? oldest : null
   }
 
   #touch(key: string, learned: Learned, nowMs: number): void {
     learned.usedAtMs = nowMs
     this.#learned.delete(key)
     this.#learned.set(key, learned)
+  }
+}
+
+/** A name that DNS isn't asked for. */
+function withoutDns({ name, pinned }: ZonePlace): KeptName {
+  return {
+    name,
+    current: () => pinned?.answer ?? null,
+    expiresAtMs: () => pinned?.untilMs ?? null,
+    release: () => undefined,
   }
 }
 

@@ -100,6 +100,7 @@ describe('the page is for everybody', { skip: SKIP }, () => {
       [3840, 2160],
     ] as const) {
       const page = await openLive(fixture, { viewport: { width, height } })
+      await page.getByText('Host, headers, body, or a curl command').click()
       const out = await page.evaluate(STICKS_OUT)
       assert.deepEqual(out, { scroll: width, beyond: [] }, `${width} × ${height}`)
     }
@@ -135,9 +136,10 @@ describe('the page is for everybody', { skip: SKIP }, () => {
     it(`has nothing that axe finds fault with: ${colorScheme}, ${width} wide`, { skip }, async () => {
       const fixture = await serve({ zones: 60, trouble: true })
       const page = await openLive(fixture, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true })
-      await page.getByLabel('Server id').fill('nosuch')
-      await page.getByLabel('Server id').press('Enter')
+      await page.getByLabel('Id', { exact: true }).fill('nosuch')
+      await page.getByLabel('Id', { exact: true }).press('Enter')
       await page.getByRole('heading', { name: /^Refused/ }).waitFor()
+      await page.getByText('Host, headers, body, or a curl command').click()
       await page.addScriptTag({ path: AXE ?? '' })
       const violations = await page.evaluate('axe.run().then(({ violations }) => violations)')
       const found = (
@@ -163,6 +165,7 @@ describe('the page is for everybody', { skip: SKIP }, () => {
       'region "Zones"',
       'region "Nameservers"',
       'region "Envoys"',
+      'region "Rules"',
       'region "Refusals"',
       'table "Zones"',
       'columnheader "TTL left"',

@@ -1,8 +1,11 @@
 import { createPageHandler } from '../../src/admin/page/serve-page.ts'
 import { type AdminServer, serveAdmin } from '../../src/admin/server.ts'
 import type { NameserverStatus } from '../../src/dns/dns.ts'
-import type { RequestHead } from '../../src/routing/rules.ts'
+import type { PinsStatus } from '../../src/pins/pins.ts'
+import type { Rules } from '../../src/routing/rules.ts'
 import { type Explained, explain } from '../../src/status/explain.ts'
+import { describedRequest, type RequestDescription } from '../../src/status/request-description.ts'
+import type { RuleStatus } from '../../src/status/rule-counts.ts'
 import type { Status, ZoneState, ZoneStatus } from '../../src/status/status.ts'
 import type { EnvoyStatus } from '../../src/xds/ads-service.ts'
 import { freePort } from '../support/ports.ts'
@@ -23,6 +26,8 @@ export interface FixtureOptions {
   /** Zones that have something wrong, Envoys that refuse, nameservers that fail. */
   readonly trouble?: boolean
   readonly envoys?: number
+  /** Those of the defaults, unless told otherwise. */
+  readonly rules?: Rules
   /** Every so often all rates are others; else they are what the test sets. */
   readonly busy?: boolean
 }
@@ -32,8 +37,12 @@ export class FixtureProcessor {
   readonly zones: Zone[]
   unready: Record<string, string> = {}
   faults: string[] = []
+  policy = { faults: [] as string[], reasons: [] as string[], needsRestart: [] as string[] }
+  awayMs: number | null = null
   readonly refused: Record<string, number> = {}
-  readonly asked: RequestHead[] = []
+  rules: RuleStatus[]
+  pins: PinsStatus = { pins: [], fault: null }
+  readonly asked: RequestDescription[] = []
   readonly #options: FixtureOptions
   readonly #startedAt = Date.now() - 7_384_000
   readonly #random = seeded(7)
@@ -44,6 +53,14 @@ export class FixtureProcessor {
   constructor(options: FixtureOptions) {
     this.#options = options
     const now = Date.now()
+    this.rules = (options.rules ?? DEFAULT_RULES).map(({ name }) => ({
+      name,
+      requests: 50_324,
+      hot: 48_000,
+      forwarded: 2324,
+      refused: {},
+      requestsPerSecond: 812.4,
+    }))
     this.zones = Array.from({ length: options.zones }, (_, at) => this.#zone(at, now))
     if (options.trouble === true) {
       Object.assign(this.refused, { name_not_found: 1841, server_header_missing: 96, nameservers_failed: 12 })
@@ -66,7 +83,7 @@ export class FixtureProcessor {
       status: (history) => this.#status(history),
       unready: () => this.unready,
       configFaults: () => this.faults,
-      explain: (head) => this.#explain(head),
+      explain: async (description) => this.#explain(description),
       flush: (name) => name,
       metrics: { contentType: 'text/plain', text: async () => '' },
       page: createPageHandler(),
@@ -93,8 +110,10 @@ export class FixtureProcessor {
         envoy: '1.40.0',
         startedAt: new Date(this.#startedAt).toISOString(),
       },
+      awayMs: this.awayMs,
       ready: Object.keys(this.unready).length === 0,
       unready: this.unready,
+      policy: this.policy,
       config: {
         source: 'zonegate.yaml',
         loadedAt: new Date(this.#startedAt).toISOString(),
@@ -105,6 +124,7 @@ export class FixtureProcessor {
       dns: {
         nameservers: nameservers(this.#options.trouble === true),
         search: 'game.example',
+        searchOffered: null,
         lookups: { fresh: 48_211, stale: 0, backedOff: 0, waited: 2113, overloaded: 0, rateLimited: 0 },
         names: this.zones.length,
         namesKept: this.zones.length,
@@ -113,9 +133,12 @@ export class FixtureProcessor {
         ttlSecondsMax: TTL_SECONDS_MAX,
       },
       history: { points: POINTS, slotSeconds: 5, slot: this.#slot },
+      rules: this.rules,
+      pins: this.pins,
       zonesLearned: this.zones.filter(({ route }) => route !== 'cold').length,
       zones: history ? this.zones : this.zones.map(({ history: _, ...zone }) => zone as ZoneStatus),
       envoys: this.#envoys(),
+      exceptions: {},
       decisions: {
         forwarded: 50_324,
         refused: { ...NO_REFUSALS, ...this.refused },
@@ -169,6 +192,7 @@ export class FixtureProcessor {
       expiresAt:
         state === 'failed' ? null : state === 'stale' ? now - 41_000 : now + Math.round(random() * 600) * 100,
       route: hot ? (at % 23 === 7 ? 'learned' : 'hot') : 'cold',
+      coldReason: !usable || (hot && at % 23 !== 7) ? null : hot ? 'being_pushed' : 'asked_once',
       envoys: hot && at % 23 !== 7 ? ['edge-1', 'edge-2'] : [],
       requestsPerSecond: history.at(-1) ?? 0,
       history,
@@ -198,10 +222,11 @@ export class FixtureProcessor {
     })
   }
 
-  #explain(head: RequestHead): Promise<Explained> {
-    this.asked.push(head)
-    return explain(head, {
-      rules: DEFAULT_RULES,
+  #explain(description: RequestDescription): Promise<Explained> {
+    this.asked.push(description)
+    const rules = this.#options.rules ?? DEFAULT_RULES
+    return explain(describedRequest(description, rules), {
+      rules,
       search: 'game.example',
       explainName: async (name) => {
         const zone = this.zones.find((one) => one.name === name)
@@ -239,25 +264,31 @@ export class FixtureProcessor {
       },
       envoys: ({ id, service }) => {
         const zone = this.zones.find((one) => one.id === id && one.service === service.name)
-        return this.#envoys().map(({ envoy }) => ({
-          envoy,
-          route: zone?.envoys.includes(envoy) ? 'hot' : 'cold',
-        }))
+        return this.#envoys().map(({ envoy }) =>
+          zone?.envoys.includes(envoy) === true
+            ? { envoy, route: 'hot' }
+            : { envoy, route: 'cold', reason: zone?.coldReason ?? 'not_asked' },
+        )
       },
     })
   }
 }
 
 const NO_REFUSALS = {
+  no_rule: 0,
   method_not_allowed: 0,
+  id_missing: 0,
+  id_invalid: 0,
   server_header_missing: 0,
   server_header_invalid: 0,
   name_not_found: 0,
   no_address: 0,
+  service_not_offered: 0,
   nameservers_failed: 0,
   address_denied: 0,
   resolver_overloaded: 0,
   lookup_rate_limited: 0,
+  maintenance: 0,
 }
 
 function nameservers(trouble: boolean): NameserverStatus[] {

@@ -1,9 +1,29 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { rulesOf } from '../../src/config/rules.ts'
+import { configSchema } from '../../src/config/schema.ts'
 import { SKIP, textOf, useDesk } from './browser.ts'
 
+const RULES = rulesOf(
+  configSchema.parse({
+    rules: [
+      {
+        name: 'pay',
+        match: { paths: ['/pay/*'], hosts: ['pay.example'] },
+        methods: ['PUT', 'GET'],
+        id: { query: 'server_id' },
+      },
+      {
+        name: 'chat',
+        match: { paths: ['/chat/*'] },
+        id: [{ header: 'server' }, { json: '/attach/server' }],
+      },
+    ],
+  }),
+)
+
 describe('the page', { skip: SKIP }, () => {
-  const { serve, openLive } = useDesk()
+  const { serve, openLive, expectNetworkErrors } = useDesk()
 
   it('shows zones, nameservers, Envoys and refusals as the processor tells them', async () => {
     const page = await openLive(await serve({ zones: 30, trouble: true }))
@@ -33,6 +53,21 @@ describe('the page', { skip: SKIP }, () => {
     assert.equal(await envoys.locator('[data-tone=warn]').count(), 1)
   })
 
+  it('tells pins by command: where, who, until when and because of what, as text', async () => {
+    const fixture = await serve({ zones: 1 })
+    const pin = { zone: '12', addresses: ['10.0.0.5'], who: 'ada', because: '<b>disk</b> full' }
+    const times = { since: '2026-11-28T03:00:00.000Z', until: '2026-11-28T05:00:00.000Z' }
+    fixture.pins = {
+      pins: Array.from({ length: 7 }, () => ({ ...pin, ...times })),
+      fault: "run/pins.json: can't be written",
+    }
+    const page = await openLive(fixture)
+    const notices = await textOf(page.locator('#notices'))
+    assert.match(notices, /Pinned: 12 to 10\.0\.0\.5 by ada until .*2026.*, because: <b>disk<\/b> full/)
+    assert.match(notices, /2 more zones are pinned by command/)
+    assert.match(notices, /A restart may lose pins by command: run\/pins\.json: can't be written/)
+  })
+
   it('keeps up: rates, new zones, zones that are gone, refusals', async () => {
     const fixture = await serve({ zones: 5 })
     const page = await openLive(fixture)
@@ -52,8 +87,25 @@ describe('the page', { skip: SKIP }, () => {
     const page = await openLive(fixture)
     fixture.faults = ['zonegate.yaml:3:5: dns.budgetMs: expected a number']
     fixture.unready = { processor: 'stopping' }
+    fixture.policy.reasons = ['envoy/routes.yaml:40:9: route.host_rewrite_literal: no']
+    fixture.policy.faults = ['envoy/routes.yaml:41:9: timeout: expected a duration']
+    await page
+      .getByText('No zone is learned, every request asks the processor: envoy/routes.yaml:40:9')
+      .waitFor()
+    await page.getByText("Envoy's files are at fault").waitFor()
     await page.getByText('zonegate.yaml:3:5: dns.budgetMs: expected a number').waitFor()
     await page.getByText('Not ready: processor: stopping').waitFor()
+  })
+
+  it('says that no processor served, and what became of requests; not for the length of an upgrade', async () => {
+    const fixture = await serve({ zones: 1 })
+    const page = await openLive(fixture)
+    fixture.awayMs = 14_000
+    await page
+      .getByText(/No processor served for 14 s until .+: requests that ask got 502, or with/)
+      .waitFor()
+    fixture.awayMs = 3000
+    await page.getByText('No processor served').waitFor({ state: 'detached' })
   })
 
   it('has words for having nothing to show', async () => {
@@ -108,7 +160,7 @@ describe('the page', { skip: SKIP }, () => {
   it('explains a request step by step: the cause and the way out', async () => {
     const fixture = await serve({ zones: 20 })
     const page = await openLive(fixture)
-    await page.getByLabel('Server id').fill('nosuch')
+    await page.getByLabel('Id', { exact: true }).fill('nosuch')
     await page.getByLabel('Path').fill('/mail?x=1')
     await page.getByRole('button', { name: 'Explain', exact: true }).click()
     await page.getByRole('heading', { name: 'Refused with 502 name_not_found' }).waitFor()
@@ -116,7 +168,10 @@ describe('the page', { skip: SKIP }, () => {
     assert.match(box, /Why\. A nameserver says that the zone's name does not exist/)
     assert.match(box, /The way out\. Add the name to DNS/)
     assert.match(box, /Name\s*:?\s*zonenosuch-mail\.game\.example/)
-    assert.deepEqual(fixture.asked, [{ method: 'POST', path: '/mail?x=1', ids: ['nosuch'] }])
+    assert.deepEqual(
+      fixture.asked.map(({ method, path, ids }) => ({ method, path, ids })),
+      [{ method: 'POST', path: '/mail?x=1', ids: ['nosuch'] }],
+    )
     await page.getByRole('button', { name: 'Close' }).click()
     assert.equal(await textOf(page.locator('#explained')), '')
   })
@@ -129,17 +184,109 @@ describe('the page', { skip: SKIP }, () => {
       .getByRole('button')
       .click()
     await page.getByRole('heading', { name: 'Forwarded to 10.40.3.11:8101' }).waitFor()
-    assert.deepEqual(fixture.asked, [{ method: 'POST', path: '/mail', ids: ['4'] }])
+    assert.deepEqual(fixture.asked, [{ zone: { service: 'mail', id: '4' } }])
     assert.match(await textOf(page.locator('#explained')), /10\.0\.0\.3:53 asked for A over udp: timeout/)
     assert.match(await textOf(page.locator('#explained')), /edge-1: hot/)
+    assert.equal(await page.getByLabel('Path').inputValue(), '/mail')
+  })
+
+  it('explains a zone of a rule with a path, a host and a method of its own', async () => {
+    const fixture = await serve({ zones: 1, rules: RULES })
+    Object.assign(fixture.zones[0] ?? {}, { service: 'pay', name: 'zone1-pay.game.example' })
+    const page = await openLive(fixture)
+    await page
+      .getByRole('row', { name: /zone1-pay/ })
+      .getByRole('button')
+      .click()
+    await page.getByRole('heading', { name: /^Forwarded to/ }).waitFor()
+    const box = await textOf(page.locator('#explained'))
+    assert.match(box, /PUT pay\.example\/pay\/, id 1 · answered/)
+    assert.match(box, /Rule\s*:?\s*pay fits: path \/pay\/\*, host pay\.example/)
+    assert.match(box, /query server_id: "1" matches idPattern/)
+    assert.equal(await page.getByLabel('Method').inputValue(), 'PUT')
+  })
+
+  it('explains a whole request: by keyboard, with host, headers and body', async () => {
+    const fixture = await serve({ zones: 1, rules: RULES })
+    const page = await openLive(fixture)
+    await page.getByLabel('Path').fill('/chat/x')
+    const summary = page.getByText('Host, headers, body, or a curl command')
+    await summary.focus()
+    await page.keyboard.press('Enter')
+    for (const text of [
+      'chat.example',
+      'content-type: application/json\nx: y',
+      '{"attach": {"server": 7}}',
+    ]) {
+      await page.keyboard.press('Tab')
+      await page.keyboard.insertText(text)
+    }
+    await page.getByRole('button', { name: 'Explain', exact: true }).click()
+    await page.getByRole('heading', { name: 'Refused with 502 name_not_found' }).waitFor()
+    const box = await textOf(page.locator('#explained'))
+    assert.match(box, /POST chat\.example\/chat\/x, a body of 25 octets · answered/)
+    assert.match(box, /Source\s*:?\s*header server: not there/)
+    assert.match(box, /json \/attach\/server: "7" matches idPattern/)
+    assert.deepEqual(fixture.asked, [
+      {
+        method: 'POST',
+        path: '/chat/x',
+        host: 'chat.example',
+        headers: ['content-type: application/json', 'x: y'],
+        ids: [],
+        body: Buffer.from('{"attach": {"server": 7}}'),
+      },
+    ])
+  })
+
+  it('explains a curl command, and leaves to it what it says', async () => {
+    expectNetworkErrors()
+    const fixture = await serve({ zones: 1, rules: RULES })
+    const page = await openLive(fixture)
+    await page.getByText('Host, headers, body, or a curl command').click()
+    const curl = page.getByLabel('A curl command')
+    await curl.fill("curl -X PUT 'https://pay.example/pay/x?server_id=1' \\\n -H 'a: b'")
+    assert.ok(await page.getByLabel('Path').isDisabled())
+    assert.ok(await page.getByLabel('Id', { exact: true }).isEnabled())
+    await page.getByRole('button', { name: 'Explain', exact: true }).click()
+    await page.getByText('PUT pay.example/pay/x?server_id=1 · answered').waitFor()
+    await curl.fill('curl "https://pay.example/$ID"')
+    await page.getByRole('button', { name: 'Explain', exact: true }).click()
+    await page.getByRole('alert').filter({ hasText: 'curl: $ID is a variable: write its value' }).waitFor()
+    await curl.fill('')
+    assert.ok(await page.getByLabel('Path').isEnabled())
+  })
+
+  it('says what each rule wants where none fits', async () => {
+    const page = await openLive(await serve({ zones: 1, rules: RULES }))
+    await page.getByRole('button', { name: 'Explain', exact: true }).click()
+    await page.getByRole('heading', { name: 'Refused with 404 no_rule' }).waitFor()
+    const box = await textOf(page.locator('#explained'))
+    assert.match(box, /pay wants path \/pay\/\* \(not \/\) and host pay\.example \(there is none\)/)
+    assert.match(box, /chat wants path \/chat\/\*/)
+  })
+
+  it('has the rules by name, with their requests and refusals', async () => {
+    const fixture = await serve({ zones: 1, rules: RULES })
+    const [pay] = fixture.rules
+    assert.ok(pay)
+    fixture.rules[0] = { ...pay, refused: { id_missing: 3, name_not_found: 17 } }
+    const page = await openLive(fixture)
+    const rules = page.getByRole('table', { name: 'Rules' })
+    assert.match(
+      await textOf(rules),
+      /pay\s+812\s+20\s+50,324\s+17 name_not_found, 3 id_missing\s+chat\s+812\s+0\s+50,324/,
+    )
+    fixture.rules[0] = { ...pay, requestsPerSecond: 1.5 }
+    await page.getByRole('row', { name: /^pay 1\.5 0 50,324$/ }).waitFor()
   })
 
   it('takes what callers send for text', async () => {
     const fixture = await serve({ zones: 1 })
     const page = await openLive(fixture)
     const markup = '<img src=x onerror=alert(1)>'
-    await page.getByLabel('Server id').fill(markup)
-    await page.getByLabel('Server id').press('Enter')
+    await page.getByLabel('Id', { exact: true }).fill(markup)
+    await page.getByLabel('Id', { exact: true }).press('Enter')
     await page.getByRole('heading', { name: 'Refused with 403 server_header_invalid' }).waitFor()
     assert.ok((await textOf(page.locator('#explained'))).includes(markup))
     assert.equal(await page.locator('img').count(), 0)

@@ -103,7 +103,7 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
     await row(/zone12-default/).waitFor({ state: 'detached' })
     assert.equal((await ask('12')).status, 502)
     await page.getByRole('row', { name: /^name_not_found 1 1$/ }).waitFor()
-    await page.getByLabel('Server id').press('Enter')
+    await page.getByLabel('Id', { exact: true }).press('Enter')
     await page.getByRole('heading', { name: 'Refused with 502 name_not_found' }).waitFor()
   })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,7 +46,6 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
       COMPOSE_PROFILES: 'demo',
       ZONEGATE_IMAGE: PROJECT,
       ZONEGATE_SEARCH: 'game.test',
-      ZONEGATE_CONFIG: '/dev/null',
       ZONEGATE_LISTEN: `127.0.0.1:${port}`,
       ZONEGATE_ADMIN_PORT: String(adminPort),
       ZONEGATE_HTTP_PORT: String(httpPort),
@@ -60,11 +59,12 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     rmSync(folder, { recursive: true, force: true })
   })
 
-  test('Envoy alone, on a new volume, refuses and never forwards', async () => {
+  test('Envoy alone, on a new volume, waits for the files that the processor makes, and says so', async () => {
     await compose('up', '--detach', '--no-deps', 'envoy')
-    await eventually(async () => assert.equal((await post()).status, 403))
-    assert.equal((await call(port, { method: 'GET' })).status, 405)
-    assert.equal((await post('1')).status, 502)
+    await eventually(async () =>
+      assert.match(await compose('logs', 'envoy'), /waiting for run\/envoy\.yaml; the processor makes it/),
+    )
+    await assert.rejects(post())
   })
 
   test('with the processor up, Envoy answers as it should without being touched', async () => {
@@ -111,7 +111,8 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
   test('without a token they are inside the container only; Prometheus and Grafana are confined, on loopback', async () => {
     const plain = { ...environment, ZONEGATE_TOKEN_FILE: '', COMPOSE_PROFILES: 'observability' }
     const { services } = await configOf(plain)
-    assert.deepEqual(services['processor']?.environment, { ZONEGATE_HTTP: '', ZONEGATE_HTTP_TOKEN_FILE: '' })
+    const { ZONEGATE_CONFIG: _config, ...settings } = services['processor']?.environment ?? {}
+    assert.deepEqual(settings, { ZONEGATE_HTTP: '', ZONEGATE_HTTP_TOKEN_FILE: '' })
     for (const [name, service] of Object.entries(services)) {
       assert.deepEqual([name, service.read_only, service.cap_drop], [name, true, ['ALL']])
       for (const { host_ip } of service.ports ?? []) assert.equal(host_ip, '127.0.0.1', name)
@@ -142,8 +143,10 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
   })
 
   test("Envoy's admin interface is on this machine's loopback only, and so is the processor's", async () => {
-    assert.equal((await compose('port', 'envoy', '9901')).trim(), `127.0.0.1:${adminPort}`)
+    assert.equal((await compose('port', 'envoy', '9902')).trim(), `127.0.0.1:${adminPort}`)
     assert.equal((await fetch(`http://127.0.0.1:${adminPort}/ready`)).status, 200)
+    const quit = await fetch(`http://127.0.0.1:${adminPort}/quitquitquit`, { method: 'POST' })
+    assert.equal(quit.status, 404)
     assert.equal(
       (await compose('ps', 'processor', '--format', '{{.Ports}}')).trim(),
       `127.0.0.1:${httpPort}->9003/tcp`,
@@ -155,19 +158,65 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     const original = readFileSync(file, 'utf8')
     const withStatus = (status: number): string => {
       const text = original.replaceAll(
-        'direct_response: { status: 403 }',
+        'direct_response: { status: 400 }',
         `direct_response: { status: ${status} }`,
       )
       assert.notEqual(text, original)
       return text
     }
+    const bad = async (): Promise<number> =>
+      (await call(port, { headers: [['host', 'a,b']], body: 'x' })).status
     writeFileSync(file, withStatus(410))
-    await eventually(async () => assert.equal((await post()).status, 410))
+    await eventually(async () => assert.equal(await bad(), 410))
     writeFileSync(`${file}.new`, withStatus(418))
     renameSync(`${file}.new`, file)
-    await eventually(async () => assert.equal((await post()).status, 418))
+    await eventually(async () => assert.equal(await bad(), 418))
     writeFileSync(file, original)
-    await eventually(async () => assert.equal((await post()).status, 403))
+    await eventually(async () => assert.equal(await bad(), 400))
+  })
+
+  test('listener.yaml is live on save', async () => {
+    const listener = join(folder, 'envoy/listener.yaml')
+    const original = readFileSync(listener, 'utf8')
+    writeFileSync(listener, original.replace('The id header is missing', 'No id'))
+    await eventually(async () => assert.equal((await post()).json()['title'], 'No id'))
+    writeFileSync(listener, original)
+    await eventually(async () => assert.equal((await post()).json()['title'], 'The id header is missing'))
+  })
+
+  test('rules are live on save, in place and by rename, and no request fails meanwhile', async () => {
+    const file = join(folder, 'deploy/compose/config/zonegate.yaml')
+    const original = readFileSync(file, 'utf8')
+    const ask = (path: string, headers: readonly (readonly [string, string])[] = []): Promise<Reply> =>
+      call(port, { path, headers, body: 'x' })
+    let [sent, failed, isOver] = [0, 0, false]
+    const load = (async () => {
+      while (!isOver) {
+        sent += 1
+        // Each of the rules below finds its id.
+        if ((await ask('/cb/1?zone=1', [['server', '1']])).status !== 200) failed += 1
+      }
+    })()
+    const rules = [
+      ['{ query: zone }', () => ask('/?zone=1')],
+      ['{ path: "/cb/{id}" }', () => ask('/cb/1')],
+      ['[{ header: zone }, { header: server }]', () => ask('/', [['zone', '1']])],
+    ] as const
+    for (let change = 0; change < 12; change++) {
+      const [id, only] = rules[change % rules.length] as (typeof rules)[number]
+      const text = change % 4 === 3 ? 'rules: { id: 5 }\n' : `rules: { id: ${id} }\n`
+      if (change % 2 === 0) writeFileSync(file, text)
+      else {
+        writeFileSync(`${file}.new`, text)
+        renameSync(`${file}.new`, file)
+      }
+      if (change % 4 !== 3) await eventually(async () => assert.equal((await only()).status, 200))
+    }
+    writeFileSync(file, original)
+    await eventually(async () => assert.equal((await post('1')).status, 200))
+    isOver = true
+    await load
+    assert.equal(failed, 0, `of ${sent}`)
   })
 
   test('a processor that was killed fails requests with 502, and its successor serves the same Envoy', async () => {
@@ -178,9 +227,10 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
   })
 
   test("the operator's configuration is read, and its faults are told", async () => {
-    writeFileSync(join(folder, 'zonegate.yaml'), 'listen:\n  htp: 1\n')
+    mkdirSync(join(folder, 'own'))
+    writeFileSync(join(folder, 'own/zonegate.yaml'), 'listen:\n  htp: 1\n')
     const started = run('docker', composeArguments(['run', '--rm', '--no-deps', 'processor']), {
-      env: { ...environment, ZONEGATE_CONFIG: './zonegate.yaml' },
+      env: { ...environment, ZONEGATE_CONFIG_DIR: './own' },
     })
     await assert.rejects(started, /zonegate\.yaml:2:3: listen\.htp/)
   })

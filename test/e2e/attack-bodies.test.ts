@@ -20,7 +20,7 @@ let deaf: Receiver
 
 /** Above what the kernel's buffers take on the way (tcp_rmem, tcp_wmem). */
 const MANY_OCTETS = 48 * 1024 * 1024
-/** `max_concurrent_streams` of envoy.yaml. */
+/** `max_concurrent_streams` of listener.yaml. */
 const STREAMS_MAX = 100
 
 suite('bodies and streams that last', () => {
@@ -46,7 +46,7 @@ suite('bodies and streams that last', () => {
     gateway = await startGateway({
       config,
       edit: {
-        'envoy.yaml': (text) => text.replace('request_timeout: 300s', 'request_timeout: 4s'),
+        'listener.yaml': (text) => text.replace('request_timeout: 300s', 'request_timeout: 4s'),
         'routes.yaml': (text) => text.replace('idle_timeout: 60s', 'idle_timeout: 0.5s'),
       },
     })
@@ -97,7 +97,9 @@ suite('bodies and streams that last', () => {
   test('a body may pause for longer than headers may take, before and after its zone is learned', async () => {
     const patient = await startGateway({
       config,
-      edit: { 'envoy.yaml': (text) => text.replace('stream_idle_timeout: 10s', 'stream_idle_timeout: 0.3s') },
+      edit: {
+        'listener.yaml': (text) => text.replace('stream_idle_timeout: 10s', 'stream_idle_timeout: 0.3s'),
+      },
     })
     const pause = (): Promise<string> =>
       new Promise((resolve, reject) => {

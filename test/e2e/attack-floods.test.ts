@@ -61,6 +61,10 @@ suite('floods at the edge', () => {
     for (let count = 0; count < 3 * CONNECTIONS_MAX; count++) await open()
     const left = (): Socket[] => sockets.filter(({ closed }) => !closed)
     await eventually('the others are closed', () => left().length <= CONNECTIONS_MAX)
+    for (const path of ['/ready', '/stats/prometheus?filter=^server.live$']) {
+      const { status } = await fetch(`http://127.0.0.1:${gateway.adminPort}${path}`)
+      assert.equal(status, 200, `${path} is not answered while it is full`)
+    }
     const [first] = left()
     assert.ok(first, 'none is left')
     const answer = new Promise<string>((resolve) => {
@@ -95,7 +99,7 @@ suite('floods at the edge', () => {
 test('a connection that asks nothing is closed when its time is over', async () => {
   const gateway = await startGateway({
     config: { dns: { nameservers: ['127.0.0.1:9'], search: 'game.test' } },
-    edit: { 'envoy.yaml': (text) => text.replace('idle_timeout: 75s ', 'idle_timeout: 0.3s ') },
+    edit: { 'listener.yaml': (text) => text.replace('idle_timeout: 75s ', 'idle_timeout: 0.3s ') },
   })
   const socket = connect(gateway.port, '127.0.0.1').on('error', () => undefined)
   try {

@@ -29,12 +29,12 @@ const PREPARED = 'ip link set lo up && mkdir -p run && mount -t tmpfs run run &&
 function commandsOf(document: string): string[] {
   return readFileSync(join(ROOT, document), 'utf8')
     .split('\n')
-    .filter((line) => /^ {4}(npm|npx|node|curl|docker) /.test(line))
+    .filter((line) => /^ {4}(npm|npx|node|curl|docker|ZONEGATE_\w+=\S+ docker) /.test(line))
     .map((line) => line.trim().replace(/ {2,}#.*$/, ''))
 }
 
 /** Run elsewhere: `npm test` is this, `npm run check` precedes it in CI, containers have test/compose. */
-const ELSEWHERE = /^(npm test|npm run (check|demo|package|bench.*)$|docker compose )/
+const ELSEWHERE = /^(npm test|npm run (check|demo|package|bench.*)$|(ZONEGATE_\w+=\S+ )?docker compose )/
 /** What README's table says of its four lines, in their order: the status, and the body where it shows one. */
 const ANSWERS = [
   ...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(
@@ -69,6 +69,14 @@ suite('the commands of the documents', { skip: whatIsMissing() ?? false }, () =>
   })
 
   const shown = commandsOf('README.md').filter((line) => line.startsWith('curl -i'))
+  test('npm run demo prints the requests of README', () => {
+    const printed = demo.output().match(/^ {2}curl .*?(?= +# \d{3}: )/gm) ?? []
+    assert.deepEqual(
+      printed.map((line) => line.trim()),
+      shown,
+    )
+  })
+
   for (const command of matching(/^curl -i/))
     test(command, async () => {
       const { code, output } = await runInside(demo, command)
@@ -134,6 +142,8 @@ interface Started {
   readonly process: ChildProcess
   /** Waits for it, in what it writes to either stream. */
   says(text: RegExp): Promise<void>
+  /** What it has written to either stream. */
+  output(): string
   /** As Ctrl-C. */
   stop(): Promise<void>
 }
@@ -150,6 +160,7 @@ function start([command = '', ...args]: readonly string[], environment: NodeJS.P
   const gone = once(child, 'exit')
   return {
     process: child,
+    output: () => output,
     says: async (text) => {
       const deadline = performance.now() + WITHIN_MS
       while (!text.test(output)) {

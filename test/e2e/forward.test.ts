@@ -317,7 +317,7 @@ suite('what a caller gets', () => {
           port: gateway.port,
           method: 'POST',
           path: '/',
-          headers: { server: '6' },
+          headers: { server: '6', 'content-length': total * MIB },
           agent: false,
         },
         (response) => {
@@ -379,12 +379,12 @@ suite('what a caller gets', () => {
       [
         forwarded['status'],
         forwarded['reason'],
-        forwarded['id'],
+        forwarded['key'],
         forwarded['zone'],
         forwarded['address'],
         forwarded['attempts'],
       ],
-      [200, undefined, '1', 'zone1-default.game.test', `127.0.61.1:${port}`, 1],
+      [200, undefined, 'POST/1', 'zone1-default.game.test', `127.0.61.1:${port}`, 1],
     )
     const failed = await line('logged-failure')
     assert.deepEqual(

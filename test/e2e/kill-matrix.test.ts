@@ -38,7 +38,8 @@ const ask = async (id: string, port = gateway.port, timeoutMs = 10_000): Promise
 }
 const timeouts = {
   'routes.yaml': (text: string) => text.replace('per_try_timeout: 0.5s', `per_try_timeout: ${TRY_SECONDS}s`),
-  'envoy.yaml': (text: string) => text.replace('message_timeout: 2s', `message_timeout: ${MESSAGE_SECONDS}s`),
+  'listener.yaml': (text: string) =>
+    text.replace('message_timeout: 2s', `message_timeout: ${MESSAGE_SECONDS}s`),
 }
 /** A zone that nobody has asked for. */
 const askCold = (): Promise<string> => {
@@ -186,7 +187,7 @@ suite('what fails how', () => {
     const small = await startGateway({
       config,
       edit: {
-        'envoy.yaml': (text) =>
+        'clusters.yaml': (text) =>
           text.replace(/max_requests: 4096, max_retries: 4096/, 'max_requests: 4, max_retries: 4'),
         'routes.yaml': timeouts['routes.yaml'],
       },
@@ -235,15 +236,16 @@ suite('what fails how', () => {
       fleet = await startFleet(2, { config })
       for (const pod of fleet.pods) await warm(pod)
       const failures: Failure[] = []
-      load = startLoad(fleet.port, 16, HOT, 2, (failure) => failures.push(failure))
+      const clients = 16
+      load = startLoad(fleet.port, clients, HOT, 2, (failure) => failures.push(failure))
       await tick(500)
       const [victim] = fleet.pods
-      const held = (await victim?.stat('http.callback.downstream_cx_active')) ?? 0
       await victim?.envoy.stop('SIGKILL')
       await tick(1000)
       await victim?.startEnvoy()
       await tick(500)
-      assert.ok(failures.length <= held, `${failures.length} broke off of ${held} connections`)
+      // A client has one request under way. How many are at this Envoy when it ends can't be counted: more may come meanwhile.
+      assert.ok(failures.length <= clients, `${failures.length} of ${clients} clients`)
       for (const { outcome } of failures) assert.match(outcome, /socket hang up|ECONNRESET|EPIPE/)
       assert.ok((load.outcomes.get('200') ?? 0) > 200)
     } finally {

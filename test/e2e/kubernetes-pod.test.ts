@@ -69,9 +69,9 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
     const { data } = manifests.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === name)
     return Object.fromEntries(Object.entries<string>(data).map(([file, text]) => [file, local(text)]))
   }
-  const zonegateYaml = (search: string): string =>
+  const zonegateYaml = (search: string, id = '{ header: server }', learned = false): string =>
     `dns: { search: ${search}, nameservers: ["${nameserver.address}"] }\n` +
-    `rules: { port: ${zonePort} }\naddresses: { allow: [127.0.71.0/24] }\nlearned: { enabled: false }\n`
+    `rules: { port: ${zonePort}, id: ${id} }\naddresses: { allow: [127.0.71.0/24] }\nlearned: { enabled: ${learned} }\n`
   /** In the scratch folder: what a container sees at `/`. */
   const at = (path: string): string => join(folder, path)
   const mountPath = (volume: string): string => {
@@ -143,6 +143,34 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
     await eventually('502', async () => (await statusOf()) === 502)
     mountAtomically(mountPath('config'), { 'zonegate.yaml': zonegateYaml('game.test') })
     await eventually('200', async () => (await statusOf()) === 200)
+  })
+
+  test('rules in a changed ConfigMap are live, learned or not, and no request fails meanwhile', async () => {
+    let [sent, failed, isOver] = [0, 0, false]
+    const status = async (path: string, headers: readonly (readonly [string, string])[]): Promise<number> =>
+      (await call(ports[8101], { path, headers, body: 'x' })).status
+    const load = (async () => {
+      while (!isOver) {
+        sent += 1
+        // The rules before and those after find its id.
+        if ((await status('/cb/1?zone=1', [['server', '1']])) !== 200) failed += 1
+      }
+    })()
+    for (const learned of [false, true]) {
+      mountAtomically(mountPath('config'), {
+        'zonegate.yaml': zonegateYaml('game.test', '{ query: zone }', learned),
+      })
+      await eventually('the query says it', async () => (await status('/?zone=1', [])) === 200)
+      mountAtomically(mountPath('config'), {
+        'zonegate.yaml': zonegateYaml('game.test', '{ path: "/cb/{id}" }', learned),
+      })
+      await eventually('the path says it', async () => (await status('/cb/1', [])) === 200)
+    }
+    mountAtomically(mountPath('config'), { 'zonegate.yaml': zonegateYaml('game.test') })
+    await eventually('the header says it', async () => (await statusOf()) === 200)
+    isOver = true
+    await load
+    assert.equal(failed, 0, `of ${sent}`)
   })
 
   test('monitoring reads metrics of both, and nothing else of the admin interface', async () => {

@@ -17,7 +17,7 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 /** What an operator sees and does while requests flow through a real Envoy. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const IDS = Array.from({ length: 50 }, (_, index) => String(index + 1))
-const RELOADS = 50
+const RELOADS = 20
 /** An unknown key, a value out of range, half a file, and no YAML. */
 const BREAKS: readonly ((text: string) => string)[] = [
   (text) => `${text}foo: 1\n`,
@@ -117,7 +117,26 @@ test('status has the zone and the Envoy in its tables', async () => {
     /^1 +default +fresh +hot +\d+ s +\d+\.\d +\d+ +127\.0\.72\.1 +zone1-default\.game\.test$/m,
   )
   const envoys = await cli('status', 'envoys')
-  assert.match(envoys.stdout, /^zonegate-envoy +1\.40\.\d+ +\d+ s +1 +1 +1 +0 +0 +-$/m)
+  // One cluster of the zone, one of the cold path.
+  assert.match(envoys.stdout, /^zonegate-envoy +1\.40\.\d+ +\d+ s +2 +1 +1 +0 +0 +-$/m)
+})
+
+test('a rule has the requests that never came to the processor, too, and its refusals by reason', async () => {
+  await eventually(
+    'an Envoy reports hot ones',
+    async () => {
+      await post('1')
+      return ((await status()).rules[0]?.hot ?? 0) > 0
+    },
+    15_000,
+  )
+  assert.equal((await post('not_an_id')).status, 403)
+  const [rule] = (await status()).rules
+  assert.ok(rule)
+  assert.deepEqual([rule.name, rule.refused], ['default', { server_header_invalid: 1 }])
+  assert.equal(rule.requests, rule.hot + rule.forwarded + 1)
+  const { stdout } = await cli('status', 'rules')
+  assert.match(stdout, /^default +\d+\.\d +\d+ +[1-9]\d* +server_header_invalid 1$/m)
 })
 
 test(`${RELOADS} reloads under load, half of them invalid: 0 failed requests`, async () => {

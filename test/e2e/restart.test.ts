@@ -44,9 +44,16 @@ suite('parts that die, come late or come back', () => {
     assert.equal(await reasonOf(), '502 processor_unavailable')
   })
 
-  test('a processor that comes later is used without touching Envoy', async () => {
-    await gateway.startProcessor()
-    assert.equal(await reasonOf(), '200')
+  test('a processor that comes later is used without touching Envoy; until then it is said to be missing', async () => {
+    const seen = new Set<string>()
+    // Envoy looks for it every 2 s at most, and gets the cluster of the cold path from it.
+    const forwarded = eventually('requests are forwarded', async () => {
+      const outcome = await reasonOf()
+      seen.add(outcome)
+      return outcome === '200'
+    })
+    await Promise.all([gateway.startProcessor(), forwarded])
+    assert.deepEqual([...seen].sort(), ['200', '502 processor_unavailable'])
   })
 
   test('the socket is for owner and group only', () => {

@@ -1,26 +1,23 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { cpSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { openSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, connect as dial, type Server, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 import { type Part, startProcessor, untilReady } from '../../src/launch/instance.ts'
+import { type Checkout, startCheckout } from '../support/checkout.ts'
 import { type Fleet, learnedIds, startFleet } from '../support/fleet.ts'
-import { makePatient, startGateway, type TestGateway } from '../support/gateway.ts'
+import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Load, startLoad } from '../support/load.ts'
 import { freePort } from '../support/ports.ts'
-import { ask, eventually } from '../support/processor.ts'
+import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
 /** The next version takes over under load, part by part and whole: no request fails. */
 const ZONES = 50
 const CONNECTIONS = 16
-const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const ids = Array.from({ length: ZONES }, (_, index) => `u${index + 1}`)
 
 let nameserver: ZoneNameserver
@@ -125,15 +122,15 @@ suite('upgrades under load', () => {
 
   test('on one machine alone the next version starts beside the old one, which is then stopped, and 0 fail', async () => {
     const [port, adminPort] = [await freePort(), await freePort()]
-    const starts: Start[] = []
+    const starts: Checkout[] = []
     try {
-      starts.push(await startCheckout(config, port, adminPort, []))
+      starts.push(await startCheckout({ config, port, adminPort }))
       await warm({ port, adminPort })
       const nextAdmin = await freePort()
       const fresh = startLoad(port, 4, ids, 5)
       const load = startLoad(port, CONNECTIONS, ids, 2)
       try {
-        starts.push(await startCheckout(config, port, nextAdmin, ['--reuse-port']))
+        starts.push(await startCheckout({ config, port, adminPort: nextAdmin, args: ['--reuse-port'] }))
         await tick(300)
         const old = starts[0]?.child
         const ended = new Promise((resolve) => old?.once('exit', resolve))
@@ -158,7 +155,7 @@ suite('upgrades under load', () => {
     const holder = createServer()
     await new Promise<void>((done) => holder.listen({ port, host: '127.0.0.1', reusePort: true }, done))
     try {
-      await assert.rejects(startCheckout(config, port, adminPort, []), /\(--listen\) is in use/)
+      await assert.rejects(startCheckout({ config, port, adminPort }), /\(--listen\) is in use/)
     } finally {
       holder.close()
     }
@@ -170,7 +167,7 @@ async function startProcessorBeside(gateway: TestGateway, name: string): Promise
   const listen = { http: `127.0.0.1:${port}`, grpc: `unix:run/${name}.sock` }
   writeFileSync(join(gateway.folder, `${name}.yaml`), stringify({ ...config, listen }))
   const output = openSync(join(gateway.folder, `${name}.log`), 'a')
-  const part = startProcessor(gateway.folder, `${name}.yaml`, output)
+  const part = startProcessor(gateway.folder, `${name}.yaml`, output, gateway.environment)
   await untilReady(part, '127.0.0.1', port, '/readyz')
   return part
 }
@@ -213,50 +210,4 @@ async function startRelay(path: string): Promise<Relay> {
         cut()
       }),
   }
-}
-
-interface Start {
-  readonly child: ChildProcess
-  stop(): Promise<void>
-}
-
-/** `npm start` in a checkout of its own, as the next version is. */
-async function startCheckout(
-  config: Record<string, unknown>,
-  port: number,
-  adminPort: number,
-  args: readonly string[],
-): Promise<Start> {
-  const folder = mkdtempSync(join(tmpdir(), 'zonegate-checkout-'))
-  for (const part of ['src', 'proto', 'envoy', 'package.json'])
-    cpSync(join(ROOT, part), join(folder, part), { recursive: true })
-  makePatient(join(folder, 'envoy'))
-  for (const part of ['node_modules', '.tools']) symlinkSync(join(ROOT, part), join(folder, part))
-  const httpPort = await freePort()
-  const file = join(folder, 'zonegate.yaml')
-  writeFileSync(file, stringify({ ...config, listen: { http: `127.0.0.1:${httpPort}` } }))
-  const addresses = ['--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`]
-  const output = openSync(join(folder, 'start.log'), 'a')
-  const child = spawn(
-    process.execPath,
-    ['--disable-warning=ExperimentalWarning', 'src/launch/start.ts', '--config', file, ...addresses, ...args],
-    { cwd: folder, stdio: ['ignore', output, output] },
-  )
-  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
-  const stop = async (): Promise<void> => {
-    child.kill('SIGTERM') // it ends its parts
-    await gone
-    rmSync(folder, { recursive: true, force: true })
-  }
-  try {
-    await eventually('it is ready', async () => {
-      if (child.exitCode !== null) throw new Error('it ended')
-      return (await ask(adminPort, '/ready').catch(() => undefined))?.status === 200
-    })
-  } catch (error) {
-    const log = readFileSync(join(folder, 'start.log'), 'utf8')
-    await stop()
-    throw new Error(`${(error as Error).message}\n${log}`)
-  }
-  return { child, stop }
 }

@@ -6,6 +6,7 @@ import { type AdminOptions, serveAdmin } from '../../src/admin/server.ts'
 import { rulesOf } from '../../src/config/rules.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { explain } from '../../src/status/explain.ts'
+import { describedRequest } from '../../src/status/request-description.ts'
 import type { Status } from '../../src/status/status.ts'
 import { type Checked, type CheckOptions, type Target, target } from './target.ts'
 
@@ -19,8 +20,8 @@ const options: AdminOptions = {
   status: () => ({}) as Status,
   unready: () => ({}),
   configFaults: () => [],
-  explain: (head) =>
-    explain(head, {
+  explain: async (description) =>
+    explain(describedRequest(description, rules), {
       rules,
       search: 'game.test',
       explainName: async (name) => ({
@@ -42,7 +43,13 @@ interface Reply {
   readonly text: string
 }
 
-function call(port: number, method: string, path: string, headers: Record<string, string>): Promise<Reply> {
+function call(
+  port: number,
+  method: string,
+  path: string,
+  headers: Record<string, string>,
+  body = '',
+): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const outgoing = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
       const chunks: Buffer[] = []
@@ -57,7 +64,7 @@ function call(port: number, method: string, path: string, headers: Record<string
       )
     })
     outgoing.on('error', reject)
-    outgoing.end()
+    outgoing.end(method === 'POST' ? body : '')
   })
 }
 
@@ -110,15 +117,62 @@ const headers = fc.oneof(
     .tuple(fc.constantFrom('authorization', 'host', 'cookie', 'origin'), encoded)
     .map(([name, text]) => ({ [name]: text.slice(0, 2000) })),
 )
+/** What /api/explain takes, what it does not, and what is no JSON. */
+const line = fc.oneof(value, fc.constantFrom('server: 1', 'server: 2', ':path: /', 'a'))
+const curl = fc.oneof(
+  value.map((text) => `curl ${text}`),
+  fc
+    .array(
+      fc.constantFrom(
+        '-d',
+        '-H',
+        "'a: b'",
+        '--json',
+        "$'\\x41",
+        '-G',
+        'h/x',
+        '"',
+        '$(id)',
+        '@f',
+        '-X',
+        '{',
+        '\\',
+      ),
+    )
+    .map((words) => `curl ${words.join(' ')}`),
+)
+const bodies = fc.oneof(
+  value,
+  fc
+    .record(
+      {
+        method: value,
+        path: fc.oneof(
+          value,
+          value.map((text) => `/${text}`),
+        ),
+        host: value,
+        headers: fc.array(line, { maxLength: 3 }),
+        body: value,
+        bodyBase64: value,
+        ids: fc.array(value, { maxLength: 2 }),
+        curl,
+        zone: fc.oneof(value, fc.record({ service: fc.constantFrom('mail', 'default', 'x'), id: value })),
+        x: fc.anything(),
+      },
+      { requiredKeys: [] },
+    )
+    .map((body) => JSON.stringify(body, (_, one) => (typeof one === 'bigint' ? String(one) : one)) ?? ''),
+)
 const KNOWN = new Set([200, 400, 401, 403, 404, 405, 414, 421, 431, 503])
 
 let port = 0
 
 const requests = target(
   'admin: whatever is asked, the answer is one of those that are documented, and nothing fails inside',
-  [fc.constantFrom('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'), paths, headers],
-  async (method, path, sent) => {
-    const { status, type, text } = await call(port, method, path, sent)
+  [fc.constantFrom('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'), paths, headers, bodies],
+  async (method, path, sent, body) => {
+    const { status, type, text } = await call(port, method, path, sent, body)
     assert.deepEqual(bugs.splice(0), [])
     assert.ok(KNOWN.has(status), `${status} ${text}`)
     // Of `/healthz#?`, which no client sends, it is the path that counts.
@@ -126,9 +180,12 @@ const requests = target(
     if (sent['authorization'] !== `Bearer ${TOKEN}` && status < 400)
       assert.ok(isOpen, `${path} without a token`)
     if (type === 'application/json' && method !== 'HEAD') JSON.parse(text)
-    if (!path.startsWith('/api/explain?') || status !== 200 || method === 'HEAD') return
+    if (!path.startsWith('/api/explain?') || status !== 200 || method !== 'GET') return
     const { searchParams } = new URL(`http://host${path}`)
-    const { request: head } = JSON.parse(text)
+    const { request: head, id } = JSON.parse(text)
+    const [only = '', ...more] = searchParams.getAll('id')
+    const isOne = more.length === 0 && only !== '' && only !== '-' && !only.includes(',')
+    if (head.method === 'POST' && isOne) assert.equal(id.value, only)
     assert.deepEqual(head.ids, searchParams.getAll('id'))
     assert.equal(head.path, searchParams.get('path') ?? '/')
   },

@@ -1,21 +1,24 @@
 /** What nameservers send, and what the network makes of it. */
 import assert from 'node:assert/strict'
-import { isIP } from 'node:net'
+import { type AddressInfo, createServer, isIP } from 'node:net'
 import * as fc from 'fast-check'
 import { AddressResolver } from '../../src/dns/address-resolver.ts'
 import type { Answer } from '../../src/dns/answer.ts'
 import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import { encodeMessage } from '../../src/dns/encode.ts'
-import type { ExchangeOptions, ExchangeOutcome } from '../../src/dns/exchange.ts'
+import type { ExchangeOptions, ExchangeOutcome, NameserverAddress } from '../../src/dns/exchange.ts'
 import { type Message, RecordType, type ResourceRecord } from '../../src/dns/message.ts'
 import { NameserverSet } from '../../src/dns/nameservers.ts'
-import { isResponseTo } from '../../src/dns/query.ts'
+import { encodeQuery, isResponseTo } from '../../src/dns/query.ts'
 import { parseResolvConf } from '../../src/dns/resolv-conf.ts'
-import { StubResolver } from '../../src/dns/stub-resolver.ts'
-import type { Transport } from '../../src/dns/transport.ts'
+import { type Resolution, StubResolver } from '../../src/dns/stub-resolver.ts'
+import { nodeTimers } from '../../src/dns/timers.ts'
+import { createTransport, type Transport } from '../../src/dns/transport.ts'
 import { addressPolicy } from '../../src/routing/denied-addresses.ts'
+import { addressesOf } from '../support/dns.ts'
 import { decoded, messages } from '../support/dns-messages.ts'
+import { frame } from '../support/nameserver.ts'
 import { type Target, target } from './target.ts'
 import { mutated } from './text.ts'
 
@@ -102,21 +105,113 @@ async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; quer
   const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
   const stub = new StubResolver(nameservers, () => settings, {
     timers,
-    transport: { udp: exchange, tcp: exchange, close: () => undefined },
+    transport: { udp: exchange, tcp: exchange, abandon: () => undefined, close: () => undefined },
     randomId: () => 4711,
     onEvent,
+    onBug: (error) => assert.fail(error as Error),
   })
   const resolver = new AddressResolver(
     stub,
     { family: 'ipv4', ttlSeconds: { min: 5, max: 60 }, negativeTtlSecondsMax: 30, budgetMs: 1500 },
     { timers, random: () => 0.5, admit: ADMIT, onEvent },
   )
-  return { answer: (await resolver.resolve(NAME, true, null)).answer, queries }
+  return {
+    answer: (await resolver.resolve(NAME, { awaited: true, charge: null, hadAddresses: false })).answer,
+    queries,
+  }
+}
+
+const BUDGET_MS = 1500
+/** Before each exchange that has this number: the list becomes this. */
+const changes = fc.tuple(
+  fc.nat({ max: 12 }),
+  fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { minLength: 1, maxLength: 3 }),
+)
+
+/** As `resolve`, over a list of nameservers that changes while they are asked. */
+async function resolveWhileChanging(
+  moments: readonly (readonly [number, readonly string[]])[],
+  script: readonly Reply[],
+): Promise<{ resolution: Resolution; inForce: readonly string[]; nowMs: number }> {
+  let [nowMs, queries] = [0, 0]
+  const nameservers = new NameserverSet(() => undefined)
+  const waiting = new Set<{ text: string; abort: () => void }>()
+  const { signal } = new AbortController()
+  const exchange: Transport['udp'] = async ({ nameserver, query, deadlineMs, signal: one }, read) => {
+    // Probes run on the side: time passes by them, but not because of them.
+    if (one !== signal) return read({ kind: 'timeout' })
+    return new Promise((resolve) => {
+      const reply = script[queries]
+      const done = (outcome: ExchangeOutcome): void => {
+        if (waiting.delete(one)) resolve(read(outcome))
+      }
+      const one = { text: nameserver.text, abort: (): void => done({ kind: 'aborted' }) }
+      waiting.add(one)
+      for (const [at, texts] of moments) if (at === queries) stub.replaceNameservers(listOf(texts))
+      queries++
+      if (reply !== undefined && 'octets' in reply) {
+        nowMs = Math.min(nowMs + 1, deadlineMs)
+        const response = reply.octets(query)
+        if (isResponseTo(query, response)) done({ kind: 'response', octets: response })
+      }
+      if (waiting.has(one)) nowMs = Math.max(nowMs, deadlineMs)
+      done({ kind: 'timeout' })
+    })
+  }
+  const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
+  const stub: StubResolver = new StubResolver(nameservers, () => settings, {
+    timers: { now: () => nowMs, start: () => ({ cancel: () => undefined }) },
+    transport: {
+      udp: exchange,
+      tcp: exchange,
+      abandon: ({ text }) => {
+        for (const one of [...waiting]) if (one.text === text) one.abort()
+      },
+      close: () => undefined,
+    },
+    randomId: () => 4711,
+    onEvent: () => undefined,
+    onBug: (error) => assert.fail(error as Error),
+  })
+  stub.replaceNameservers(listOf(['a', 'b']))
+  const resolution = await stub.resolve(NAME, 'A', { deadlineMs: BUDGET_MS, signal, charge: null })
+  return { resolution, inForce: nameservers.all.map(({ address }) => address.text), nowMs }
+}
+
+function listOf(texts: readonly string[]): NameserverAddress[] {
+  return texts.map((text) => ({ host: '127.0.0.1', port: 53, text }))
 }
 
 const ADMIT = addressPolicy([])
-/** Two rounds over two nameservers, each with EDNS, without, and over TCP, once for the name and once for its alias. */
-const QUERIES_MAX = 2 * 2 * 3 * 2
+/**
+ * Two rounds over two nameservers, each over the port of many, over one of its own, without EDNS and over TCP, once for the
+ * name and once for its alias.
+ */
+const QUERIES_MAX = 2 * 2 * 4 * 2
+
+/**
+ * Streams as a nameserver may send them over TCP: the answer, another one, frames of any length, zeros; cut anywhere.
+ */
+const frames = fc.array(
+  fc.oneof(
+    { weight: 2, arbitrary: fc.constant({ kind: 'answer' } as const) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('octets' as const), octets }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant('lie' as const),
+        length: fc.oneof(fc.nat({ max: 20 }), fc.nat({ max: 0xffff })),
+        octets,
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('zeros' as const), count: fc.nat({ max: 3000 }) }),
+    },
+  ),
+  { maxLength: 4 },
+)
+type Frame = typeof frames extends fc.Arbitrary<readonly (infer F)[]> ? F : never
 
 export const dnsTargets: readonly Target[] = [
   target('dns: what is encoded decodes to the same', [messages], (message) =>
@@ -160,9 +255,34 @@ export const dnsTargets: readonly Target[] = [
       if (answer.kind !== 'positive') return assert.ok(answer.ttlSeconds <= 30)
       assert.ok(answer.addresses.length + answer.denied.length > 0)
       assert.ok(answer.addresses.length <= 32 && answer.denied.length <= 32)
-      assert.equal(new Set(answer.addresses).size, answer.addresses.length)
-      for (const address of answer.addresses) assert.ok(isIP(address) === 4 && ADMIT(address), address)
+      const addresses = addressesOf(answer)
+      assert.equal(new Set(addresses).size, addresses.length)
+      for (const address of addresses) assert.ok(isIP(address) === 4 && ADMIT(address), address)
       for (const address of answer.denied) assert.ok(!ADMIT(address), address)
+    },
+  ),
+  target(
+    'dns: any stream over TCP, cut anywhere, is its first message, or none',
+    [frames, fc.array(fc.nat(), { maxLength: 6 })],
+    async (all, cuts) => {
+      const query = encodeQuery(4711, NAME, 'A', true)
+      const answer = encodeMessage({ ...decoded(query), response: true, rcode: 3 })
+      const stream = streamOf(all, answer)
+      const at = [0, ...cuts.map((cut) => cut % (stream.length + 1)).sort((a, b) => a - b), stream.length]
+      const pieces = at.slice(1).map((end, index) => stream.subarray(at[index], end))
+      const outcome = await exchangeOverTcp(query, pieces)
+      assert.equal(outcome.kind, firstOf(stream, answer))
+      if (outcome.kind === 'response') assert.deepEqual(outcome.octets, answer)
+    },
+  ),
+  target(
+    'dns: nameservers that change at any moment: each look-up ends in time, and by those in force',
+    [fc.array(changes, { maxLength: 12 }), fc.array(replies, { maxLength: 12 })],
+    async (moments, script) => {
+      const { resolution, inForce, nowMs } = await resolveWhileChanging(moments, script)
+      assert.ok(nowMs <= BUDGET_MS, `${nowMs} ms`)
+      if (resolution.kind !== 'failure')
+        assert.ok(inForce.includes(resolution.nameserver), resolution.nameserver)
     },
   ),
   target(
@@ -197,6 +317,61 @@ export const dnsTargets: readonly Target[] = [
     },
   ),
 ]
+
+function streamOf(all: readonly Frame[], answer: Buffer): Buffer {
+  return Buffer.concat(
+    all.map((one) => {
+      if (one.kind === 'answer') return frame(answer)
+      if (one.kind === 'octets') return frame(one.octets)
+      if (one.kind === 'zeros') return Buffer.alloc(one.count)
+      const length = Buffer.alloc(2)
+      length.writeUInt16BE(one.length, 0)
+      return Buffer.concat([length, one.octets])
+    }),
+  )
+}
+
+/** What the first frame of a stream is worth: the answer, too little of one, or nothing. */
+function firstOf(stream: Buffer, answer: Buffer): 'response' | 'malformed' | 'unreachable' {
+  if (stream.length < 2) return 'unreachable'
+  const length = stream.readUInt16BE(0)
+  if (stream.length < 2 + length) return 'unreachable'
+  return stream.subarray(2, 2 + length).equals(answer) ? 'response' : 'malformed'
+}
+
+/** One TCP exchange with a peer that sends these pieces, then closes. */
+async function exchangeOverTcp(query: Buffer, pieces: readonly Buffer[]): Promise<ExchangeOutcome> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.once('data', async () => {
+      for (const piece of pieces) {
+        if (!socket.writable) return
+        if (piece.length > 0) socket.write(piece)
+        await new Promise((done) => setImmediate(done))
+      }
+      socket.end()
+    })
+  })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  const { port } = server.address() as AddressInfo
+  const fail = (error: unknown): never => assert.fail(error as Error)
+  const transport = createTransport(
+    nodeTimers(() => performance.now(), fail),
+    fail,
+  )
+  try {
+    const nameserver = { host: '127.0.0.1', port, text: `127.0.0.1:${port}` }
+    const deadlineMs = performance.now() + 10_000
+    const { signal } = new AbortController()
+    return await transport.tcp(
+      { nameserver, query, deadlineMs, signal, ownPort: false },
+      (outcome) => outcome,
+    )
+  } finally {
+    transport.close()
+    server.close()
+  }
+}
 
 function mutatedOctets(message: Buffer): fc.Arbitrary<Buffer> {
   return mutations().map((mutate) => mutate(message))

@@ -5,10 +5,13 @@ import * as fc from 'fast-check'
 import { ConfigError, parseConfig } from '../../src/config/load.ts'
 import { rulesOf } from '../../src/config/rules.ts'
 import { type Config, configSchema, hostPortOf } from '../../src/config/schema.ts'
-import { codec } from '../../src/grpc/protos.ts'
+import { generate } from '../../src/envoy-files/generated.ts'
+import { domainsOf, keyMutations, unusualOf } from '../../src/envoy-files/key.ts'
+import { placeOfRoutes } from '../../src/envoy-files/render.ts'
 import { addressPolicy } from '../../src/routing/denied-addresses.ts'
-import { servicesOf, zoneOf } from '../../src/routing/rules.ts'
+import { headersOf, isZone, servicesOf, zoneOf } from '../../src/routing/rules.ts'
 import { Catalog } from '../../src/xds/catalog.ts'
+import { messageCodec } from '../../src/xds/envoy-api.ts'
 import { readPolicy } from '../../src/xds/policy.ts'
 import { MESSAGE_NAMES, zoneKey } from '../../src/xds/resource.ts'
 import { type Target, target } from './target.ts'
@@ -29,6 +32,19 @@ dns: { nameservers: ["10.0.0.1:53", "[::1]:53"], search: game.test, ttlSeconds: 
 addresses: { allow: [127.0.0.0/8, "fe80::/10"] }
 learned: { enabled: false }
 `,
+  `rules:
+- name: pay
+  match: { paths: ["/pay/*"], hosts: ["pay.example"] }
+  methods: [POST, GET]
+  id: { query: server_id }
+- name: chat
+  match: { paths: ["/chat/*"] }
+  id: { json: /attach/server }
+  bodyMaxBytes: 1000
+- name: rest
+  id: [{ header: server }, { path: "/cb/{id}/*" }, { host: "{id}.cb.example" }, { cookie: zone }, { form: zone }]
+  services: { mail: { paths: ["/mail"] }, default: {} }
+`,
 ]
 const configTexts = fc.oneof(
   { weight: 6, arbitrary: mutated(CONFIGS) },
@@ -37,40 +53,57 @@ const configTexts = fc.oneof(
 )
 
 const ROUTES = read('envoy/routes.yaml')
-const BOOTSTRAP = read('envoy/envoy.yaml')
-/** What is read of the bootstrap, in a tenth of the time. */
-const CLUSTER_ONLY = `inline_headers: [{ inline_header_name: server }]
-static_resources:
-  clusters:
-  - name: zones
-    connect_timeout: 0.25s
-    lb_policy: CLUSTER_PROVIDED
-    cluster_type: { name: envoy.clusters.dynamic_forward_proxy }
-    circuit_breakers: { thresholds: [&limits { max_retries: 4096, max_connections: "4096" }] }
-    outlier_detection: { split_external_local_origin_errors: true, consecutive_5xx: 5 }
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: { http_protocol_options: {} }
+const CLUSTERS = read('envoy/clusters.yaml')
+/** What is read of the listener, in a tenth of the time. */
+const LISTENER = `resources:
+- filter_chains:
+  - filters:
+    - typed_config:
+        http_filters:
+        - { name: ext_proc, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor } }
+        - { name: key, typed_config: { a: zonegate.key } }
+        - { name: address, typed_config: { a: "%DYNAMIC_METADATA(zonegate:address)%" } }
+        - { name: route_again, typed_config: { a: "%DYNAMIC_METADATA(zonegate:address)%" } }
 `
 const ROUTE_HEADER = 'x-zonegate-route'
-const { decode: decodeHost } = codec<{ name?: string; routes?: unknown[] }>(MESSAGE_NAMES.virtualHost)
-const { decode: decodeCluster } = codec<{ name?: string }>(MESSAGE_NAMES.cluster)
-const FAULT = /^(?:routes|envoy)\.yaml:\d+:\d+: ./s
+const GENERATED = generate(rulesOf(parseConfig('', ''))).routes
+const { decode: decodeHost } = messageCodec<{ name?: string; routes?: unknown[] }>(MESSAGE_NAMES.virtualHost)
+const { decode: decodeCluster } = messageCodec<{ name?: string }>(MESSAGE_NAMES.cluster)
+const FAULT = /^(?:routes|clusters|listener)\.yaml:\d+:\d+: ./s
 
 /** What everything behind the schema takes for granted. */
 function holdsTogether(config: Config): void {
   const rules = rulesOf(config)
-  assert.ok(rules.methods.size > 0)
-  assert.equal(servicesOf(rules).filter(({ paths }) => paths.length === 0).length >= 1, true)
-  for (const { port } of servicesOf(rules)) assert.ok(port >= 1 && port <= 65_535)
-  assert.equal(rules.header, rules.header.toLowerCase())
+  assert.ok(rules.length > 0)
+  const names = new Set<string>()
+  for (const rule of rules) {
+    assert.ok(rule.methods.size > 0)
+    assert.ok(rule.sources.length > 0)
+    const services = servicesOf(rule)
+    assert.ok(services.some(({ paths }) => paths.length === 0))
+    for (const { name, port } of services) {
+      assert.ok(port >= 1 && port <= 65_535)
+      assert.ok(!names.has(name), `two services ${name}`)
+      names.add(name)
+    }
+  }
+  for (const name of headersOf(rules)) assert.equal(name, name.toLowerCase())
+  const arguments_ = keyMutations(rules, new Set(['server'])).flatMap((mutation) =>
+    'append' in mutation ? [...mutation.append.header.value.matchAll(/%[A-Z_]+\((.*?)\)%/g)] : [],
+  )
+  for (const [, argument] of arguments_) assert.doesNotMatch(argument ?? '', /%/)
+  const domains = rules.flatMap((rule) => domainsOf(rule, 'id'))
+  assert.equal(new Set(domains).size, domains.length, 'two rules have the same domain')
+  for (const rule of rules) assert.ok(Array.isArray(unusualOf(rule)))
   assert.equal(typeof addressPolicy(config.addresses.allow)('10.0.0.1'), 'boolean')
   for (const text of config.dns.nameservers ?? []) hostPortOf(text)
   hostPortOf(config.listen.http)
-  const [method = ''] = rules.methods
-  const zone = zoneOf({ method, path: '/', ids: ['1'] }, rules, 'game.test')
-  if (typeof zone === 'object') assert.match(zone.name, /^[a-z0-9.-]{1,253}$/)
+  for (const { methods } of rules) {
+    const [method = ''] = methods
+    const headers = Object.fromEntries(headersOf(rules).map((name) => [name, ['1']]))
+    const zone = zoneOf({ method, path: '/', authority: '', headers }, rules, 'game.test')
+    if (isZone(zone)) assert.match(zone.name, /^[a-z0-9.-]{1,253}$/)
+  }
 }
 
 export const fileTargets: readonly Target[] = [
@@ -92,30 +125,41 @@ export const fileTargets: readonly Target[] = [
     "files: any of Envoy's files makes a policy that learned zones can be built by, or faults with their places",
     [
       fc.oneof({ weight: 2, arbitrary: mutated([ROUTES]) }, fc.constant(ROUTES)),
+      fc.oneof({ weight: 2, arbitrary: mutated([CLUSTERS]) }, fc.constant(CLUSTERS)),
       fc.oneof(
-        { weight: 4, arbitrary: fc.constant(CLUSTER_ONLY) },
-        { weight: 4, arbitrary: mutated([CLUSTER_ONLY]) },
-        { weight: 1, arbitrary: mutated([BOOTSTRAP]) },
+        { weight: 1, arbitrary: mutated([LISTENER]) },
+        { weight: 4, arbitrary: fc.constant(LISTENER) },
       ),
     ],
-    (routes, bootstrap) => {
+    (routes, clusters, listener) => {
       const reading = readPolicy(
-        { path: 'routes.yaml', text: routes },
-        { path: 'envoy.yaml', text: bootstrap },
-        { routeHeader: ROUTE_HEADER, idHeader: 'server' },
+        {
+          routes: { path: 'routes.yaml', text: routes },
+          clusters: { path: 'clusters.yaml', text: clusters },
+          listener: { path: 'listener.yaml', text: listener },
+        },
+        { routeHeader: ROUTE_HEADER, routes: GENERATED, asks: [], placeOfRoutes },
       )
-      if (reading.kind === 'faults') {
-        assert.ok(reading.faults.length > 0)
-        for (const fault of reading.faults) assert.match(fault, FAULT)
+      if (reading.kind !== 'policy') {
+        const lines = reading.kind === 'faults' ? reading.faults : reading.reasons
+        assert.ok(lines.length > 0)
+        for (const line of lines) assert.match(line, FAULT)
         return
       }
       const rules = {
         routeHeader: ROUTE_HEADER,
-        idHeader: 'server',
-        methods: ['POST'],
-        services: [
-          { name: 'mail', paths: ['/mail'] },
-          { name: 'default', paths: [] },
+        rules: [
+          {
+            prefix: '',
+            methods: ['POST'],
+            domains: (id: string) => [`POST/${id}`],
+            services: [
+              { name: 'mail', paths: ['/mail'] },
+              { name: 'default', paths: [] },
+            ],
+            unusual: [],
+            knownHeaders: () => ({}),
+          },
         ],
         zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
       }
@@ -124,7 +168,8 @@ export const fileTargets: readonly Target[] = [
       const host = catalog.virtualHost('7', new Set(['default']))
       assert.equal(decodeHost(host.encode(0)).name, host.name)
       const zone = catalog.zone(zoneKey('default', '7'))
-      assert.equal(decodeCluster(zone?.cluster.encode(0) as Buffer).name, 'default/7')
+      assert.ok(zone)
+      assert.equal(decodeCluster(catalog.cluster(zone).encode(0)).name, 'default/7')
     },
   ),
 ]

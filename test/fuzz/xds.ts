@@ -1,6 +1,5 @@
 /** What Envoys send: delta discovery requests and load reports. */
 import assert from 'node:assert/strict'
-import { EventEmitter } from 'node:events'
 import * as fc from 'fast-check'
 import {
   codec,
@@ -13,9 +12,11 @@ import { AdsService } from '../../src/xds/ads-service.ts'
 import { Catalog, type ZonePolicy } from '../../src/xds/catalog.ts'
 import type { DeltaResponse } from '../../src/xds/delta-response.ts'
 import { LoadReportService } from '../../src/xds/load-report-service.ts'
+import { REFUSED_MS } from '../../src/xds/refusals.ts'
 import { KINDS, kindOf, type Resource, TYPE_URLS, zoneKey } from '../../src/xds/resource.ts'
 import { Subscription } from '../../src/xds/subscription.ts'
 import type { Timer, Timers } from '../../src/xds/timers.ts'
+import { FakeCall } from '../support/grpc-call.ts'
 import { type Target, target } from './target.ts'
 
 const requests = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
@@ -31,31 +32,50 @@ type Step =
   | { do: 'offer'; name: string }
   | { do: 'withdraw'; name: string }
   | { do: 'subscribe' | 'unsubscribe'; names: string[] }
-  | { do: 'ack' | 'nack' | 'stale' }
+  | { do: 'poison'; names: string[] }
+  | { do: 'wait'; ms: number }
+  | { do: 'answer' | 'nack' | 'stale' | 'causeGone' }
 
 const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
-    fc.record({ do: fc.constant('offer' as const), name }),
-    fc.record({ do: fc.constant('withdraw' as const), name }),
-    fc.record({ do: fc.constantFrom('subscribe' as const, 'unsubscribe' as const), names: some }),
-    fc.record({ do: fc.constantFrom('ack' as const, 'ack' as const, 'nack' as const, 'stale' as const) }),
+    { weight: 3, arbitrary: fc.record({ do: fc.constant('offer' as const), name }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('withdraw' as const), name }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        do: fc.constantFrom('subscribe' as const, 'unsubscribe' as const),
+        names: some,
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ do: fc.constant('poison' as const), names: fc.uniqueArray(name) }),
+    },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat({ max: 5_000 }) }) },
+    { weight: 5, arbitrary: fc.record({ do: fc.constant('answer' as const) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ do: fc.constantFrom('nack' as const, 'stale' as const, 'causeGone' as const) }),
+    },
   ),
-  { maxLength: 40, size: 'max' },
+  { maxLength: 60, size: 'max' },
 )
 
 /** A client by the protocol's words, beside the server's subscription. */
 class Client {
   readonly has = new Map<string, string>()
-  /** Versions that need not be sent any more; and those of them that must not be, since it didn't subscribe anew. */
-  readonly refused = new Map<string, string>()
-  readonly unwelcome = new Map<string, string>()
-  /** It refused their removal, and nothing else with it: what it will not let go is not taken away again and again. */
-  readonly clings = new Set<string>()
+  /** Refused alone: versions that must not be sent for a while, since it didn't subscribe anew, and until when. */
+  readonly unwelcome = new Map<string, { readonly version: string; readonly untilMs: number }>()
+  /** Names that it can't take over. */
+  poison = new Set<string>()
   readonly named = new Set<string>()
   wildcard: boolean
   inFlight: DeltaResponse | undefined
+  /** As Envoy does with clusters: takes over what it can of a response that it refuses. */
+  readonly #takesParts: boolean
 
-  constructor(names: readonly string[]) {
+  constructor(names: readonly string[], takesParts: boolean) {
+    this.#takesParts = takesParts
     this.wildcard = names.length === 0
     this.subscribe(names)
   }
@@ -82,58 +102,51 @@ class Client {
     return this.wildcard || this.named.has(one)
   }
 
-  settle(accept: boolean): void {
-    for (const { name: one, version } of this.inFlight?.updated ?? []) {
-      if (!accept) {
-        this.refused.set(one, version)
-        if (this.wants(one)) this.unwelcome.set(one, version)
-      } else if (this.wants(one)) this.has.set(one, version)
-    }
-    const removed = this.inFlight?.removed ?? []
-    if (accept) for (const one of removed) this.has.delete(one)
-    else if (this.inFlight?.updated.length === 0) for (const one of removed) this.clings.add(one)
+  get accepts(): boolean {
+    return !this.inFlight?.updated.some(({ name: one }) => this.poison.has(one))
+  }
+
+  settle(accept: boolean, nowMs: number): void {
+    const { updated = [], removed = [] } = this.inFlight ?? {}
     this.inFlight = undefined
+    const wanted = updated.filter(({ name: one }) => this.wants(one))
+    const [only, ...others] = wanted
+    if (!accept && only !== undefined && others.length === 0)
+      this.unwelcome.set(only.name, { version: only.version, untilMs: nowMs + REFUSED_MS.first })
+    if (!accept && !this.#takesParts) return
+    for (const { name: one, version } of wanted)
+      if (accept || (others.length > 0 && !this.poison.has(one))) this.has.set(one, version)
+    if (accept || updated.length > 0) for (const one of removed) this.has.delete(one)
   }
 }
 
-const policy: ZonePolicy = {
+/** What an operator saves, one time or another. */
+const policyOf = (saved: number): ZonePolicy => ({
   routes: {
-    routeConfiguration: 'zonegate',
+    routeConfiguration: saved === 3 ? 'other' : 'zonegate',
     coldRoutes: [
       { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } },
       { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
     ],
   },
-  cluster: { connect_timeout: { seconds: 1 } },
-}
+  cluster: { connect_timeout: { seconds: 1 + saved } },
+})
 const rules = {
   routeHeader: 'x-mark',
-  idHeader: 'id',
-  methods: ['POST'],
-  services: [
-    { name: 'mail', paths: ['/mail'] },
-    { name: 'default', paths: [] },
+  rules: [
+    {
+      prefix: '',
+      methods: ['POST'],
+      domains: (id: string) => [`POST/${id}`],
+      services: [
+        { name: 'mail', paths: ['/mail'] },
+        { name: 'default', paths: [] },
+      ],
+      unusual: [],
+      knownHeaders: () => ({}),
+    },
   ],
   zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
-}
-
-/** As much of a gRPC stream as the services touch. */
-class FakeCall extends EventEmitter {
-  readonly written: unknown[] = []
-  destroyed: Error | undefined
-  ended = false
-
-  write(message: unknown): void {
-    this.written.push(message)
-  }
-
-  end(): void {
-    this.ended = true
-  }
-
-  destroy(error: Error): void {
-    this.destroyed = error
-  }
 }
 
 const resourceNames = fc.oneof(
@@ -159,6 +172,9 @@ const events = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom('1', '2', '3').map((withdraw) => ({ withdraw })) },
   { weight: 2, arbitrary: fc.constantFrom(0, 50, 200, 5000).map((waitMs) => ({ waitMs })) },
   { weight: 3, arbitrary: fc.constantFrom(...KINDS).map((ack) => ({ ack })) },
+  { weight: 1, arbitrary: fc.constantFrom(...KINDS).map((nack) => ({ nack })) },
+  // A file is saved: another policy, another name of the route configuration, or the same again.
+  { weight: 1, arbitrary: fc.constantFrom(0, 1, 2, 3).map((saved) => ({ saved })) },
 )
 
 class FakeTimers implements Timers {
@@ -248,80 +264,100 @@ const changes = fc.oneof(
 
 export const xdsTargets: readonly Target[] = [
   target(
-    'xds: after any requests a client that acknowledges has what is offered of what it wants, and nothing else',
-    [some, steps, fc.integer({ min: 1, max: 3 })],
-    (first, script, max) => {
+    'xds: a client has all that is offered of what it wants but what it refuses, and that as soon as it takes it',
+    [some, steps, fc.integer({ min: 1, max: 3 }), fc.boolean()],
+    (first, script, max, takesParts) => {
       const offered = new Map<string, Resource>()
       let versions = 0
+      let nowMs = 0
       const offer = {
         names: () => offered.keys(),
         desired: (one: string) => offered.get(one) ?? ('absent' as const),
       }
       const subscription = new Subscription(TYPE_URLS.cluster, offer, max)
-      const client = new Client(first)
-      subscription.receive({ resource_names_subscribe: first })
+      const client = new Client(first, takesParts)
+      subscription.receive({ resource_names_subscribe: first }, nowMs)
       const pump = (): void => {
-        const response = subscription.next()
+        const response = subscription.next(nowMs)
         if (response === undefined) return
         assert.equal(client.inFlight, undefined, 'one response at a time')
         assert.ok(response.updated.length + response.removed.length <= max)
-        for (const { name: one, version } of response.updated)
-          assert.notEqual(client.unwelcome.get(one), version)
+        for (const { name: one, version } of response.updated) {
+          const { version: unwelcome, untilMs = 0 } = client.unwelcome.get(one) ?? {}
+          assert.ok(
+            version !== unwelcome || nowMs >= untilMs,
+            `${one} is sent again within ${untilMs - nowMs} ms`,
+          )
+        }
         client.inFlight = response
       }
       const settle = (accept: boolean): void => {
         const nonce = client.inFlight?.nonce
         if (nonce === undefined) return
-        client.settle(accept)
-        subscription.receive({ response_nonce: nonce, ...(!accept && { error_detail: { message: 'no' } }) })
+        client.settle(accept, nowMs)
+        const more = accept ? {} : { error_detail: { message: 'no' } }
+        subscription.receive({ response_nonce: nonce, ...more }, nowMs)
+      }
+      const take = (step: Step): void => {
+        if (step.do === 'offer') {
+          const version = String(++versions)
+          offered.set(step.name, { name: step.name, version, encode: () => Buffer.alloc(0) })
+        }
+        if (step.do === 'withdraw') offered.delete(step.name)
+        if (step.do === 'offer' || step.do === 'withdraw') subscription.mark(step.name)
+        if (step.do === 'subscribe') {
+          client.subscribe(step.names)
+          subscription.receive({ resource_names_subscribe: step.names }, nowMs)
+        }
+        if (step.do === 'unsubscribe') {
+          client.unsubscribe(step.names)
+          subscription.receive({ resource_names_unsubscribe: step.names }, nowMs)
+        }
+        if (step.do === 'stale')
+          subscription.receive({ response_nonce: 'old', error_detail: { message: 'no' } }, nowMs)
+        if (step.do === 'poison') client.poison = new Set(step.names)
+        if (step.do === 'wait') nowMs += step.ms
+        if (step.do === 'causeGone') {
+          client.unwelcome.clear()
+          subscription.forgetRefusals()
+        }
+        if (step.do === 'answer' || step.do === 'nack') settle(step.do === 'answer' && client.accepts)
+      }
+      const rest = (): void => {
+        for (let round = 0; round < 300; round++) {
+          pump()
+          if (client.inFlight !== undefined) settle(client.accepts)
+          else if (!subscription.pending) {
+            const wakeAtMs = subscription.wakeAtMs()
+            if (wakeAtMs === Number.POSITIVE_INFINITY) return
+            nowMs = Math.max(nowMs, wakeAtMs)
+          }
+        }
+      }
+      const check = (): void => {
+        for (const [one, { version }] of offered)
+          if (client.wants(one) && !client.poison.has(one)) assert.equal(client.has.get(one), version, one)
+        for (const one of client.has.keys()) {
+          assert.ok(client.wants(one))
+          assert.ok(offered.has(one), `${one} is gone`)
+        }
+        // What a client has of what it refuses nobody knows: it may have taken it over before.
+        const known = (entries: Iterable<[string, string]>): [string, string][] =>
+          [...entries].filter(([one]) => !client.poison.has(one)).sort()
+        const held = [...subscription.held].map(([one, { version }]): [string, string] => [one, version])
+        assert.deepEqual(known(held), known(client.has))
       }
       for (const step of script) {
         pump()
-        switch (step.do) {
-          case 'offer':
-            offered.set(step.name, {
-              name: step.name,
-              version: String(++versions),
-              encode: () => Buffer.alloc(0),
-            })
-            subscription.mark(step.name)
-            break
-          case 'withdraw':
-            offered.delete(step.name)
-            subscription.mark(step.name)
-            break
-          case 'subscribe':
-            client.subscribe(step.names)
-            subscription.receive({ resource_names_subscribe: step.names })
-            break
-          case 'unsubscribe':
-            client.unsubscribe(step.names)
-            subscription.receive({ resource_names_unsubscribe: step.names })
-            break
-          case 'stale':
-            subscription.receive({ response_nonce: 'of another time', error_detail: { message: 'no' } })
-            break
-          default:
-            settle(step.do === 'ack')
-        }
+        take(step)
       }
-      for (let round = 0; round < 100 && (subscription.pending || subscription.inFlight); round++) {
-        pump()
-        settle(true)
-      }
-      assert.ok(!subscription.pending && !subscription.inFlight, 'it comes to rest')
-      for (const [one, { version }] of offered) {
-        if (!client.wants(one) || client.refused.get(one) === version) continue
-        assert.equal(client.has.get(one), version, `${one} of ${JSON.stringify([...client.has])}`)
-      }
-      for (const one of client.has.keys()) {
-        assert.ok(client.wants(one))
-        assert.ok(offered.has(one) || client.clings.has(one), `${one} is gone`)
-      }
-      assert.deepEqual(
-        [...subscription.held].map(([one, { version }]) => [one, version]).sort(),
-        [...client.has].sort(),
-      )
+      rest()
+      check()
+      client.poison.clear()
+      rest()
+      check()
+      assert.equal(subscription.wakeAtMs(), Number.POSITIVE_INFINITY, 'it comes to rest')
+      assert.equal(subscription.rejectedCount, 0)
     },
   ),
   target(
@@ -329,7 +365,7 @@ export const xdsTargets: readonly Target[] = [
     [fc.array(fc.tuple(events, changes), { maxLength: 30, size: 'max' })],
     (script) => {
       const timers = new FakeTimers()
-      const catalog = new Catalog(policy, rules, 'e')
+      const catalog = new Catalog(policyOf(0), rules, 'e')
       const errors: object[] = []
       const log = {
         info: () => undefined,
@@ -343,10 +379,14 @@ export const xdsTargets: readonly Target[] = [
         isTestedVersion: () => true,
         drainMs: () => 1000,
         onZonesFound: () => undefined,
+        onAnswer: () => undefined,
+        onBug: (error) => void errors.push({ error }),
       })
       const [call, other] = [new FakeCall(), new FakeCall()]
       ads.handle(call as never)
       ads.handle(other as never)
+      // Who says nothing is not served for long.
+      for (const each of [call, other]) each.emit('data', { type_url: 'of nothing' })
       const unanswered = new Map<string, string>()
       let read = 0
       const readAll = (): void => {
@@ -362,8 +402,11 @@ export const xdsTargets: readonly Target[] = [
         const kind = kindOf(request.type_url)
         if (kind !== undefined && request.response_nonce === unanswered.get(kind)) unanswered.delete(kind)
         call.emit('data', request)
+        timers.wait(0)
       }
       for (const [event, change] of script) {
+        timers.wait(0)
+        readAll()
         if ('request' in event) {
           const request = overTheWire(requests, event.request, change)
           if (request !== undefined) send(request)
@@ -372,7 +415,15 @@ export const xdsTargets: readonly Target[] = [
           catalog.publish({ ...zone, staleAtMs: timers.now() + 3_600_000 }, timers.now())
         } else if ('withdraw' in event) catalog.withdraw(zoneKey('default', event.withdraw))
         else if ('waitMs' in event) timers.wait(event.waitMs)
-        else {
+        else if ('saved' in event) {
+          catalog.setPolicy(policyOf(event.saved), rules)
+          catalog.retryRefused()
+        } else if ('nack' in event) {
+          const response_nonce = unanswered.get(event.nack)
+          const error_detail = { message: 'no' }
+          if (response_nonce !== undefined)
+            send({ type_url: TYPE_URLS[event.nack], response_nonce, error_detail })
+        } else {
           const nonce = unanswered.get(event.ack)
           if (nonce !== undefined) send({ type_url: TYPE_URLS[event.ack], response_nonce: nonce })
         }
@@ -381,8 +432,8 @@ export const xdsTargets: readonly Target[] = [
       timers.wait(20_000)
       readAll()
       assert.deepEqual(errors, [])
-      assert.equal(call.destroyed, undefined)
-      assert.deepEqual([other.written, other.ended, other.destroyed], [[], false, undefined])
+      assert.equal(call.failed, undefined)
+      assert.deepEqual([other.written, other.ended, other.failed], [[], false, undefined])
       assert.equal(ads.status().length, 2)
       ads.close()
       assert.equal(timers.running, 0, 'no timer is left')
@@ -394,9 +445,14 @@ export const xdsTargets: readonly Target[] = [
     (script) => {
       const activity = new ZoneActivity({ coldMax: 5, idleMs: 1000 }, () => 0)
       for (const id of ['1', '2'])
-        activity.forwarded({ id, service: { name: 'default', port: 1 }, name: `zone${id}.test` })
+        activity.used({
+          id,
+          service: { name: 'default', label: 'default', rule: 'default', port: 1 },
+          name: `zone${id}.test`,
+        })
       const service = new LoadReportService({
         intervalMs: 5000,
+        timers: new FakeTimers(),
         onLoad: (envoy, key, load) => {
           const [named = '', id = ''] = key.split('/')
           activity.reported(envoy, { service: named, id }, load)

@@ -30,13 +30,18 @@ test('/api/status has all parts', async () => {
   const body = json()
   assert.deepEqual(Object.keys(body).sort(), [
     'at',
+    'awayMs',
     'build',
     'config',
     'decisions',
     'dns',
     'envoys',
+    'exceptions',
     'history',
+    'pins',
+    'policy',
     'ready',
+    'rules',
     'unready',
     'zones',
     'zonesLearned',
@@ -61,6 +66,73 @@ test('/api/explain of a request without an id, with two, and by another method',
   assert.equal(await reasonOf(''), 'server_header_missing')
   assert.equal(await reasonOf('id=1&id=2'), 'server_header_invalid')
   assert.equal(await reasonOf('id=1&method=GET'), 'method_not_allowed')
+})
+
+const explainJson = async (body: unknown, headers: Record<string, string> = {}) =>
+  processor.ask('/api/explain', {
+    method: 'POST',
+    headers,
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  })
+
+test('/api/explain takes a whole request as JSON', async () => {
+  const body = { path: '/mail', host: 'cb.test', headers: ['Server: 12'], body: '{}' }
+  const explained = (await explainJson(body)).json()
+  assert.deepEqual(explained.request, {
+    method: 'POST',
+    authority: 'cb.test',
+    path: '/mail',
+    ids: [],
+    bodyOctets: 2,
+  })
+  assert.deepEqual([explained.rule, explained.id], ['default', { source: 'header server', value: '12' }])
+  const curl = "curl -X POST https://cb.test/mail -H 'Server: 12' --json '{}'"
+  const { request, id, zone } = (await explainJson({ curl })).json()
+  assert.deepEqual([request, id, zone], [explained.request, explained.id, explained.zone])
+  const bodyBase64 = Buffer.from('{}').toString('base64')
+  assert.equal((await explainJson({ ids: ['12'], bodyBase64 })).json().request.bodyOctets, 2)
+})
+
+const NO_REQUEST: [title: string, body: unknown, error: RegExp][] = [
+  ['no JSON', 'x', /^request: expected JSON$/],
+  ["a key that there isn't", { uri: '/' }, /^request: /],
+  ['a path without a slash', { path: 'mail' }, /^path: expected a path that begins/],
+  [
+    'a curl command that reads a file',
+    { curl: 'curl -d @/etc/passwd h' },
+    /^curl: the command reads the file/,
+  ],
+  ['a body of more than a rule can look into', { body: 'x'.repeat(1_048_577) }, /^body: expected 1048576/],
+  ['more than any request', { body: 'x'.repeat(2_000_000) }, /^request: expected \d+ octets or fewer$/],
+]
+for (const [title, body, error] of NO_REQUEST) {
+  test(`400 and why: ${title}`, async () => {
+    const reply = await explainJson(body)
+    assert.equal(reply.status, 400)
+    assert.match(reply.json().error, error)
+  })
+}
+
+test('a body of 1 MiB is taken, in text and in base64', async () => {
+  const octets = 'x'.repeat(1_048_576)
+  for (const body of [{ body: octets }, { bodyBase64: Buffer.from(octets).toString('base64') }])
+    assert.equal((await explainJson(body)).json().request.bodyOctets, octets.length)
+})
+
+test('a client that goes away in the middle of its question is no bug', async () => {
+  const socket = connect(processor.port, '127.0.0.1')
+  const begun = 'POST /api/explain HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{"path"'
+  await new Promise((written) => socket.write(begun, written))
+  socket.destroy()
+  for (let asked = 0; asked < 20; asked += 1) assert.equal((await explainJson({})).status, 200)
+  const { exceptions } = (await processor.ask('/api/status')).json()
+  assert.ok(!Object.values(exceptions).some((count) => count !== 0), JSON.stringify(exceptions))
+})
+
+test('/api/explain as JSON has the fences of the other paths', async () => {
+  assert.equal((await explainJson({}, { origin: 'https://evil.example' })).status, 403)
+  assert.equal((await explainJson({}, { host: 'evil.example' })).status, 421)
+  assert.equal((await guarded.ask('/api/explain', { method: 'POST', body: '{}' })).status, 401)
 })
 
 test('POST /api/flush', async () => {
@@ -178,22 +250,19 @@ test('explanations at once are bounded', async () => {
   }
 })
 
-test('connections at once are bounded: one more is closed, and those that are there are answered', async () => {
-  const sockets = await Promise.all(
-    Array.from({ length: 300 }, async () => {
-      const socket = connect(processor.port, '127.0.0.1').on('error', () => undefined)
-      await new Promise((resolve) => socket.once('connect', resolve))
-      return socket.resume()
-    }),
-  )
-  const left = () => sockets.filter(({ closed }) => !closed)
-  await eventually('the rest is closed', () => left().length <= 256)
-  assert.ok(left().length > 230, `${left().length} are left`)
-  const [first] = left()
-  const answer = new Promise<string>((resolve) => first?.once('data', (text) => resolve(String(text))))
-  first?.write('GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n')
-  assert.match(await answer, /^HTTP\/1\.1 200 /)
-  for (const socket of sockets) socket.destroy()
+test('of connections that ask nothing 256 stay, and health checks and scrapes are answered beside them', async () => {
+  const sockets = Array.from({ length: 400 }, () => connect(processor.port, '127.0.0.1'))
+  for (const socket of sockets) socket.on('error', () => undefined).resume()
+  try {
+    await eventually('all were taken', () => sockets.every(({ connecting }) => !connecting))
+    for (const path of ['/healthz', '/readyz', '/metrics'])
+      assert.equal((await processor.ask(path)).status, 200, path)
+    await eventually('the oldest are closed', () => sockets.filter(({ closed }) => !closed).length <= 256)
+    assert.ok(sockets.slice(0, 100).every(({ closed }) => closed))
+    assert.ok(sockets.slice(-100).every(({ closed }) => !closed))
+  } finally {
+    for (const socket of sockets) socket.destroy()
+  }
 })
 
 test('headers of more than 16 KiB: 431', async () => {

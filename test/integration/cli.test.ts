@@ -1,15 +1,30 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { startNameserver } from '../../demo/nameserver.ts'
 import { REASONS } from '../../src/status/reasons.ts'
-import { runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
+import { eventually, runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 /** The command line, as an operator and as a script see it. */
-const COMMANDS = ['serve', 'validate', 'explain', 'status', 'flush', 'healthcheck', 'version']
+const COMMANDS = [
+  'serve',
+  'validate',
+  'explain',
+  'status',
+  'flush',
+  'pin',
+  'unpin',
+  'pins',
+  'healthcheck',
+  'version',
+]
 const TOKEN = 'correct-horse-battery'
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 let processor: TestProcessor
 let nameserver: Awaited<ReturnType<typeof startNameserver>>
 let folder: string
@@ -47,7 +62,7 @@ test('--help lists the commands, and each has usage and an example', async () =>
 
 const WRONG: [args: string[], line: RegExp][] = [
   [['srve'], /^zonegate: no command "srve"; --help lists them\n$/],
-  [['status', 'zone'], /^zonegate: no view "zone"; there are zones, nameservers, envoys\n$/],
+  [['status', 'zone'], /^zonegate: no view "zone"; there are zones, rules, nameservers, envoys\n$/],
   [
     ['status', 'zones', 'more'],
     /^zonegate: unexpected "more"; "zonegate status --help" says what it takes\n$/,
@@ -56,11 +71,15 @@ const WRONG: [args: string[], line: RegExp][] = [
     ['explain', '--idd', '1'],
     /^zonegate: Unknown option '--idd'; "zonegate explain --help" says what it takes\n$/,
   ],
-  [['explain', 'no_reason'], /^zonegate: no reason "no_reason"; there are method_not_allowed, /],
+  [['explain', 'no_reason'], /^zonegate: no reason "no_reason"; there are no_rule, method_not_allowed, /],
   [
     ['explain', '--id', '1', '--path', 'mail'],
     /^zonegate: --path: expected a path that begins with "\/", got "mail"\n$/,
   ],
+  [['explain', '--header', 'server'], /^zonegate: --header: expected "name: value", got "server"\n$/],
+  [['explain', '--curl', 'curl -d @f h'], /^zonegate: --curl: the command reads the file "f": /],
+  [['explain', '--body', 'nothing-is-here'], /^zonegate: --body: can't read "nothing-is-here": ENOENT/],
+  [['explain', '--body', '/dev/zero'], /^zonegate: --body: expected 1048576 octets or fewer/],
   [
     ['flush', '--server', 'processor'],
     /^zonegate: --server: expected a URL like http:\/\/127\.0\.0\.1:9003, got "processor"\n$/,
@@ -80,7 +99,7 @@ test('no processor answers: exit 1, one line that says what to do', async () => 
     assert.equal(code, 1)
     assert.match(
       stderr,
-      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it with "zonegate serve", or name another with --server\n$/,
+      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it; one that runs with another configuration is named with --config or --server\n$/,
     )
   }
 })
@@ -103,7 +122,10 @@ test('the token may come from a file, by the environment', async () => {
 test('explain: exit 0 where a request is forwarded', async () => {
   const { code, stdout } = await processor.cli(['explain', '--id', '1'])
   assert.equal(code, 0)
-  assert.match(stdout, /^POST \/, id 1\n\n {2}ok {2}method {5}POST is in rules\.methods\n/)
+  assert.match(
+    stdout,
+    /^POST \/, id 1\n\n {2}ok {2}method {5}POST is in methods\n {2}ok {2}id {9}header server: "1" matches idPattern\n/,
+  )
   assert.match(stdout, /^ {2}ok {2}query .* asked for A over udp: NOERROR in \d+\.\d ms$/m)
   assert.match(
     stdout,
@@ -131,6 +153,34 @@ for (const [args, reason] of REFUSED) {
   })
 }
 
+const WHOLE: [args: string[], said: RegExp, code: number][] = [
+  [['--header', 'Server: 1', '--host', 'a.test'], /^POST a\.test\/\n.*header server: "1".*forward to/s, 0],
+  [
+    ['--curl', "curl -X POST http://a.test/mail -H $'server: \\x32'"],
+    /^POST a\.test\/mail\n.*no_address/s,
+    1,
+  ],
+  [['--body', 'body.json', '--id', '1'], /^POST \/, id 1, a body of 8 octets\n/, 0],
+  [['--curl', 'curl -d @body.json -H server:1 a.test', '--body', 'body.json'], /^POST .* 8 octets\n/, 0],
+]
+for (const [args, said, code] of WHOLE) {
+  test(`explain ${args.join(' ')}: the same by the processor and offline`, async () => {
+    writeFileSync(join(processor.folder, 'body.json'), '{"a": 1}')
+    for (const more of [[], ['--offline']]) {
+      const explained = await processor.cli(['explain', ...args, ...more])
+      assert.equal(explained.code, code, explained.stderr)
+      assert.match(explained.stdout, said)
+    }
+  })
+}
+
+test('explain --body - reads standard input', async () => {
+  const args = [MAIN, 'explain', '--offline', '--id', '1', '--body', '-']
+  const child = spawn(process.execPath, args, { cwd: processor.folder, stdio: ['pipe', 'pipe', 'inherit'] })
+  child.stdin.end('x'.repeat(100_000))
+  assert.match(await text(child.stdout), /^POST \/, id 1, a body of 100000 octets\n.*forward to/s)
+})
+
 test('explain --offline resolves by itself and says the same', async () => {
   const online = await processor.cli(['explain', '--id', '404', '--json'])
   const offline = await processor.cli(['explain', '--id', '404', '--offline', '--json'])
@@ -156,6 +206,9 @@ test('status: an overview, and each view as a table', async () => {
   )
   const nameservers = await processor.cli(['status', 'nameservers'])
   assert.match(nameservers.stdout, /^NAMESERVER +STATE +RTT +QUERIES BY OUTCOME\n127\.0\.0\.1:\d+ +healthy/)
+  const rules = await processor.cli(['status', 'rules'])
+  assert.match(rules.stdout, /^RULE +REQ\/S +REQUESTS +HOT +REFUSED BY REASON\ndefault +0\.0 +0 +0 +-\n$/)
+  assert.match(overview.stdout, /^RULE +REQ\/S/m)
   const envoys = await processor.cli(['status', 'envoys'])
   assert.match(envoys.stdout, /^No Envoy is connected for zones/)
   const zones = await processor.cli(['status', 'zones'])
@@ -182,6 +235,40 @@ test('flush, healthcheck, version', async () => {
     ...['version', 'commit', 'envoy', 'node'],
   ])
 })
+
+for (const [what, broken, fault] of [
+  [
+    'a wrong value',
+    (good: string) => `${good}foo: 1\n`,
+    /^zonegate: note: zonegate\.yaml:\d+:1: foo: no such key/,
+  ],
+  ['broken YAML', (good: string) => `${good}rules: [\n`, /^zonegate: note: zonegate\.yaml:\d+:\d+: /],
+] as const) {
+  test(`beside a zonegate.yaml with ${what}, commands work and name the fault`, async (context) => {
+    const file = join(processor.folder, 'zonegate.yaml')
+    const good = readFileSync(file, 'utf8')
+    context.after(() => writeFileSync(file, good))
+    writeFileSync(file, broken(good))
+    await eventually('the processor has read it, and status tells each fault once', async () => {
+      const { stdout, stderr } = await processor.cli(['status'])
+      return stderr === '' && /^not taken: zonegate\.yaml:/m.test(stdout)
+    })
+    const unreachable = await processor.cli(['status', '--server', 'http://127.0.0.1:9'])
+    assert.equal(unreachable.code, 1)
+    assert.match(unreachable.stderr, fault)
+    for (const args of [['status', 'zones'], ['explain', '--id', '1'], ['flush'], ['healthcheck']]) {
+      const { code, stderr } = await processor.cli(args)
+      assert.deepEqual([args, code], [args, 0], stderr)
+      assert.match(stderr, fault)
+    }
+    assert.equal((await processor.cli(['version'])).code, 0)
+    for (const command of ['validate', 'serve']) {
+      const { code, stdout, stderr } = await processor.cli([command])
+      assert.deepEqual([command, code], [command, 1])
+      assert.match(stdout + stderr, /zonegate\.yaml:\d+:\d+: /)
+    }
+  })
+}
 
 test('a pipe gets no escape sequences', async () => {
   const { stdout } = await processor.cli(['status'])

@@ -44,6 +44,10 @@ function dns2Record(record: ResourceRecord): Record<string, unknown> {
       return { ...head, address: (ipOctets(record.address).toString('hex').match(/.{4}/g) ?? []).join(':') }
     case 'CNAME':
       return { ...head, domain: record.target }
+    case 'SRV': {
+      const { priority, weight, port, target } = record
+      return { ...head, priority, weight, port, target }
+    }
     case 'SOA':
       return {
         ...head,

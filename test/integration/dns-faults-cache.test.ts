@@ -7,16 +7,22 @@ import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Answer } from '../../src/dns/answer.ts'
-import { type Bench, settled, until, withDns } from '../support/dns.ts'
-import { always, type Script, silent, soa, startNameserver } from '../support/nameserver.ts'
+import type { Dns, DnsSeams } from '../../src/dns/dns.ts'
+import { addressesOf, type Bench, BUDGET_MS, settled, timed, until, withDns } from '../support/dns.ts'
+import {
+  a,
+  always,
+  cname,
+  type Query,
+  type Script,
+  type ScriptedNameserver,
+  silent,
+  soa,
+  startNameserver,
+} from '../support/nameserver.ts'
 
 const FINE = always('10.0.0.1')
 const NAME = 'zone1-default.game.test'
-
-function addressesOf(answer: Answer): readonly string[] {
-  assert.equal(answer.kind, 'positive', JSON.stringify(answer))
-  return answer.kind === 'positive' ? [...answer.addresses].sort() : []
-}
 
 /** As often as a look at resolv.conf reads, and more: after it, what was to be seen has been, on the slowest machine. */
 async function looked({ clock }: Bench, path: string): Promise<void> {
@@ -89,6 +95,44 @@ for (const [kind, rcode] of [
     })
   })
 }
+
+for (const [kind, rcode] of [
+  ['NXDOMAIN', 3],
+  ['NODATA', 0],
+] as const) {
+  test(`13: a name in use that has ${kind} for 6 s is back within two seconds, whatever its SOA says`, async () => {
+    await withDns([FINE], async ({ dns, clock, ns1 }) => {
+      await dns.lookup(NAME)
+      clock.wind(61_000)
+      const wind = clock.now() + 6000
+      ns1.script = (query) =>
+        clock.now() < wind ? query.reply({ rcode, authorities: [soa('game.test', 30)] }) : FINE(query)
+      for (let seconds = 0; seconds < 6; seconds++) {
+        assert.notEqual((await dns.lookup(NAME)).kind, 'positive')
+        clock.wind(1000)
+      }
+      clock.wind(1000)
+      assert.equal((await dns.lookup(NAME)).kind, 'positive')
+      assert.ok(ns1.queries.length <= 9, `${ns1.queries.length} queries`)
+    })
+  })
+}
+
+test('13: a kept name that is gone is asked again within two seconds by itself', async () => {
+  await withDns([FINE], async (bench) => {
+    const { dns, clock, ns1 } = bench
+    const told: string[] = []
+    dns.keep(NAME, ({ kind }) => told.push(kind))
+    await until(() => told.length === 1)
+    ns1.script = (query) => query.reply({ rcode: 3, authorities: [soa('game.test', 30)] })
+    clock.wind(46_000)
+    await until(() => told.length === 2)
+    ns1.script = FINE
+    clock.wind(2000)
+    await settled(bench)
+    assert.deepEqual(told, ['positive', 'nxdomain', 'positive'])
+  })
+})
 
 test('39: a name in use is asked again before its TTL ends, and has its new addresses without a wait', async () => {
   await withDns([FINE], async (bench) => {
@@ -226,8 +270,12 @@ test('45: a jump of the wall clock expires nothing', async (context) => {
 
 /** Two nameservers on one port of two addresses, and a resolv.conf to name them. */
 async function withResolvConf(
-  test: (bench: Bench, files: { directory: string; path: string }) => Promise<void>,
+  test: (
+    bench: Bench & { one: ScriptedNameserver; two: ScriptedNameserver },
+    files: { directory: string; path: string },
+  ) => Promise<void>,
   text: string,
+  seams: Partial<DnsSeams> = {},
 ): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'zonegate-resolv-conf-'))
   const path = join(directory, 'resolv.conf')
@@ -237,9 +285,9 @@ async function withResolvConf(
   try {
     await withDns(
       [],
-      (bench) => test(bench, { directory, path }),
+      (bench) => test({ ...bench, one, two }, { directory, path }),
       { resolvConf: path, nameservers: null, search: null },
-      { nameserverPort: one.port },
+      { nameserverPort: one.port, ...seams },
     )
   } finally {
     rmSync(directory, { recursive: true })
@@ -250,15 +298,102 @@ async function withResolvConf(
 const ONE = 'search one.test\nnameserver 127.0.0.1\n'
 const TWO = 'search two.test\nnameserver 127.0.0.2\n'
 
+/** Under neither search domain: one that is in use stays. */
+const OTHER = 'zone1-default.other.test'
+
 async function untilSecond({ dns }: Bench): Promise<void> {
   await until(() => dns.searchDomain() === 'two.test')
-  assert.deepEqual(addressesOf(await dns.lookup('zone1-default.two.test')), ['10.0.0.2'])
+  assert.deepEqual(addressesOf(await dns.lookup(OTHER)), ['10.0.0.2'])
 }
+
+/** So often was a resolv.conf taken. */
+function loaded({ events }: Bench): number {
+  return events.filter(({ kind }) => kind === 'resolv_conf_loaded').length
+}
+
+test('43: another search domain in front, as a VPN puts one: the old one stays, with one warning, the rest is taken', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, events } = bench
+    replaceFile(path, 'search vpn.test one.test\nnameserver 127.0.0.2\n')
+    await until(() => loaded(bench) === 2)
+    assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['one.test', 'vpn.test'])
+    assert.deepEqual(addressesOf(await dns.lookup('zone1-default.one.test')), ['10.0.0.2'])
+    replaceFile(path, 'search vpn.test one.test\nnameserver 127.0.0.1\n')
+    await until(() => loaded(bench) === 3)
+    assert.deepEqual(
+      events.filter(({ kind }) => kind === 'search_domain_kept'),
+      [{ kind: 'search_domain_kept', path, search: 'one.test', offered: 'vpn.test' }],
+    )
+    replaceFile(path, ONE)
+    await until(() => loaded(bench) === 4)
+    assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['one.test', null])
+  }, ONE)
+})
+
+test('43: another search domain in place of one with zones in use: the old one stays until the new one is asked for', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns } = bench
+    await dns.lookup('zone1-default.one.test')
+    writeFileSync(path, TWO)
+    await until(() => loaded(bench) === 2)
+    assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['one.test', 'two.test'])
+    dns.takeSearchDomain()
+    assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['two.test', null])
+    const last = bench.events.findLast((event) => event.kind === 'resolv_conf_loaded')
+    assert.equal(last?.search, 'two.test')
+    dns.takeSearchDomain()
+    assert.equal(loaded(bench), 3, 'nothing was offered')
+  }, ONE)
+})
+
+test('43: a search domain that none of the names that are asked for has is no loss', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    bench.one.script = (query) => query.reply({ rcode: 3 })
+    assert.equal((await bench.dns.lookup('zone1-default.one.test')).kind, 'nxdomain')
+    writeFileSync(path, TWO)
+    await untilSecond(bench)
+  }, ONE)
+})
+
+test('43: a search domain that zones can not be named with is not taken, and named', async () => {
+  await withResolvConf(
+    async (bench, { path }) => {
+      const { dns, events } = bench
+      replaceFile(path, 'search corp_dmz.example\nnameserver 127.0.0.2\n')
+      await until(() => loaded(bench) === 2)
+      assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['one.test', null])
+      assert.deepEqual(
+        events.filter(({ kind }) => kind === 'resolv_conf_kept'),
+        [
+          {
+            kind: 'resolv_conf_kept',
+            path,
+            reason: 'its search domain corp_dmz.example makes no host name',
+          },
+        ],
+      )
+      dns.takeSearchDomain()
+      assert.equal(dns.searchDomain(), 'one.test')
+    },
+    ONE,
+    { searchFault: (domain) => (domain.includes('_') ? 'makes no host name' : null) },
+  )
+})
+
+test('43: a Dns that takes over from another keeps the search domain', async () => {
+  await withResolvConf(
+    async ({ dns }) => {
+      assert.deepEqual([dns.searchDomain(), dns.status().searchOffered], ['game.test', 'one.test'])
+    },
+    ONE,
+    { searchBefore: 'game.test' },
+  )
+})
 
 test('43: resolv.conf written in place is taken over', async () => {
   await withResolvConf(async (bench, { path }) => {
     assert.equal(bench.dns.searchDomain(), 'one.test')
-    assert.deepEqual(addressesOf(await bench.dns.lookup('zone1-default.one.test')), ['10.0.0.1'])
+    assert.deepEqual(addressesOf(await bench.dns.lookup(OTHER)), ['10.0.0.1'])
     writeFileSync(path, TWO)
     await untilSecond(bench)
   }, ONE)
@@ -339,7 +474,7 @@ for (const [what, change, reason] of notTaken) {
       await looked(bench, path)
       assert.equal(kept().length, 1)
       assert.match(kept()[0]?.reason ?? '', reason)
-      assert.deepEqual(addressesOf(await dns.lookup('zone1-default.one.test')), ['10.0.0.1'])
+      assert.deepEqual(addressesOf(await dns.lookup(OTHER)), ['10.0.0.1'])
 
       rmSync(path, { recursive: true, force: true })
       writeFileSync(path, TWO)
@@ -352,10 +487,86 @@ for (const [what, change, reason] of notTaken) {
 test('43: names that failed are asked for again at once by new nameservers', async () => {
   await withResolvConf(async (bench, { path }) => {
     const { dns } = bench
-    assert.equal((await dns.lookup('zone1-default.two.test')).kind, 'failure')
+    assert.equal((await dns.lookup(OTHER)).kind, 'failure')
     writeFileSync(path, TWO)
     await untilSecond(bench)
   }, 'search one.test\nnameserver 127.0.0.3\n')
+})
+
+test('43: what a removed nameserver said is not kept, be it addresses or that there are none', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, one } = bench
+    one.script = (query) => (query.name.startsWith('gone') ? query.reply({ rcode: 3 }) : FINE(query))
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.1'])
+    assert.equal((await dns.lookup('gone.game.test')).kind, 'nxdomain')
+    writeFileSync(path, 'search one.test\nnameserver 127.0.0.2\n')
+    await until(() => dns.nameservers()[0]?.startsWith('127.0.0.2') === true)
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.2'])
+    assert.deepEqual(addressesOf(await dns.lookup('gone.game.test')), ['10.0.0.2'])
+  }, ONE)
+})
+
+test('43: another option alone costs no query: what the same nameservers said holds', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, one, events } = bench
+    await dns.lookup(NAME)
+    writeFileSync(path, `${ONE}options timeout:3\n`)
+    await until(() => events.filter(({ kind }) => kind === 'resolv_conf_loaded').length === 2)
+    assert.ok(!(dns.lookup(NAME) instanceof Promise))
+    assert.equal(one.queries.length, 1)
+  }, ONE)
+})
+
+test('43: what waits for a nameserver that is taken out of resolv.conf is asked of the new ones at once', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, clock, events, one } = bench
+    let late: Query | null = null
+    one.script = (query) => {
+      late = query
+    }
+    const asked = dns.lookup('zone1-default.one.test')
+    await until(() => late !== null)
+    const [answer, milliseconds] = await timed(clock, () => {
+      writeFileSync(path, TWO)
+      return asked
+    })
+    assert.deepEqual(addressesOf(answer), ['10.0.0.2'])
+    assert.ok(milliseconds < BUDGET_MS / 2, `${milliseconds} ms`)
+    const judged = events.filter(({ kind }) => kind === 'nameserver_failing')
+    assert.deepEqual(judged, [], 'who was taken out is not judged')
+    assert.deepEqual(addressesOf(await dns.lookup('zone1-default.one.test')), ['10.0.0.2'], 'no back-off')
+  }, ONE)
+})
+
+test('43: an answer and an alias of a nameserver that was taken out in the meantime are not kept', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, one, two } = bench
+    const held: Query[] = []
+    one.script = (query) => {
+      if (query.name.startsWith('alias')) held.push(query)
+      else query.reply({ answers: [cname(query.name, 'alias.test')] })
+    }
+    const asked = dns.lookup('zone1-default.one.test')
+    await until(() => held.length === 1)
+    two.script = (query) =>
+      query.reply({ answers: [a(query.name, query.name.startsWith('alias') ? '10.6.6.6' : '10.0.0.2')] })
+    writeFileSync(path, TWO)
+    assert.deepEqual(addressesOf(await asked), ['10.0.0.2'])
+  }, ONE)
+})
+
+test('43: a name whose nameserver fails while another one is added is asked of that one', async () => {
+  await withResolvConf(async (bench, { path }) => {
+    const { dns, one } = bench
+    let asks = 0
+    one.script = () => {
+      asks++
+    }
+    const asked = dns.lookup('zone1-default.one.test')
+    await until(() => asks === 1)
+    writeFileSync(path, `${TWO}nameserver 127.0.0.1\n`)
+    assert.deepEqual(addressesOf(await asked), ['10.0.0.2'])
+  }, ONE)
 })
 
 test('43: options no-reload: changes are not looked for', async () => {
@@ -406,6 +617,173 @@ test('a flushed name is asked for again, and serves stale while its nameservers 
   })
 })
 
+/** Answers each query when the test says so. */
+function held(addresses: readonly string[] = ['10.0.0.1']): { script: Script; answer: () => void } {
+  const waiting: Query[] = []
+  return {
+    script: (query) => void waiting.push(query),
+    answer: () => {
+      const query = waiting.shift()
+      assert.ok(query !== undefined, 'nothing was asked')
+      always(...addresses)(query)
+    },
+  }
+}
+
+for (const [what, flush] of [
+  ['the name', (dns: Dns) => dns.flush('Zone1-Default.game.test.')],
+  ['everything', (dns: Dns) => dns.flush()],
+] as const) {
+  test(`what was asked before a flush of ${what} is told to who waits for it, and is not kept`, async () => {
+    const before = held(['10.0.0.1'])
+    await withDns(
+      [before.script],
+      async ({ dns, ns1 }) => {
+        const asked = dns.lookup(NAME)
+        await until(() => ns1.queries.length === 1)
+        flush(dns)
+        ns1.script = always('10.0.0.2')
+        const afterwards = dns.lookup(NAME)
+        assert.deepEqual(addressesOf(await afterwards), ['10.0.0.2'])
+        before.answer()
+        assert.deepEqual(addressesOf(await asked), ['10.0.0.1'])
+        assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.2'])
+        assert.deepEqual([ns1.queries.length, dns.status().queriesInFlight], [2, 0])
+      },
+      { timeoutMs: 10_000, budgetMs: 20_000 },
+    )
+  })
+}
+
+test('a kept name that is flushed during its refresh has what is asked for afterwards', async () => {
+  const before = held(['10.0.0.1'])
+  await withDns(
+    [before.script],
+    async (bench) => {
+      const { dns, ns1 } = bench
+      const kept = dns.keep(NAME, () => {})
+      await until(() => ns1.queries.length === 1)
+      dns.flush()
+      ns1.script = always('10.0.0.2')
+      await until(() => ns1.queries.length === 2)
+      before.answer()
+      await settled(bench)
+      assert.deepEqual(addressesOf(kept?.current() as Answer), ['10.0.0.2'])
+    },
+    { timeoutMs: 10_000, budgetMs: 20_000 },
+  )
+})
+
+test('a name has one query at a time, and its answer is kept, though the cache is full of names in flight', async () => {
+  const used = Array.from({ length: 800 }, (_, at) => `used${at}.game.test`)
+  const script: Script = (query) => (query.name.startsWith('silent') ? undefined : FINE(query))
+  await withDns(
+    [script],
+    async ({ dns, ns1 }) => {
+      for (const name of used) await dns.lookup(name)
+      for (const name of used) await dns.lookup(name)
+      const hanging = Array.from({ length: 210 }, (_, at) => dns.lookup(`silent${at}.game.test`))
+      await until(() => ns1.queries.length === 1010)
+      await Promise.all(Array.from({ length: 50 }, () => dns.lookup(NAME)))
+      for (let count = 0; count < 50; count++) await dns.lookup(NAME)
+      assert.equal(ns1.queries.filter(({ name }) => name === NAME).length, 1)
+      dns.close()
+      await Promise.all(hanging)
+    },
+    { cacheEntriesMax: 1000, timeoutMs: 10_000, budgetMs: 20_000 },
+  )
+})
+
+test('names in flight leave no more in the cache than it may hold', async () => {
+  const script: Script = (query) => (query.name.startsWith('silent') ? undefined : FINE(query))
+  await withDns(
+    [script],
+    async (bench) => {
+      const { dns } = bench
+      const hanging = Array.from({ length: 200 }, (_, at) => dns.lookup(`silent${at}.game.test`))
+      for (let at = 0; at < 100; at++) await dns.lookup(`zone${at}.game.test`)
+      await Promise.all(hanging)
+      assert.equal(dns.status().names, 16)
+    },
+    { cacheEntriesMax: 16 },
+  )
+})
+
+test('a name that is released twice stays with others who keep it', async () => {
+  await withDns([FINE], async (bench) => {
+    const { dns, clock, ns1 } = bench
+    const first = dns.keep(NAME, () => {})
+    first?.release()
+    const second = dns.keep(NAME, () => {})
+    first?.release()
+    await settled(bench)
+    clock.wind(46_000)
+    await until(() => ns1.queries.length === 2)
+    second?.release()
+    second?.release()
+    assert.equal(dns.status().namesKept, 0)
+  })
+})
+
+test('a kept name whose TTL becomes 0, and is something again, is told', async () => {
+  await withDns([FINE], async (bench) => {
+    const { dns, clock, ns1 } = bench
+    const told: number[] = []
+    dns.keep(NAME, (answer) => told.push(answer.kind === 'positive' ? answer.ttlSeconds : -1))
+    await until(() => told.length === 1)
+    ns1.script = (query) => query.reply({ answers: [a(query.name, '10.0.0.1', 0)] })
+    clock.wind(46_000)
+    await until(() => told.length === 2)
+    ns1.script = FINE
+    clock.wind(1000)
+    await until(() => told.length === 3)
+    await settled(bench)
+    assert.deepEqual(told, [60, 0, 60])
+  })
+})
+
+test('an exception of one who keeps a name costs the others nothing', async () => {
+  await withDns([FINE], async ({ dns, events }) => {
+    let told = 0
+    dns.keep(NAME, () => {
+      throw new Error('a bug')
+    })
+    dns.keep(NAME, () => (told += 1))
+    await until(() => told === 1)
+    assert.equal(events.filter(({ kind }) => kind === 'bug').length, 1)
+  })
+})
+
+test('a closed Dns asks, keeps and tells nothing', async () => {
+  const before = held()
+  await withDns(
+    [before.script],
+    async ({ dns, clock, ns1 }) => {
+      const told: Answer[] = []
+      const kept = dns.keep(NAME, (answer) => told.push(answer))
+      const asked = dns.lookup('zone2-default.game.test')
+      await until(() => ns1.queries.length === 2)
+      dns.close()
+      assert.equal((await asked).kind, 'failure')
+      assert.equal((await dns.lookup(NAME)).kind, 'failure')
+      assert.equal((await dns.explain(NAME)).answer.kind, 'failure')
+      assert.equal(
+        dns.keep('zone3-default.game.test', () => {}),
+        null,
+      )
+      dns.refresh(NAME)
+      dns.flush()
+      kept?.release()
+      clock.wind(60_000)
+      await clock.wentOff()
+      const { names, namesKept, queriesInFlight } = dns.status()
+      assert.deepEqual([names, namesKept, queriesInFlight, clock.timersRunning], [0, 0, 0, 0])
+      assert.deepEqual([told, ns1.queries.length], [[], 2])
+    },
+    { timeoutMs: 10_000, budgetMs: 20_000 },
+  )
+})
+
 test('an explanation asks past the cache, and tells every try', async () => {
   await withDns([(query) => query.reply({ rcode: 2 }), FINE], async ({ dns, ns1, ns2 }) => {
     const { answer, tries, cached } = await dns.explain(NAME)
@@ -414,6 +792,7 @@ test('an explanation asks past the cache, and tells every try', async () => {
       tries.map(({ nameserver, outcome, type, transport }) => [nameserver, outcome, type, transport]),
       [
         [ns1.address, 'SERVFAIL', 'A', 'udp'],
+        [ns1.address, 'SERVFAIL', 'A', 'udp'], // without EDNS
         [ns2.address, 'NOERROR', 'A', 'udp'],
       ],
     )
@@ -585,4 +964,20 @@ test('a port is given up after 128 queries', async () => {
     dns.close()
     await Promise.all(asked)
   })
+})
+
+test('an answer past its lifetime is expired until someone asks; once a nameserver has failed for it, it is stale', async () => {
+  await withDns(
+    [(query) => query.reply({ answers: [a(query.name, '10.0.0.1', 5)] })],
+    async ({ dns, clock, ns1 }) => {
+      const expired = (): (boolean | undefined)[] => [...dns.names()].map((status) => status.expired)
+      await dns.lookup(NAME)
+      assert.deepEqual(expired(), [false])
+      clock.wind(6000)
+      assert.deepEqual(expired(), [true])
+      ns1.script = (query) => query.reply({ rcode: 2 })
+      await dns.lookup(NAME)
+      assert.deepEqual(expired(), [false])
+    },
+  )
 })

@@ -1,20 +1,15 @@
 /** The rows of the fault table that are about nameservers: dead, slow, failing, back again. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Answer } from '../../src/dns/answer.ts'
-import { BUDGET_MS, settled, TIMEOUT_MS, timed, until, withDns } from '../support/dns.ts'
-import { a, always, type Script, silent } from '../support/nameserver.ts'
+import type { DnsEvent } from '../../src/dns/dns.ts'
+import { addressesOf, BUDGET_MS, settled, TIMEOUT_MS, timed, until, withDns } from '../support/dns.ts'
+import { a, always, type Query, type Script, silent, soa } from '../support/nameserver.ts'
 
 const FINE = always('10.0.0.1')
 const NAME = 'zone1-default.game.test'
 
 function refusing(rcode: number): Script {
   return (query) => query.reply({ rcode })
-}
-
-function addressesOf(answer: Answer): readonly string[] {
-  assert.equal(answer.kind, 'positive', JSON.stringify(answer))
-  return answer.kind === 'positive' ? answer.addresses : []
 }
 
 test('1: a nameserver that drops everything costs the first request one timeout, later ones nothing', async () => {
@@ -211,22 +206,30 @@ test('10: a refusal without a question counts as one', async () => {
 })
 
 test('11: SERVFAIL from all: a storm of requests asks each nameserver once per back-off', async () => {
-  await withDns([refusing(2), refusing(2)], async ({ dns, clock, ns1, ns2 }) => {
-    const storm = async (): Promise<void> => {
-      for (let wave = 0; wave < 10; wave++) {
-        const answers = await Promise.all(Array.from({ length: 100 }, () => dns.lookup(NAME)))
-        assert.ok(answers.every(({ kind }) => kind === 'failure'))
+  await withDns(
+    [FINE, FINE],
+    async ({ dns, clock, ns1, ns2 }) => {
+      await dns.lookup('zone2-default.game.test')
+      await dns.lookup('zone3-default.game.test')
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [1, 1], 'both are known to take EDNS')
+      ns1.script = ns2.script = refusing(2)
+      const storm = async (): Promise<void> => {
+        for (let wave = 0; wave < 10; wave++) {
+          const answers = await Promise.all(Array.from({ length: 100 }, () => dns.lookup(NAME)))
+          assert.ok(answers.every(({ kind }) => kind === 'failure'))
+        }
       }
-    }
-    await storm()
-    assert.deepEqual([ns1.queries.length, ns2.queries.length], [1, 1])
-    clock.wind(1000)
-    await storm()
-    assert.deepEqual([ns1.queries.length, ns2.queries.length], [2, 2])
-    clock.wind(1000)
-    await storm()
-    assert.deepEqual([ns1.queries.length, ns2.queries.length], [2, 2], 'the back-off has grown')
-  })
+      await storm()
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [2, 2])
+      clock.wind(1000)
+      await storm()
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [3, 3])
+      clock.wind(1000)
+      await storm()
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [3, 3], 'the back-off has grown')
+    },
+    { rotate: true },
+  )
 })
 
 test('11: SERVFAIL from all, a stale answer held: it serves', async () => {
@@ -242,7 +245,7 @@ test('11: SERVFAIL from all, a stale answer held: it serves', async () => {
 
 test('38: a nameserver that answers EDNS with FORMERR is asked without, from then on at once', async () => {
   const old: Script = (query) => {
-    if (query.message.edns !== null) query.reply({ rcode: 1, questions: [], edns: null })
+    if (query.message.edns !== null) query.reply({ rcode: 1, edns: null })
     else FINE(query)
   }
   await withDns([old], async ({ dns, ns1, events }) => {
@@ -250,8 +253,219 @@ test('38: a nameserver that answers EDNS with FORMERR is asked without, from the
     assert.equal(ns1.queries.length, 2)
     assert.deepEqual(addressesOf(await dns.lookup('zone2-default.game.test')), ['10.0.0.1'])
     assert.equal(ns1.queries.length, 3)
+    assert.equal(dns.status().nameservers[0]?.edns, false)
     assert.equal(events.filter(({ kind }) => kind === 'edns_unsupported').length, 1)
   })
+})
+
+const UNKNOWN: Script = (query) => query.reply({ rcode: 3, authorities: [soa('test', 30)] })
+
+for (const [what, script] of [
+  ['NXDOMAIN', UNKNOWN],
+  ['NODATA', ((query) => query.reply({ authorities: [soa('test', 30)] })) satisfies Script],
+] as const) {
+  test(`1: a lost packet to the nameserver that knows the zones, ${what} from the next: no name in use is withdrawn`, async () => {
+    await withDns([FINE, script], async (bench) => {
+      const { dns, clock, ns1 } = bench
+      const told: string[] = []
+      for (let at = 0; at < 100; at++) dns.keep(`zone${at}.game.test`, ({ kind }) => told.push(kind))
+      await until(() => told.length === 100)
+      let isLost = false
+      ns1.script = (query) => {
+        if (isLost) FINE(query)
+        isLost = true
+      }
+      clock.wind(46_000)
+      await until(() => ns1.queries.length > 200)
+      await settled(bench)
+      assert.deepEqual(new Set(told), new Set(['positive']))
+      assert.equal(told.length, 100)
+    })
+  })
+}
+
+test('1: a request for a name in use has its addresses, though a packet was lost and the next nameserver denies it', async () => {
+  await withDns([FINE, UNKNOWN], async ({ dns, clock, ns1, ns2 }) => {
+    await dns.lookup(NAME)
+    clock.wind(61_000)
+    ns1.script = silent
+    setTimeout(() => (ns1.script = FINE), TIMEOUT_MS / 2)
+    const [answer, milliseconds] = await timed(clock, () => dns.lookup(NAME))
+    assert.deepEqual([answer.kind, ns2.queries.length], ['positive', 1])
+    assert.ok(milliseconds < BUDGET_MS)
+  })
+})
+
+test('1: while the first nameserver is dead, the word of the next one counts', async () => {
+  await withDns([FINE, UNKNOWN], async ({ dns, clock, ns1 }) => {
+    await dns.lookup(NAME)
+    clock.wind(61_000)
+    await ns1.stop()
+    assert.equal((await dns.lookup(NAME)).kind, 'nxdomain')
+  })
+})
+
+test('1: with rotate all nameservers are equal: none is asked again', async () => {
+  await withDns(
+    [FINE, UNKNOWN],
+    async ({ dns, clock, ns1, ns2 }) => {
+      await dns.lookup(NAME)
+      clock.wind(61_000)
+      assert.equal((await dns.lookup(NAME)).kind, 'nxdomain')
+      assert.deepEqual([ns1.queries.length, ns2.queries.length], [1, 1])
+    },
+    { rotate: true },
+  )
+})
+
+test('12: a name that nobody uses is not asked for twice because a fallback denies it', async () => {
+  await withDns([silent, silent], async ({ dns, ns1, ns2 }) => {
+    let askedBefore = 0
+    ns2.script = (query) => {
+      askedBefore = ns1.queries.length
+      UNKNOWN(query)
+    }
+    assert.equal((await dns.lookup(NAME)).kind, 'nxdomain')
+    assert.deepEqual([ns1.queries.length, ns2.queries.length], [askedBefore, 1])
+  })
+})
+
+const withEdns = ({ message }: Query): boolean => message.edns !== null
+const intolerant: [string, Script][] = [
+  ['drops it', () => {}],
+  ['says SERVFAIL', (query) => query.reply({ rcode: 2, edns: null })],
+  ['says NOTIMP', (query) => query.reply({ rcode: 4, edns: null })],
+  ['counts an OPT that it leaves out', (query) => query.send(countingOpt(query))],
+  [
+    'sends half an answer',
+    (query) => query.send(query.response({ answers: [a(NAME, '10.6.6.6')] }).subarray(0, -15)),
+  ],
+]
+function countingOpt(query: Query): Buffer {
+  const octets = query.response({ answers: [a(query.name, '10.0.0.1')], edns: null })
+  octets.writeUInt16BE(1, 10)
+  return octets
+}
+for (const [what, script] of intolerant) {
+  test(`38: a nameserver that takes no EDNS (it ${what}) is asked without, and after a while with it again`, async () => {
+    const old: Script = (query) => (withEdns(query) ? script(query) : FINE(query))
+    await withDns([old], async ({ dns, clock, ns1, events }) => {
+      const unsupported = (): number => events.filter(({ kind }) => kind === 'edns_unsupported').length
+      let names = 0
+      const lookup = async (): Promise<readonly boolean[]> => {
+        const before = ns1.queries.length
+        const [answer, milliseconds] = await timed(clock, () =>
+          dns.lookup(`zone${names++}-default.game.test`),
+        )
+        assert.deepEqual(addressesOf(answer), ['10.0.0.1'])
+        assert.ok(milliseconds < BUDGET_MS, `${milliseconds} ms`)
+        return ns1.queries.slice(before).map(withEdns)
+      }
+      assert.deepEqual(await lookup(), [true, false])
+      if (unsupported() === 0) assert.deepEqual(await lookup(), [true, false], 'once may be a lost packet')
+      assert.deepEqual([await lookup(), unsupported()], [[false], 1])
+      assert.equal(dns.status().nameservers[0]?.edns, false)
+      clock.wind(15 * 60_000)
+      assert.deepEqual([await lookup(), await lookup(), unsupported()], [[true, false], [false], 1])
+      ns1.script = FINE
+      clock.wind(15 * 60_000)
+      assert.deepEqual([await lookup(), await lookup()], [[true], [true]])
+      assert.equal(dns.status().nameservers[0]?.edns, true)
+    })
+  })
+}
+
+test('38: a nameserver that drops EDNS is found out with one attempt, and behind a probe, too', async () => {
+  const dropping: Script = (query) => (withEdns(query) ? undefined : FINE(query))
+  await withDns(
+    [dropping],
+    async ({ dns }) => assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.1']),
+    { attempts: 1 },
+  )
+  await withDns([dropping, always('10.0.0.2')], async ({ dns, clock, ns1 }) => {
+    for (let at = 0; at < 2; at++) {
+      assert.deepEqual(addressesOf(await dns.lookup(`zone${at}-x.game.test`)), ['10.0.0.2'])
+      clock.wind(1000)
+      await dns.lookup(`zone${at}-y.game.test`)
+      await until(() => dns.status().nameservers[0]?.failures === 0)
+    }
+    const asked = ns1.queries.length
+    assert.deepEqual(addressesOf(await dns.lookup(NAME)), ['10.0.0.1'])
+    assert.deepEqual(ns1.queries.slice(asked).map(withEdns), [false])
+  })
+})
+
+test('38: FORMERR once, or FORMERR with EDNS and without, switches nothing off', async () => {
+  await withDns([FINE], async ({ dns, clock, ns1 }) => {
+    addressesOf(await dns.lookup(NAME))
+    let once = true
+    ns1.script = (query) => {
+      if (once) query.reply({ rcode: 1 })
+      else FINE(query)
+      once = false
+    }
+    addressesOf(await dns.lookup('zone2-default.game.test'))
+    assert.deepEqual(ns1.queries.map(withEdns), [true, true, false])
+    addressesOf(await dns.lookup('zone3-default.game.test'))
+    clock.wind(3 * 60_000)
+    for (const rcode of [1, 2, 5]) {
+      ns1.script = (query) => query.reply({ rcode: withEdns(query) ? 1 : rcode })
+      assert.equal((await dns.lookup(`zone4${rcode}-default.game.test`)).kind, 'failure')
+    }
+    ns1.script = FINE
+    addressesOf(await dns.lookup('zone5-default.game.test'))
+    assert.equal(ns1.queries.at(-1)?.message.edns !== null, true)
+  })
+})
+
+test('38: a lost packet of a nameserver that takes EDNS costs it no EDNS', async () => {
+  await withDns([FINE], async ({ dns, ns1 }) => {
+    addressesOf(await dns.lookup(NAME))
+    let lost = false
+    ns1.script = (query) => {
+      if (lost) FINE(query)
+      lost = true
+    }
+    addressesOf(await dns.lookup('zone2-default.game.test'))
+    assert.deepEqual(ns1.queries.map(withEdns), [true, true, true])
+  })
+})
+
+test('11: a nameserver whose EDNS nobody has seen is asked once with it and once without, where all say SERVFAIL', async () => {
+  await withDns([refusing(2)], async ({ dns, ns1 }) => {
+    await Promise.all(Array.from({ length: 100 }, () => dns.lookup(NAME)))
+    await Promise.all(Array.from({ length: 100 }, () => dns.lookup(NAME)))
+    assert.deepEqual(ns1.queries.map(withEdns), [true, false])
+  })
+})
+
+test('an exception in a probe, for which nobody waits, ends nothing, and the nameserver is probed again', async () => {
+  let broken = false
+  const events: DnsEvent[] = []
+  const onEvent = (event: DnsEvent): void => {
+    events.push(event)
+    if (broken && event.kind === 'query' && event.try.nameserver.endsWith(`:${port}`))
+      throw new Error('a bug')
+  }
+  let port = 0
+  await withDns(
+    [silent, FINE],
+    async ({ dns, clock, ns1 }) => {
+      port = ns1.port
+      await dns.lookup(NAME)
+      ns1.script = FINE
+      broken = true
+      clock.wind(1000)
+      addressesOf(await dns.lookup('zone2-default.game.test'))
+      await until(() => events.some(({ kind }) => kind === 'bug'))
+      broken = false
+      clock.wind(10_000)
+      addressesOf(await dns.lookup('zone3-default.game.test'))
+      await until(() => dns.status().nameservers[0]?.failures === 0)
+    },
+    {},
+    { onEvent },
+  )
 })
 
 test('40: a thousand concurrent misses of one name are one query', async () => {

@@ -2,20 +2,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Answer } from '../../src/dns/answer.ts'
 import type { Dns } from '../../src/dns/dns.ts'
-import { withDns } from '../support/dns.ts'
+import { addressesOf, withDns } from '../support/dns.ts'
 import {
   BIG_ANSWER,
   isInstalled,
   NAMESERVER_PROGRAMS,
   withNameserverProgram,
 } from '../support/nameserver-programs.ts'
-
-function addressesOf(answer: Answer): readonly string[] {
-  assert.equal(answer.kind, 'positive', JSON.stringify(answer))
-  return answer.kind === 'positive' ? [...answer.addresses].sort() : []
-}
 
 /** A program that starts answers late at first, or with SERVFAIL. */
 async function untilUp(dns: Dns): Promise<void> {
@@ -42,6 +36,12 @@ for (const program of NAMESERVER_PROGRAMS) {
             ['10.0.0.1', '10.0.0.2'],
             'CNAMEs',
           )
+
+          const service = await dns.lookup('_pay._tcp.zone1.game.test')
+          assert.deepEqual(addressesOf(service), ['10.0.0.1:9001', '10.0.0.2:9001', '10.0.0.3:9002'], 'SRV')
+          const none = await dns.lookup('_pay._tcp.zone2.game.test')
+          assert.ok(none.kind === 'nodata' && none.notOffered, 'SRV without a target')
+          assert.equal((await dns.lookup('_pay._tcp.zone9.game.test')).kind, 'nxdomain')
 
           const absent = await dns.lookup('zone9.game.test')
           assert.equal(absent.kind, 'nxdomain')

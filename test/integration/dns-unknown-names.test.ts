@@ -102,6 +102,25 @@ test('a zone whose TTL is 0 is in use from its second request on', async () => {
   )
 })
 
+test('a zone that had addresses a moment ago is in use still: no scan keeps it from coming back', async () => {
+  let isGone = false
+  const script: Script = (query) => (isGone ? query.reply({ rcode: 3 }) : onlyKnown(query))
+  await withDns(
+    [script],
+    async ({ dns, clock }) => {
+      await dns.lookup(KNOWN)
+      clock.wind(61_000)
+      isGone = true
+      assert.equal((await dns.lookup(KNOWN)).kind, 'nxdomain')
+      await scan(dns, 200)
+      isGone = false
+      clock.wind(2000)
+      assert.equal((await dns.lookup(KNOWN)).kind, 'positive')
+    },
+    { unknownNames: LIMIT },
+  )
+})
+
 test('a negative answer that is over costs as a new name does', async () => {
   await withDns(
     [onlyKnown],
@@ -168,6 +187,41 @@ test('retries have a part of the burst to themselves: a new zone gets its second
   )
 })
 
+test('a new zone whose second try could not be paid for has not failed: it is asked for as soon as there is room', async () => {
+  const refusing: Script = (query) => query.reply({ rcode: 5 })
+  await withDns(
+    [refusing, wildcard],
+    async ({ dns, clock }) => {
+      const answers = await scan(dns, 36)
+      const unpaid = answers.filter((answer) => answer.kind === 'failure' && answer.tries.length > 0)
+      assert.equal(unpaid.length, 20)
+      assert.equal(dns.status().names, 10, 'they take no place in the cache')
+      clock.wind(500)
+      assert.equal(limited([await dns.lookup(unpaid[0]?.name ?? '')]), 1, 'and are not backed off')
+      clock.wind(100_000)
+      assert.equal((await dns.lookup(unpaid[0]?.name ?? '')).kind, 'positive')
+      assert.equal(dns.status().lookups.backedOff, 0)
+    },
+    { unknownNames: LIMIT },
+  )
+})
+
+test('a zone that somebody keeps from now on is resolved, though a query for it was not paid for', async () => {
+  const refusing: Script = (query) => query.reply({ rcode: 5 })
+  await withDns(
+    [refusing, wildcard],
+    async ({ dns }) => {
+      const scanned = scan(dns, 29)
+      const asked = dns.lookup(KNOWN)
+      const kept = dns.keep(KNOWN, () => undefined)
+      await scanned
+      assert.equal(limited([await asked]), 1)
+      await until(() => kept?.current()?.kind === 'positive')
+    },
+    { unknownNames: LIMIT },
+  )
+})
+
 test('what was turned away is forgotten: it is asked for as soon as there is room, and takes no place in the cache', async () => {
   await withDns(
     [wildcard],
@@ -188,6 +242,26 @@ test("an operator's explanation asks, whatever is left", async () => {
     async ({ dns }) => {
       await scan(dns, 200)
       assert.equal((await dns.explain('new.game.test')).answer.kind, 'positive')
+    },
+    { unknownNames: LIMIT },
+  )
+})
+
+test('names that nobody has asked for yet are paid for as unknown ones, after requests; names in use go on beside them', async () => {
+  await withDns(
+    [onlyKnown],
+    async ({ dns, ns1, clock }) => {
+      await dns.lookup(KNOWN)
+      const before = ns1.queries.length
+      for (let at = 0; at < 100; at++) dns.keep(`brought${at}.game.test`, () => undefined, false)
+      await until(() => ns1.queries.length === before + LIMIT.queriesBurst / 2 - 1)
+      // The other half is left for requests, but for what retries live on.
+      const answers = await scan(dns, 20)
+      assert.equal(20 - limited(answers), NEW_AT_ONCE - LIMIT.queriesBurst / 2)
+      const asked = ns1.queries.length
+      dns.keep(KNOWN, () => undefined)
+      clock.wind(61_000)
+      await until(() => ns1.queries.slice(asked).some(({ name }) => name === KNOWN))
     },
     { unknownNames: LIMIT },
   )

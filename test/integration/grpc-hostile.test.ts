@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js'
-import { CONNECTIONS_MAX } from '../../src/grpc/listener.ts'
+import { WATCHERS_MAX } from '../../src/grpc/health-service.ts'
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from '../../src/grpc/protos.ts'
 import { MESSAGE_OCTETS_MAX, STREAMS_PER_CONNECTION_MAX } from '../../src/grpc/server.ts'
-import { NAME_LENGTH_MAX, NAMES_MAX } from '../../src/xds/request-limits.ts'
+import { FIRST_REQUEST_WITHIN_MS, NAME_LENGTH_MAX, NAMES_MAX } from '../../src/xds/request-limits.ts'
 import { TYPE_URLS } from '../../src/xds/resource.ts'
 import { END_HEADERS, FRAME, frame, frameTypes, headerBlock, preface } from '../support/http2-frames.ts'
 import { eventually, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
@@ -23,6 +23,7 @@ const ASK_WITHIN_MS = 20_000
 const END_WITHIN_MS = 15_000
 /** Statuses of gRPC. */
 const INVALID_ARGUMENT = '3'
+const DEADLINE_EXCEEDED = '4'
 const RESOURCE_EXHAUSTED = '8'
 const UNIMPLEMENTED = '12'
 const INTERNAL = '13'
@@ -286,7 +287,7 @@ describe('hostile clients on the socket', () => {
       stream.write(announced(MESSAGE_OCTETS_MAX))
       return stream
     })
-    for (let n = 0; n < 15 && !on.destroyed; n++) {
+    for (let n = 0; (n + 1) * chunk.length < MESSAGE_OCTETS_MAX && !on.destroyed; n++) {
       for (const stream of streams) if (!stream.destroyed) stream.write(chunk)
       await new Promise((done) => setTimeout(done, 10))
     }
@@ -325,15 +326,24 @@ describe('hostile clients on the socket', () => {
     }
   })
 
-  test(`beyond ${CONNECTIONS_MAX} connections one more is closed at once, and the log says so`, async () => {
-    const made = await Promise.all(Array.from({ length: CONNECTIONS_MAX + 50 }, () => socket()))
-    for (const each of made) each.resume()
-    const left = (): number => made.filter(({ closed }) => !closed).length
-    await eventually('the rest was closed', () => left() < CONNECTIONS_MAX)
-    assert.ok(left() > CONNECTIONS_MAX - 20, `${left()} are left`)
-    await eventually('a line', () =>
-      processor.lines().some(({ msg }) => /too many connections/.test(String(msg))),
-    )
+  test(`more than ${WATCHERS_MAX} that watch its health: the others are refused, and it is still told`, async () => {
+    const on = session()
+    const watch = framed(Buffer.alloc(0))
+    const ends: string[] = []
+    for (let n = 0; n < WATCHERS_MAX + 20; n++) {
+      const stream = open(on, '/grpc.health.v1.Health/Watch')
+      stream.end(n % 2 === 0 ? watch : framed(field(1, text('unknown'))))
+      void endOf(stream).then((end) => ends.push(end))
+    }
+    await eventually('the rest is refused', () => ends.length >= 20)
+    assert.deepEqual([ends.length, [...new Set(ends)]], [20, [RESOURCE_EXHAUSTED]])
+    assert.equal(await send('/grpc.health.v1.Health/Check', watch), '0')
+  })
+
+  test(`streams to the control plane that say nothing end after ${FIRST_REQUEST_WITHIN_MS / 1000} s`, async () => {
+    const on = session()
+    const ends = await Promise.all([endOf(open(on, ADS)), endOf(open(on, LRS))])
+    assert.deepEqual(ends, [DEADLINE_EXCEEDED, DEADLINE_EXCEEDED])
   })
 
   // Envoy's control plane

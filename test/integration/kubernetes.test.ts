@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
+import { type ConfigError, parseConfig } from '../../src/config/load.ts'
 import {
   type Manifest,
   noKustomize,
@@ -50,7 +51,10 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     )
     for (const file of [
       'envoy.yaml',
+      'listener.yaml',
+      'id_in_body.lua',
       'routes.yaml',
+      'clusters.yaml',
       'refusal-log-rate.yaml',
       'listener-tls-certificate.yaml',
     ])
@@ -100,6 +104,18 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.ok(pod().terminationGracePeriodSeconds >= preStop + seconds + 5 + 5)
   })
 
+  test('what must be set has no default: no image that exists, and a search domain that the processor refuses by name', () => {
+    assert.match(pod().initContainers[0].image, /^set-the-image\.invalid\//)
+    const text = one('ConfigMap', 'zonegate-config').data['zonegate.yaml']
+    assert.throws(
+      () => parseConfig(text, 'zonegate.yaml'),
+      ({ faults }: ConfigError) => /dns\.search: expected your zones' search domain/.test(faults.join()),
+    )
+    assert.doesNotThrow(() =>
+      parseConfig(text.replace(/search: \S+/, 'search: prod.example'), 'zonegate.yaml'),
+    )
+  })
+
   test('Envoy is the version that Zonegate is tested with', () => {
     const [, image] = /image: (envoyproxy\/envoy:\S+)/.exec(read('docker-compose.yml')) ?? []
     assert.equal(pod().containers[0].image, image)
@@ -130,8 +146,9 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
       ...one('NetworkPolicy').spec.ingress.flatMap(({ ports: of }: Manifest) =>
         of.map(({ port }: Manifest) => port),
       ),
-      ...probes.filter(Boolean).map(({ httpGet }) => httpGet.port),
+      ...probes.filter(Boolean).map(({ httpGet, tcpSocket }) => (httpGet ?? tcpSocket).port),
     ]
     for (const name of named) assert.ok(ports.has(name), String(name))
+    assert.equal(pod().containers[0].startupProbe.tcpSocket.port, 'callback')
   })
 })

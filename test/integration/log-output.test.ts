@@ -72,6 +72,29 @@ test('what a reader does not take in time is left out, and it is told how much; 
   assert.equal(seen + missing, 20_000 + later)
 })
 
+test('a log that grows without end is written at 1 MiB a second, and it is told how much is missing', async () => {
+  const started = performance.now()
+  const child = start(`
+    for (let line = 0; line < 20_000; line++) {
+      log.info({ line }, '${FILLER}')
+      if (line % 100 === 0) await tick(1)
+    }
+    await tick(100)
+    log.info('after')
+    log.flush(() => process.exit(0))`)
+  let text = ''
+  for await (const chunk of child.stdout) text += chunk
+  const mebibytes = text.length / 1024 / 1024
+  const seconds = (performance.now() - started) / 1000
+  assert.ok(mebibytes > 3 && mebibytes < 4 + seconds, `${mebibytes} MiB in ${seconds} s`)
+  const lines = text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const missing = lines.reduce((sum, { lines: few = 0 }) => sum + few, 0)
+  assert.equal(lines.filter(({ line }) => line !== undefined).length + missing, 20_000)
+})
+
 test('the last line before the end is there', async () => {
   const child = start(`
     log.fatal('the end')

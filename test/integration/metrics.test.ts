@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { type MetricSources, Metrics } from '../../src/admin/metrics.ts'
 import { Rcode } from '../../src/dns/message.ts'
+import type { Pin } from '../../src/pins/pins.ts'
 import { DecisionCounts } from '../../src/status/decision-counts.ts'
 import { DnsQueryCounts } from '../../src/status/dns-query-counts.ts'
 import { PushCounts } from '../../src/status/push-counts.ts'
@@ -24,6 +25,15 @@ const OUTCOMES = [
 ]
 
 let processor: TestProcessor
+const PIN: Pin = {
+  zone: '12',
+  addresses: ['10.0.0.5'],
+  who: 'ada',
+  because: 'disk full',
+  since: '2026-11-28T03:00:00.000Z',
+  until: '2026-11-28T05:00:00.000Z',
+}
+
 before(async () => {
   processor = await startProcessorAlone()
 })
@@ -73,6 +83,11 @@ test('a scrape is what Prometheus expects, within its bounds', async () => {
   assert.ok(text.length < SCRAPE_OCTETS_MAX, `${text.length} octets`)
   for (const { name, type } of views) assert.match(text, new RegExp(`^# TYPE ${name} ${type}$`, 'm'))
   assert.match(text, /^zonegate_dns_queries_total\{nameserver="127\.0\.0\.1:9",outcome="unreachable"\} 1$/m)
+  for (const result of ['hot', 'forwarded', 'refused', 'unresolved'])
+    assert.match(
+      text,
+      new RegExp(`^zonegate_rule_requests_total\\{rule="default",result="${result}"\\} 0$`, 'm'),
+    )
   assert.match(text, /^zonegate_build_info\{version="[^"]+",node="v[^"]+"\} 1$/m)
 })
 
@@ -100,6 +115,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
         outcomes: {},
       })),
       search: 'game.test',
+      searchOffered: null,
       lookups,
       names: 2000,
       namesKept: 2000,
@@ -107,8 +123,10 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
       refreshesWaiting: 0,
     }),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
+    pins: () => ({ pins: [PIN], fault: null }),
     controlPlane: () => null,
     pushes: () => new PushCounts().totals,
+    bugs: () => ({ request: 1, dns: 1 }),
     config: () => ({
       source: 'defaults',
       loadedAt: '',
@@ -116,12 +134,18 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
       needsRestart: [],
       reloads: { accepted: 0, rejected: 0 },
     }),
+    policy: () => ({ faults: [], reasons: [], needsRestart: [] }),
     certificates: () => ({ cert: new Date(0), clientCa: new Date(0) }),
     ready: () => true,
   })
   const text = await full.text()
   full.close()
   assert.match(text, /^zonegate_zones\{set="learned"\} 2000$/m)
+  assert.match(text, /^zonegate_pins 1$/m)
+  assert.match(
+    text,
+    new RegExp(`^zonegate_pin_oldest_timestamp_seconds ${Date.parse(PIN.since) / 1000}$`, 'm'),
+  )
   assert.ok(text.length <= SCRAPE_OCTETS_MAX, `${text.length} octets`)
 })
 

@@ -31,7 +31,7 @@ suite('Prometheus', { skip: !installed && 'prometheus is not installed (Debian: 
     const config = readFileSync(join(ROOT, 'deploy/prometheus/prometheus.yml'), 'utf8')
       .replace('processor:9003', `127.0.0.1:${processor.port}`)
       .replace('/run/secrets/zonegate_http_token', join(folder, 'token'))
-      .replace('envoy:9901', '127.0.0.1:9') // nobody is there
+      .replace('envoy:9902', '127.0.0.1:9') // nobody is there
       .replaceAll('15s', '1s')
     writeFileSync(join(folder, 'prometheus.yml'), config)
     const options = [`--config.file=${folder}/prometheus.yml`, `--storage.tsdb.path=${folder}/data`]

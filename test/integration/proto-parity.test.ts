@@ -1,103 +1,66 @@
 import assert from 'node:assert/strict'
-import { createRequire } from 'node:module'
-import path from 'node:path'
-import { test } from 'node:test'
-import { loadSync, type PackageDefinition } from '@grpc/proto-loader'
-import { definitions } from '../../src/grpc/protos.ts'
-import { type FieldSchema, messageSchemas } from '../../src/xds/message-schema.ts'
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import protobuf from 'protobufjs'
+import { allMessages, describe as describeApi, textOf } from '../../scripts/envoy-api.ts'
+import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
+import { MESSAGE_FILE, type MessageDescription } from '../../src/xds/envoy-api.ts'
 
-/** Envoy's API as published in the npm package @grpc/grpc-js-xds: the same folders as on GitHub. */
-const official = loadSync(
-  [
-    'envoy/service/ext_proc/v3/external_processor.proto',
-    'envoy/service/discovery/v3/ads.proto',
-    'envoy/service/load_stats/v3/lrs.proto',
-    'envoy/config/cluster/v3/cluster.proto',
-    'envoy/config/endpoint/v3/endpoint.proto',
-    'envoy/config/route/v3/route_components.proto',
-    'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
-    'envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto',
-    'envoy/type/matcher/v3/http_inputs.proto',
-  ],
-  {
-    keepCase: true,
-    includeDirs: ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((folder) =>
-      path.join(
-        path.dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds/package.json')),
-        'deps',
-        folder,
-      ),
-    ),
-  },
-)
-
-/** Not in that package: https://github.com/grpc/grpc-proto/blob/master/grpc/health/v1/health.proto */
-const HEALTH: Record<string, Record<string, string | number>> = {
-  'grpc.health.v1.HealthCheckRequest': { service: 'singular string = 1' },
-  'grpc.health.v1.HealthCheckResponse': {
-    status: 'singular grpc.health.v1.HealthCheckResponse.ServingStatus = 1',
-  },
-  'grpc.health.v1.HealthCheckResponse.ServingStatus': {
-    UNKNOWN: 0,
-    SERVING: 1,
-    NOT_SERVING: 2,
-    SERVICE_UNKNOWN: 3,
-  },
-}
-
-const ours = messageSchemas(definitions)
-const theirs = messageSchemas(official)
-const text = (field: FieldSchema) => `${field.label} ${field.typeName || field.type} = ${field.number}`
-const inHealth = (name: string) => name.startsWith('grpc.health.v1.')
-
-for (const message of ours.messages.values()) {
-  test(`${message.name} has the official fields`, () => {
-    const reference = theirs.messages.get(message.name)
-    for (const field of message.fields.values()) {
-      const expected = inHealth(message.name)
-        ? HEALTH[message.name]?.[field.name]
-        : reference?.fields.get(field.name) && text(reference.fields.get(field.name) as FieldSchema)
-      assert.equal(text(field), expected, field.name)
-    }
-    if (inHealth(message.name)) return
-    assert.ok(reference, 'message exists')
-    for (const oneof of message.oneofs) assert.ok(reference.oneofs.includes(oneof), `oneof ${oneof}`)
-  })
-}
-
-for (const enumeration of ours.enums.values()) {
-  test(`${enumeration.name} has the official values`, () => {
-    const reference = inHealth(enumeration.name)
-      ? new Map(Object.entries(HEALTH[enumeration.name] ?? {}))
-      : theirs.enums.get(enumeration.name)?.values
-    for (const [name, number] of enumeration.values) assert.equal(number, reference?.get(name), name)
-  })
-}
-
-test('services have the official methods', () => {
-  const methods = (all: PackageDefinition) =>
-    Object.entries(all).flatMap(([, definition]) =>
-      'format' in definition
-        ? []
-        : Object.values(definition).map((method) =>
-            [
-              method.path,
-              method.requestStream ? 'stream' : 'one',
-              (method.requestType.type as { name: string }).name,
-              method.responseStream ? 'stream' : 'one',
-              (method.responseType.type as { name: string }).name,
-            ].join(' '),
-          ),
-    )
-  const known = new Set([
-    ...methods(official),
-    '/grpc.health.v1.Health/Check one HealthCheckRequest one HealthCheckResponse',
-    '/grpc.health.v1.Health/Watch one HealthCheckRequest stream HealthCheckResponse',
-  ])
-  const mine = methods(definitions)
-  assert.equal(mine.length, 5)
-  assert.deepEqual(
-    mine.filter((method) => !known.has(method)),
-    [],
-  )
+/** Envoy carries the descriptors of its whole API: what it speaks, not what is written about it. */
+let program: Buffer
+let official: ReadonlyMap<string, MessageDescription>
+before(async () => {
+  program = readFileSync(await ensureEnvoy())
+  official = allMessages(program)
 })
+
+test("proto/envoy-api.json is what Envoy's program has (scripts/envoy-api.ts writes it)", () => {
+  assert.equal(readFileSync(MESSAGE_FILE, 'utf8'), textOf(describeApi(program)))
+})
+
+const folder = fileURLToPath(new URL('../../proto', import.meta.url))
+const root = new protobuf.Root()
+root.resolvePath = (_, path) => (path.startsWith('/') ? path : join(folder, path))
+root.loadSync(
+  globSync('**/*.proto', { cwd: folder }).map((path) => join(folder, path)),
+  { keepCase: true },
+)
+root.resolveAll()
+
+describe('the .proto files have what Envoy has:', () => {
+  for (const type of typesOf(root)) {
+    const name = type.fullName.slice(1)
+    if (name.startsWith('google.protobuf.')) continue
+    test(name, () => {
+      const reference = official.get(name)
+      assert.ok(reference, 'Envoy has it')
+      if (type instanceof protobuf.Enum) {
+        for (const [value, number] of Object.entries(type.values))
+          assert.equal(number, reference.enum?.[value], value)
+        return
+      }
+      for (const field of type.fieldsArray) {
+        const typeName = field.resolvedType?.fullName.slice(1) ?? field.type
+        const rule =
+          field instanceof protobuf.MapField ? `map ${field.keyType}` : field.repeated && 'repeated'
+        assert.deepEqual(
+          [field.id, typeName, ...(rule ? [rule] : [])],
+          reference.fields?.[field.name],
+          field.name,
+        )
+      }
+      for (const { name: oneof, oneof: fields } of type.oneofsArray)
+        for (const field of fields)
+          assert.ok(reference.oneofs?.[oneof]?.includes(field), `${oneof}: ${field}`)
+    })
+  }
+})
+
+function typesOf(namespace: protobuf.NamespaceBase): (protobuf.Type | protobuf.Enum)[] {
+  return namespace.nestedArray.flatMap((object) => [
+    ...(object instanceof protobuf.Type || object instanceof protobuf.Enum ? [object] : []),
+    ...(object instanceof protobuf.Namespace ? typesOf(object) : []),
+  ])
+}

@@ -119,6 +119,33 @@ test('a change of listen.* is told to need a restart, and all else is taken over
   assert.deepEqual([told?.['level'], told?.['keys']], ['warn', ['listen.http']])
 })
 
+test('another place of the id is in force at once', async () => {
+  writeFileSync(file, text({ rules: { id: { query: 'zone' }, methods: ['PATCH'] } }))
+  await accepted()
+  assert.deepEqual((await config()).needsRestart, [])
+  const { decision, steps } = (await processor.ask('/api/explain?id=1&method=PATCH')).json()
+  assert.equal(decision.reason, 'nameservers_failed')
+  assert.match(JSON.stringify(steps), /query zone: \\"1\\" matches/)
+  before_ = await reloads()
+  writeFileSync(file, text({}))
+  await accepted()
+})
+
+test('the line of the nameservers in force says where they and the search domain are from', async () => {
+  const last = () => {
+    const line = processor.lines().findLast(({ msg }) => msg === 'nameservers in force')
+    return [line?.['nameservers'], line?.['nameserversFrom'], line?.['search'], line?.['searchFrom']]
+  }
+  assert.deepEqual(last(), [['127.0.0.1:9'], 'dns.nameservers', 'game.test', 'dns.search'])
+  writeFileSync(join(processor.folder, 'own.conf'), 'nameserver 127.0.0.4\nsearch own.test\n')
+  writeFileSync(file, text({ dns: { search: null, nameservers: null, resolvConf: 'own.conf' } }))
+  await accepted()
+  assert.deepEqual(last(), [['127.0.0.4:53'], 'own.conf', 'own.test', 'own.conf'])
+  before_ = await reloads()
+  writeFileSync(file, text({}))
+  await accepted()
+})
+
 test('a faulty file changes nothing, and is told by log, metric, status and /readyz', async () => {
   const methods = await reason('id=1&method=GET')
   writeFileSync(file, `${text({})}foo: 1\nlog: { level: loud }\n`)

@@ -44,6 +44,18 @@ test('no search domain: the line names dns.search', async () => {
   assert.match(stderr, /^zonegate: dns\.search: no-search\.conf names no search domain; set dns\.search/m)
 })
 
+test('a search domain that makes no host name: the line names it, and what it would make', async () => {
+  writeFileSync(join(folder, 'dmz.conf'), 'nameserver 127.0.0.1\nsearch corp_dmz.example\n')
+  const { code, stderr } = await run(['serve'], `dns: { resolvConf: dmz.conf }\n`)
+  assert.equal(code, 1)
+  assert.match(
+    stderr,
+    /^zonegate: dns\.search: the search domain corp_dmz\.example of dmz\.conf makes no host name \(.*\), as in "zone1-mail\.corp_dmz\.example"; set dns\.search/m,
+  )
+  const validated = await run(['validate'], `dns: { resolvConf: dmz.conf }\n`)
+  assert.match(validated.stdout, /^note +on this machine: dns\.search: the search domain corp_dmz\.example/m)
+})
+
 test('faults of the configuration: all of them, with file:line:column, and nothing started', async () => {
   const { code, stderr } = await run([], 'dns: { budgetMs: 0 }\nfoo: 1\n')
   assert.equal(code, 1)

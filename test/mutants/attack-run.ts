@@ -1,6 +1,7 @@
 /** Runs the tests of one file that attack a fence, and tells an attack that came through from a test that broke. */
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { ATTACKED } from '../support/gateway.ts'
 import type { TestEnd } from './attack-reporter.ts'
 
 const REPORTER = fileURLToPath(new URL('attack-reporter.ts', import.meta.url))
@@ -41,7 +42,11 @@ export function runAttack({ cwd, test, titles, withinMs, eventuallyMs }: Attack)
     test,
   ]
   const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
-  const env = { ...inherited, ...(eventuallyMs !== undefined && { EVENTUALLY_MS: String(eventuallyMs) }) }
+  const env = {
+    ...inherited,
+    [ATTACKED]: '1',
+    ...(eventuallyMs !== undefined && { EVENTUALLY_MS: String(eventuallyMs) }),
+  }
   // A session of its own: Ctrl-C would end the test alone, and leave what it has started.
   const child = spawn(process.execPath, args, {
     cwd,

@@ -1,10 +1,18 @@
 import type { Fence } from './fence.ts'
 import { CALLERS_FENCES } from './fences-of-callers.ts'
 import { DNS_FENCES } from './fences-of-dns.ts'
+import { FALLBACK_FENCES } from './fences-of-fallback.ts'
+import { IDS_FENCES } from './fences-of-ids.ts'
 import { NEIGHBOURS_FENCES } from './fences-of-neighbours.ts'
 
 /**
  * The fences of docs/threat-model.md and of docs/operations.md#bounds that are ours to take down; what Envoy's and Node's
  * parsers refuse by themselves isn't.
  */
-export const FENCES: readonly Fence[] = [...CALLERS_FENCES, ...DNS_FENCES, ...NEIGHBOURS_FENCES]
+export const FENCES: readonly Fence[] = [
+  ...CALLERS_FENCES,
+  ...IDS_FENCES,
+  ...DNS_FENCES,
+  ...FALLBACK_FENCES,
+  ...NEIGHBOURS_FENCES,
+]

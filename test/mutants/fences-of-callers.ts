@@ -1,12 +1,15 @@
 import type { Fence } from './fence.ts'
 
 const ENVOY = 'envoy/envoy.yaml'
+const LISTENER = 'envoy/listener.yaml'
+const CLUSTERS = 'envoy/clusters.yaml'
 const ROUTES = 'envoy/routes.yaml'
 const LIMITS = 'test/e2e/attack-limits.test.ts'
 const BODIES = 'test/e2e/attack-bodies.test.ts'
 const FLOODS = 'test/e2e/attack-floods.test.ts'
 const LOOP = 'test/e2e/attack-loop.test.ts'
 const SMUGGLING = 'test/e2e/attack-smuggling.test.ts'
+const BOTH_PATHS = 'test/e2e/both-paths.test.ts'
 const FORWARD = 'test/e2e/forward.test.ts'
 const TLS = 'test/e2e/tls-listener.test.ts'
 
@@ -14,17 +17,25 @@ const TLS = 'test/e2e/tls-listener.test.ts'
 export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'an address in Host',
-    file: ROUTES,
-    text: 'host_rewrite_header: x-zonegate-route',
-    without: 'host_rewrite_header: x-forwarded-host',
+    file: CLUSTERS,
+    text: '{ metadata_key: { key: zonegate, path: [{ key: address }] } }',
+    without: '{ use_http_header: true, http_header_name: x-forwarded-host }',
     test: 'test/e2e/fence.test.ts',
     titles: /another receiver as Host/,
   },
   {
-    attack: 'a forged route header, as an address',
-    file: ENVOY,
-    text: '              - append: { header: { key: x-zonegate-route, value: loop }, append_action: OVERWRITE_IF_EXISTS }\n',
+    attack: "a cluster that dials what isn't the processor's",
+    file: 'src/xds/policy.ts',
+    text: '|| JSON.stringify(cluster.original_dst_lb_config) !== DIALS_ADDRESS',
     without: '',
+    test: 'src/xds/policy.test.ts',
+    titles: /could not send as it is written/,
+  },
+  {
+    attack: 'a forged route header, as an address',
+    file: LISTENER,
+    text: 'header: { key: x-zonegate-route, value: loop }',
+    without: 'header: { key: x-never-there, value: loop }',
     test: 'test/e2e/fence.test.ts',
     titles: /own forward header|forward header twice/,
   },
@@ -39,26 +50,50 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a zone that leads back to the gateway',
     file: ROUTES,
-    text: '      request_headers_to_add: [{ header: { key: x-zonegate-route, value: "%REQ(:METHOD)%/%REQ(server)%" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]\n',
-    without: '      request_headers_to_remove: [x-zonegate-route]\n',
+    text: 'header: { key: x-zonegate-route, value: "%FILTER_STATE(zonegate.key:PLAIN)%" }',
+    without: 'header: { key: x-other, value: "%FILTER_STATE(zonegate.key:PLAIN)%" }',
     test: 'test/e2e/attack-loop.test.ts',
     titles: /after one turn/,
   },
   {
     attack: "Envoy's control headers",
-    file: ENVOY,
-    text: '              - remove_on_match: { key_matcher: { prefix: x-envoy- } }',
-    without: '              - remove_on_match: { key_matcher: { prefix: x-nobody- } }',
+    file: LISTENER,
+    text: 'remove_on_match: { key_matcher: { prefix: x-envoy- } }',
+    without: 'remove_on_match: { key_matcher: { prefix: x-nobody- } }',
     test: 'test/e2e/attack-loop.test.ts',
     titles: /reaches the zone/,
   },
   {
     attack: 'a processor that changes other headers',
-    file: ENVOY,
-    text: 'mutation_rules: { disallow_all: true, allow_expression: { regex: x-zonegate-route|allow }, disallow_is_error: true }',
+    file: LISTENER,
+    text: 'mutation_rules: { disallow_all: true, allow_expression: { regex: allow|retry-after }, disallow_is_error: true }',
     without: 'mutation_rules: {}',
     test: 'test/e2e/processor-failures.test.ts',
     titles: /nothing is forwarded/,
+  },
+  {
+    attack: 'octets behind a chunk',
+    file: ENVOY,
+    text: 'envoy.reloadable_features.strict_chunk_parsing: true',
+    without: 'envoy.reloadable_features.strict_chunk_parsing: false',
+    test: BOTH_PATHS,
+    titles: /behind the data of a chunk/,
+  },
+  {
+    attack: 'two Host headers',
+    file: ROUTES,
+    text: 'name: ":authority", string_match: { contains: "," }',
+    without: 'name: ":authority", string_match: { contains: "never," }',
+    test: BOTH_PATHS,
+    titles: /Host/,
+  },
+  {
+    attack: 'a method in another case, over HTTP/2',
+    file: 'src/xds/virtual-host.ts',
+    text: "':method': { values: methods, anyCase: true }",
+    without: "':method': { values: methods }",
+    test: BOTH_PATHS,
+    titles: /over HTTP\/2/,
   },
   {
     attack: 'a processor that names no address',
@@ -70,23 +105,23 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'several ids, in two headers',
-    file: ENVOY,
-    text: '- { inline_header_name: server, inline_header_type: REQUEST_HEADER }\n',
-    without: '',
+    file: 'src/envoy-files/generated.ts',
+    text: 'inlineHeaders: inlineHeadersOf(rules),',
+    without: 'inlineHeaders: [],',
     test: 'test/e2e/learned.test.ts',
     titles: /while 100 zones are learned|several ids/,
   },
   {
     attack: 'an id that ends the name or is one',
     file: 'src/routing/rules.ts',
-    text: "return name.split('.').every((label) => LABEL.test(label)) ? name : null",
-    without: 'return name',
+    text: "if (name.length > NAME_LENGTH_MAX || !name.split('.').every((label) => LABEL.test(label))) return null",
+    without: 'if (name.length > NAME_LENGTH_MAX) return null',
     test: 'src/routing/rules.test.ts',
     titles: /./,
   },
   {
     attack: 'slow headers',
-    file: ENVOY,
+    file: LISTENER,
     text: 'stream_idle_timeout: 10s',
     without: 'stream_idle_timeout: 0s',
     test: LIMITS,
@@ -94,7 +129,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a slow body',
-    file: ENVOY,
+    file: LISTENER,
     text: 'request_timeout: 300s',
     without: 'request_timeout: 0s',
     test: BODIES,
@@ -110,7 +145,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'huge headers',
-    file: ENVOY,
+    file: LISTENER,
     text: 'max_request_headers_kb: 60 ',
     without: 'max_request_headers_kb: 8192 ',
     test: LIMITS,
@@ -118,7 +153,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'too many headers',
-    file: ENVOY,
+    file: LISTENER,
     text: 'max_headers_count: 100 ',
     without: 'max_headers_count: 1000 ',
     test: LIMITS,
@@ -126,9 +161,9 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a flood of streams',
-    file: ENVOY,
-    text: 'max_concurrent_streams: 100,',
-    without: 'max_concurrent_streams: 100000,',
+    file: LISTENER,
+    text: 'max_concurrent_streams: 100\n',
+    without: 'max_concurrent_streams: 100000\n',
     test: BODIES,
     titles: /streams at once/,
   },
@@ -144,8 +179,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a heap that fills up',
     file: ENVOY,
-    text: '  - { name: envoy.overload_actions.stop_accepting_requests, triggers: [{ name: envoy.resource_monitors.fixed_heap, threshold: { value: 0.95 } }] }   # 503 overloaded\n',
-    without: '',
+    text: 'threshold: { value: 0.95 }',
+    without: 'threshold: { value: 1 }',
     test: LIMITS,
     titles: /heap is full/,
   },
@@ -183,24 +218,25 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged x-forwarded-host',
-    file: ENVOY,
-    text: '              - append: { header: { key: x-forwarded-host, value: "%REQ(:AUTHORITY)%" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }\n',
-    without: '',
+    file: LISTENER,
+    text: 'header: { key: x-forwarded-host, value: "%REQ(:AUTHORITY)%" }',
+    without: 'header: { key: x-other, value: "%REQ(:AUTHORITY)%" }',
     test: LOOP,
     titles: /reaches the zone/,
   },
   {
     attack: 'Host beside :authority, over HTTP/2',
-    file: ENVOY,
-    text: 'key: x-forwarded-host, value: "%REQ(:AUTHORITY)%" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD',
-    without: 'key: x-forwarded-host, value: "%REQ(x-forwarded-host)%" }, append_action: ADD_IF_ABSENT',
+    file: LISTENER,
+    text: 'key: x-forwarded-host, value: "%REQ(:AUTHORITY)%" }\n                append_action: OVERWRITE_IF_EXISTS_OR_ADD',
+    without:
+      'key: x-forwarded-host, value: "%REQ(x-forwarded-host)%" }\n                append_action: ADD_IF_ABSENT',
     test: SMUGGLING,
     titles: /Host beside :authority/,
   },
   {
     attack: 'a reason forged by a client',
-    file: ENVOY,
-    text: '              - remove: x-zonegate-reason\n',
+    file: LISTENER,
+    text: '            - remove: x-zonegate-reason\n',
     without: '',
     test: LOOP,
     titles: /reaches the zone/,
@@ -215,19 +251,11 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'names with _, read as - by a receiver',
-    file: ENVOY,
+    file: LISTENER,
     text: 'headers_with_underscores_action: DROP_HEADER',
     without: 'headers_with_underscores_action: ALLOW',
     test: SMUGGLING,
     titles: /names with _/,
-  },
-  {
-    attack: 'trailers, behind what was looked at',
-    file: ENVOY,
-    text: 'explicit_http_config: { http_protocol_options: {} }',
-    without: 'explicit_http_config: { http_protocol_options: { enable_trailers: true } }',
-    test: SMUGGLING,
-    titles: /trailers do not reach/,
   },
   {
     attack: 'connections without end',
@@ -239,7 +267,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'idle connections',
-    file: ENVOY,
+    file: LISTENER,
     text: 'idle_timeout: 75s ',
     without: 'idle_timeout: 0s ',
     test: FLOODS,
@@ -248,8 +276,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a heap that is full, and more connections',
     file: ENVOY,
-    text: '  - { name: envoy.overload_actions.stop_accepting_connections, triggers: [{ name: envoy.resource_monitors.fixed_heap, threshold: { value: 0.98 } }] }\n',
-    without: '',
+    text: '  - name: envoy.overload_actions.stop_accepting_connections\n',
+    without: '  - name: envoy.overload_actions.disable_http_keepalive\n',
     test: LIMITS,
     titles: /fuller still/,
   },
@@ -263,7 +291,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: "more of a zone's requests than others can spare",
-    file: ENVOY,
+    file: CLUSTERS,
     text: 'max_requests: 4096, max_retries: 4096 }] }',
     without: 'max_requests: 4096000, max_retries: 4096000 }] }',
     test: 'test/e2e/kill-matrix.test.ts',
@@ -271,11 +299,12 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'log injection, by way of Envoy',
-    file: ENVOY,
-    text: 'json_format:\n',
+    file: LISTENER,
+    text: 'json_format:\n                time: "%START_TIME%"\n',
     // The lines of json_format become a text that nobody reads.
-    without: String.raw`text_format_source: { inline_string: "{\"id\":\"%REQ(server)%\",\"request_id\":\"%REQ(x-request-id)%\",\"uri\":\"%PATH(NQ)%\",\"reason\":\"%RESP(x-zonegate-reason)%\"}\n" }
-                content_type: >-
+    without: String.raw`text_format_source: { inline_string: "{\"key\":\"%REQ(x-zonegate-route)%\",\"request_id\":\"%REQ(x-request-id)%\",\"uri\":\"%PATH(NQ)%\",\"reason\":\"%RESP(x-zonegate-reason)%\"}\n" }
+              content_type: >-
+                time: "%START_TIME%"
 `,
     test: LIMITS,
     titles: /one field/,
@@ -298,9 +327,9 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'secrets in the query of a path, in the log',
-    file: ENVOY,
-    text: '%PATH(NQ)%',
-    without: '%PATH(WQ)%',
+    file: LISTENER,
+    text: '%PATH(NQ):512%',
+    without: '%PATH(WQ):512%',
     test: LIMITS,
     titles: /one field/,
   },
@@ -314,15 +343,17 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'the same, where the rate is not asked',
-    file: ENVOY,
-    text: `                - extension_filter:
-                    name: rate
-                    typed_config:
-                      "@type": type.googleapis.com/envoy.extensions.access_loggers.filters.process_ratelimit.v3.ProcessRateLimitFilter
-                      dynamic_config: { resource_name: refusals, config_source: { path_config_source: { path: ./envoy/refusal-log-rate.yaml } } }
+    file: LISTENER,
+    text: `              - extension_filter:
+                  name: rate
+                  typed_config:
+                    "@type": type.googleapis.com/envoy.extensions.access_loggers.filters.process_ratelimit.v3.ProcessRateLimitFilter
+                    dynamic_config:
+                      resource_name: refusals
+                      config_source: { path_config_source: { path: ./envoy/refusal-log-rate.yaml } }
 `,
     without:
-      '                - { status_code_filter: { comparison: { op: GE, value: { default_value: 0, runtime_key: none } } } }\n',
+      '              - { status_code_filter: { comparison: { op: GE, value: { default_value: 0, runtime_key: none } } } }\n',
     test: FLOODS,
     titles: /flood of refusals/,
   },
@@ -337,8 +368,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a huge id',
     file: 'src/routing/rules.ts',
-    text: "if (name.length > NAME_LENGTH_MAX) return null\n  return name.split('.').every((label) => LABEL.test(label)) ? name : null",
-    without: 'return name',
+    text: "if (name.length > NAME_LENGTH_MAX || !name.split('.').every((label) => LABEL.test(label))) return null",
+    without: '',
     test: LIMITS,
     titles: /a huge id/,
   },
@@ -352,7 +383,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a client that does not read',
-    file: ENVOY,
+    file: LISTENER,
     text: 'per_connection_buffer_limit_bytes: 65536   # what one slow client',
     without: 'per_connection_buffer_limit_bytes: 1073741824   # what one slow client',
     test: BODIES,
@@ -360,7 +391,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a zone that does not read',
-    file: ENVOY,
+    file: CLUSTERS,
     text: 'per_connection_buffer_limit_bytes: 65536   # what one zone',
     without: 'per_connection_buffer_limit_bytes: 1073741824   # what one zone',
     test: BODIES,
@@ -368,7 +399,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a stream of HTTP/2 with much on the way',
-    file: ENVOY,
+    file: LISTENER,
     text: 'initial_stream_window_size: 65536',
     without: 'initial_stream_window_size: 16777216',
     test: BODIES,

@@ -1,8 +1,9 @@
 import type { Fence } from './fence.ts'
 
-const ENVOY = 'envoy/envoy.yaml'
 const MESSAGES = 'test/integration/dns-faults-messages.test.ts'
+const SERVICES = 'test/integration/dns-faults-services.test.ts'
 const CACHE = 'test/integration/dns-faults-cache.test.ts'
+const TRANSPORT = 'test/integration/dns-transport.test.ts'
 const FORGERY = 'test/integration/dns-forgery.test.ts'
 
 /** What stops nameservers, and whoever is not on the way to them. */
@@ -16,6 +17,46 @@ export const DNS_FENCES: readonly Fence[] = [
     titles: /processor's fence alone/,
   },
   {
+    attack: 'a port in DNS that no zone may have',
+    file: 'src/dns/service-resolver.ts',
+    text: 'offered.filter(({ port }) => this.#seams.admitPort(port))',
+    without: 'offered',
+    test: SERVICES,
+    titles: /37: a port that is denied/,
+  },
+  {
+    attack: 'the same, where the operator names none',
+    file: 'src/config/schema.ts',
+    text: '[[1024, 65_535]]',
+    without: '[[1, 65_535]]',
+    test: 'src/config/load.test.ts',
+    titles: /ports of SRV/,
+  },
+  {
+    attack: "DNS that chooses a port of the gateway's own",
+    file: 'src/config/schema.ts',
+    text: '.superRefine(namesPorts)',
+    without: '',
+    test: 'src/config/load.test.ts',
+    titles: /ports of SRV/,
+  },
+  {
+    attack: 'a service that leads to the next, without end',
+    file: 'src/dns/service-resolver.ts',
+    text: '!isService(target) && ',
+    without: '',
+    test: SERVICES,
+    titles: /30: a target that is a service again/,
+  },
+  {
+    attack: 'more targets than one name may cost',
+    file: 'src/dns/service-resolver.ts',
+    text: 'return sorted.slice(0, SERVICES_MAX)',
+    without: 'return sorted',
+    test: SERVICES,
+    titles: /36: of 300 records/,
+  },
+  {
     attack: 'the same inside IPv6 alone',
     file: 'src/routing/denied-addresses.ts',
     text: "const IPV4_CARRIERS = ['::', '64:ff9b::'] as const",
@@ -25,12 +66,11 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'the same, named by the processor',
-    file: ENVOY,
-    text: 'name: envoy.filters.http.upstream_rbac\n          typed_config:\n            "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n            rules:\n              action: ALLOW',
-    without:
-      'name: envoy.filters.http.upstream_rbac\n          typed_config:\n            "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n            shadow_rules:\n              action: ALLOW',
-    test: 'test/e2e/attack-denied-addresses.test.ts',
-    titles: /Envoy's fence alone/,
+    file: 'src/xds/cold-cluster.ts',
+    text: 'rules: denied.map(within)',
+    without: 'rules: denied.slice(0, 0).map(within)',
+    test: 'src/xds/cold-cluster.test.ts',
+    titles: /the fence stands in front/,
   },
   {
     attack: "a forged answer: another query's id",
@@ -43,8 +83,8 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a forged answer: an id that is guessed',
     file: 'src/dns/dns.ts',
-    text: 'randomId: () => randomInt(0x10000)',
-    without: 'randomId: ((id) => () => id++ & 0xffff)(randomInt(0x10000))',
+    text: 'const randomId = (): number => randomInt(0x10000)',
+    without: 'const randomId = ((id) => () => id++ & 0xffff)(randomInt(0x10000))',
     test: FORGERY,
     titles: /says nothing about/,
   },
@@ -76,13 +116,34 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a forged answer: from another address or port',
     file: 'src/dns/udp.ts',
-    text: 'this.#socket.connect(port, host)',
-    without: `const socket = this.#socket
-    const send = socket.send.bind(socket)
-    Object.assign(socket, { send: (octets: Buffer) => send(octets, port, host) })
-    socket.bind(0, () => void socket.emit('connect'))`,
-    test: MESSAGES,
-    titles: /22: the right id from another socket/,
+    text: 'from.port !== this.#peer?.port || from.address !== this.#peer.address || ',
+    without: '',
+    test: TRANSPORT,
+    titles: /before its socket is connected/,
+  },
+  {
+    attack: 'a forged error: an id in flight, and no question',
+    file: 'src/dns/ask.ts',
+    text: "if (reply.questionless && way.protocol === 'udp' && !way.ownPort)",
+    without: 'if (false)',
+    test: TRANSPORT,
+    titles: /error without a question/,
+  },
+  {
+    attack: 'a TCP answer of frames without messages',
+    file: 'src/dns/tcp.ts',
+    text: "else exchange.settle({ kind: 'malformed' })",
+    without: '',
+    test: TRANSPORT,
+    titles: /no longer than a round trip/,
+  },
+  {
+    attack: 'more TCP connections than one nameserver may cost',
+    file: 'src/dns/tcp.ts',
+    text: 'const CONNECTIONS_MAX = 64\n',
+    without: 'const CONNECTIONS_MAX = 1e6\n',
+    test: TRANSPORT,
+    titles: /64 connections at once/,
   },
   {
     attack: 'a forged answer: to another question',
@@ -101,12 +162,12 @@ export const DNS_FENCES: readonly Fence[] = [
     titles: /24: the query itself/,
   },
   {
-    attack: 'a malformed answer: more than its records',
+    attack: 'a malformed answer: many long names out of few octets',
     file: 'src/dns/decode.ts',
-    text: 'if (this.#at !== this.#octets.length)',
-    without: 'if (this.#at > this.#octets.length)',
-    test: MESSAGES,
-    titles: /27: octets behind/,
+    text: 'if (this.#pointedOctetsLeft < 0)',
+    without: 'if (this.#pointedOctetsLeft < -1e9)',
+    test: 'src/dns/message.test.ts',
+    titles: /long names/,
   },
   {
     attack: 'a malformed answer: names too long',
@@ -135,16 +196,16 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'addresses of other names in the answer',
     file: 'src/dns/classify.ts',
-    text: 'if (record.type !== type || record.name !== chain.end) continue',
-    without: 'if (record.type !== type) continue',
+    text: "if (record.type !== type || record.type === 'SRV' || record.name !== chain.end) continue",
+    without: "if (record.type !== type || record.type === 'SRV') continue",
     test: MESSAGES,
     titles: /32: addresses of other names/,
   },
   {
     attack: 'more queries at once than are allowed',
     file: 'src/dns/caching-resolver.ts',
-    text: "    if (this.queriesInFlight + queriesPerName > limit) return 'overloaded'\n",
-    without: '    void limit\n',
+    text: "return this.queriesInFlight + queriesPerName > limit ? 'overloaded' : null",
+    without: 'return limit > 0 ? null : null',
     test: 'test/integration/dns-faults-nameservers.test.ts',
     titles: /bounded in memory and in flight/,
   },
@@ -174,9 +235,9 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'the same, named by the processor',
-    file: ENVOY,
-    text: 'address_prefix: "::ffff:127.0.0.0", prefix_len: 104',
-    without: 'address_prefix: "::ffff:192.0.2.0", prefix_len: 120',
+    file: 'src/routing/denied-addresses.ts',
+    text: 'return DENIED.flatMap(carried)',
+    without: 'return [...DENIED]',
     test: 'test/e2e/attack-denied-addresses.test.ts',
     titles: /Envoy's fence alone/,
   },

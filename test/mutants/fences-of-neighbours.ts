@@ -3,6 +3,8 @@ import type { Fence } from './fence.ts'
 const HOSTILE = 'test/integration/grpc-hostile.test.ts'
 const PATIENCE = 'test/integration/grpc-patience.test.ts'
 const ADMIN = 'test/integration/admin.test.ts'
+const PINS = 'test/integration/pins.test.ts'
+const SAID = 'src/routing/said.test.ts'
 const KUBERNETES = 'test/integration/kubernetes.test.ts'
 const RELEASE = 'test/integration/release-rules.test.ts'
 
@@ -11,10 +13,10 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: "connections without end to the processor's socket",
     file: 'src/grpc/listener.ts',
-    text: 'server.maxConnections = CONNECTIONS_MAX',
+    text: 'server.maxConnections = connectionsMax',
     without: 'server.maxConnections = 100_000',
-    test: HOSTILE,
-    titles: /connections one more is closed/,
+    test: 'test/integration/grpc-patience.test.ts',
+    titles: /one connection more/,
   },
   {
     attack: 'messages without end, never finished',
@@ -35,8 +37,8 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'names without end',
     file: 'src/xds/ads-service.ts',
-    text: 'const fault = faultOfRequest(request, named)',
-    without: 'const fault = null as ReturnType<typeof faultOfRequest>; void [faultOfRequest, named]',
+    text: 'const fault = faultOfRequest(request, this.#named(kind))',
+    without: 'const fault = null as ReturnType<typeof faultOfRequest>; void faultOfRequest',
     test: HOSTILE,
     titles: /a name that is longer|more names than/,
   },
@@ -171,7 +173,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'a push of any size',
     file: 'src/xds/subscription.ts',
-    text: '      if (updated.size + removed.size >= this.#resourcesMax) break\n',
+    text: '      if (size + removed.size >= this.#resourcesMax) break\n',
     without: '',
     test: 'src/xds/subscription.test.ts',
     titles: /in portions/,
@@ -179,10 +181,10 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'log lines that nobody reads',
     file: 'src/log-output.ts',
-    text: 'if (this.#waitingOctets + octets > WAITING_OCTETS_MAX) {',
-    without: 'if (this.#waitingOctets + octets > 1e12) {',
+    text: 'return octets <= this.#allowed\n',
+    without: 'return octets <= 1e12\n',
     test: 'test/integration/log-output.test.ts',
-    titles: /does not take in time/,
+    titles: /grows without end/,
   },
   {
     attack: 'a flood of refusals of one kind, in the log',
@@ -227,10 +229,10 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: "connections without end to the operators' port",
     file: 'src/admin/server.ts',
-    text: '  server.maxConnections = CONNECTIONS_MAX\n',
+    text: '  makeRoom(server)\n',
     without: '',
     test: ADMIN,
-    titles: /connections at once/,
+    titles: /connections that ask nothing/,
   },
   {
     attack: "a request to the operators' port that never ends",
@@ -296,10 +298,18 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     titles: /rapid reset/,
   },
   {
+    attack: 'watches of its health without end',
+    file: 'src/grpc/health-service.ts',
+    text: 'if (watchers.size >= WATCHERS_MAX) {',
+    without: 'if (watchers.size >= 100_000) {',
+    test: HOSTILE,
+    titles: /that watch its health/,
+  },
+  {
     attack: 'load reports without end',
     file: 'src/xds/load-report-service.ts',
-    text: 'if (this.#calls.size >= ENVOYS_MAX) {',
-    without: 'if (this.#calls.size >= 100_000) {',
+    text: 'this.#calls.size >= ENVOYS_MAX) {',
+    without: 'this.#calls.size >= 100_000) {',
     test: HOSTILE,
     titles: /than are served/,
   },
@@ -308,8 +318,24 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     file: 'envoy/envoy.yaml',
     text: 'socket_address: { address: 127.0.0.1, port_value: 9901 }',
     without: 'socket_address: { address: 0.0.0.0, port_value: 9901 }',
-    test: 'src/launch/envoy-config.test.ts',
+    test: 'src/envoy-files/render.test.ts',
     titles: /admin page is on loopback/,
+  },
+  {
+    attack: "Envoy's admin page, by a name that leads to loopback",
+    file: 'envoy/envoy.yaml',
+    text: "'(localhost|[0-9.]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]+)?'",
+    without: "'.*'",
+    test: 'test/e2e/admin-fence.test.ts',
+    titles: /DNS rebinding/,
+  },
+  {
+    attack: "Envoy's admin page, across origins",
+    file: 'envoy/envoy.yaml',
+    text: '                  - { name: origin, present_match: false }\n',
+    without: '',
+    test: 'test/e2e/admin-fence.test.ts',
+    titles: /another origin/,
   },
   {
     attack: 'the metadata service, from a pod',
@@ -358,5 +384,37 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     without: '...(!hasInstallScript && INSTALL',
     test: RELEASE,
     titles: /is a fault/,
+  },
+  {
+    attack: 'a pin by command through the deny list',
+    file: 'src/cli/pin-commands.ts',
+    text: '  if (fault !== undefined) throw new Error(fault.message)\n',
+    without: '',
+    test: PINS,
+    titles: /a denied address/,
+  },
+  {
+    attack: 'a pin that is in the file, through the deny list',
+    file: 'src/routing/said.ts',
+    text: 'says.addresses.filter(({ address }) => admit(address))',
+    without: 'says.addresses.filter(({ address }) => admit(address) || true)',
+    test: SAID,
+    titles: /a denied address/,
+  },
+  {
+    attack: 'a pin by command, without a right to it',
+    file: 'src/pins/pin-socket.ts',
+    text: 'const SOCKET_UMASK = 0o177',
+    without: 'const SOCKET_UMASK = 0',
+    test: PINS,
+    titles: /the socket is for its owner only/,
+  },
+  {
+    attack: 'a merged id that leads out of the names of its rule',
+    file: 'src/routing/rules.ts',
+    text: '  if (nameId !== id && !isId(nameId, rule)) return null\n',
+    without: '',
+    test: SAID,
+    titles: /merged into an id of its rule/,
   },
 ]

@@ -48,6 +48,14 @@ export function recordsOf(names: fc.Arbitrary<DomainName>): fc.Arbitrary<Resourc
     recordOf({ ...head, type: fc.constant('CNAME' as const), target: names }),
     recordOf({
       ...head,
+      type: fc.constant('SRV' as const),
+      priority: uint16,
+      weight: uint16,
+      port: uint16,
+      target: names,
+    }),
+    recordOf({
+      ...head,
       type: fc.constant('SOA' as const),
       primary: names,
       mailbox: names,
@@ -101,7 +109,7 @@ function messagesOf(
     recursionAvailable: fc.boolean(),
     rcode: fc.integer({ min: 0, max: 23 }),
     questions: fc.array(
-      recordOf({ name: names, type: fc.constantFrom(1, 5, 6, 28), class: fc.constant(1) }),
+      recordOf({ name: names, type: fc.constantFrom(1, 5, 6, 28, 33), class: fc.constant(1) }),
       {
         maxLength: 1,
       },

@@ -1,5 +1,6 @@
 /** A Dns under test: short timeouts, a clock that can be wound forward, and all that it told. */
 import assert from 'node:assert/strict'
+import { type Answer, areEndpoints } from '../../src/dns/answer.ts'
 import { createDns, type Dns, type DnsEvent, type DnsOptions, type DnsSeams } from '../../src/dns/dns.ts'
 import type { Timer, Timers } from '../../src/dns/timers.ts'
 import { type Script, type ScriptedNameserver, startNameserver } from './nameserver.ts'
@@ -72,6 +73,16 @@ interface RunningTimer extends Timer {
   readonly callback: () => void
 }
 
+/** The addresses of an answer that has some, sorted; those that bring a port with it. */
+export function addressesOf(answer: Answer): readonly string[] {
+  assert.equal(answer.kind, 'positive', JSON.stringify(answer))
+  const addresses = answer.kind === 'positive' ? answer.addresses : []
+  const texts = areEndpoints(addresses)
+    ? addresses.map(({ address, port }) => `${address}:${port}`)
+    : addresses
+  return [...texts].sort()
+}
+
 const turn = (): Promise<void> => new Promise((done) => setImmediate(done))
 
 export const TIMEOUT_MS = 100
@@ -142,6 +153,7 @@ export async function withDns(
       timers: clock,
       environment: {},
       admit: () => true,
+      admitPort: () => true,
       onEvent: (event) => events.push(event),
       // No jitter and no shuffling, except where a test wants them.
       random: () => 0,

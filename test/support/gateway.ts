@@ -13,12 +13,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
-import { hostPortOf } from '../../src/config/schema.ts'
+import { readFallbackDns } from '../../src/config/fallback.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { rulesOf } from '../../src/config/rules.ts'
+import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../../src/envoy-files/addresses.ts'
+import { renderFolder } from '../../src/envoy-files/folder.ts'
+import { generate } from '../../src/envoy-files/generated.ts'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { type Part, startEnvoy, startProcessor, untilReady } from '../../src/launch/instance.ts'
 import type { Status } from '../../src/status/status.ts'
 import { freePort } from './ports.ts'
 import { eventually } from './processor.ts'
+import { writeZonesInto } from './static-zones.ts'
 
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
 
@@ -28,8 +34,9 @@ const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
  */
 const PATIENCE: readonly [file: string, shipped: RegExp, patient: string][] = [
   ['routes.yaml', /per_try_timeout: 0\.5s/, 'per_try_timeout: 10s'],
-  ['envoy.yaml', /message_timeout: 2s/, 'message_timeout: 9s'],
-  ['envoy.yaml', /\bconnect_timeout: (0\.5|1)s/g, 'connect_timeout: 5s'],
+  ['listener.yaml', /message_timeout: 2s/, 'message_timeout: 9s'],
+  ['envoy.yaml', /\bconnect_timeout: 0\.5s/g, 'connect_timeout: 5s'],
+  ['clusters.yaml', /\bconnect_timeout: 1s/g, 'connect_timeout: 5s'],
 ]
 const PATIENT_BUDGET_MS = 8000
 const READY_WITHIN_MS = 60_000
@@ -48,7 +55,10 @@ export interface GatewayOptions {
   /** True: with the timeouts of the files as they are; else with longer ones, where `edit` and `config` have none. */
   readonly timeoutsAsShipped?: boolean
   readonly concurrency?: number
-  /** What Envoy's own fence lets through, where it is not `addresses.allow` of the configuration. */
+  /**
+   * What Envoy's own fence lets through, where it is not `addresses.allow` of the configuration: the cluster `zones` is
+   * written into Envoy's own file then, and so not the processor's.
+   */
   readonly envoyAllow?: readonly string[]
 }
 
@@ -59,6 +69,8 @@ export interface TestGateway {
   readonly adminPort: number
   readonly httpPort: number
   readonly envoy: Part
+  /** Of a processor that makes what Envoy reads here: where its listeners are. */
+  readonly environment: Readonly<Record<string, string>>
   processor: Part | undefined
   startProcessor(): Promise<Part>
   /** Another Envoy in place of one that has ended, on the same ports. */
@@ -72,6 +84,9 @@ export interface TestGateway {
   stop(): Promise<void>
 }
 
+/** Set where the files are another's than shipped: what an edit is for may be what was taken down. */
+export const ATTACKED = 'ZONEGATE_TEST_ATTACKED'
+
 export async function startGateway(options: GatewayOptions): Promise<TestGateway> {
   const binary = await ensureEnvoy()
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-test-'))
@@ -80,7 +95,11 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
   options.prepare?.(folder)
   for (const [file, change] of Object.entries(options.edit ?? {})) {
     const path = join(folder, 'envoy', file)
-    writeFileSync(path, change(readFileSync(path, 'utf8')))
+    const text = readFileSync(path, 'utf8')
+    const changed = change(text)
+    if (changed === text && process.env[ATTACKED] === undefined)
+      throw new Error(`the edit of ${file} finds nothing to change`)
+    writeFileSync(path, changed)
   }
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
   const config = options.timeoutsAsShipped === true ? options.config : patientConfig(options.config)
@@ -89,6 +108,8 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     join(folder, 'zonegate.yaml'),
     stringify({ ...config, listen: { ...options.listen, http: `127.0.0.1:${httpPort}` } }),
   )
+  if (options.envoyAllow !== undefined) writeZonesInto(join(folder, 'envoy'), options.envoyAllow)
+  const addresses = { [LISTEN_VARIABLE]: `127.0.0.1:${port}`, [ADMIN_VARIABLE]: `127.0.0.1:${adminPort}` }
   const outputs: number[] = []
   const output = (of: string): number => {
     const descriptor = openSync(join(folder, `${of}.log`), 'a')
@@ -97,7 +118,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
   }
 
   const launchProcessor = async (): Promise<Part> => {
-    const part = startProcessor(folder, 'zonegate.yaml', output('processor'))
+    const part = startProcessor(folder, 'zonegate.yaml', output('processor'), addresses)
     gateway.processor = part
     await ready(part, httpPort, '/readyz')
     return part
@@ -111,20 +132,23 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       )
     }
   }
-  const launchEnvoy = (): Part =>
-    startEnvoy({
+  const launchEnvoy = (): Part => {
+    // As `zonegate render` does it: where no processor runs, nobody else has.
+    if (gateway.processor === undefined) {
+      const { config } = loadConfig(join(folder, 'zonegate.yaml'))
+      renderFolder(
+        folder,
+        generate(rulesOf(config), readFallbackDns(config, process.env)),
+        addressesOf(config, addresses),
+      )
+    }
+    return startEnvoy({
       binary,
       cwd: folder,
-      addresses: {
-        listen: { host: '127.0.0.1', port },
-        admin: { host: '127.0.0.1', port: adminPort },
-        processor:
-          options.listen?.grpc === undefined ? 'unix:run/processor.sock' : hostPortOf(options.listen.grpc),
-        allow: options.envoyAllow ?? allowed(options.config),
-      },
       output: output('envoy'),
       concurrency: options.concurrency ?? 1,
     })
+  }
   let envoy: Part | undefined
   const gateway: TestGateway = {
     folder,
@@ -132,6 +156,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     adminPort,
     httpPort,
     processor: undefined,
+    environment: addresses,
     get envoy() {
       if (envoy === undefined) throw new Error('Envoy starts when the processor is ready')
       return envoy
@@ -183,11 +208,6 @@ export function makePatient(folder: string): void {
 
 function patientConfig(config: GatewayOptions['config']): GatewayOptions['config'] {
   return { ...config, dns: { budgetMs: PATIENT_BUDGET_MS, ...(config['dns'] as object | undefined) } }
-}
-
-function allowed(config: GatewayOptions['config']): readonly string[] {
-  const addresses = config['addresses'] as { readonly allow?: readonly string[] } | undefined
-  return addresses?.allow ?? []
 }
 
 async function statOf(adminPort: number, name: string): Promise<number> {

@@ -10,7 +10,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { type Call, type CallTls, jsonOf, type Reply } from './http.ts'
 
 const CONNECT_WITHIN_MS = 30_000
-/** Below max_concurrent_streams of envoy.yaml: what is beyond it would wait here, and be reset unsent. */
+/** Below max_concurrent_streams of listener.yaml: what is beyond it would wait here, and be reset unsent. */
 const RESETS_AT_ONCE = 50
 /** A connection that takes nothing for so long has ended. */
 const STUCK_AFTER_MS = 1000

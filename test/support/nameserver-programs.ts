@@ -19,6 +19,9 @@ zone1 AAAA 2001:db8::1
 alias CNAME zone1
 alias2 CNAME alias
 ipv4 A 10.0.0.3
+_pay._tcp.zone1 SRV 10 3 9001 zone1
+_pay._tcp.zone1 SRV 20 0 9002 ipv4
+_pay._tcp.zone2 SRV 0 0 0 .
 ${BIG_ANSWER.map((address) => `big A ${address}`).join('\n')}
 `
 
@@ -60,8 +63,13 @@ const dnsmasq: NameserverProgram = {
       ...(process.getuid?.() === 0 ? { user: 'root' } : {}),
     }
     const cnames = ['--cname=alias.game.test,zone1.game.test', '--cname=alias2.game.test,alias.game.test']
+    const services = [
+      '--srv-host=_pay._tcp.zone1.game.test,zone1.game.test,9001,10,3',
+      '--srv-host=_pay._tcp.zone1.game.test,ipv4.game.test,9002,20,0',
+      '--srv-host=_pay._tcp.zone2.game.test',
+    ]
     const options = Object.entries(values).map(([name, value]) => `--${name}=${value}`)
-    return { command: 'dnsmasq', arguments: [...flags, ...options, ...cnames] }
+    return { command: 'dnsmasq', arguments: [...flags, ...options, ...cnames, ...services] }
   },
 }
 

@@ -8,13 +8,21 @@ import { createServer, type Server, type Socket as TcpSocket } from 'node:net'
 import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import { encodeMessage } from '../../src/dns/encode.ts'
-import type { AddressRecord, CnameRecord, Message, ResourceRecord, SoaRecord } from '../../src/dns/message.ts'
+import type {
+  AddressRecord,
+  CnameRecord,
+  Message,
+  QuestionType,
+  ResourceRecord,
+  SoaRecord,
+  SrvRecord,
+} from '../../src/dns/message.ts'
 import { freePort } from './ports.ts'
 
 export interface Query {
   readonly message: Message
   readonly name: DomainName
-  readonly type: 'A' | 'AAAA'
+  readonly type: QuestionType
   readonly transport: 'udp' | 'tcp'
   /** Where a datagram came from; null over TCP. */
   readonly from: RemoteInfo | null
@@ -141,7 +149,7 @@ class Nameserver implements ScriptedNameserver {
     const query: Query = {
       message,
       name: question.name,
-      type: question.type === 28 ? 'AAAA' : 'A',
+      type: question.type === 28 ? 'AAAA' : question.type === 33 ? 'SRV' : 'A',
       transport,
       ...way,
       response,
@@ -175,6 +183,15 @@ export function aaaa(name: string, address: string, ttlSeconds = 300): AddressRe
 
 export function cname(name: string, target: string, ttlSeconds = 300): CnameRecord {
   return { name: nameOf(name), type: 'CNAME', target: nameOf(target), ttlSeconds }
+}
+
+export function srv(
+  name: string,
+  target: string,
+  port: number,
+  { priority = 0, weight = 1, ttlSeconds = 300 } = {},
+): SrvRecord {
+  return { name: nameOf(name), type: 'SRV', target: nameOf(target), port, priority, weight, ttlSeconds }
 }
 
 export function soa(zone: string, minimumSeconds: number, ttlSeconds = 3600): SoaRecord {

@@ -22,6 +22,8 @@ export interface Answered {
   json(): any
 }
 
+export type AskOptions = RequestOptions & { readonly body?: string | Buffer }
+
 export interface ProcessorOptions {
   /** zonegate.yaml, without `listen`. */
   readonly config?: Readonly<Record<string, unknown>>
@@ -29,6 +31,8 @@ export interface ProcessorOptions {
   readonly environment?: NodeJS.ProcessEnv
   /** True: it has Envoy's files beside it, and so a control plane. */
   readonly envoyFiles?: boolean
+  /** Called with the scratch folder before it starts. */
+  readonly prepare?: (folder: string) => void
 }
 
 /** A real processor alone, in a scratch folder: no Envoy. */
@@ -38,7 +42,7 @@ export interface TestProcessor {
   readonly pid: number
   /** Its log so far, a line each. */
   lines(): Record<string, unknown>[]
-  ask(path: string, options?: RequestOptions): Promise<Answered>
+  ask(path: string, options?: AskOptions): Promise<Answered>
   signal(signal: NodeJS.Signals): void
   /** Runs the command line in the same folder. */
   cli(args: readonly string[], environment?: NodeJS.ProcessEnv): Promise<CliResult>
@@ -54,6 +58,7 @@ export interface CliResult {
 export async function startProcessorAlone(options: ProcessorOptions = {}): Promise<TestProcessor> {
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-processor-'))
   if (options.envoyFiles === true) cpSync(ENVOY_FILES, join(folder, 'envoy'), { recursive: true })
+  options.prepare?.(folder)
   const port = await freePort()
   const listen = { http: `127.0.0.1:${port}`, ...options.listen }
   const dns = { search: 'game.test', nameservers: ['127.0.0.1:9'], timeoutMs: 200, budgetMs: 400 }
@@ -97,7 +102,7 @@ export async function startProcessorAlone(options: ProcessorOptions = {}): Promi
   throw new Error(`the processor did not start: ${output}`)
 }
 
-export function ask(port: number, path: string, options: RequestOptions = {}): Promise<Answered> {
+export function ask(port: number, path: string, { body, ...options }: AskOptions = {}): Promise<Answered> {
   return new Promise((resolve, reject) => {
     const call = request(
       { host: '127.0.0.1', port, path, agent: false, timeout: 30_000, ...options },
@@ -119,7 +124,7 @@ export function ask(port: number, path: string, options: RequestOptions = {}): P
     )
     call.on('timeout', () => call.destroy(new Error('no answer')))
     call.on('error', reject)
-    call.end()
+    call.end(body)
   })
 }
 

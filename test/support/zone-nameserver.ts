@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { startNameserver } from '../../demo/nameserver.ts'
 import { freePort } from './ports.ts'
 
-const DNSMASQ = '/usr/sbin/dnsmasq'
+export const DNSMASQ = '/usr/sbin/dnsmasq'
 const READY_WITHIN_MS = 60_000
 
 export interface ZoneNameserver {
@@ -14,13 +14,24 @@ export interface ZoneNameserver {
   close(): Promise<void>
 }
 
+export interface SrvLine {
+  readonly name: string
+  /** Empty: the service is not offered. */
+  readonly target: string
+  readonly port: number
+  readonly priority: number
+  readonly weight: number
+}
+
 /**
  * A nameserver with these names: dnsmasq where it is installed, else the demo's.
  * @param aliases names that are CNAMEs, and of what; dnsmasq alone knows them
+ * @param services SRV records; dnsmasq alone knows them
  */
 export async function startZoneNameserver(
   records: Readonly<Record<string, readonly string[]>>,
   aliases: Readonly<Record<string, string>> = {},
+  services: readonly SrvLine[] = [],
 ): Promise<ZoneNameserver> {
   const port = await freePort()
   if (!existsSync(DNSMASQ)) {
@@ -32,6 +43,8 @@ export async function startZoneNameserver(
     addresses.map((address) => `host-record=${name},${address}`),
   )
   for (const [alias, name] of Object.entries(aliases)) names.push(`cname=${alias},${name}`)
+  for (const { name, target, port, priority, weight } of services)
+    names.push(`srv-host=${[name, ...(target === '' ? [] : [target, port, priority, weight])].join()}`)
   const lines = [
     'no-resolv',
     'no-hosts',

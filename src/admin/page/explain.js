@@ -1,11 +1,14 @@
 // The explain box: what the processor would do with a request, step by step.
 
 import { byId, element, shape } from './dom.js'
-import { milliseconds } from './format.js'
+import { counted, milliseconds } from './format.js'
 
 /** A step's name, for people. */
 const STEPS = {
+  rule: 'Rule',
   method: 'Method',
+  body: 'Body',
+  source: 'Source',
   id: 'Id',
   service: 'Service',
   name: 'Name',
@@ -16,6 +19,9 @@ const STEPS = {
   decision: 'Decision',
   envoy: 'Envoy',
 }
+
+/** What a curl command says by itself. */
+const IN_CURL = ['method', 'path', 'host', 'headers']
 
 export class ExplainBox {
   #api
@@ -29,8 +35,9 @@ export class ExplainBox {
     this.#api = api
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault()
-      void this.#ask(() => this.#form.elements['id'].focus())
+      void this.#ask(this.#description(), () => this.#form.elements['id'].focus())
     })
+    this.#form.elements['curl'].addEventListener('input', () => this.#leaveToCurl())
   }
 
   /**
@@ -38,49 +45,68 @@ export class ExplainBox {
    * @param {() => void} back takes the focus back there, once the answer is read
    */
   explainZone({ id, service }, back) {
-    const { elements } = this.#form
-    elements['id'].value = id
-    // Which paths are a service's is the processor's rule. Mostly it is named for its path; else the answer shows.
-    elements['path'].value = service === 'default' ? '/' : `/${service}`
+    this.#form.reset()
+    this.#leaveToCurl()
+    this.#form.elements['id'].value = id
     this.#form.scrollIntoView({ block: 'nearest' })
-    void this.#ask(back, service)
+    void this.#ask({ zone: { service, id } }, back)
   }
 
-  async #ask(back, service) {
+  /** Fields whose part is in the curl command are off. */
+  #leaveToCurl() {
+    const { elements } = this.#form
+    for (const name of IN_CURL) elements[name].disabled = elements['curl'].value.trim() !== ''
+  }
+
+  /** What stands in the form, as /api/explain takes it. */
+  #description() {
+    const { elements } = this.#form
+    const text = (name) => elements[name].value.trim()
+    const { value: body } = elements['body']
+    const parts = {
+      method: text('method'),
+      path: text('path'),
+      host: text('host'),
+      headers: text('headers')
+        .split('\n')
+        .filter((line) => line.trim() !== ''),
+    }
+    return {
+      ...(text('curl') === '' ? parts : { curl: text('curl') }),
+      ids: elements['id'].value === '' ? [] : [elements['id'].value],
+      ...(body !== '' && { body }),
+    }
+  }
+
+  async #ask(description, back) {
     this.#asked += 1
     const mine = this.#asked
-    const fields = new FormData(this.#form)
-    const query = new URLSearchParams({
-      method: fields.get('method').trim(),
-      path: fields.get('path').trim(),
-    })
-    if (fields.get('id') !== '') query.set('id', fields.get('id'))
     this.#form.setAttribute('aria-busy', 'true')
-    const answer = await this.#answer(`api/explain?${query}`, back, service)
+    const answer = await this.#answer(description, back)
     if (mine !== this.#asked) return
     this.#form.removeAttribute('aria-busy')
     this.#place.replaceChildren(...answer)
     this.#place.querySelector('.verdict')?.focus()
   }
 
-  async #answer(path, back, service) {
+  async #answer(description, back) {
     const started = performance.now()
     try {
-      const response = await this.#api(path)
-      const body = await response.json()
-      if (!response.ok) return [failure(body.error ?? `The processor answers ${response.status}.`)]
-      if (service !== undefined && body.zone?.service !== service) return [this.#otherService(body, service)]
-      return this.#explained(body, performance.now() - started, back)
+      const response = await this.#api('api/explain', { method: 'POST', body: JSON.stringify(description) })
+      const answer = await response.json()
+      if (!response.ok) return [failure(answer.error ?? `The processor answers ${response.status}.`)]
+      if (description.zone !== undefined) this.#show(answer.request)
+      return this.#explained(answer, performance.now() - started, back)
     } catch {
       return [failure('The processor can not be reached. The question was not answered.')]
     }
   }
 
-  /** The path was a guess, and it is another service's. */
-  #otherService({ request, zone }, service) {
-    this.#form.elements['path'].select()
-    const belongs = zone === null ? 'does not belong to it' : `belongs to ${zone.service}`
-    return failure(`Which path of the service ${service} is asked for? ${request.path} ${belongs}.`)
+  /** The request that a zone was asked about by, to be changed and asked again. */
+  #show({ method, authority, path }) {
+    const { elements } = this.#form
+    for (const [name, value] of Object.entries({ method, path, host: authority }))
+      elements[name].value = value
   }
 
   #explained({ request, decision, steps }, tookMs, back) {
@@ -90,8 +116,13 @@ export class ExplainBox {
       this.#place.replaceChildren()
       back()
     })
-    const ids = request.ids.length === 0 ? 'no id' : `id ${request.ids.join(' and ')}`
-    const asked = `${request.method} ${request.path}, ${ids} · answered in ${milliseconds(tookMs)}`
+    const { method, authority, path, ids, bodyOctets } = request
+    const parts = [
+      `${method} ${authority}${path}`,
+      ...(ids.length === 0 ? [] : [`id ${ids.join(' and ')}`]),
+      ...(bodyOctets === 0 ? [] : [`a body of ${counted(bodyOctets, 'octet')}`]),
+    ]
+    const asked = `${parts.join(', ')} · answered in ${milliseconds(tookMs)}`
     const verdict = element(
       'div',
       { class: 'verdict', tabindex: '-1', 'data-tone': forward ? 'good' : 'bad' },

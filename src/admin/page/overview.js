@@ -53,16 +53,19 @@ class Figure {
 }
 
 function zonesFigure(zones) {
-  let hot = 0
-  for (const { route } of zones) if (route === 'hot') hot += 1
-  return [count(zones.length), `${count(hot)} hot, ${count(zones.length - hot)} cold`]
+  const routes = { hot: 0, learned: 0, cold: 0 }
+  for (const { route } of zones) routes[route] += 1
+  const words = Object.entries(routes).filter(([route, zonesOf]) => zonesOf > 0 || route !== 'learned')
+  return [count(zones.length), words.map(([route, zonesOf]) => `${count(zonesOf)} ${route}`).join(', ')]
 }
 
 function answersFigure(zones) {
   let stale = 0
+  let expired = 0
   let unresolved = 0
   for (const zone of zones) {
     if (zone.state === 'stale') stale += 1
+    else if (zone.state === 'expired') expired += 1
     else if (isUnresolved(zone)) unresolved += 1
   }
   if (unresolved > 0)
@@ -72,6 +75,7 @@ function answersFigure(zones) {
       'bad',
     ]
   if (stale > 0) return [`${count(stale)} stale`, 'nameservers fail, old answers serve', 'warn']
+  if (expired > 0) return [`${count(expired)} expired`, 'asked again with the next request']
   return zones.length === 0 ? ['–', 'no zone yet'] : ['All fresh', 'each zone has an address']
 }
 
@@ -109,15 +113,52 @@ function showBuild({ build, dns }) {
   setAttribute(place, 'title', `Zonegate ${build.version}, Node ${build.node}, started ${build.startedAt}`)
 }
 
+/** An upgrade takes as long. */
+const AWAY_MS_MIN = 5000
+/** How long the page tells that no processor served. */
+const AWAY_SHOWN_MS = 24 * 60 * 60 * 1000
+
+function awayText(awayMs, startedAt) {
+  const seconds = count(Math.round(awayMs / 1000))
+  return `No processor served for ${seconds} s until ${startedAt.toLocaleString()}: requests that ask got 502, or with fallback.enabled went by Envoy's own DNS.`
+}
+
+/** More of them would hide what is below. */
+const PINS_SHOWN = 5
+
+function pinNotices({ pins, fault }) {
+  const notices = fault === null ? [] : [['bad', `A restart may lose pins by command: ${fault}`]]
+  for (const { zone, addresses, who, because, until } of pins.slice(0, PINS_SHOWN))
+    notices.push([
+      'warn',
+      `Pinned: ${zone} to ${addresses.join(', ')} by ${who} until ${new Date(until).toLocaleString()}, because: ${because}`,
+    ])
+  const more = pins.length - PINS_SHOWN
+  if (more > 0) notices.push(['warn', `${count(more)} more zones are pinned by command: zonegate pins`])
+  return notices
+}
+
 /** Spoken when they come, because they ask for something to be done. */
-function showNotices({ ready, unready, config }) {
-  const notices = []
+function showNotices({ at, build, awayMs, ready, unready, config, policy, pins }) {
+  const notices = pinNotices(pins)
   if (!ready)
     for (const [part, why] of Object.entries(unready)) notices.push(['bad', `Not ready: ${part}: ${why}`])
   for (const fault of config.faults)
     notices.push(['bad', `The configuration is at fault, the one before stays in force: ${fault}`])
+  for (const fault of policy.faults)
+    notices.push(['bad', `Envoy's files are at fault, what they said before stays in force: ${fault}`])
+  if (policy.reasons.length > 0)
+    notices.push([
+      'warn',
+      `No zone is learned, every request asks the processor: ${policy.reasons.join('; ')}`,
+    ])
+  for (const field of policy.unknown ?? []) notices.push(['warn', `Envoy does not understand: ${field}`])
   if (config.needsRestart.length > 0)
     notices.push(['warn', `Waits for a restart: ${config.needsRestart.join(', ')}`])
+  if (policy.needsRestart.length > 0)
+    notices.push(['warn', `Takes effect when Envoy is started again: ${policy.needsRestart.join(', ')}`])
+  if (awayMs >= AWAY_MS_MIN && at - Date.parse(build.startedAt) < AWAY_SHOWN_MS)
+    notices.push(['warn', awayText(awayMs, new Date(build.startedAt))])
   const place = byId('notices')
   if (place.dataset['shown'] === JSON.stringify(notices)) return
   place.dataset['shown'] = JSON.stringify(notices)

@@ -1,7 +1,7 @@
-// What the zones depend on, in tables: nameservers, Envoys; and what was refused.
+// What the zones depend on, in tables: nameservers, Envoys; requests by rule; and what was refused.
 
 import { arrange, byId, element, setAttribute, setShape, setText, shape } from './dom.js'
-import { count, counted, duration, milliseconds } from './format.js'
+import { count, counted, duration, milliseconds, rate } from './format.js'
 
 /** RCODEs that are an answer about the name; any other outcome is the nameserver's failure. */
 const ANSWERS = new Set(['NOERROR', 'NXDOMAIN'])
@@ -14,6 +14,7 @@ const ANSWERS = new Set(['NOERROR', 'NXDOMAIN'])
 export class Panels {
   #nameservers = new Panel('nameservers', ['Nameserver', 'RTT', 'Failed', 'State'])
   #envoys = new Panel('envoys', ['Envoy', 'Acknowledged', 'NACKs'])
+  #rules = new Panel('rules', ['Rule', 'Req/s', 'Refused', 'Requests'])
   #refusals = new Panel('refusals', ['Reason', 'Last min', 'Total'])
   /** What each reason means, by reason: a file beside the page. */
   reasons = {}
@@ -26,6 +27,7 @@ export class Panels {
       status.envoys.map((envoy) => envoyRow(envoy, status.build.envoy)),
       'No Envoy is connected. Those that run send every request here, or go on with the zones that they have.',
     )
+    this.#rules.show(status.rules.map(ruleRow), 'There is none.')
     const refused = Object.entries(status.decisions.refused).filter(([, all]) => all > 0)
     this.#refusals.show(
       refused
@@ -151,6 +153,20 @@ function envoyRow({ envoy, version, testedVersion, connectedMs, resources, lastR
       nacks === 0 ? { text: '0', tone: 'quiet' } : { text: count(nacks), tone: 'bad' },
     ],
     note: `${which}Connected for ${duration(connectedMs)}. Has ${held}${refusal}.${nack}`,
+  }
+}
+
+function ruleRow({ name, requests, refused, requestsPerSecond }) {
+  const reasons = Object.entries(refused).sort((a, b) => b[1] - a[1])
+  const all = reasons.reduce((sum, [, times]) => sum + times, 0)
+  return {
+    cells: [
+      name,
+      rate(requestsPerSecond),
+      all === 0 ? { text: '0', tone: 'quiet' } : count(all),
+      count(requests),
+    ],
+    note: reasons.map(([reason, times]) => `${count(times)} ${reason}`).join(', '),
   }
 }
 

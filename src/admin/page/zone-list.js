@@ -4,14 +4,18 @@
 export const SHOWN = {
   all: { title: 'All zones', test: () => true },
   hot: { title: 'Hot: routed inside Envoy', test: ({ route }) => route === 'hot' },
-  cold: { title: 'Cold: ask the processor', test: ({ route }) => route !== 'hot' },
+  learned: { title: 'Learned: pushed to Envoy', test: ({ route }) => route === 'learned' },
+  cold: { title: 'Cold: ask the processor', test: ({ route }) => route === 'cold' },
   stale: { title: 'Stale answers', test: ({ state }) => state === 'stale' },
   unresolved: { title: 'Without a usable address', test: (zone) => isUnresolved(zone) },
   errors: { title: 'With errors', test: ({ errors }) => errors > 0 },
 }
 
 /** The worst comes first where states are sorted. */
-const STATES = ['failed', 'denied', 'nxdomain', 'nodata', 'stale', 'unknown', 'fresh']
+const STATES = [
+  ...['failed', 'denied', 'nxdomain', 'nodata', 'maintenance', 'stale', 'pinned', 'uncached', 'expired'],
+  ...['unknown', 'fresh'],
+]
 const ROUTES = ['hot', 'learned', 'cold']
 
 /** The table's columns, in order. `first`: the direction that a reader wants to see at the first press. */
@@ -32,7 +36,7 @@ export const COLUMNS = [
 ]
 
 export function isUnresolved({ state }) {
-  return state !== 'fresh' && state !== 'stale' && state !== 'unknown'
+  return !['fresh', 'pinned', 'maintenance', 'stale', 'expired', 'uncached', 'unknown'].includes(state)
 }
 
 /**

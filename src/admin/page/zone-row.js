@@ -7,6 +7,10 @@ import { createSparkline } from './sparkline.js'
 /** What DNS knows, in words, and how loudly it is said. */
 const STATES = {
   fresh: null,
+  pinned: { text: 'pinned', tone: 'warn', shape: 'warn' },
+  maintenance: { text: 'in maintenance', tone: 'warn', shape: 'warn' },
+  expired: { text: 'expired', tone: 'quiet', shape: 'cold' },
+  uncached: { text: 'TTL 0, not cached', tone: 'warn', shape: 'warn' },
   stale: { text: 'stale', tone: 'warn', shape: 'warn' },
   denied: { text: 'denied', tone: 'bad', shape: 'bad' },
   nxdomain: { text: 'NXDOMAIN', tone: 'bad', shape: 'bad' },
@@ -18,6 +22,21 @@ const ROUTES = {
   hot: 'Hot: routed inside Envoy',
   learned: 'Learned: pushed to Envoy, not reported back yet',
   cold: 'Cold: each request asks the processor',
+}
+
+/** Why it is not hot, in words: those that go by themselves quietly, those that somebody has to do something about loudly. */
+const COLD_REASONS = {
+  not_asked: { text: 'not asked for lately', tone: null },
+  asked_once: { text: 'asked for once', tone: null },
+  being_pushed: { text: 'being pushed', tone: null },
+  ttl_zero: { text: 'TTL 0, not cached', tone: null },
+  zones_max: { text: 'zonesMax reached', tone: 'warn' },
+  learning_off: { text: 'learning is off', tone: null },
+  no_envoy: { text: 'no Envoy connected', tone: null },
+  envoy_files: { text: "held by Envoy's files", tone: null },
+  pinned: { text: 'in routes.yaml', tone: 'warn' },
+  keys_changed: { text: 'rules changed', tone: 'warn' },
+  refused_by_envoy: { text: 'refused by Envoy', tone: 'bad' },
 }
 
 export class ZoneRow {
@@ -77,7 +96,7 @@ export class ZoneRow {
     setText(name, zone.name)
     setAttribute(name, 'title', zone.name)
     showState(state, zone)
-    showAddresses(addresses, zone.addresses)
+    showAddresses(addresses, zone)
     setText(rates.text, rate(zone.requestsPerSecond))
     setAttribute(rates.text, 'data-tone', zone.requestsPerSecond === 0 ? 'quiet' : null)
     rates.sparkline.show(zone.history)
@@ -127,16 +146,25 @@ function showState({ route, answer }, zone) {
   setShape(route.firstChild, zone.route)
   setText(route.lastChild, zone.route)
   const envoys = zone.envoys.length > 0 ? `\nOn ${zone.envoys.join(', ')}` : ''
-  setAttribute(route, 'title', ROUTES[zone.route] + envoys)
+  const reason = COLD_REASONS[zone.coldReason]
+  const why = reason === undefined ? '' : `\nWhy: ${reason.text} (${zone.coldReason})`
+  setAttribute(route, 'title', ROUTES[zone.route] + why + envoys)
   setAttribute(route, 'data-route', zone.route)
-  const words = STATES[zone.state]
+  const words = wordsOf(zone.state, reason)
   // Without an address there is no route: every request asks.
-  route.hidden = words?.tone === 'bad'
+  route.hidden = STATES[zone.state]?.tone === 'bad'
   answer.hidden = words === null
   if (words === null) return
   setShape(answer.firstChild, words.shape)
   setText(answer.lastChild, words.text)
   setAttribute(answer, 'data-tone', words.tone)
+}
+
+/** What DNS says comes first; what all zones have in common is told above the table. */
+function wordsOf(state, reason) {
+  const words = STATES[state]
+  if (words !== null || reason === undefined || reason.tone === null) return words
+  return { text: reason.text, tone: reason.tone, shape: reason.tone }
 }
 
 function showErrors({ cell, mark, text }, { errors }) {
@@ -148,16 +176,28 @@ function showErrors({ cell, mark, text }, { errors }) {
 }
 
 /** CSS shows either all of them or how many more there are than the first. */
-function showAddresses({ first, others, more }, addresses) {
+function showAddresses({ first, others, more }, { addresses, endpoints }) {
   const rest = addresses.slice(1)
   setText(first, addresses[0] ?? '–')
   setText(others, rest.map((address) => `, ${address}`).join(''))
   setText(more, rest.length === 0 ? '' : `  +${rest.length}`)
   setAttribute(more, 'title', rest.length === 0 ? null : addresses.join('\n'))
+  setAttribute(
+    first,
+    'title',
+    endpoints?.map((endpoint, at) => srvText(endpoint, addresses[at])).join('\n') ?? null,
+  )
+}
+
+/** What the SRV record of an endpoint says, behind its address. */
+function srvText({ srv }, address) {
+  return srv === undefined
+    ? address
+    : `${address}  ${srv.target}, priority ${srv.priority}, weight ${srv.weight}`
 }
 
 function ttlText(remaining, state) {
   if (remaining === null) return '–'
   if (remaining > 0) return duration(remaining)
-  return state === 'stale' ? `${duration(-remaining)} over` : '0 s'
+  return state === 'stale' || state === 'expired' ? `${duration(-remaining)} over` : '0 s'
 }

@@ -1,0 +1,178 @@
+// Writes proto/envoy-api.json: the messages that Envoy's bootstrap, listeners, routes and clusters are made of, as the pinned
+// Envoy itself has them. Its program carries the descriptors of its whole API, from which these are read. Run it when the Envoy is another
+// one: node scripts/with-node.mjs scripts/envoy-api.ts ENVOY
+import { readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { IDescriptorProto } from 'protobufjs/ext/descriptor/index.js'
+import descriptor from 'protobufjs/ext/descriptor/index.js'
+import { MESSAGE_FILE, type MessageDescription } from '../src/xds/envoy-api.ts'
+
+/** What is read from the operator's files, or sent to Envoy. */
+const ROOTS = [
+  'envoy.config.bootstrap.v3.Bootstrap',
+  'envoy.config.cluster.v3.Cluster',
+  'envoy.config.listener.v3.Listener',
+  'envoy.config.route.v3.RouteConfiguration',
+  'envoy.config.route.v3.FilterConfig',
+]
+/** Extensions that these may name in an Any. */
+const EXTENSIONS =
+  /^envoy\.extensions\.(?:access_loggers|clusters|common|early_data|filters|formatter|http|internal_redirect|load_balancing_policies|matching|network\.dns_resolver\.cares|path|request_id|resource_monitors|retry|rbac|router|string_matcher|transport_sockets|upstreams)\./
+/** protobuf's own messages: protobufjs brings them along. */
+const WELL_KNOWN = /^google\.protobuf\.(?:Any|Duration|Empty|FieldMask|Timestamp|\w*Value|Struct)/
+
+type Description = MessageDescription
+
+/** The descriptors in Envoy's program: each begins with its file's name, and ends where no field of it follows. */
+export function descriptorFiles(program: Buffer): IFile[] {
+  const files = new Map<string, IFile>()
+  for (let at = program.indexOf('.proto\x12'); at !== -1; at = program.indexOf('.proto\x12', at + 1)) {
+    const start = startOf(program, at + '.proto'.length)
+    if (start === undefined) continue
+    const file = descriptor.FileDescriptorProto.decode(
+      program.subarray(start, endOf(program, start)),
+    ) as unknown as IFile
+    files.set(file.name, file)
+  }
+  return [...files.values()]
+}
+
+const NAME_LENGTH_MAX = 127
+const NAME_TAG = 0x0a
+
+function startOf(program: Buffer, nameEnd: number): number | undefined {
+  for (let length = 1; length <= NAME_LENGTH_MAX; length++) {
+    const start = nameEnd - length - 2
+    if (program[start] !== NAME_TAG || program[start + 1] !== length) continue
+    if (/^[\w./-]+$/.test(program.toString('latin1', start + 2, nameEnd))) return start
+  }
+  return undefined
+}
+
+/** Fields of FileDescriptorProto: all have a length but these, which are numbers. */
+const FIELD_MAX = 14
+const NUMBERS = new Set([10, 11, 14])
+const LENGTH_DELIMITED = 2
+
+function endOf(program: Buffer, start: number): number {
+  for (let at = start; ; ) {
+    const tag = program[at] ?? 0
+    const [field, wireType] = [tag >> 3, tag & 7]
+    const isField =
+      field >= 1 && field <= FIELD_MAX && wireType === (NUMBERS.has(field) ? 0 : LENGTH_DELIMITED)
+    if (!isField || (tag === NAME_TAG && at !== start)) return at
+    let [length, shift, position] = [0, 0, at + 1]
+    for (let more = true; more; shift += 7) {
+      const octet = program[position++] ?? 0
+      length |= (octet & 0x7f) << shift
+      more = (octet & 0x80) !== 0
+    }
+    at = position + (wireType === LENGTH_DELIMITED ? length : 0)
+  }
+}
+
+/** Every message and enum of Envoy's, by its name. */
+export function allMessages(program: Buffer): Map<string, Description> {
+  const all = new Map<string, Description>()
+  for (const file of descriptorFiles(program)) {
+    const { package: scope = '', messageType = [], enumType = [] } = file
+    for (const message of messageType) collect(scope, message, all)
+    for (const { name, value } of enumType) all.set(`${scope}.${name}`, { enum: valuesOf(value) })
+  }
+  return all
+}
+
+/** Every message that the roots reach, and the extensions with what they reach. */
+export function describe(program: Buffer): Record<string, Description> {
+  const all = allMessages(program)
+  const todo = [...ROOTS, ...[...all.keys()].filter((name) => EXTENSIONS.test(name) && isMessage(all, name))]
+  const reached = new Set<string>()
+  for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+    if (reached.has(name) || WELL_KNOWN.test(name)) continue
+    const description = all.get(name)
+    if (description === undefined) throw new Error(`Envoy has no ${name}`)
+    reached.add(name)
+    for (const [, type = ''] of Object.values(description.fields ?? {}))
+      if (type.includes('.')) todo.push(type)
+    const parent = name.slice(0, name.lastIndexOf('.'))
+    if (all.has(parent)) todo.push(parent)
+  }
+  return Object.fromEntries([...reached].sort().map((name) => [name, all.get(name) as Description]))
+}
+
+interface IFile {
+  readonly name: string
+  readonly package?: string
+  readonly messageType?: IDescriptorProto[]
+  readonly enumType?: { readonly name: string; readonly value: readonly EnumValue[] }[]
+}
+interface EnumValue {
+  readonly name: string
+  readonly number: number
+}
+
+const isMessage = (all: ReadonlyMap<string, Description>, name: string): boolean =>
+  all.get(name)?.fields !== undefined
+
+function valuesOf(values: readonly EnumValue[]): Record<string, number> {
+  return Object.fromEntries(values.map(({ name, number }) => [name, number]))
+}
+
+/** google.protobuf.FieldDescriptorProto.Type, of those that are no message, enum or group. */
+const SCALARS: Readonly<Record<number, string>> = {
+  1: 'double',
+  2: 'float',
+  3: 'int64',
+  4: 'uint64',
+  5: 'int32',
+  6: 'fixed64',
+  7: 'fixed32',
+  8: 'bool',
+  9: 'string',
+  12: 'bytes',
+  13: 'uint32',
+  15: 'sfixed32',
+  16: 'sfixed64',
+  17: 'sint32',
+  18: 'sint64',
+}
+const REPEATED = 3
+
+function collect(scope: string, message: IDescriptorProto, all: Map<string, Description>): void {
+  const name = `${scope}.${message.name}`
+  const nested = message.nestedType ?? []
+  for (const inner of nested) if (!inner.options?.mapEntry) collect(name, inner, all)
+  for (const inner of message.enumType ?? [])
+    all.set(`${name}.${inner.name}`, { enum: valuesOf(inner.value as EnumValue[]) })
+  const fields: NonNullable<Description['fields']> = {}
+  const oneofs: Record<string, string[]> = {}
+  for (const field of message.field ?? []) {
+    const typeOf = ({ type, typeName }: typeof field): string =>
+      typeName ? typeName.replace(/^\./, '') : (SCALARS[Number(type)] as string)
+    const entry = nested.find(
+      (inner) => inner.options?.mapEntry && field.typeName === `.${name}.${inner.name}`,
+    )
+    const [key, value] = entry?.field ?? []
+    const label = Number(field.label) === REPEATED ? 'repeated' : undefined
+    const fieldName = field.name as string
+    if (key !== undefined && value !== undefined)
+      fields[fieldName] = [field.number as number, typeOf(value), `map ${typeOf(key)}`]
+    else if (label !== undefined) fields[fieldName] = [field.number as number, typeOf(field), label]
+    else fields[fieldName] = [field.number as number, typeOf(field)]
+    const oneof = Object.hasOwn(field, 'oneofIndex') && message.oneofDecl?.[field.oneofIndex as number]?.name
+    if (oneof) oneofs[oneof] = [...(oneofs[oneof] ?? []), fieldName]
+  }
+  all.set(name, { fields, ...(Object.keys(oneofs).length > 0 && { oneofs }) })
+}
+
+/** One message a line, so that a change can be read. */
+export function textOf(messages: Record<string, Description>): string {
+  const lines = Object.entries(messages).map(([name, message]) => `"${name}":${JSON.stringify(message)}`)
+  return `{\n${lines.join(',\n')}\n}\n`
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [, , envoy] = process.argv
+  if (envoy === undefined) throw new Error('usage: envoy-api.ts ENVOY')
+  writeFileSync(MESSAGE_FILE, textOf(describe(readFileSync(envoy))))
+}

@@ -1,0 +1,185 @@
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  Pair,
+  type ParsedNode,
+  parseDocument,
+  Scalar,
+  type YAMLMap,
+  type YAMLSeq,
+  YAMLMap as YamlMap,
+  YAMLSeq as YamlSeq,
+} from 'yaml'
+import type { SourceFile } from '../xds/yaml-file.ts'
+
+/** Envoy's files of the operator can't be rendered: `file:line:column: what`. */
+export class RenderError extends Error {
+  override readonly name = 'RenderError'
+}
+
+/** What stands in YAML text without quotes and is a text to every reader. */
+const PLAIN = /^(?!(?:y|n|yes|no|on|off|true|false|null)$)[A-Za-z_][\w./-]*$/i
+
+/** Reading more would hold the processor for too long. As shipped they have 30 KB. */
+const CHARACTERS_MAX = 256 * 1024
+/** Some errors repeat what was not understood. */
+const MESSAGE_LENGTH_MAX = 300
+
+/** One of Envoy's files with its comments, to add to. Texts stay as they are written: `0x10`, `yes` and `1e3` are the operator's. */
+export class EnvoyDocument {
+  readonly #path: string
+  readonly #document: Document.Parsed<ParsedNode>
+  readonly #lines = new LineCounter()
+
+  /** @throws RenderError for what is no YAML */
+  constructor({ path, text }: SourceFile) {
+    this.#path = path
+    if (text.length > CHARACTERS_MAX)
+      throw this.#error(0, `expected at most ${CHARACTERS_MAX} characters, got ${text.length}`)
+    try {
+      this.#document = parseDocument(text, {
+        schema: 'failsafe',
+        lineCounter: this.#lines,
+        prettyErrors: false,
+        logLevel: 'error',
+      })
+    } catch (error) {
+      // Nested so deep that the parser's stack overflows.
+      throw this.#error(0, String(error).slice(0, MESSAGE_LENGTH_MAX))
+    }
+    const [error] = this.#document.errors
+    if (error !== undefined) throw this.#error(error.pos[0], error.message.slice(0, MESSAGE_LENGTH_MAX))
+    if (!isMap(this.#document.contents)) throw this.#error(0, 'expected a mapping')
+  }
+
+  get root(): unknown {
+    return this.#document.contents
+  }
+
+  /** What stands below a key; undefined where there is none. */
+  at(node: unknown, ...keys: readonly string[]): unknown {
+    let place = this.#resolved(node)
+    for (const key of keys)
+      place = isMap(place) ? this.#resolved(place.get(spelledIn(place, key), true)) : undefined
+    return isScalar(place) && (place.value === null || place.value === '') ? undefined : place
+  }
+
+  text(node: unknown, ...keys: readonly string[]): string | undefined {
+    const place = this.at(node, ...keys)
+    return isScalar(place) ? String(place.value) : undefined
+  }
+
+  items(node: unknown, ...keys: readonly string[]): unknown[] {
+    const place = this.at(node, ...keys)
+    return isSeq(place) ? place.items.map((item) => this.#resolved(item)) : []
+  }
+
+  /** The list below a key, made where there is none. @throws RenderError where there is something else */
+  list(node: unknown, key: string): YAMLSeq {
+    const place = this.at(node, key)
+    if (isSeq(place)) return place
+    if (place !== undefined) throw this.error(place, `${key}: expected a list`)
+    const made = new YamlSeq()
+    this.set(node, key, made)
+    return made
+  }
+
+  /** The mapping below a key, made where there is none. @throws RenderError where there is something else */
+  mapping(node: unknown, key: string): YAMLMap {
+    const place = this.at(node, key)
+    if (isMap(place)) return place
+    if (place !== undefined) throw this.error(place, `${key}: expected a mapping`)
+    const made = new YamlMap()
+    this.set(node, key, made)
+    return made
+  }
+
+  set(node: unknown, key: string, value: unknown): void {
+    const place = this.#resolved(node)
+    if (!isMap(place)) throw this.error(node, 'expected a mapping')
+    place.set(spelledIn(place, key), nodeOf(value))
+  }
+
+  delete(node: unknown, key: string): void {
+    const place = this.#resolved(node)
+    if (isMap(place)) place.delete(spelledIn(place, key))
+  }
+
+  /** Takes the entries out of a mapping whose texts match. */
+  removeTexts(node: unknown, pattern: RegExp): void {
+    const place = this.#resolved(node)
+    if (!isMap(place)) return
+    for (const { key } of [...place.items])
+      if (pattern.test(this.text(place, String(key)) ?? '')) place.delete(key)
+  }
+
+  /** Puts values into a list, at an index of it. */
+  insert(list: YAMLSeq, at: number, values: readonly object[]): void {
+    list.items.splice(at, 0, ...values.map(nodeOf))
+  }
+
+  append(list: YAMLSeq, values: readonly object[]): void {
+    this.insert(list, list.items.length, values)
+  }
+
+  /** A node again, which may then be changed. Where it is an alias, what that refers to. */
+  copyOf(node: unknown): YAMLMap {
+    const place = this.#resolved(node)
+    if (!isMap(place)) throw this.error(node, 'expected a mapping')
+    return place.clone() as YAMLMap
+  }
+
+  error(node: unknown, what: string): RenderError {
+    const range = (node as { range?: readonly number[] | null } | undefined)?.range
+    return this.#error(range?.[0] ?? 0, what)
+  }
+
+  #error(offset: number, what: string): RenderError {
+    const { line, col } = this.#lines.linePos(offset)
+    return new RenderError(`${this.#path}:${Math.max(1, line)}:${Math.max(1, col)}: ${what}`)
+  }
+
+  /** @param heading lines of a comment in front */
+  toString(heading: readonly string[]): string {
+    const own = this.#document.commentBefore
+    const comment = heading.map((line) => ` ${line}`).join('\n')
+    this.#document.commentBefore = comment
+    const text = this.#document.toString({ lineWidth: 0, indentSeq: false, flowCollectionPadding: true })
+    this.#document.commentBefore = own
+    // The first comment of a file is the document's where an empty line follows it, else its first entry's.
+    return own ? text.replace(comment, () => comment) : text
+  }
+
+  #resolved(node: unknown): unknown {
+    return isAlias(node) ? node.resolve(this.#document) : node
+  }
+}
+
+/** The name of a field, as it is written in a mapping: Envoy also takes `hostRewrite` for `host_rewrite`. */
+function spelledIn(place: YAMLMap, field: string): string {
+  const asJson = field.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+  return place.has(asJson) ? asJson : field
+}
+
+/** A value as nodes that mean the same to every reader of YAML. */
+function nodeOf(value: unknown): unknown {
+  if (value instanceof YamlMap || value instanceof YamlSeq || value instanceof Scalar) return value
+  if (Array.isArray(value)) {
+    const list = new YamlSeq()
+    list.items = value.map(nodeOf)
+    return list
+  }
+  if (typeof value === 'object' && value !== null) {
+    const map = new YamlMap()
+    map.items = Object.entries(value).map(([key, inner]) => new Pair(nodeOf(key), nodeOf(inner)))
+    map.flow = map.items.length === 0
+    return map
+  }
+  const scalar = new Scalar(String(value))
+  scalar.type = typeof value !== 'string' || PLAIN.test(value) ? 'PLAIN' : 'QUOTE_DOUBLE'
+  return scalar
+}

@@ -1,0 +1,93 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Generated } from './generated.ts'
+import { type Addresses, type EnvoyFiles, type Rendered, render } from './render.ts'
+import { type ZoneOfKey, zonesOfKeysIn } from './zone-of-key.ts'
+
+/** The operator's files, relative to the working directory. */
+export const ENVOY_FOLDER = 'envoy'
+/** What Envoy reads, and where it has its sockets. */
+export const RUN_FOLDER = 'run'
+export const FILE_NAMES = {
+  bootstrap: 'envoy.yaml',
+  listener: 'listener.yaml',
+  routes: 'routes.yaml',
+  clusters: 'clusters.yaml',
+} as const satisfies Record<keyof EnvoyFiles, string>
+/** What Envoy reads. */
+export const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
+
+/** @throws where one can't be read */
+export function readEnvoyFiles(folder: string, shown = folder): EnvoyFiles {
+  const file = (name: string) => ({
+    path: join(shown, name),
+    text: readEnvoyFile(join(folder, name), join(shown, name)),
+  })
+  return {
+    bootstrap: file(FILE_NAMES.bootstrap),
+    listener: file(FILE_NAMES.listener),
+    routes: file(FILE_NAMES.routes),
+    clusters: file(FILE_NAMES.clusters),
+  }
+}
+
+/** @throws Error that names the file as it is shown, and says what to do */
+export function readEnvoyFile(path: string, shown = path): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT') throw new Error(`${shown}: ${message}`)
+    throw new Error(
+      `${shown}: no such file; take it from envoy/ of this version (CHANGELOG.md, "To upgrade")`,
+    )
+  }
+}
+
+/**
+ * Renders what Envoy reads in a working directory, from the files that are there.
+ * @returns names of the files that were written
+ * @throws RenderError, or where a file can't be read
+ */
+export function renderFolder(cwd: string, generated: Generated, addresses: Addresses): string[] {
+  const files = readEnvoyFiles(join(cwd, ENVOY_FOLDER), ENVOY_FOLDER)
+  const folder = join(cwd, RUN_FOLDER)
+  return writeRendered(folder, render(files, generated, addresses, earlierZonesOfKeys(folder)))
+}
+
+/** Scripts of the routes that Envoy has now, or had a short time ago. */
+export function earlierZonesOfKeys(folder: string): ZoneOfKey[] {
+  try {
+    return zonesOfKeysIn(textBefore(folder, 'routes') ?? '')
+  } catch {
+    return [] // no YAML: Envoy has not got it, either
+  }
+}
+
+/** What a rendered file's place has now. */
+export function textBefore(folder: string, file: keyof Rendered): string | undefined {
+  const path = join(folder, FILE_NAMES[file])
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined
+}
+
+/**
+ * Writes what differs, each file whole at once: Envoy sees the rename.
+ * @returns names of the files that were written
+ */
+export function writeRendered(folder: string, rendered: Partial<Rendered>): string[] {
+  mkdirSync(folder, { recursive: true })
+  return RENDERED_FILES.flatMap((file) => {
+    const text = rendered[file]
+    if (text === undefined || text === textBefore(folder, file)) return []
+    const path = join(folder, FILE_NAMES[file])
+    const scratch = `${path}.${process.pid}.tmp`
+    try {
+      writeFileSync(scratch, text)
+      renameSync(scratch, path)
+    } catch (error) {
+      rmSync(scratch, { force: true })
+      throw error
+    }
+    return [FILE_NAMES[file]]
+  })
+}

@@ -1,0 +1,398 @@
+import { createHash } from 'node:crypto'
+import { KEY_VERSION, LISTENER_VERSION, ROUTE_HEADER, SENT_HEADERS } from '../ext-proc/messages.ts'
+import type { SourceFile } from '../xds/yaml-file.ts'
+import { EnvoyDocument } from './envoy-document.ts'
+import type { FallbackRoute } from './fallback.ts'
+import type { Generated } from './generated.ts'
+import { type NamesCluster, namesCluster } from './names-cluster.ts'
+import { withEarlier, type ZoneOfKey } from './zone-of-key.ts'
+
+/** The operator's files. */
+export interface EnvoyFiles {
+  readonly bootstrap: SourceFile
+  readonly listener: SourceFile
+  readonly routes: SourceFile
+  readonly clusters: SourceFile
+}
+
+/** What Envoy reads: the texts of its files in `run/`. Clusters the processor sends. */
+export type Rendered = Readonly<Record<Exclude<keyof EnvoyFiles, 'clusters'>, string>>
+
+export interface HostPort {
+  readonly host: string
+  readonly port: number
+}
+
+/** Addresses that stand in none of the operator's files, or that stand above what they say. */
+export interface Addresses {
+  /** `unix:PATH`, or the host and port of the processor. */
+  readonly processor: string | HostPort
+  /** Of the listener `callback`; undefined: what the file says. */
+  readonly listen?: HostPort | undefined
+  /** Of the listener `admin`, the fence before Envoy's admin interface; undefined: what the file says. */
+  readonly admin?: HostPort | undefined
+}
+
+const LISTENER = 'envoy.config.listener.v3.Listener'
+const ROUTE_CONFIGURATION = 'envoy.config.route.v3.RouteConfiguration'
+const CONNECTION_MANAGER = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'
+const EXT_PROC = 'envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor'
+const EARLY_MUTATION = 'envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation'
+
+/** What the processor reads of each request, whatever the rules are. */
+const FORWARDED = [':method', ':path', ':authority', 'x-request-id', 'traceparent']
+/** The first route: what stands there for a request that is no request. */
+const BAD_REQUEST = 'bad_request'
+
+/**
+ * Envoy's files as Envoy reads them: the operator's, with what follows from zonegate.yaml.
+ * @throws RenderError naming the file, the place and what was expected there
+ */
+export function render(
+  files: EnvoyFiles,
+  generated: Generated,
+  addresses: Addresses,
+  earlier: readonly ZoneOfKey[] = [],
+): Rendered {
+  const names = namesClusterOf(files.clusters, generated)
+  return {
+    bootstrap: renderBootstrap(files.bootstrap, generated, addresses, names),
+    listener: renderListener(files.listener, generated, addresses),
+    routes: renderRoutes(files.routes, generated, names, earlier),
+  }
+}
+
+/** The cluster by which Envoy resolves names itself; undefined: it never does. @throws RenderError */
+export function namesClusterOf(
+  clusters: SourceFile,
+  { fallback }: Pick<Generated, 'fallback'>,
+): NamesCluster | undefined {
+  return fallback && namesCluster(clusters, fallback.dns)
+}
+
+export function renderBootstrap(
+  source: SourceFile,
+  { inlineHeaders }: Pick<Generated, 'inlineHeaders'>,
+  { processor, admin }: Addresses,
+  names?: NamesCluster,
+): string {
+  const file = new EnvoyDocument(source)
+  requireListenerFile(file)
+  const inline = file.list(file.root, 'inline_headers')
+  const known = file
+    .items(inline)
+    .filter((item) => (file.text(item, 'inline_header_type') ?? REQUEST_HEADER) === REQUEST_HEADER)
+    .map((item) => file.text(item, 'inline_header_name')?.toLowerCase() ?? '')
+  const missing = inlineHeaders.filter((header) => !known.includes(header))
+  file.insert(
+    inline,
+    inline.items.length,
+    missing.map((header) => ({ inline_header_name: header, inline_header_type: REQUEST_HEADER })),
+  )
+  // Envoy tells the processor, which must know of a running Envoy what it was started with.
+  const metadata = file.mapping(file.mapping(file.mapping(file.root, 'node'), 'metadata'), 'zonegate')
+  file.set(metadata, 'inline_headers', [...known, ...missing])
+  const resources = file.at(file.root, 'static_resources')
+  const cluster = named(file, file.items(resources, 'clusters'), 'processor')
+  if (cluster === undefined)
+    throw file.error(resources ?? file.root, 'clusters: expected one with the name processor')
+  // One that leads elsewhere is the operator's: an Envoy on another machine.
+  const assignment = file.mapping(cluster, 'load_assignment')
+  if (file.at(assignment, 'endpoints') === undefined) {
+    file.set(assignment, 'cluster_name', 'processor')
+    file.set(assignment, 'endpoints', [{ lb_endpoints: [{ endpoint: { address: addressOf(processor) } }] }])
+  }
+  // Also sent by the processor. An Envoy that starts while that one is away has it from here.
+  if (names !== undefined)
+    file.append(file.list(file.mapping(file.root, 'static_resources'), 'clusters'), [names.cluster])
+  if (admin !== undefined) {
+    const listener = named(file, file.items(resources, 'listeners'), 'admin')
+    if (listener === undefined)
+      throw file.error(resources ?? file.root, 'listeners: expected one with the name admin')
+    file.set(listener, 'address', addressOf(admin))
+  }
+  return file.toString(heading('envoy.yaml', source))
+}
+
+/**
+ * An envoy.yaml from the time when the listener stood in it: Envoy would take it, listen by it without the rules, and never
+ * read listener.yaml.
+ */
+function requireListenerFile(file: EnvoyDocument): void {
+  const [own] = askingManagers(file, file.items(file.root, 'static_resources', 'listeners'))
+  if (own !== undefined)
+    throw file.error(
+      own,
+      `listeners: expected the one that asks the processor in envoy/listener.yaml: move your changes there, and take it out here (${UPGRADE})`,
+    )
+  if (file.at(file.root, 'dynamic_resources', 'lds_config') === undefined)
+    throw file.error(
+      file.at(file.root, 'dynamic_resources') ?? file.root,
+      `dynamic_resources: expected lds_config, without which Envoy does not read its listener: take it from this version's envoy/envoy.yaml (${UPGRADE})`,
+    )
+}
+
+/** What a request has in place of a key that has been here before. */
+const LOOP = 'loop'
+const UPGRADE = 'CHANGELOG.md, "To upgrade"'
+
+/** Request headers that an Envoy with this rendered bootstrap keeps apart; none where it says nothing. */
+export function inlineHeadersIn(rendered: string): ReadonlySet<string> {
+  const file = new EnvoyDocument({ path: 'run/envoy.yaml', text: rendered })
+  const names = file.items(file.root, 'node', 'metadata', 'zonegate', 'inline_headers')
+  return new Set(names.flatMap((name) => file.text(name) ?? []))
+}
+
+/** The socket by which an Envoy with this rendered bootstrap reaches its processor; undefined: another way, or none. */
+export function processorSocketIn(rendered: string): string | undefined {
+  const file = new EnvoyDocument({ path: 'run/envoy.yaml', text: rendered })
+  const cluster = named(file, file.items(file.root, 'static_resources', 'clusters'), 'processor')
+  const [endpoints] = file.items(cluster, 'load_assignment', 'endpoints')
+  const [endpoint] = file.items(endpoints, 'lb_endpoints')
+  return file.text(endpoint, 'endpoint', 'address', 'pipe', 'path')
+}
+
+/** The type of an inline header, and Envoy's default. */
+const REQUEST_HEADER = 'REQUEST_HEADER'
+
+export function renderListener(
+  source: SourceFile,
+  generated: Generated,
+  { listen }: Pick<Addresses, 'listen'> = {},
+): string {
+  const file = new EnvoyDocument(source)
+  const listeners = file.items(file.root, 'resources').filter((item) => isOf(file, item, LISTENER))
+  if (listeners.length === 0) throw file.error(file.root, `resources: expected ${LISTENER}`)
+  const asking = askingManagers(file, listeners)
+  if (asking.length === 0)
+    throw file.error(listeners[0], `http_filters: expected one of the type ${EXT_PROC}`)
+  for (const manager of asking) addRules(file, manager, generated)
+  if (listen !== undefined) {
+    const callback = named(file, listeners, 'callback')
+    if (callback === undefined) throw file.error(listeners[0], 'name: expected a listener callback')
+    file.set(callback, 'address', addressOf(listen))
+  }
+  const version = createHash('sha256').update(file.toString([])).digest('hex').slice(0, VERSION_LENGTH)
+  for (const manager of asking) {
+    const extProc = file.at(file.items(manager, 'http_filters')[extProcOf(file, manager)], 'typed_config')
+    const metadata = file.list(file.mapping(extProc, 'grpc_service'), 'initial_metadata')
+    file.insert(metadata, metadata.items.length, [{ key: LISTENER_VERSION, value: version }])
+  }
+  return file.toString(heading('listener.yaml', source))
+}
+
+const VERSION_LENGTH = 12
+
+/** The version of a rendered listener, which Envoy says with each request that asks. */
+export function listenerVersionIn(rendered: string): string {
+  return new RegExp(`key: ${LISTENER_VERSION},?\\s+value: "?(\\w+)`).exec(rendered)?.[1] ?? ''
+}
+
+/** A field of a log that has the key. */
+const LOGGED_KEY = /%REQ\(x-zonegate-route[):?]/i
+
+function addRules(file: EnvoyDocument, manager: unknown, generated: Generated): void {
+  const early = file
+    .items(manager, 'early_header_mutation_extensions')
+    .map((extension) => file.at(extension, 'typed_config'))
+    .findLast((config) => isOf(file, config, EARLY_MUTATION))
+  if (early === undefined)
+    throw file.error(manager, `early_header_mutation_extensions: expected one of the type ${EARLY_MUTATION}`)
+  const mutations = file.list(early, 'mutations')
+  // Written by hand it would stand above the generated key, which is added where there is none.
+  const byHand = file
+    .items(mutations)
+    .find(
+      (mutation) =>
+        file.text(mutation, 'append', 'header', 'key')?.toLowerCase() === ROUTE_HEADER &&
+        file.text(mutation, 'append', 'header', 'value') !== LOOP,
+    )
+  if (byHand !== undefined)
+    throw file.error(
+      byHand,
+      `mutations: expected no ${ROUTE_HEADER} but "${LOOP}": the key follows from zonegate.yaml, take this one out (${UPGRADE})`,
+    )
+  file.insert(mutations, mutations.items.length, generated.keyMutations)
+  if (generated.hasSecretKeys)
+    for (const log of file.items(manager, 'access_log'))
+      file.removeTexts(file.at(log, 'typed_config', 'log_format', 'json_format'), LOGGED_KEY)
+  const at = extProcOf(file, manager)
+  const extProc = file.at(file.items(manager, 'http_filters')[at], 'typed_config')
+  const allowed = file.mapping(file.mapping(extProc, 'forward_rules'), 'allowed_headers')
+  const patterns = file.list(allowed, 'patterns')
+  const known = file.items(patterns).map((pattern) => file.text(pattern, 'exact'))
+  const headers = [...FORWARDED, ...generated.forwardedHeaders].filter((name) => !known.includes(name))
+  file.insert(
+    patterns,
+    patterns.items.length,
+    [...new Set(headers)].map((exact) => ({ exact })),
+  )
+  const metadata = file.list(file.mapping(extProc, 'grpc_service'), 'initial_metadata')
+  const value = generated.forwardedHeaders.join() || 'none'
+  file.insert(metadata, metadata.items.length, [
+    { key: SENT_HEADERS, value },
+    { key: KEY_VERSION, value: generated.keyVersion },
+  ])
+  const filters = file.list(manager, 'http_filters')
+  if (generated.fallback !== undefined) {
+    file.insert(filters, filters.items.length - 1, generated.fallback.filters)
+    const key = file
+      .items(filters)
+      .findIndex((filter) =>
+        file
+          .items(filter, 'typed_config', 'on_request_headers')
+          .some((value) => file.text(value, 'object_key') === 'zonegate.key'),
+      )
+    file.insert(filters, (key < 0 ? at : key) + 1, generated.fallback.filtersBehindKey)
+  }
+  file.insert(filters, at, generated.filters)
+}
+
+/** Connection managers with an ext_proc. */
+function askingManagers(file: EnvoyDocument, listeners: readonly unknown[]): unknown[] {
+  return listeners
+    .flatMap((listener) => file.items(listener, 'filter_chains'))
+    .flatMap((chain) => file.items(chain, 'filters'))
+    .map((filter) => file.at(filter, 'typed_config'))
+    .filter((manager) => isOf(file, manager, CONNECTION_MANAGER) && extProcOf(file, manager) >= 0)
+}
+
+function extProcOf(file: EnvoyDocument, manager: unknown): number {
+  return file
+    .items(manager, 'http_filters')
+    .findIndex((filter) => isOf(file, file.at(filter, 'typed_config'), EXT_PROC))
+}
+
+/** @param earlier of the routes before: virtual hosts that Envoy has may name them */
+export function renderRoutes(
+  source: SourceFile,
+  generated: Generated,
+  names?: NamesCluster,
+  earlier: readonly ZoneOfKey[] = [],
+): string {
+  const file = new EnvoyDocument(source)
+  const configurations = file
+    .items(file.root, 'resources')
+    .filter((item) => isOf(file, item, ROUTE_CONFIGURATION))
+  const hosts = configurations.flatMap((configuration) => file.items(configuration, 'virtual_hosts'))
+  const everyDomain = hosts.find((host) => file.items(host, 'domains').some((one) => file.text(one) === '*'))
+  if (everyDomain === undefined)
+    throw file.error(file.root, `${ROUTE_CONFIGURATION}: expected a virtual host for the domain "*"`)
+  const own = file.items(everyDomain, 'routes')
+  const routes = file.list(everyDomain, 'routes')
+  const { fallback } = generated
+  if (fallback !== undefined && own.length > 0) setSettings(file, own.at(-1), fallback.askSettings)
+  const asking = generated.asks.map(({ match, settings }) => {
+    const ask = file.copyOf(own.at(-1))
+    file.set(ask, 'match', match)
+    setSettings(file, ask, settings)
+    return ask
+  })
+  const forward = own.find((route) => file.text(route, 'name') === FORWARD)
+  const fallbacks =
+    fallback === undefined || names === undefined || forward === undefined || !takesAllPaths(file, forward)
+      ? []
+      : [...fallback.routes.map((route) => fallbackRoute(file, forward, route, names)), ...fallback.refusals]
+  file.insert(routes, own.length - 1, fallbacks)
+  file.insert(routes, own.length - 1, asking)
+  if (fallback !== undefined && forward !== undefined)
+    file.insert(routes, own.indexOf(forward), [fallback.wrongAnswer])
+  file.insert(routes, placeOfRoutes(own.map((route) => file.text(route, 'name'))), generated.routes)
+  const zonesOfKeys = withEarlier(generated.zonesOfKeys, earlier)
+  if (zonesOfKeys.length > 0)
+    for (const configuration of configurations) {
+      const plugins = file.list(configuration, 'cluster_specifier_plugins')
+      file.insert(plugins, plugins.items.length, zonesOfKeys)
+    }
+  return file.toString(heading('routes.yaml', source))
+}
+
+function setSettings(file: EnvoyDocument, route: unknown, settings: Readonly<Record<string, object>>): void {
+  const filters = file.mapping(route, 'typed_per_filter_config')
+  for (const [name, setting] of Object.entries(settings)) file.set(filters, name, setting)
+}
+
+const FORWARD = 'forward'
+/** Of a route's action: one of them says what the Host becomes. */
+const HOST_REWRITES = [
+  'host_rewrite',
+  'host_rewrite_literal',
+  'host_rewrite_header',
+  'host_rewrite_path_regex',
+]
+
+/** The operator's route `forward` with a name in place of the address. */
+function fallbackRoute(
+  file: EnvoyDocument,
+  forward: unknown,
+  { name, match, settings }: FallbackRoute,
+  { name: cluster }: NamesCluster,
+): object {
+  const route = file.copyOf(forward)
+  file.set(route, 'name', name)
+  file.set(route, 'match', matchOf(file, forward, match))
+  setSettings(file, route, settings)
+  const metadata = file.mapping(file.mapping(route, 'metadata'), 'filter_metadata')
+  file.set(file.mapping(metadata, 'zonegate'), 'path', name)
+  const action = file.mapping(route, 'route')
+  const leavesHost = HOST_REWRITES.every((rewrite) => file.at(action, rewrite) === undefined)
+  for (const rewrite of HOST_REWRITES) file.delete(action, rewrite)
+  file.set(action, 'cluster', cluster)
+  // In place of the address, which is not known yet.
+  if (!leavesHost) file.set(action, 'auto_host_rewrite', true)
+  return route
+}
+
+/** A route that takes some paths alone may not be copied for others. */
+function takesAllPaths(file: EnvoyDocument, forward: unknown): boolean {
+  return file.text(forward, 'match', 'prefix') === '/'
+}
+
+/** What the operator demands of requests in `forward`, but for the address of the processor, and what is generated. */
+function matchOf(
+  file: EnvoyDocument,
+  forward: unknown,
+  { headers, filter_state, ...path }: FallbackRoute['match'],
+): object {
+  const match = file.copyOf(file.at(forward, 'match'))
+  for (const field of ['prefix', 'case_sensitive']) file.delete(match, field)
+  for (const [field, value] of Object.entries(path)) file.set(match, field, value)
+  const own = file
+    .items(match, 'headers')
+    .filter((condition) => file.text(condition, 'name')?.toLowerCase() !== ROUTE_HEADER)
+  const conditions = {
+    headers: [...own, ...headers],
+    filter_state: [...file.items(match, 'filter_state'), ...filter_state],
+  }
+  for (const [field, all] of Object.entries(conditions)) {
+    file.delete(match, field)
+    if (all.length > 0) file.set(match, field, all)
+  }
+  return match
+}
+
+/** Where generated routes stand among those of the virtual host for every domain, whose names these are. */
+export function placeOfRoutes(names: readonly (string | undefined)[]): number {
+  return names.indexOf(BAD_REQUEST) + 1
+}
+
+function named(file: EnvoyDocument, items: readonly unknown[], name: string): unknown {
+  return items.find((item) => file.text(item, 'name') === name)
+}
+
+function isOf(file: EnvoyDocument, message: unknown, type: string): boolean {
+  return file.text(message, '@type')?.endsWith(`/${type}`) === true
+}
+
+function addressOf(address: string | HostPort): object {
+  return typeof address === 'string'
+    ? { pipe: { path: address.replace(/^unix:/, '') } }
+    : { socket_address: { address: address.host, port_value: address.port } }
+}
+
+function heading(name: string, { path }: SourceFile): string[] {
+  return [
+    `run/${name}: made by "zonegate render" from ${path} and zonegate.yaml.`,
+    'What is changed here is lost: change those.',
+  ]
+}

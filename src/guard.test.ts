@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { watchFileForChanges } from './config/watch-file.ts'
+import { nodeTimers } from './dns/timers.ts'
+import { guarded } from './guard.ts'
+
+const bug = new Error('a bug')
+const fail = (): void => {
+  throw bug
+}
+
+test('an exception and a rejection are told, and go no further', async () => {
+  const bugs: unknown[] = []
+  guarded((error) => bugs.push(error), fail)()
+  guarded(
+    (error) => bugs.push(error),
+    async () => fail(),
+  )()
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(bugs, [bug, bug])
+})
+
+test('arguments are handed on', () => {
+  const seen: unknown[] = []
+  guarded(assert.fail, (...args: unknown[]) => void seen.push(...args))(1, 'two')
+  assert.deepEqual(seen, [1, 'two'])
+})
+
+test('an exception in a timer is told, and the process goes on', async () => {
+  const error = await new Promise((resolve) => nodeTimers(() => 0, resolve).start(fail, 1))
+  assert.equal(error, bug)
+})
+
+test('a watcher whose callback fails is told of the next change all the same', async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-guard-'))
+  const file = join(folder, 'file')
+  writeFileSync(file, '0')
+  let told: (error: unknown) => void = () => undefined
+  const stop = watchFileForChanges(file, 20, fail, (error) => told(error))
+  context.after(() => {
+    stop()
+    rmSync(folder, { recursive: true })
+  })
+  for (const text of ['one', 'another']) {
+    const caught = new Promise((resolve) => {
+      told = resolve
+    })
+    // The watch may not have begun to look yet: what is written before its first look is no change.
+    const writing = setInterval(() => writeFileSync(file, `${text} ${performance.now()}`), 100)
+    assert.equal(await caught, bug)
+    clearInterval(writing)
+  }
+})

@@ -1,0 +1,168 @@
+import * as z from 'zod'
+import type { Rules } from '../routing/rules.ts'
+import { CurlFault, parseCurl } from './curl-command.ts'
+import { type DescribedRequest, requestToZone } from './described-request.ts'
+
+/** What someone says of a request. */
+export interface RequestDescription {
+  /** POST, unless told otherwise. */
+  readonly method?: string | undefined
+  /** Path and query; `/`, unless told otherwise. */
+  readonly path?: string | undefined
+  readonly host?: string | undefined
+  /** `name: value` lines. */
+  readonly headers?: readonly string[] | undefined
+  readonly body?: Buffer | undefined
+  /** To be put where the rule that fits looks first. */
+  readonly ids?: readonly string[] | undefined
+  /** A curl command, instead of the method, path, host and headers. */
+  readonly curl?: string | undefined
+  /** A zone, instead of all of it: a request that goes there. */
+  readonly zone?: { readonly service: string; readonly id: string } | undefined
+}
+
+const text = z.string()
+const lines = z.array(text)
+/** The same as JSON. `body` is text, `bodyBase64` octets. */
+const descriptionSchema = z.strictObject({
+  method: text.optional(),
+  path: text.optional(),
+  host: text.optional(),
+  headers: lines.optional(),
+  body: text.optional(),
+  bodyBase64: text.optional(),
+  ids: lines.optional(),
+  curl: text.optional(),
+  zone: z.strictObject({ service: text, id: text }).optional(),
+})
+
+/** What is wrong with a description, and in which part of it. */
+export class DescriptionFault extends Error {
+  readonly field: string
+
+  constructor(field: string, message: string) {
+    super(message)
+    this.name = 'DescriptionFault'
+    this.field = field
+  }
+}
+
+/** Octets of a body that can be described: no rule looks into a longer one. */
+export const BODY_OCTETS_MAX = 1024 * 1024
+/** A token (RFC 9110 section 5.6.2). */
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+/** RFC 9110 section 5.5: such octets are in no header value. */
+const LINE_BREAK = /[\0\r\n]/
+
+/**
+ * Completes a description into a request.
+ * @param rules where it is that of a zone
+ * @throws DescriptionFault
+ */
+export function describedRequest(description: RequestDescription, rules: Rules = []): DescribedRequest {
+  const { curl, zone, ids = [] } = description
+  if (zone !== undefined) {
+    const request = requestToZone(zone.service, zone.id, rules)
+    if (request !== null) return request
+    throw new DescriptionFault('zone', `which request goes to ${zone.service} ${zone.id}? Say its path`)
+  }
+  const {
+    method = 'POST',
+    path = '/',
+    host,
+    headers = [],
+    body,
+  } = curl === undefined ? description : ofCurl(curl, description)
+  if (!TOKEN.test(method)) throw new DescriptionFault('method', `expected a method, got "${method}"`)
+  if (!path.startsWith('/'))
+    throw new DescriptionFault('path', `expected a path that begins with "/", got "${path}"`)
+  if (body !== undefined && body.length > BODY_OCTETS_MAX)
+    throw new DescriptionFault('body', `expected ${BODY_OCTETS_MAX} octets or fewer`)
+  const fields = headers.map(headerOf)
+  const hosts = fields.filter(({ name }) => name === 'host').map(({ value }) => value)
+  const [authority = '', ...more] = host === undefined ? hosts : [host]
+  if (more.length > 0)
+    throw new DescriptionFault('header', 'expected one Host: Envoy answers more with 400 bad_request')
+  return {
+    method,
+    path,
+    authority,
+    headers: Object.fromEntries(
+      [...Map.groupBy(fields, ({ name }) => name)].map(([name, all]) => [
+        name,
+        all.map(({ value }) => value),
+      ]),
+    ),
+    ids,
+    ...(body !== undefined && { body }),
+  }
+}
+
+/**
+ * Reads a description that came as JSON.
+ * @throws DescriptionFault
+ */
+export function descriptionOf(json: string): RequestDescription {
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch {
+    throw new DescriptionFault('request', 'expected JSON')
+  }
+  const { success, data, error } = descriptionSchema.safeParse(value)
+  if (!success) {
+    const [issue] = error.issues
+    throw new DescriptionFault(issue?.path.join('.') || 'request', issue?.message ?? 'expected an object')
+  }
+  const { body, bodyBase64, ...rest } = data
+  const octets = bodyBase64 === undefined ? body && Buffer.from(body) : Buffer.from(bodyBase64, 'base64')
+  return { ...rest, ...(octets && { body: octets }) }
+}
+
+/** What `descriptionOf` reads as the same request. */
+export function descriptionJson(request: DescribedRequest): z.input<typeof descriptionSchema> {
+  const { method, path, authority, headers, ids, body } = request
+  return {
+    method,
+    path,
+    host: authority,
+    headers: Object.entries(headers).flatMap(([name, values = []]) =>
+      values.filter(() => name !== 'host').map((value) => `${name}: ${value}`),
+    ),
+    ids: [...ids],
+    ...(body && { bodyBase64: body.toString('base64') }),
+  }
+}
+
+function headerOf(line: string): { name: string; value: string } {
+  const at = line.indexOf(':')
+  const name = line.slice(0, Math.max(at, 0)).toLowerCase()
+  const value = line.slice(at + 1).trim()
+  if (!TOKEN.test(name) || LINE_BREAK.test(value))
+    throw new DescriptionFault('header', `expected "name: value", got "${line}"`)
+  return { name, value }
+}
+
+/** A body beside the command is the one of the file that the command names. */
+function ofCurl(
+  command: string,
+  { body, method, path, host, headers = [] }: RequestDescription,
+): RequestDescription {
+  if ([method, path, host].some((text) => text !== undefined) || headers.length > 0)
+    throw new DescriptionFault(
+      'curl',
+      'expected no method, path, host and header beside it: the command has them',
+    )
+  try {
+    const { bodyFile, ...request } = parseCurl(command)
+    if (bodyFile !== undefined && body === undefined)
+      throw new DescriptionFault(
+        'curl',
+        `the command reads the file "${bodyFile}": give its content as the body`,
+      )
+    return { ...request, body: body ?? (request.body === '' ? undefined : Buffer.from(request.body)) }
+  } catch (error) {
+    if (error instanceof CurlFault) throw new DescriptionFault('curl', error.message)
+    throw error
+  }
+}

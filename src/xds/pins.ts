@@ -1,0 +1,39 @@
+import type { RouteConfiguration } from './messages.ts'
+import { type HostKey, type Pin, partsOf, type RoutingRules } from './virtual-host.ts'
+
+export function pinsOf({ virtual_hosts = [] }: RouteConfiguration): Pin[] {
+  return virtual_hosts.map(({ name = '', domains = [] }) => ({
+    virtualHost: name,
+    domains: domains.filter((domain) => domain !== '*'),
+  }))
+}
+
+/**
+ * The virtual host of the operator's own that has an id's requests, or the name that the learned one would have. Envoy refuses
+ * a second one for a domain or of a name, and would prefer a learned one to a domain with a wildcard.
+ */
+export function pinOf(
+  pins: readonly Pin[],
+  hostKey: HostKey,
+  learnedName: string,
+  rules: Pick<RoutingRules, 'rules'>,
+): string | undefined {
+  let known: readonly string[] | undefined
+  const keys = (): readonly string[] => {
+    const parts = known === undefined ? partsOf(hostKey, rules) : undefined
+    known ??= parts?.rule.domains(parts.id).map((domain) => domain.toLowerCase()) ?? []
+    return known
+  }
+  return pins.find(
+    ({ virtualHost, domains }) =>
+      virtualHost === learnedName || domains.some((domain) => keys().some((key) => covers(domain, key))),
+  )?.virtualHost
+}
+
+/** Envoy looks at domains without regard to case; a wildcard stands for one character or more. */
+function covers(domain: string, key: string): boolean {
+  const text = domain.toLowerCase()
+  if (text.startsWith('*')) return key.length >= text.length && key.endsWith(text.slice(1))
+  if (text.endsWith('*')) return key.length >= text.length && key.startsWith(text.slice(0, -1))
+  return key === text
+}

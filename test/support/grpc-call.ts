@@ -1,0 +1,36 @@
+import { EventEmitter } from 'node:events'
+
+/** As much of a gRPC server's stream as the services of `src/xds` touch. */
+export class FakeCall extends EventEmitter {
+  readonly written: unknown[] = []
+  failed: { code: number; details: string } | undefined
+  ended = false
+  #paused = false
+
+  constructor() {
+    super()
+    this.on('error', (error) => {
+      this.failed = error
+    })
+  }
+
+  write(message: unknown): void {
+    this.written.push(message)
+  }
+
+  end(): void {
+    this.ended = true
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+  }
+
+  isPaused(): boolean {
+    return this.#paused
+  }
+}
