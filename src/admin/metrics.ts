@@ -9,6 +9,7 @@ import type { Histogram } from '../status/histogram.ts'
 import type { Answers } from '../status/push-counts.ts'
 import { isUnresolved, type RuleStatus } from '../status/rule-counts.ts'
 import type { Build, ConfigStatus, PolicyStatus } from '../status/status.ts'
+import { ERROR_SHARES, type WorstZones } from '../status/worst-zones.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 
 export interface MetricSources {
@@ -17,6 +18,7 @@ export interface MetricSources {
   readonly queries: DnsQueryCounts
   readonly dns: () => DnsStatus
   readonly zones: () => { readonly known: number; readonly learned: number }
+  readonly worstZones: Pick<WorstZones, 'list' | 'failing'>
   readonly pins: () => PinsStatus
   readonly controlPlane: () => ControlPlaneStatus | null
   /** By kind of resource. */
@@ -56,7 +58,7 @@ const KINDS: Readonly<Record<string, string>> = {
 /** Resolution of the event loop's delay, which is also what an idle loop shows. */
 const LOOP_RESOLUTION_MS = 10
 
-/** What Prometheus reads. Label sets are bounded: never an id, a zone or a name. */
+/** What Prometheus reads. Label sets are bounded: zones are named by `zone`, and only as many as metrics.topZones. */
 export class Metrics {
   readonly #registry = new Registry()
   readonly #loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
@@ -69,6 +71,7 @@ export class Metrics {
     const views = [
       ...requestViews(sources),
       ...dnsViews(sources),
+      ...worstZoneViews(sources),
       ...pinViews(sources),
       ...controlPlaneViews(sources),
       ...processViews(sources, () => this.#loopDelay()),
@@ -207,6 +210,39 @@ function dnsViews({ dns, queries }: MetricSources): View[] {
       type: 'gauge',
       labels: [],
       samples: () => [{ value: dns().names }],
+    },
+  ]
+}
+
+function worstZoneViews({ worstZones }: MetricSources): View[] {
+  const view = (of: 'requests' | 'errors' | 'refusals', help: string): View => ({
+    name: `zonegate_zone_${of}`,
+    help: `${help} Of the worst zones only, metrics.topZones at most.`,
+    type: 'gauge',
+    labels: ['zone', 'name'],
+    samples: () =>
+      worstZones.list().map(({ service, id, name, [of]: value }) => ({
+        labels: { zone: `${service}/${id}`, name },
+        value,
+      })),
+  })
+  return [
+    view('requests', 'Requests of a zone within five minutes.'),
+    view(
+      'errors',
+      "Tries of a learned zone's requests within five minutes that ended with a 5xx status or without an answer, as Envoys report them.",
+    ),
+    view(
+      'refusals',
+      'Requests of a zone within five minutes that the processor refused because its name has no usable address.',
+    ),
+    {
+      name: 'zonegate_zones_failing',
+      help: 'Learned zones of which more than this share of the requests failed within five minutes (above: 0, 0.05 or 0.5), all of them. Not counted with metrics.topZones: 0.',
+      type: 'gauge',
+      labels: ['above'],
+      samples: () =>
+        ERROR_SHARES.map((above, at) => ({ labels: { above }, value: worstZones.failing[at] ?? 0 })),
     },
   ]
 }

@@ -34,7 +34,7 @@ export interface OperatedParts {
  */
 export async function serveOperators(parts: OperatedParts): Promise<() => void> {
   const { lasting, live, running, unready } = parts
-  const { bugs, control, activity, pushes, decisions, queries } = lasting
+  const { bugs, control, activity, worstZones, pushes, decisions, queries } = lasting
   const sources = statusSources(parts)
   const metrics = new Metrics({
     build: sources.build,
@@ -42,6 +42,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     queries,
     dns: () => running().dns.status(),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
+    worstZones,
     pins: () => lasting.pins.status(),
     controlPlane: control.status,
     pushes: () => pushes.totals,
@@ -121,9 +122,10 @@ function coldParts({ control, otherKeys }: Lasting, running: () => Running): Col
   return { control, otherKeys, zones: running().zones }
 }
 
-function countRegularly({ activity, decisions, bugs }: Lasting): () => void {
+function countRegularly({ activity, worstZones, decisions, bugs }: Lasting): () => void {
   const next = guarded(bugs.at('timer'), () => {
     activity.nextSlot()
+    worstZones.nextSlot()
     decisions.rules.nextSlot()
   })
   const timer = setInterval(next, SLOT_SECONDS * 1000).unref()

@@ -25,6 +25,8 @@ import type { Rules, Zone } from '../routing/rules.ts'
 import { DecisionCounts } from '../status/decision-counts.ts'
 import { DnsQueryCounts } from '../status/dns-query-counts.ts'
 import { PushCounts } from '../status/push-counts.ts'
+import { isUnresolved } from '../status/rule-counts.ts'
+import { WorstZones } from '../status/worst-zones.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
 import { awayMsUntil } from './alive-file.ts'
 import { Bugs } from './bugs.ts'
@@ -52,6 +54,7 @@ export interface Lasting {
   readonly queries: DnsQueryCounts
   readonly pushes: PushCounts
   readonly activity: ZoneActivity
+  readonly worstZones: WorstZones
   readonly onDnsEvent: (event: DnsEvent) => void
   readonly otherKeys: OtherKeys
   /** How long there was no processor before this one, milliseconds; null: nobody knows. */
@@ -74,6 +77,7 @@ export function startLasting(
 ): Lasting {
   const queries = new DnsQueryCounts()
   const activity = new ZoneActivity({ coldMax: 1, idleMs: 1 }, () => performance.now())
+  const worstZones = new WorstZones(activity, () => running().config.metrics.topZones)
   const bugs = new Bugs(log, () => performance.now())
   const pins = new Pins(PINS_FILE, {
     log,
@@ -109,6 +113,7 @@ export function startLasting(
     queries,
     pushes,
     activity,
+    worstZones,
     onDnsEvent: (event) => {
       if (event.kind === 'query') queries.count(event.try)
       if (event.kind === 'bug') bugs.at('dns')(event.error)
@@ -119,7 +124,7 @@ export function startLasting(
     otherKeys,
     awayMs: awayMsUntil(Date.now()),
     pins,
-    processor: processorOf(running, { log, bugs, control, decisions, activity, otherKeys }),
+    processor: processorOf(running, { log, bugs, control, decisions, activity, worstZones, otherKeys }),
   }
 }
 
@@ -131,8 +136,9 @@ function processorOf(
     control,
     decisions,
     activity,
+    worstZones,
     otherKeys,
-  }: Pick<Lasting, 'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'otherKeys'>,
+  }: Pick<Lasting, 'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'worstZones' | 'otherKeys'>,
 ): Service {
   const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
   const sweep = guarded(bugs.at('timer'), () => failSilent(streams))
@@ -156,7 +162,10 @@ function processorOf(
       const { zone } = decision
       if (decision.kind === 'forward') used(decision.zone, decision.answer, metadata)
       else if (zone !== undefined && decision.reason === 'maintenance') used(zone, null, metadata)
-      else if (zone !== undefined && decision.reason === 'name_not_found') activity.notFound(zone)
+      else if (zone !== undefined) {
+        if (decision.reason === 'name_not_found') activity.notFound(zone)
+        if (isUnresolved(decision.reason)) worstZones.refused(zone)
+      }
       logRequest(decision, request, metadata)
     },
     onBug: bugs.at('request'),

@@ -516,6 +516,16 @@ const keys = z.strictObject({
         .describe('While the processor is away or silent, Envoy resolves the names of zones itself.'),
     })
     .prefault({}),
+  metrics: z
+    .strictObject({
+      topZones: z
+        .int()
+        .min(0)
+        .max(100)
+        .default(10)
+        .describe('Zones that metrics name, those that lost the most requests; 0: none.'),
+    })
+    .prefault({}),
   log: z
     .strictObject({
       level: z

@@ -30,6 +30,13 @@ export interface ZoneUse extends ZoneRef {
   readonly errors: number
 }
 
+/** A zone's sums of the history's time, five minutes. */
+export interface ZoneSums extends ZoneRef {
+  readonly name: string
+  readonly requests: number
+  readonly errors: number
+}
+
 interface Entry {
   readonly zone: ZoneRef
   name: string
@@ -39,6 +46,9 @@ interface Entry {
   /** By slot, see `place`. No longer than needed, and sparse. */
   readonly requests: number[]
   readonly errors: number[]
+  /** Of what stands in `requests` and `errors`: reading all zones adds up nothing. */
+  requestsSum: number
+  errorsSum: number
   /** Envoy → the slot of its last report. */
   readonly envoys: Map<string, number>
 }
@@ -128,7 +138,10 @@ export class ZoneActivity {
       entry.envoys.set(envoy, this.#slot)
     if (load.requests > 0) entry.usedAtMs = this.#now()
     this.#countRequests(entry, load.requests)
-    if (load.errors > 0) count(entry, entry.errors, this.#slot, load.errors)
+    if (load.errors > 0) {
+      count(entry, entry.errors, this.#slot, load.errors)
+      entry.errorsSum += load.errors
+    }
   }
 
   /** Begins the next slot. Call it each SLOT_SECONDS. */
@@ -138,7 +151,8 @@ export class ZoneActivity {
     for (const entries of [this.#learned, this.#cold]) {
       for (const [key, entry] of entries) {
         const at = place(entry, this.#slot)
-        for (const counts of [entry.requests, entry.errors]) if (at < counts.length) counts[at] = 0
+        entry.requestsSum -= clear(entry.requests, at)
+        entry.errorsSum -= clear(entry.errors, at)
         for (const [envoy, slot] of entry.envoys)
           if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
         if (entries === this.#cold && nowMs - entry.usedAtMs >= this.#options.idleMs) entries.delete(key)
@@ -159,6 +173,19 @@ export class ZoneActivity {
     return entry === undefined ? null : this.#use(entry, learned !== undefined, false)
   }
 
+  /** Those that have errors. */
+  *failing(): Generator<ZoneSums> {
+    for (const entries of [this.#learned, this.#cold])
+      for (const entry of entries.values()) if (entry.errorsSum > 0) yield sumsOf(entry)
+  }
+
+  /** Null for a zone that nobody uses. */
+  sumsOf(zone: ZoneRef): ZoneSums | null {
+    const key = keyOf(zone)
+    const entry = this.#learned.get(key) ?? this.#cold.get(key)
+    return entry === undefined ? null : sumsOf(entry)
+  }
+
   *list(history: boolean): Generator<ZoneUse> {
     for (const entry of this.#learned.values()) yield this.#use(entry, true, history)
     for (const entry of this.#cold.values()) yield this.#use(entry, false, history)
@@ -171,7 +198,7 @@ export class ZoneActivity {
       learned,
       envoys: [...entry.envoys.keys()],
       requestsPerSecond: this.#rate(entry, this.#slot - 1),
-      errors: sum(entry.errors),
+      errors: entry.errorsSum,
       ...(history && { history: this.#history(entry) }),
     }
   }
@@ -189,7 +216,9 @@ export class ZoneActivity {
   }
 
   #countRequests(entry: Entry, requests: number): void {
-    if (requests > 0) count(entry, entry.requests, this.#slot, requests)
+    if (requests <= 0) return
+    count(entry, entry.requests, this.#slot, requests)
+    entry.requestsSum += requests
   }
 
   #newEntry({ service, id }: ZoneRef): Entry {
@@ -200,6 +229,8 @@ export class ZoneActivity {
       since: this.#slot,
       requests: [],
       errors: [],
+      requestsSum: 0,
+      errorsSum: 0,
       envoys: new Map(),
     }
   }
@@ -220,8 +251,15 @@ function place({ since }: Entry, slot: number): number {
   return (slot - since + SLOTS) % SLOTS
 }
 
-function sum(counts: readonly number[]): number {
-  return counts.reduce((total, each) => total + each, 0)
+/** @returns what stood there */
+function clear(counts: number[], at: number): number {
+  const old = counts[at] ?? 0
+  if (at < counts.length) counts[at] = 0
+  return old
+}
+
+function sumsOf({ zone, name, requestsSum, errorsSum }: Entry): ZoneSums {
+  return { ...zone, name, requests: requestsSum, errors: errorsSum }
 }
 
 function keyOf({ service, id }: ZoneRef): string {

@@ -10,6 +10,7 @@ import type { Pin } from '../../src/pins/pins.ts'
 import { DecisionCounts } from '../../src/status/decision-counts.ts'
 import { DnsQueryCounts } from '../../src/status/dns-query-counts.ts'
 import { PushCounts } from '../../src/status/push-counts.ts'
+import { WorstZones } from '../../src/status/worst-zones.ts'
 import { ZoneActivity } from '../../src/status/zone-activity.ts'
 import { eventually, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
@@ -95,6 +96,10 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
   const activity = new ZoneActivity({ coldMax: 2000, idleMs: 1000 }, () => 0)
   for (let id = 1; id <= 2000; id += 1)
     activity.changed({ service: 'default', id: String(id) }, 'learned', `zone${id}-default.game.test`)
+  const worstZones = new WorstZones(activity, () => 100)
+  for (let id = 1; id <= 2000; id += 1)
+    activity.reported('e', { service: 'default', id: String(id) }, { requests: 100, errors: 50 })
+  for (let slot = 0; slot < 3; slot += 1) worstZones.nextSlot()
   // As many nameservers as are counted at once, IPv6, and as many outcomes as have a name.
   const queries = new DnsQueryCounts()
   const nameservers = Array.from({ length: 16 }, (_, at) => `[2001:db8:1234:5678:9abc:def0:1234:${at}]:53`)
@@ -123,6 +128,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
       refreshesWaiting: 0,
     }),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
+    worstZones,
     pins: () => ({ pins: [PIN], fault: null }),
     controlPlane: () => null,
     pushes: () => new PushCounts().totals,
@@ -141,6 +147,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
   const text = await full.text()
   full.close()
   assert.match(text, /^zonegate_zones\{set="learned"\} 2000$/m)
+  assert.equal(text.match(/^zonegate_zone_errors\{/gm)?.length, 50)
   assert.match(text, /^zonegate_pins 1$/m)
   assert.match(
     text,
@@ -149,7 +156,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
   assert.ok(text.length <= SCRAPE_OCTETS_MAX, `${text.length} octets`)
 })
 
-test('no label is an id, a zone or a name', async () => {
+test('no zone is named because somebody asked for it', async () => {
   await processor.ask('/api/explain?id=unmistakable')
   const { text } = await processor.ask('/metrics')
   assert.doesNotMatch(text, /unmistakable/)
