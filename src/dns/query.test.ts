@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { encodeMessage } from '../../demo/dns-encode.ts'
 import { decodeMessage, isMalformed } from './decode.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
-import { encodeMessage } from './encode.ts'
 import type { Message } from './message.ts'
 import { encodeQuery, isResponseTo, isTruncated } from './query.ts'
 

@@ -5,9 +5,9 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type Server, type Socket as TcpSocket } from 'node:net'
+import { encodeMessage } from '../../demo/dns-encode.ts'
 import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
-import { encodeMessage } from '../../src/dns/encode.ts'
 import type {
   AddressRecord,
   CnameRecord,

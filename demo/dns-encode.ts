@@ -1,7 +1,7 @@
 /** Message → octets. Names are compressed where RFC 1035 §4.1.4 allows it: owners, and the RDATA of CNAME and SOA. */
-import { type DomainName, NAME_OCTETS_MAX, parentOf, writeLabel, writeName } from './domain-name.ts'
-import { ipOctets } from './ip-address.ts'
-import { type Message, RecordClass, RecordType, type ResourceRecord } from './message.ts'
+import { type DomainName, NAME_OCTETS_MAX, parentOf, writeLabel, writeName } from '../src/dns/domain-name.ts'
+import { ipOctets } from '../src/dns/ip-address.ts'
+import { type Message, RecordClass, RecordType, type ResourceRecord } from '../src/dns/message.ts'
 
 /** Pointers have 14 bits. */
 const POINTER_OFFSET_MAX = 0x3fff
