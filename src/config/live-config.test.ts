@@ -103,3 +103,12 @@ test("a key that has a counterpart in Envoy's files is told with it", async () =
   await turn()
   assert.equal(lines.filter((line) => /has a counterpart/.test(line)).length, 1)
 })
+
+test('an entry of zones that is gone from the file is no longer in force', async () => {
+  const { live, applied, readings, turn } = setUp('rules: { port: 1 }\nzones: { "12": { as: "7" } }')
+  void live.reload('changed')
+  await turn()
+  readings[0]?.(loaded('rules: { port: 1 }'))
+  await turn()
+  assert.deepEqual(applied.at(-1)?.zones, {})
+})

@@ -1,6 +1,7 @@
 import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { ConfigStatus } from '../status/status.ts'
+import { type ConfigChange, changesOf } from './changes.ts'
 import { ConfigError } from './faults.ts'
 import { CONFIG_FILE, type LoadedConfig } from './load.ts'
 import type { Config } from './schema.ts'
@@ -23,10 +24,17 @@ export interface LiveConfigSeams {
    */
   readonly apply: (config: Config) => void
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
+  /** Told of each change that is in force now, and of each that was not taken. */
+  readonly onRead?: (file: string, outcome: ConfigOutcome) => void
   readonly onBug: OnBug
   /** Wall clock. */
   readonly date: () => Date
 }
+
+/** What came of a reading: what is another now, or why nothing is. */
+export type ConfigOutcome =
+  | { readonly changes: readonly ConfigChange[] }
+  | { readonly faults: readonly string[] }
 
 /**
  * The configuration in force, and its file. A change is validated first and runs only as a whole; while the file is at
@@ -105,7 +113,8 @@ export class LiveConfig {
       if (loaded.isEmpty && !before.isEmpty)
         throw new ConfigError([{ file: loaded.source, line: 1, column: 1, key: '', message: IS_EMPTY }])
       const config = untilRestart(loaded.config, this.#started)
-      const keys = changedKeys(before.config, config)
+      const changes = changesOf(before.config, config)
+      const keys = changes.map(({ key }) => key)
       if (keys.length > 0) apply(config)
       this.#current = { ...loaded, config }
       this.#saved = loaded.config
@@ -113,6 +122,7 @@ export class LiveConfig {
       this.#faults = []
       this.#accepted += 1
       log.info({ file: loaded.source, why, changed: keys }, 'configuration read, in force now')
+      this.#seams.onRead?.(loaded.source, { changes })
       for (const key of keys)
         if (GOES_WITH[key] !== undefined)
           log.info(
@@ -125,6 +135,9 @@ export class LiveConfig {
       this.#faults = error instanceof ConfigError ? error.faults : [(error as Error).message]
       for (const fault of this.#faults)
         log.error({ fault, why }, 'configuration not taken, what was read before stays in force')
+      this.#seams.onRead?.(before.source === 'defaults' ? (this.#path ?? CONFIG_FILE) : before.source, {
+        faults: this.#faults,
+      })
       return
     }
     const { needsRestart } = this.status()
@@ -144,15 +157,6 @@ function untilRestart(config: Config, { listen }: Config): Config {
 }
 
 /** Keys whose values differ, `dns.budgetMs`; lists are told as one. */
-export function changedKeys(before: object, after: object, prefix = ''): string[] {
-  return Object.entries(after).flatMap(([name, value]) => {
-    const old = (before as Record<string, unknown>)[name]
-    const key = prefix === '' ? name : `${prefix}.${name}`
-    if (JSON.stringify(old) === JSON.stringify(value)) return []
-    return isMap(value) && isMap(old) ? changedKeys(old, value, key) : [key]
-  })
-}
-
-function isMap(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+export function changedKeys(before: object, after: object): string[] {
+  return changesOf(before, after).map(({ key }) => key)
 }
