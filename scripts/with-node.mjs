@@ -66,8 +66,13 @@ if (!installed()) install()
 const child = spawn(nodeBinary(), [file, ...args], {
   stdio: 'inherit',
   cwd: root,
-  // Those that are started for long end when this process is gone (src/launch/watch.ts).
-  env: { ...process.env, ZONEGATE_PARENT_PID: String(process.pid) },
+  env: {
+    // Node takes the types out of each file and compiles it once, not at each start: a third less CPU for a short command.
+    NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/node'),
+    ...process.env,
+    // Those that are started for long end when this process is gone (src/launch/watch.ts).
+    ZONEGATE_PARENT_PID: String(process.pid),
+  },
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
 if (process.env.npm_lifecycle_event !== undefined) endWithNpm(() => child.kill('SIGTERM'))
