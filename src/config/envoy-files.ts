@@ -5,6 +5,7 @@ import { smallBuffersOfListeners } from '../xds/body-buffer.ts'
 import { type PolicyFiles, readPolicy } from '../xds/policy.ts'
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
+import { notesOfPolicies } from './envoy-policies.ts'
 import { fallbackDns } from './fallback.ts'
 import type { Fault } from './faults.ts'
 import { rulesOf } from './rules.ts'
@@ -62,12 +63,16 @@ export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFile
   const notes = reasons
     .filter((line) => !policyFaults.includes(line))
     .map((line) => faultOfLine(`${line}; no zone is learned`))
+  const policies = notesOfPolicies(
+    { routes: routesFile, clusters: clustersFile, listener: listenerFile },
+    config,
+  ).map(faultOfLine)
   const unknown = [...unknownFieldsOfResources(listenerFile), ...unknownFields(file, BOOTSTRAP)].map(
     faultOfLine,
   )
   return {
     faults: distinct(faults),
-    notes: [...notes, ...unknown, ...processorAddressNotes(file, config)],
+    notes: [...notes, ...policies, ...unknown, ...processorAddressNotes(file, config)],
   }
 }
 

@@ -71,9 +71,13 @@ test('what is different has another name, as has its cache; the search domain is
 })
 
 test("the operator's options stay, but for how addresses are found", () => {
-  const json = cluster({}, edited('connect_timeout: 1s', 'connect_timeout: 3s\n  load_assignment: {}'))
+  const json = cluster(
+    {},
+    edited('connect_timeout: 1s', 'connect_timeout: 3s\n  load_assignment: {}\n  health_checks: []'),
+  )
   assert.equal(json.connect_timeout, '3s')
   assert.equal(json.load_assignment, undefined)
+  assert.equal(json.health_checks, undefined)
   assert.equal(json.circuit_breakers.thresholds[0].max_requests, 4096)
   const options = json.typed_extension_protocol_options[HTTP_OPTIONS]
   assert.deepEqual(options.common_http_protocol_options, { idle_timeout: '1s' })

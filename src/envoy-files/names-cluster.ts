@@ -37,8 +37,8 @@ const HASH_LENGTH = 12
  */
 const ABSENT_LASTS = '5s'
 const UNUSED_LASTS = '4s'
-/** How the processor's cluster finds addresses, or does without. */
-const DISCOVERY = [
+/** How the processor's cluster finds addresses, or does without; and checks of addresses, by which it would choose none. */
+const LEFT_OUT = [
   '@type',
   'type',
   'original_dst_lb_config',
@@ -46,13 +46,14 @@ const DISCOVERY = [
   'load_assignment',
   'load_balancing_policy',
   'dns_lookup_family',
+  'health_checks',
 ] as const
 const FAMILIES = { ipv4: 'V4_ONLY', ipv6: 'V6_ONLY', both: 'ALL' } as const
 
 /** @throws RenderError where the file has no cluster */
 export function namesCluster({ path, text }: SourceFile, dns: FallbackDns): NamesCluster {
   const fields = { ...clusterIn(path, text) }
-  for (const field of DISCOVERY) delete fields[field]
+  for (const field of LEFT_OUT) delete fields[field]
   const all = (fields['typed_extension_protocol_options'] ?? {}) as Readonly<Record<string, object>>
   const { http_filters: filters = [], ...options } = spelledAlike(all[HTTP_OPTIONS] ?? {}) as HttpOptions
   const build = (name: string): object => ({

@@ -16,6 +16,7 @@ export type EnvoyReason =
   | 'body_too_large'
   | 'bad_request'
   | 'headers_too_large'
+  | 'rate_limited'
   | 'refused_by_policy'
   | 'gateway_error'
 
@@ -193,6 +194,11 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause:
       'The request has more header lines than max_headers_count, or larger ones than max_request_headers_kb.',
     wayOut: 'Have the caller send fewer, or raise the limit in envoy/listener.yaml.',
+  },
+  rate_limited: {
+    status: '429',
+    cause: 'A rate limit that was added to envoy/listener.yaml had no token left for the request.',
+    wayOut: 'Have the caller send less, or later; if the load is honest, raise the token bucket.',
   },
   refused_by_policy: {
     status: '4xx',

@@ -4,7 +4,9 @@ import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
 import { type Template, template } from './template.ts'
 
 /** Envoy's cold cluster, whole but for its name and discovery. */
-export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config' | 'lb_policy'>
+export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config' | 'lb_policy'> & {
+  readonly health_checks?: readonly unknown[]
+}
 
 /** Envoy takes no further cluster while one waits for its endpoints, so there is an end to that. */
 const ENDPOINTS_TIMEOUT_SECONDS = 5
@@ -30,13 +32,22 @@ const OUTLIER_DETECTION = {
 /** Addresses that are left out stay so, however few are left. */
 const COMMON_LB_CONFIG = { healthy_panic_threshold: { value: 0 } } as const
 
+/**
+ * Of several addresses, one whose checks fail gets no request. Where all fail each is tried, as it is on the cold path, which has no
+ * checks. An address that DNS has no more is gone at once: by default Envoy would keep it while its checks succeed.
+ */
+const CHECKED = {
+  before: { common_lb_config: { healthy_panic_threshold: { value: 1 } } },
+  after: { ignore_health_on_host_removal: true },
+} as const
+
 const { encode } = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
 
 /** The clusters of all zones: alike but for the name, and for what only several addresses need. */
 export interface ClusterTemplates {
   /**
    * Nothing is to choose from here: without outlier detection, which costs Envoy 4.6 KB and a timer for each zone, and with
-   * the choice that keeps no state, which costs 1.4 KB less.
+   * the choice that keeps no state, which costs 1.4 KB less. Nor is the address checked.
    */
   readonly oneAddress: Template
   readonly severalAddresses: Template
@@ -52,12 +63,16 @@ export function clusterTemplates(
     template((text) =>
       encode(clusterOf(nameOf(text), zoneName === undefined ? alike : withZone(alike, zoneName(text)))),
     )
+  const { health_checks: checks = [], ...unchecked } = policy
+  const checked = checks.length > 0
   return {
-    oneAddress: clusterTemplate({ ...policy, lb_policy: 'RANDOM' }),
+    oneAddress: clusterTemplate({ ...unchecked, lb_policy: 'RANDOM' }),
     // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
     severalAddresses: clusterTemplate({
       outlier_detection: OUTLIER_DETECTION,
+      ...(checked && CHECKED.before),
       ...policy,
+      ...(checked && CHECKED.after),
       lb_policy: 'ROUND_ROBIN',
     }),
   }

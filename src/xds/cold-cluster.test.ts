@@ -75,3 +75,8 @@ test('another fence is another version', () => {
   assert.equal(version([]), version([]))
   assert.notEqual(version([]), version(['127.0.2.0/24']))
 })
+
+test('the cold cluster has no health checks, which it would make and not go by', () => {
+  const { sent } = filtersOf({ name: 'zones', health_checks: [{ timeout: { seconds: '1' } }] } as Cluster)
+  assert.equal(sent['health_checks'], undefined)
+})

@@ -31,8 +31,13 @@ export const httpOptions = messageCodec<HttpOptions>(HTTP_OPTIONS)
 /**
  * The operator's cluster with a fence in front of its filters: whatever the processor named, Envoy dials no denied address.
  * Upstream, so that it is looked at for each request after the address is chosen, and no route can go round it.
+ *
+ * Without health checks: an ORIGINAL_DST cluster checks each address that it was told, and dials one that fails all the same.
  */
-export function coldClusterResource(cluster: Cluster, fence: AddressFence): Resource {
+export function coldClusterResource(
+  { health_checks: _useless, ...cluster }: Cluster,
+  fence: AddressFence,
+): Resource {
   const all = cluster.typed_extension_protocol_options ?? {}
   const { http_filters = [], ...options } = httpOptions.decode(all[HTTP_OPTIONS]?.value ?? Buffer.alloc(0))
   const filters = [

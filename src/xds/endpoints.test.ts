@@ -153,3 +153,18 @@ test('a version of content is stable from one process to the next', () => {
   assert.equal(contentVersion('a', Buffer.from('b')), contentVersion('ab'))
   assert.equal(contentVersion('ab'), '-44g_C5MPySM')
 })
+
+test('of several addresses a cluster has the health checks of the cold one, and what must go with them; of one it has none', () => {
+  const { decode } = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
+  const partsOf = (policy: ClusterPolicy, kind: keyof ClusterTemplates): unknown[] => {
+    const cluster = decode(clusterTemplates(policy)[kind].stamp('mail/42'))
+    return ['health_checks', 'common_lb_config', 'ignore_health_on_host_removal'].map((name) => cluster[name])
+  }
+  const health_checks = [{ timeout: { seconds: '1' } }]
+  const panic = (value: number) => ({ healthy_panic_threshold: { value } })
+  assert.deepEqual(partsOf({ health_checks }, 'severalAddresses'), [health_checks, panic(1), true])
+  assert.deepEqual(partsOf({ health_checks }, 'oneAddress'), [undefined, panic(0), undefined])
+  assert.deepEqual(partsOf({}, 'severalAddresses'), [undefined, panic(0), undefined])
+  const own = { health_checks, common_lb_config: panic(30) }
+  assert.deepEqual(partsOf(own, 'severalAddresses'), [health_checks, panic(30), true])
+})

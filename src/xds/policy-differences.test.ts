@@ -52,7 +52,8 @@ const ALIKE: Readonly<Record<string, { readonly stops: keyof typeof DIFFERENT; r
       common_lb_config metadata protocol_selection upstream_connection_options
       close_connections_on_host_health_failure ignore_health_on_host_removal filters lrs_report_endpoint_metrics
       track_timeout_budgets upstream_config track_cluster_stats preconnect_policy
-      connection_pool_per_downstream_connection`,
+      connection_pool_per_downstream_connection
+      health_checks`,
   },
   'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
     stops: 'httpOptions',

@@ -61,7 +61,6 @@ export const DIFFERENT: Readonly<
     'transport_socket', // the cold cluster checks certificates for each address
     'transport_socket_matches',
     'transport_socket_matcher',
-    'health_checks',
     'load_balancing_policy',
     'lb_subset_config',
     'ring_hash_lb_config',
@@ -78,11 +77,15 @@ export const DIFFERENT: Readonly<
 /** Conditions that a request can meet once and then not again: on the cold path such a route is asked twice. */
 const ASKED_TWICE = ['runtime_fraction', 'dynamic_metadata', 'filter_state']
 
-/** On the cold path there is one bucket for all zones. */
+/**
+ * Counts of a route, a virtual host or all routes: on the cold path there is one for all zones, each learned zone would have its own, and
+ * whatever virtual host it is of, Envoy begins it anew at each push of learned virtual hosts.
+ */
 const COUNTING =
   /\/envoy\.extensions\.filters\.http\.(?:local_ratelimit\.v3\.LocalRateLimit|bandwidth_limit\.v3\.BandwidthLimit)$/
 
 const TEXT = "learned zones can't take this over"
+const COUNTS = `${TEXT}: Envoy counts for each of them by itself, and anew whenever another is learned. Count in envoy/listener.yaml (docs/recipes/envoy.md)`
 
 interface Names {
   readonly routeHeader: string
@@ -113,12 +116,14 @@ export function differencesOfRoutes(
     ...fieldsOf(file, askPlace, DIFFERENT.ask),
     ...places.slice(0, at).flatMap((place) => fieldsOf(file, fieldOf(file, place, 'match'), ASKED_TWICE)),
     ...[configuration, host].flatMap((place) => filterSettings(file, place, names.coldFilters)),
-    ...[host, forwardPlace, askPlace].flatMap((place) => counting(file, place)),
     ...formats(file, configuration, names, new Set(['virtual_hosts', 'virtualHosts', 'vhds'])),
     ...formats(file, host, names, new Set(['routes'])),
     ...formats(file, forwardPlace, names, new Set(['match', 'metadata', 'typed_per_filter_config'])),
   ]
-  const lines = found.map((place) => file.line(place, TEXT))
+  const lines = [
+    ...found.map((place) => file.line(place, TEXT)),
+    ...counting(file, configuration).map((place) => file.line(place, COUNTS)),
+  ]
   if (!sameFilterSettings(forward, ask, names.coldFilters))
     lines.push(
       file.line(
@@ -151,7 +156,8 @@ function fieldsOf(file: YamlFile, place: Place | undefined, names: readonly stri
   return names.map((name) => fieldOf(file, place, name)).filter((field) => field !== undefined)
 }
 
-function fieldOf(file: YamlFile, place: Place | undefined, name: string): Place | undefined {
+/** A field of a message, in either spelling; null is none. */
+export function fieldOf(file: YamlFile, place: Place | undefined, name: string): Place | undefined {
   const other = name.replace(/_(.)/g, (_, next: string) => next.toUpperCase())
   const found = file.at(place, name) ?? file.at(place, other)
   return found === undefined || file.scalar(found) === null ? undefined : found
@@ -162,12 +168,11 @@ function otherHosts(file: YamlFile, action: Place | undefined): Place[] {
   return fieldsOf(file, action, ['host_rewrite']).filter((place) => file.text(place) !== HOST_REWRITE)
 }
 
-/** Settings of filters that count: each learned zone would have a count of its own. */
+/** Settings of filters that count, wherever they stand. */
 function counting(file: YamlFile, place: Place): Place[] {
-  return file
-    .entries(fieldOf(file, place, 'typed_per_filter_config'))
-    .map(([, setting]) => setting)
-    .filter((setting) => COUNTING.test(file.text(setting, '@type') ?? ''))
+  if (COUNTING.test(file.text(place, '@type') ?? '')) return [place]
+  const inner = [...file.items(place), ...file.entries(place).map(([, value]) => value)]
+  return inner.flatMap((each) => counting(file, each))
 }
 
 /** Settings, for all routes at once, of filters that learned zones do without. */

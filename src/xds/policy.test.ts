@@ -235,7 +235,7 @@ describe('what a learned zone could not do stops learning, and is named with its
     test(title, () => assert.match(String(reasons(ROUTES.replace(from, to))), reason))
 
   test('of the cluster', () => {
-    for (const field of ['transport_socket: {}', 'health_checks: []']) {
+    for (const field of ['transport_socket: {}', 'lb_subset_config: {}']) {
       const [first = ''] = reasons(ROUTES, CLUSTERS.replace('lb_policy:', `${field}\n  lb_policy:`))
       assert.match(first, new RegExp(`^clusters\\.yaml:6:\\d+: resources\\[0\\]\\.${field.split(':')[0]}: `))
     }

@@ -72,7 +72,7 @@ const CASES: Case[] = [
         '        - name: bucket\n          typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: bucket, token_bucket: { max_tokens: 1, fill_interval: 3600s }, filter_enabled: { default_value: { numerator: 100 } }, filter_enforced: { default_value: { numerator: 100 } } }\n$&',
       ),
     status: 429,
-    reason: 'refused_by_policy',
+    reason: 'rate_limited',
   },
 ]
 

@@ -312,6 +312,15 @@ export const POLICIES: readonly PolicyCase[] = [
     cluster: { upstream_connection_options: { tcp_keepalive: { keepalive_time: 10 } } },
   },
   {
+    title: 'health_checks, of which a zone with one address has none',
+    cluster: {
+      health_checks: [
+        { timeout: '1s', interval: '1s', unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {} },
+      ],
+    },
+    probes: ['dead'],
+  },
+  {
     title: 'transport_socket',
     cluster: {
       transport_socket: {
