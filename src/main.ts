@@ -37,6 +37,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   validate: async () => (await import('./cli/validate.ts')).validateCommand,
   render: async () => (await import('./cli/render.ts')).renderCommand,
   explain: async () => (await import('./cli/explain.ts')).explainCommand,
+  history: async () => (await import('./cli/history.ts')).historyCommand,
   status: async () => (await import('./cli/status.ts')).statusCommand,
   flush: async () => (await import('./cli/flush.ts')).flushCommand,
   pin: async () => (await import('./cli/pin.ts')).pinCommand,

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client'
 import type { DnsStatus } from '../dns/dns.ts'
+import type { HistoryStatus } from '../history/history.ts'
 import type { PinsStatus } from '../pins/pins.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
 import type { DecisionCounts } from '../status/decision-counts.ts'
@@ -28,6 +29,7 @@ export interface MetricSources {
   /** Until when what is served on `listen.grpc` is valid; null: no TLS. */
   readonly certificates: () => { readonly cert: Date; readonly clientCa: Date } | null
   readonly ready: () => boolean
+  readonly history: () => HistoryStatus
   /** Exceptions that were caught, by place. */
   readonly bugs: () => Readonly<Record<string, number>>
 }
@@ -74,6 +76,7 @@ export class Metrics {
       ...worstZoneViews(sources),
       ...pinViews(sources),
       ...controlPlaneViews(sources),
+      ...historyViews(sources),
       ...processViews(sources, () => this.#loopDelay()),
     ]
     for (const view of views) this.#registry.registerMetric(metricOf(view))
@@ -272,6 +275,42 @@ function pinViews({ pins }: MetricSources): View[] {
       type: 'gauge',
       labels: [],
       samples: () => [{ value: pins().fault === null ? 0 : 1 }],
+    },
+  ]
+}
+
+function historyViews({ history }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_history_fault',
+      help: "Whether history.path can't be written (1): a restart loses what is in memory only.",
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: history().fault === null ? 0 : 1 }],
+    },
+    {
+      name: 'zonegate_history_lost_total',
+      help: 'Events that are not in the file of history.path, as it could not be written.',
+      type: 'counter',
+      labels: [],
+      samples: () => [{ value: history().lost }],
+    },
+    {
+      name: 'zonegate_history_bytes',
+      help: 'Memory of the history; history.bytes is the most.',
+      type: 'gauge',
+      labels: [],
+      samples: () => [{ value: history().bytes }],
+    },
+    {
+      name: 'zonegate_history_oldest_timestamp_seconds',
+      help: 'When the oldest event that is kept happened. Absent where there is none.',
+      type: 'gauge',
+      labels: [],
+      samples: () => {
+        const { oldestAt } = history()
+        return oldestAt === null ? [] : [{ value: oldestAt / 1000 }]
+      },
     },
   ]
 }

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { OnBug } from '../guard.ts'
+import type { HistoryPage, HistoryQuery } from '../history/read-history.ts'
 import type { Explained } from '../status/explain.ts'
 import {
   BODY_OCTETS_MAX,
@@ -10,6 +11,7 @@ import {
 } from '../status/request-description.ts'
 import type { Status } from '../status/status.ts'
 import { Access } from './access.ts'
+import { historyQueryOf } from './history-requests.ts'
 import { StatusEvents } from './status-events.ts'
 
 /** Why the processor is not ready, by part; empty when it is. */
@@ -27,6 +29,7 @@ export interface AdminOptions {
   readonly configFaults: () => readonly string[]
   /** @throws DescriptionFault */
   readonly explain: (request: RequestDescription) => Promise<Explained>
+  readonly history: (query: HistoryQuery) => Promise<HistoryPage>
   /** Null: all names. Returns the name as DNS knows it. */
   readonly flush: (name: string | null) => string | null
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
@@ -42,6 +45,8 @@ export interface AdminServer {
 
 /** An explanation asks nameservers: so many at once. */
 const EXPLANATIONS_MAX = 8
+/** A history is read line by line: so many at once. */
+const HISTORIES_MAX = 4
 const CONNECTIONS_MAX = 256
 /** To send a request, and how often Node looks who is over that. */
 const REQUEST_TIMEOUT_MS = 5000
@@ -170,6 +175,7 @@ function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<st
     ['/metrics', { GET: ({ response }) => sendMetrics(options, response) }],
     ['/api/status', { GET: ({ send }) => send(200, options.status(true)) }],
     ['/api/explain', explaining(options)],
+    ['/api/history', history(options)],
     ['/api/flush', { POST: (exchange) => flush(options, exchange) }],
     [
       EVENTS,
@@ -202,6 +208,23 @@ async function sendMetrics({ metrics }: AdminOptions, response: ServerResponse):
   const text = await metrics.text()
   response.writeHead(200, { ...SECURITY_HEADERS, 'content-type': metrics.contentType })
   response.end(text)
+}
+
+function history(options: AdminOptions): Methods {
+  let running = 0
+  const answer: Handler = async ({ url, send }) => {
+    const query = historyQueryOf(url.searchParams)
+    if (typeof query === 'string') return send(400, { error: query })
+    if (running >= HISTORIES_MAX)
+      return send(503, { error: 'too many look into the history at once, try again in a moment' })
+    running += 1
+    try {
+      send(200, await options.history(query))
+    } finally {
+      running -= 1
+    }
+  }
+  return { GET: answer }
 }
 
 /** By a query where that says it all, or by JSON. */

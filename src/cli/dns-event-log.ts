@@ -9,6 +9,12 @@ export function dnsEventLog(log: Logger): (event: Exclude<DnsEvent, { kind: 'bug
       case 'query':
         log.trace(fields, 'dns query')
         return
+      case 'answer_changed':
+        log.debug(
+          { name: event.name, answer: event.answer, nameserver: event.nameserver },
+          'a name has another answer',
+        )
+        return
       case 'resolv_conf_loaded':
         log.info(fields, 'nameservers in force')
         return

@@ -103,6 +103,7 @@ export interface EnvoyControlEvents {
   readonly onZonesFound: (zones: readonly ZoneRef[]) => void
   readonly onLoad: (envoy: string, zone: ZoneRef, load: ZoneLoad) => void
   readonly onAnswer: ControlPlaneEvents['onAnswer']
+  readonly onEnvoy: NonNullable<ControlPlaneEvents['onEnvoy']>
   /** No zone may be learned any more: all are to be withdrawn. */
   readonly onColdOnly: () => void
 }
@@ -489,6 +490,7 @@ function createPlane(
       onStarted: events.onStarted,
       onIntroduced: events.onIntroduced,
       onAnswer: events.onAnswer,
+      onEnvoy: events.onEnvoy,
     },
     timers: nodeTimers(now, bugs.at('timer')),
     log,

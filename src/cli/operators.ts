@@ -6,6 +6,8 @@ import { hostPortOf } from '../config/schema.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
 import { isReadByEnvoy } from '../envoy-files/read-key.ts'
 import { guarded } from '../guard.ts'
+import { readHistory } from '../history/read-history.ts'
+import { servicesOf, zoneNameOf } from '../routing/rules.ts'
 import { explain } from '../status/explain.ts'
 import { describedRequest } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
@@ -51,6 +53,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     certificates: () => parts.certificates?.current.expiresAt ?? null,
     ready: () => Object.keys(unready()).length === 0,
     bugs: () => bugs.counts,
+    history: () => lasting.history.status(),
   })
   const stopCounting = countRegularly(lasting)
   const admin = await serveAdmin({
@@ -75,6 +78,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
           ),
       })
     },
+    history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
       running().dns.flush(name ?? undefined)
@@ -116,6 +120,14 @@ function statusSources({ lasting, live, running, unready }: OperatedParts): Stat
     exceptions: () => bugs.counts,
     coldReason: (zone, state) => coldReasonOf(zone, state, coldParts(lasting, running)),
   }
+}
+
+/** By the rules in force. @param zone `12`, or `mail/12` */
+function namesOf(zone: string, { rules, search, said }: Running): string[] {
+  const id = zone.slice(zone.indexOf('/') + 1).toLowerCase()
+  const service = zone.includes('/') ? zone.slice(0, zone.indexOf('/')).toLowerCase() : undefined
+  const services = rules.flatMap(servicesOf).filter(({ name }) => service === undefined || name === service)
+  return services.map(({ name }) => zoneNameOf(name, id, rules, search(), said.now()))
 }
 
 function coldParts({ control, otherKeys }: Lasting, running: () => Running): ColdReasonParts {

@@ -16,7 +16,13 @@ test('a DNS client that was replaced is let go of, with all that ran by it', asy
       '',
     )
   let running: Running
-  const lasting = startLasting(pino({ level: 'silent' }), {}, { processor: 'unix:' }, () => running)
+  const lasting = startLasting(
+    pino({ level: 'silent' }),
+    { bytes: 1_048_576, path: null },
+    {},
+    { processor: 'unix:' },
+    () => running,
+  )
   running = run(config(1), lasting, null)
   const replaced: WeakRef<object>[] = []
   for (let timeoutMs = 2; timeoutMs < 6; timeoutMs += 1) {

@@ -1,4 +1,5 @@
 import type { Metadata } from '@grpc/grpc-js'
+import { now } from '../clock.ts'
 import { fallbackDns, type NamesInForce } from '../config/fallback.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
@@ -18,6 +19,7 @@ import {
 } from '../ext-proc/service.ts'
 import type { Service } from '../grpc/server.ts'
 import { guarded, type OnBug } from '../guard.ts'
+import { History, type HistoryOptions } from '../history/history.ts'
 import type { Logger } from '../log.ts'
 import { PINS_FILE, Pins } from '../pins/pins.ts'
 import { createDecider } from '../routing/decider.ts'
@@ -34,6 +36,7 @@ import { OtherKeys } from './cold-reason.ts'
 import { dnsEventLog } from './dns-event-log.ts'
 import { type EnvoyControl, type EnvoyControlEvents, startEnvoyControl } from './envoy-control.ts'
 import { openDns, searchFault } from './open-dns.ts'
+import { HistoryRecorder } from './record-history.ts'
 import { requestLog } from './request-log.ts'
 import { SaidNow } from './said-now.ts'
 import { learnZones, type ZoneLearning } from './zone-learning.ts'
@@ -55,6 +58,9 @@ export interface Lasting {
   readonly pushes: PushCounts
   readonly activity: ZoneActivity
   readonly worstZones: WorstZones
+  /** What has happened. */
+  readonly history: History
+  readonly recorder: HistoryRecorder
   readonly onDnsEvent: (event: DnsEvent) => void
   readonly otherKeys: OtherKeys
   /** How long there was no processor before this one, milliseconds; null: nobody knows. */
@@ -71,6 +77,7 @@ export interface Lasting {
  */
 export function startLasting(
   log: Logger,
+  historyOptions: HistoryOptions,
   environment: NodeJS.ProcessEnv,
   addresses: Addresses,
   running: () => Running,
@@ -79,31 +86,28 @@ export function startLasting(
   const activity = new ZoneActivity({ coldMax: 1, idleMs: 1 }, () => performance.now())
   const worstZones = new WorstZones(activity, () => running().config.metrics.topZones)
   const bugs = new Bugs(log, () => performance.now())
+  const history = new History(historyOptions, { date: () => Date.now(), now, log, onBug: bugs.at('timer') })
+  const recorder = new HistoryRecorder(
+    (event) => history.record(event),
+    () => performance.now(),
+  )
   const pins = new Pins(PINS_FILE, {
     log,
     date: () => Date.now(),
     onChange: (zones) => rePin(running(), zones),
+    onPin: (what, pin) => recorder.pin(what, pin),
     onBug: bugs.at('timer'),
   })
   const decisions = new DecisionCounts()
   const pushes = new PushCounts()
   const otherKeys = new OtherKeys(() => performance.now())
   const logDnsEvent = dnsEventLog(log)
-  const events: EnvoyControlEvents = {
-    onZonesFound: (zones) => running().zones.found(zones),
-    onLoad: (envoy, zone, load) => {
-      running().zones.reported(zone, load)
-      activity.reported(envoy, zone, load)
-      decisions.rules.countHot(zone.service, load.requests)
-    },
-    onAnswer: (kind, answer) => pushes.count(kind, answer),
-    onColdOnly: () => running().zones.learned?.forgetAll('policy'),
-  }
   const followNames = (): void => {
     const { config, dns } = running()
     control.followFallback(fallbackDns(config, namesOf(dns)))
   }
-  const control = startEnvoyControl(events, addresses, log, bugs)
+  const told = controlEvents(running, { activity, decisions, pushes, recorder })
+  const control = startEnvoyControl(told, addresses, log, bugs)
   return {
     log,
     bugs,
@@ -114,7 +118,10 @@ export function startLasting(
     pushes,
     activity,
     worstZones,
+    history,
+    recorder,
     onDnsEvent: (event) => {
+      recorder.dns(event)
       if (event.kind === 'query') queries.count(event.try)
       if (event.kind === 'bug') bugs.at('dns')(event.error)
       else logDnsEvent(event)
@@ -124,7 +131,33 @@ export function startLasting(
     otherKeys,
     awayMs: awayMsUntil(Date.now()),
     pins,
-    processor: processorOf(running, { log, bugs, control, decisions, activity, worstZones, otherKeys }),
+    processor: processorOf(running, {
+      log,
+      bugs,
+      control,
+      decisions,
+      activity,
+      worstZones,
+      recorder,
+      otherKeys,
+    }),
+  }
+}
+
+function controlEvents(
+  running: () => Running,
+  { activity, decisions, pushes, recorder }: Pick<Lasting, 'activity' | 'decisions' | 'pushes' | 'recorder'>,
+): EnvoyControlEvents {
+  return {
+    onZonesFound: (zones) => running().zones.found(zones),
+    onLoad: (envoy, zone, load) => {
+      running().zones.reported(zone, load)
+      activity.reported(envoy, zone, load)
+      decisions.rules.countHot(zone.service, load.requests)
+    },
+    onAnswer: (kind, answer) => pushes.count(kind, answer),
+    onEnvoy: (event) => recorder.envoy(event),
+    onColdOnly: () => running().zones.learned?.forgetAll('policy'),
   }
 }
 
@@ -137,8 +170,12 @@ function processorOf(
     decisions,
     activity,
     worstZones,
+    recorder,
     otherKeys,
-  }: Pick<Lasting, 'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'worstZones' | 'otherKeys'>,
+  }: Pick<
+    Lasting,
+    'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'worstZones' | 'recorder' | 'otherKeys'
+  >,
 ): Service {
   const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
   const sweep = guarded(bugs.at('timer'), () => failSilent(streams))
@@ -166,6 +203,7 @@ function processorOf(
         if (decision.reason === 'name_not_found') activity.notFound(zone)
         if (isUnresolved(decision.reason)) worstZones.refused(zone)
       }
+      if (decision.kind === 'reject') recorder.refused(decision, request)
       logRequest(decision, request, metadata)
     },
     onBug: bugs.at('request'),
@@ -196,7 +234,7 @@ const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'] as
  * @throws Error where it can't run; the one before is untouched then
  */
 export function run(config: Config, lasting: Lasting, before: Running | null): Running {
-  const { log, bugs, control, activity, decisions, pins } = lasting
+  const { log, bugs, control, activity, recorder, decisions, pins } = lasting
   if (before !== null && same(config, before.config, SHAPING)) return { ...before, config }
   const sameDns = before !== null && same(config, before.config, ['dns', 'addresses'])
   const dns = sameDns ? before.dns : startDns(config, lasting, before)
@@ -214,7 +252,18 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   const said = new SaidNow(config, rules, pins)
   control.follow(rules, search(), config.addresses.allow, fallbackDns(config, namesOf(dns)), said.now)
   decisions.rules.follow(rules)
-  const zones = learnZones({ config, rules, search, said: said.now, dns, control, activity, log, bugs })
+  const zones = learnZones({
+    config,
+    rules,
+    search,
+    said: said.now,
+    dns,
+    control,
+    activity,
+    recorder,
+    log,
+    bugs,
+  })
   if (before !== null) {
     zones.takeOver(before.zones)
     if (!sameDns) retire(before, bugs.at('timer'))

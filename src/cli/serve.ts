@@ -2,7 +2,7 @@ import type { Unready } from '../admin/server.ts'
 import { LiveConfig } from '../config/live-config.ts'
 import { type LoadedConfig, loadConfig, readHttpToken } from '../config/load.ts'
 import { loadConfigApart } from '../config/load-apart.ts'
-import { hostPortOf } from '../config/schema.ts'
+import { type Config, hostPortOf } from '../config/schema.ts'
 import { addressesOf } from '../envoy-files/addresses.ts'
 import { createHealth } from '../grpc/health-service.ts'
 import { serveGrpc } from '../grpc/server.ts'
@@ -30,16 +30,11 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   const loaded = loadConfig(configPath, environment)
   const { listen } = loaded.config
   const token = readHttpToken(loaded.config)
-  const log = createLog({
-    level: loaded.config.log.level,
-    pretty: process.stdout.isTTY,
-    colour: (environment['NO_COLOR'] ?? '') === '',
-    output: process.stdout,
-  })
-
+  const log = logOf(loaded.config, environment)
   endOnBugs(log)
-  const lasting = startLasting(log, environment, addressesOf(loaded.config, environment), () => running)
-  const { bugs } = lasting
+  const addresses = addressesOf(loaded.config, environment)
+  const lasting = startLasting(log, loaded.config.history, environment, addresses, () => running)
+  const { bugs, recorder } = lasting
   const date = (): Date => new Date()
   let running: Running = run(loaded.config, lasting, null)
   const live = new LiveConfig(configPath, loaded, {
@@ -49,6 +44,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
       log.level = config.log.level
     },
     log,
+    onRead: (file, outcome) => recorder.config(file, outcome),
     date,
     onBug: bugs.at('file'),
   })
@@ -80,10 +76,11 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     return live.reload('SIGHUP')
   })
   unready = {}
-  tellReady(log, loaded, running)
+  tellReady(lasting, loaded, running)
 
   onceStopped(log, async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
+    recorder.stopped(signal)
     unready = { processor: 'stopping' }
     health.stop()
     for (const stop of stopWatching) stop?.()
@@ -92,8 +89,14 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     await grpc.drain(DRAIN_MS)
     closeOperators()
     running.dns.close()
+    lasting.history.close()
     log.info('stopped')
   })
+}
+
+function logOf({ log: { level } }: Config, environment: NodeJS.ProcessEnv): Logger {
+  const colour = (environment['NO_COLOR'] ?? '') === ''
+  return createLog({ level, pretty: process.stdout.isTTY, colour, output: process.stdout })
 }
 
 /** A processor whose folder `run` is another's, or no folder at all, takes no pins, and does all else. @returns ends it */
@@ -111,11 +114,16 @@ function onHangup(bugs: Bugs, readAgain: () => Promise<void>): void {
   process.on('SIGHUP', guarded(bugs.at('file'), readAgain))
 }
 
-/** The log, and the processor after this one. */
-function tellReady(log: Logger, { config, source }: LoadedConfig, { search, dns }: Running): void {
+/** The log, the history, and the processor after this one. */
+function tellReady(
+  { log, recorder, awayMs }: Lasting,
+  { config, source }: LoadedConfig,
+  { search, dns }: Running,
+): void {
   const { grpc, tls, http } = config.listen
   const addresses = { grpc, tls: tls !== null, http, nameservers: dns.nameservers() }
   log.info({ ...readBuild(), config: source, search: search(), ...addresses }, 'ready')
+  recorder.started(config, { version: readBuild().version, awayMs, file: source, search: search() })
   keepAliveFile()
 }
 

@@ -19,6 +19,7 @@ import {
 } from '../zones/learned-zones.ts'
 import type { Bugs } from './bugs.ts'
 import { type EnvoyControl, LOAD_REPORT_INTERVAL_MS } from './envoy-control.ts'
+import type { HistoryRecorder } from './record-history.ts'
 
 /** Sweeps within the stale time: each renews how long Envoys may use the addresses. */
 const SWEEPS_PER_STALE_TIME = 10
@@ -52,6 +53,7 @@ export interface ZoneLearningParts {
   readonly dns: Dns
   readonly control: EnvoyControl
   readonly activity: ZoneActivity
+  readonly recorder: HistoryRecorder
   readonly log: Logger
   readonly bugs: Bugs
 }
@@ -73,7 +75,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       publish: (zone) => control.publish(zone),
       publishAnswered: (zone) => control.publishAnswered(zone),
       withdraw: (zone) => control.withdraw(zone),
-      onChange: (zone, change) => tell(parts, zone, change),
+      onChange: (zone, change, wasLearned) => tell(parts, zone, change, wasLearned),
     },
   )
   let search = parts.search()
@@ -144,9 +146,11 @@ function placeOf({ service, id }: ZoneRef, { rules, search, said }: ZoneLearning
   }
 }
 
-function tell(parts: ZoneLearningParts, zone: ZoneRef, change: ZoneChange): void {
-  const { rules, search, said, activity, log } = parts
-  activity.changed(zone, change, zoneNameOf(zone.service, zone.id, rules, search(), said()))
+function tell(parts: ZoneLearningParts, zone: ZoneRef, change: ZoneChange, wasLearned = false): void {
+  const { rules, search, said, activity, recorder, log } = parts
+  const name = zoneNameOf(zone.service, zone.id, rules, search(), said())
+  activity.changed(zone, change, name)
+  recorder.zone(zone, change, name, wasLearned)
   log.debug({ zone: `${zone.service}/${zone.id}`, change }, 'learned zones changed')
 }
 

@@ -146,14 +146,14 @@ export class LiveConfig {
   }
 }
 
-/** What is bound at the start. */
-function restartPart({ listen }: Config): object {
-  return { listen }
+/** What is opened at the start. */
+function restartPart({ listen, history }: Config): object {
+  return { listen, history }
 }
 
 /** The configuration that may be in force now: what needs a restart is as it was at the start. */
-function untilRestart(config: Config, { listen }: Config): Config {
-  return { ...config, listen }
+function untilRestart(config: Config, { listen, history }: Config): Config {
+  return { ...config, listen, history }
 }
 
 /** Keys whose values differ, `dns.budgetMs`; lists are told as one. */

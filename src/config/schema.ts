@@ -526,6 +526,22 @@ const keys = z.strictObject({
         .describe('Zones that metrics name, those that lost the most requests; 0: none.'),
     })
     .prefault({}),
+  history: z
+    .strictObject({
+      bytes: z
+        .int()
+        .min(1_048_576)
+        .max(1_073_741_824)
+        .default(16_777_216)
+        .describe('Octets of memory for what happened, the oldest of which makes room; as many on disk.'),
+      path: z
+        .string()
+        .min(1)
+        .nullable()
+        .default(null)
+        .describe('File that keeps it over a restart, and another beside it (.1); null: memory only.'),
+    })
+    .prefault({}),
   log: z
     .strictObject({
       level: z

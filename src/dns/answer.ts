@@ -69,3 +69,23 @@ export interface Try {
   readonly type: 'A' | 'AAAA' | 'SRV'
   readonly transport: 'udp' | 'tcp'
 }
+
+/** True where both say the same of a name: for how long, in which order and by whom is of no matter. */
+export function saysTheSame(one: Answer, other: Answer): boolean {
+  if (one.kind === 'failure') return other.kind === 'failure' && one.cause === other.cause
+  if (one.kind !== 'positive')
+    return one.kind === other.kind && one.notOffered === (other as NegativeAnswer).notOffered
+  if (other.kind !== 'positive') return false
+  return (
+    isSameSet(one.addresses.map(textOf), other.addresses.map(textOf)) && isSameSet(one.denied, other.denied)
+  )
+}
+
+function textOf(address: string | Endpoint): string {
+  if (typeof address === 'string') return address
+  return `${address.address}:${address.port} ${address.priority} ${address.weight}`
+}
+
+function isSameSet(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((text) => other.includes(text))
+}

@@ -3,7 +3,7 @@
  * leaves the query to the others and to the cache. Names in use are asked for again before their lifetime ends.
  */
 import type { AddressResolution, Asking } from './address-resolver.ts'
-import { type Answer, areEndpoints, type FailedAnswer } from './answer.ts'
+import { type Answer, areEndpoints, type FailedAnswer, saysTheSame, type Try } from './answer.ts'
 import type { Charge } from './ask.ts'
 import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
@@ -52,6 +52,8 @@ export interface LookupCounts {
 /** A name in the cache, or on its way there. One object: each more is one that the collector copies for every name. */
 class Entry extends CachedName {
   pending: Pending | null = null
+  /** What came of asking last. */
+  last: Answer | null = null
   /** In use, whatever is known of it: someone who uses it keeps it resolved. */
   pinned = false
 }
@@ -69,6 +71,9 @@ type Refusal = 'overloaded' | 'rate_limited' | 'closed'
 function causeOf(refusal: Refusal): FailedAnswer['cause'] {
   return refusal === 'closed' ? 'nameservers_failed' : refusal
 }
+
+/** @param before null: nothing was known of the name */
+type OnChanged = (answer: Answer, before: Answer | null, tries: readonly Try[]) => void
 
 type Resolve = (name: DomainName, asking: Asking) => Promise<AddressResolution>
 
@@ -97,6 +102,8 @@ export class CachingResolver {
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
   readonly #onBug: (error: unknown) => void
 
+  #onChanged: OnChanged = () => {}
+
   /** @param onBug told of an exception: it costs the one answer that it happened over */
   constructor(settings: CachingSettings, timers: Timers, resolve: Resolve, onBug: (error: unknown) => void) {
     this.#onBug = onBug
@@ -114,6 +121,11 @@ export class CachingResolver {
 
   set onLearned(listener: (cached: CachedName, answer: Answer) => void) {
     this.#onLearned = listener
+  }
+
+  /** Told of each name about which nameservers say something else than before, or nothing any more. */
+  set onChanged(listener: OnChanged) {
+    this.#onChanged = listener
   }
 
   get queriesInFlight(): number {
@@ -338,15 +350,11 @@ export class CachingResolver {
     const pending: Pending = {
       startedAtMs: nowMs,
       settled: resolved.then(
-        ({ answer }) => this.#learn(entry, pending, answer),
+        ({ answer, tries }) => this.#learn(entry, pending, answer, tries),
         (error: unknown) => {
           this.#onBug(error)
-          return this.#learn(entry, pending, {
-            kind: 'failure',
-            name,
-            cause: 'nameservers_failed',
-            tries: [],
-          })
+          const failure: Answer = { kind: 'failure', name, cause: 'nameservers_failed', tries: [] }
+          return this.#learn(entry, pending, failure, [])
         },
       ),
       settledOrStale: null,
@@ -369,14 +377,14 @@ export class CachingResolver {
   }
 
   /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
-  #learn(entry: Entry, pending: Pending, answer: Answer): Answer {
+  #learn(entry: Entry, pending: Pending, answer: Answer, tries: readonly Try[]): Answer {
     const nowMs = this.#timers.now()
     this.#namesInFlight--
     if (entry.pending !== pending) return answer // asked for before a flush, or before the end
     entry.pending = null
     if (answer.kind === 'failure' && (answer.cause === 'rate_limited' || answer.cause === 'overloaded'))
       this.#forget(entry)
-    else this.#update(entry, answer, nowMs)
+    else this.#update(entry, answer, tries, nowMs)
     this.#entries.release(entry.name)
     return answer.kind === 'failure' ? (entry.answerAt(nowMs) ?? answer) : answer
   }
@@ -387,9 +395,12 @@ export class CachingResolver {
     if (this.#entries.isPinned(entry.name)) this.#refreshes.add(entry.name)
   }
 
-  #update(entry: Entry, answer: Answer, nowMs: number): void {
+  #update(entry: Entry, answer: Answer, tries: readonly Try[], nowMs: number): void {
+    const before = entry.last
+    entry.last = answer
     entry.update(answer, nowMs, entry.pinned)
     try {
+      if (before === null || !saysTheSame(answer, before)) this.#onChanged(answer, before, tries)
       this.#onLearned(entry, answer)
     } catch (error) {
       this.#onBug(error) // of who keeps the name: those who wait for its answer get it

@@ -153,6 +153,12 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const stub = new StubResolver(nameservers, () => settings, { timers, transport, randomId, onEvent, onBug })
   const resolvers = resolversOver(stub, options, { ...seams, timers, onBug })
   const { resolver } = resolvers
+  resolver.onChanged = (answer, before, tries) => {
+    const nameserver = tries.findLast(
+      ({ outcome }) => outcome === 'NOERROR' || outcome === 'NXDOMAIN',
+    )?.nameserver
+    onEvent({ kind: 'answer_changed', name: answer.name, answer, before, nameserver })
+  }
   const kept = new KeptNames(resolver, timers, onBug)
   const search = searchDomainOf(options, seams, file, (domain) => resolver.isInUse(domain))
   const inForce = (): string[] => nameservers.all.map(({ address }) => address.text)

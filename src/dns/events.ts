@@ -1,5 +1,5 @@
 /** What this client tells its surroundings, for logs and metrics. */
-import type { Try } from './answer.ts'
+import type { Answer, Try } from './answer.ts'
 
 export type DnsEvent =
   | ResolverEvent
@@ -19,6 +19,16 @@ export type DnsEvent =
       readonly path: string
       readonly search: string
       readonly offered: string
+    }
+  /** A name has other addresses than before, none any more, or none that any nameserver tells. The first that is known of it, too. */
+  | {
+      readonly kind: 'answer_changed'
+      readonly name: string
+      readonly answer: Answer
+      /** Null: nothing was known. */
+      readonly before: Answer | null
+      /** Who said so; undefined: nobody did. */
+      readonly nameserver: string | undefined
     }
   /** An exception. It cost one name one answer. */
   | { readonly kind: 'bug'; readonly error: unknown }

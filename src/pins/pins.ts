@@ -54,6 +54,8 @@ export interface PinsSeams {
   readonly date: () => number
   /** Told of the zones whose pins have come or gone. */
   readonly onChange: (zones: readonly string[]) => void
+  /** Told of each pin that has come or gone, and how. */
+  readonly onPin?: (what: 'pinned' | 'unpinned' | 'pin_over', pin: Pin) => void
   readonly onBug: OnBug
 }
 
@@ -106,6 +108,7 @@ export class Pins {
       )
     this.#pins.set(key, pin)
     this.#seams.log.info(pin, 'zone pinned')
+    this.#seams.onPin?.('pinned', pin)
     return this.#changed([pin.zone])
   }
 
@@ -115,6 +118,7 @@ export class Pins {
     if (pin === null) return { pin, fault: null }
     this.#pins.delete(keyOf(zone))
     this.#seams.log.info(pin, 'zone unpinned')
+    this.#seams.onPin?.('unpinned', pin)
     return { pin, fault: this.#changed([zone]) }
   }
 
@@ -148,6 +152,7 @@ export class Pins {
     for (const pin of over) {
       this.#pins.delete(keyOf(pin.zone))
       this.#seams.log.info(pin, 'zone unpinned: its time is over')
+      this.#seams.onPin?.('pin_over', pin)
     }
     return over.map(({ zone }) => zone)
   }

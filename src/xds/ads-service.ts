@@ -35,9 +35,23 @@ export interface AdsOptions extends RolloutOptions {
   onIntroduced?(): void
   /** An Envoy has answered a push. */
   onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
+  /** Told of what becomes of Envoys. */
+  onEnvoy?(event: EnvoyEvent): void
   /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
   readonly onBug: OnBug
 }
+
+export type EnvoyEvent =
+  | { readonly kind: 'envoy_connected'; readonly envoy: string; readonly version: string | null }
+  | { readonly kind: 'envoy_disconnected'; readonly envoy: string; readonly why: string }
+  /** Once for each resource that is found to be at fault; `name` is absent while it is searched for. */
+  | {
+      readonly kind: 'nack'
+      readonly envoy: string
+      readonly resource: Kind
+      readonly name?: string
+      readonly error: string
+    }
 
 /** One Envoy's stream, for status pages and metrics. */
 export interface EnvoyStatus {
@@ -415,6 +429,7 @@ class AdsStream {
     this.#inlineHeaders = inlineHeaders(node)
     this.#options.onIntroduced?.()
     this.#log('info', { version: this.#version }, 'an Envoy has connected')
+    this.#tell({ kind: 'envoy_connected', envoy: this.#envoy, version: this.#version })
     if (!this.#testedVersion)
       this.#log('warn', { version: this.#version }, 'this release is not tested with that version of Envoy')
   }
@@ -437,7 +452,9 @@ class AdsStream {
     { updated, removed, atFault }: Extract<Received<Resource>, { kind: 'nack' }>,
   ): void {
     const error = this.#lastRejection
+    const nack = { kind: 'nack', envoy: this.#envoy, resource: kind, error: error ?? '' } as const
     if (atFault === undefined) {
+      this.#tell(nack)
       const resources = updated.length + removed.length
       this.#log(
         'warn',
@@ -446,6 +463,7 @@ class AdsStream {
       )
     } else if (!atFault.again) {
       const { name } = atFault.resource
+      this.#tell({ ...nack, name })
       this.#log(
         'warn',
         { kind, name, error },
@@ -474,7 +492,14 @@ class AdsStream {
   #close(reason: string): void {
     if (!this.#open) return
     this.#release()
-    if (this.#envoy !== '') this.#log('info', { reason }, 'an Envoy has disconnected')
+    if (this.#envoy === '') return
+    this.#log('info', { reason }, 'an Envoy has disconnected')
+    this.#tell({ kind: 'envoy_disconnected', envoy: this.#envoy, why: reason })
+  }
+
+  /** As often as the log would: an Envoy that comes and goes fills nothing. */
+  #tell(event: EnvoyEvent): void {
+    if (this.#limit(`told ${event.kind}`) !== null) this.#options.onEnvoy?.(event)
   }
 
   /** Each text is a kind of its own: a client that comes and goes, or asks for nonsense, fills no log. */

@@ -1,6 +1,13 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js'
 import type { OnBug } from '../guard.ts'
-import { AdsService, adsDefinition, type EnvoyStatus, type EnvoyWithZone, type Log } from './ads-service.ts'
+import {
+  AdsService,
+  adsDefinition,
+  type EnvoyEvent,
+  type EnvoyStatus,
+  type EnvoyWithZone,
+  type Log,
+} from './ads-service.ts'
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
 import { millisecondsOf } from './duration.ts'
 import { LoadReportService, loadReportDefinition, type ZoneLoad } from './load-report-service.ts'
@@ -62,6 +69,8 @@ export interface ControlPlaneEvents {
   onIntroduced?(): void
   /** An Envoy has taken over what was pushed to it, or refused it. */
   onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
+  /** What has become of an Envoy. */
+  onEnvoy?(event: EnvoyEvent): void
 }
 
 export interface ControlPlaneOptions {
@@ -96,6 +105,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
     onStarted: () => events.onStarted?.(),
     onIntroduced: () => events.onIntroduced?.(),
     onAnswer: events.onAnswer,
+    onEnvoy: (event) => events.onEnvoy?.(event),
     onBug: options.onBug('envoy'),
   })
   const loads = new LoadReportService({

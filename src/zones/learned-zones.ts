@@ -50,8 +50,11 @@ export interface LearnedZonesSeams {
   /** Has Envoys answer the zone's requests by themselves. */
   readonly publishAnswered: (zone: ZoneRef) => void
   readonly withdraw: (zone: ZoneRef) => void
-  /** Told of each zone that is learned, or goes back to asking, with why. */
-  readonly onChange: (zone: ZoneRef, change: ZoneChange) => void
+  /**
+   * Told of each zone that is learned, or goes back to asking, with why.
+   * @param wasLearned it goes on from what another configuration, or a pin, had made of it
+   */
+  readonly onChange: (zone: ZoneRef, change: ZoneChange, wasLearned: boolean) => void
 }
 
 export interface ZonePlace {
@@ -253,7 +256,7 @@ export class LearnedZones {
     if (kept === null) return null
     const learned: Learned = { zone, ...ref, kept, unresolvedUntilMs, usedAtMs: this.#seams.now() }
     this.#learned.set(key, learned)
-    this.#seams.onChange(zone, how === 'learned' ? how : 'adopted')
+    this.#seams.onChange(zone, how === 'learned' ? how : 'adopted', how === 'adopted')
     this.#renew(key, learned, kept.current())
     return learned
   }
@@ -297,7 +300,7 @@ export class LearnedZones {
     // It is in use: the first request by its new name shows that it is there.
     if (why === 'renamed') this.#candidates.remember(keyOf(zone), this.#seams.now())
     this.#seams.withdraw(zone)
-    this.#seams.onChange(zone, why)
+    this.#seams.onChange(zone, why, false)
   }
 
   /** Pushes out the least recently used zone, unless even that one is busy. */

@@ -84,6 +84,7 @@ export class FixtureProcessor {
       unready: () => this.unready,
       configFaults: () => this.faults,
       explain: async (description) => this.#explain(description),
+      history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
       flush: (name) => name,
       metrics: { contentType: 'text/plain', text: async () => '' },
       page: createPageHandler(),

@@ -31,6 +31,7 @@ const options: AdminOptions = {
       }),
       envoys: () => [],
     }),
+  history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
   flush: (name) => name,
   metrics: { contentType: 'text/plain', text: async () => 'a 1\n' },
   page: () => false,

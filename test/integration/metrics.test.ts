@@ -133,6 +133,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
     controlPlane: () => null,
     pushes: () => new PushCounts().totals,
     bugs: () => ({ request: 1, dns: 1 }),
+    history: () => ({ events: 1, bytes: 1, bytesMax: 1, oldestAt: 1, fault: null, lost: 0 }),
     config: () => ({
       source: 'defaults',
       loadedAt: '',

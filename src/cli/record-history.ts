@@ -1,0 +1,155 @@
+import { withoutSecrets } from '../config/changes.ts'
+import type { ConfigOutcome } from '../config/live-config.ts'
+import type { Config } from '../config/schema.ts'
+import { type Addresses, type Answer, areEndpoints } from '../dns/answer.ts'
+import type { DnsEvent } from '../dns/events.ts'
+import { TokenBucket } from '../dns/token-bucket.ts'
+import type { SeenRequest } from '../ext-proc/messages.ts'
+import type { AnswerText, HistoryEvent } from '../history/event.ts'
+import { RefusalSample } from '../history/refusal-sample.ts'
+import type { Pin } from '../pins/pins.ts'
+import { authorityOf, type Decision } from '../routing/decision.ts'
+import type { EnvoyEvent } from '../xds/ads-service.ts'
+import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
+
+/** Names of which nothing was known: so many answers at once, and a second. A scan under a wildcard record has no end of them. */
+const NEW_NAMES_BURST = 5000
+const NEW_NAMES_PER_SECOND = 20
+const REQUEST_ID_LENGTH_MAX = 128
+const TRIES_SHOWN = 4
+
+/** Puts what the parts of the processor tell into its history. */
+export class HistoryRecorder {
+  readonly #record: (event: HistoryEvent) => void
+  readonly #sample: RefusalSample
+  readonly #newNames: TokenBucket
+
+  /** @param now monotonic, milliseconds */
+  constructor(record: (event: HistoryEvent) => void, now: () => number) {
+    this.#record = record
+    this.#sample = new RefusalSample(now)
+    this.#newNames = new TokenBucket(NEW_NAMES_PER_SECOND, NEW_NAMES_BURST, now)
+  }
+
+  started(
+    config: Config,
+    about: Omit<Extract<HistoryEvent, { kind: 'started' }>, 'kind' | 'config' | 'fallback'>,
+  ): void {
+    this.#record({
+      kind: 'started',
+      ...about,
+      fallback: config.fallback.enabled,
+      config: withoutSecrets(config),
+    })
+  }
+
+  stopped(why: string): void {
+    this.#record({ kind: 'stopped', why })
+  }
+
+  config(file: string, outcome: ConfigOutcome): void {
+    if ('faults' in outcome) this.#record({ kind: 'config_refused', file, faults: outcome.faults })
+    else if (outcome.changes.length > 0) this.#record({ kind: 'config', file, changes: outcome.changes })
+  }
+
+  envoy(event: EnvoyEvent): void {
+    this.#record(event)
+  }
+
+  pin(kind: 'pinned' | 'unpinned' | 'pin_over', pin: Pin): void {
+    this.#record({ kind, ...pin })
+  }
+
+  dns(event: DnsEvent): void {
+    switch (event.kind) {
+      case 'answer_changed':
+        this.#answer(event)
+        return
+      case 'nameserver_failing':
+        this.#record({ kind: event.kind, nameserver: event.nameserver, outcome: event.outcome })
+        return
+      case 'nameserver_recovered':
+        this.#record({ kind: event.kind, nameserver: event.nameserver })
+        return
+      case 'resolv_conf_loaded': {
+        const { nameservers, nameserversFrom: from, search } = event
+        this.#record({ kind: 'nameservers', nameservers, search, from })
+        return
+      }
+    }
+  }
+
+  /** @param wasLearned by the configuration before */
+  zone({ service, id }: ZoneRef, change: ZoneChange, name: string, wasLearned: boolean): void {
+    if (wasLearned) return
+    const kind = change === 'learned' || change === 'adopted' ? 'learned' : 'forgotten'
+    this.#record({ kind, zone: `${service}/${id}`, name, why: change })
+  }
+
+  refused(decision: Extract<Decision, { kind: 'reject' }>, { requestId }: SeenRequest): void {
+    const { reason, zone, rule, answer } = decision
+    const of = zone === undefined ? '' : `${zone.service.name}/${zone.id}`
+    const leftOut = this.#sample.take(reason, of)
+    if (leftOut === null) return
+    this.#record({
+      kind: 'refused',
+      reason,
+      ...(rule !== undefined && { rule: rule.name }),
+      ...(zone !== undefined && { zone: of, name: zone.name }),
+      requestId: requestId.slice(0, REQUEST_ID_LENGTH_MAX),
+      leftOut,
+      ...(answer !== undefined && { dns: whatDnsSaid(answer) }),
+    })
+  }
+
+  /** That a name is not there, and never was, says the refusal of its request. */
+  #answer({ name, answer, before, nameserver }: Extract<DnsEvent, { kind: 'answer_changed' }>): void {
+    if (before === null && (answer.kind !== 'positive' || !this.#newNames.take())) return
+    this.#record({
+      kind: 'answer',
+      name,
+      ...answerText(answer),
+      ...(nameserver !== undefined && { nameserver }),
+      before: before === null ? null : answerText(before),
+    })
+  }
+}
+
+function answerText(answer: Answer): AnswerText {
+  switch (answer.kind) {
+    case 'positive': {
+      const { addresses, denied, ttlSeconds } = answer
+      const more = denied.length > 0 && { denied }
+      return { result: 'positive', addresses: addressTexts(addresses), ...more, ttlSeconds }
+    }
+    case 'failure':
+      return { result: 'failure', addresses: [], cause: causeText(answer) }
+    default:
+      return {
+        result: answer.kind,
+        addresses: [],
+        nameserver: answer.nameserver,
+        ttlSeconds: answer.ttlSeconds,
+      }
+  }
+}
+
+function addressTexts(addresses: Addresses): string[] {
+  return areEndpoints(addresses) ? addresses.map((each) => authorityOf(each, 0)) : [...addresses]
+}
+
+function causeText({ cause, tries }: Extract<Answer, { kind: 'failure' }>): string {
+  const told = tries.slice(-TRIES_SHOWN).map(({ nameserver, outcome }) => `${nameserver} ${outcome}`)
+  return told.length === 0 ? cause : `${cause}: ${[...new Set(told)].join(', ')}`
+}
+
+function whatDnsSaid(answer: Answer): string {
+  switch (answer.kind) {
+    case 'positive':
+      return `denied ${answer.denied.join(', ')}`
+    case 'failure':
+      return causeText(answer)
+    default:
+      return `${answer.kind === 'nxdomain' ? 'NXDOMAIN' : 'NODATA'} by ${answer.nameserver}`
+  }
+}

@@ -1,0 +1,69 @@
+import { type HistoryEvent, KINDS, type Recorded } from './event.ts'
+
+const KNOWN: ReadonlySet<string> = new Set(KINDS)
+
+/** One line, with its line break. An event that makes more octets than these loses its longest parts, and says so. */
+export function encode(event: HistoryEvent, seq: number, at: number, octetsMax: number): string {
+  const line = `${JSON.stringify({ seq, at, ...event })}\n`
+  if (line.length <= octetsMax / 3 || Buffer.byteLength(line) <= octetsMax) return line
+  return `${JSON.stringify({ seq, at, ...cut(event), cut: true })}\n`
+}
+
+/** Null for what is no whole record: a line that was being written when the power went, say. */
+export function decode(line: string): Recorded | null {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    return null
+  }
+  if (typeof value !== 'object' || value === null) return null
+  const { seq, at, kind } = value as Partial<Recorded>
+  const isWhole = Number.isSafeInteger(seq) && Number.isFinite(at) && KNOWN.has(String(kind))
+  return isWhole ? (value as Recorded) : null
+}
+
+/** Records of many lines; what is none is passed over. */
+export function* decodeLines(text: string): Generator<Recorded> {
+  for (const line of text.split('\n')) {
+    const record = line === '' ? null : decode(line)
+    if (record !== null) yield record
+  }
+}
+
+const TEXT_LENGTH_MAX = 200
+const LIST_LENGTH_MAX = 20
+
+function cut(event: HistoryEvent): object {
+  switch (event.kind) {
+    case 'started':
+      return { ...shortened(event), config: {} }
+    case 'config':
+      return {
+        kind: event.kind,
+        file: event.file,
+        changes: event.changes.slice(0, LIST_LENGTH_MAX).map(keyOnly),
+      }
+    default:
+      return shortened(event)
+  }
+}
+
+function keyOnly({ key }: { readonly key: string }): object {
+  return { key: key.slice(0, TEXT_LENGTH_MAX) }
+}
+
+function shortened(value: object): object {
+  return Object.fromEntries(
+    Object.entries(value).map(([key, part]) => [
+      key,
+      typeof part === 'string'
+        ? part.slice(0, TEXT_LENGTH_MAX)
+        : Array.isArray(part)
+          ? part
+              .slice(0, LIST_LENGTH_MAX)
+              .map((each) => (typeof each === 'string' ? each.slice(0, TEXT_LENGTH_MAX) : each))
+          : part,
+    ]),
+  )
+}

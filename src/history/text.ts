@@ -1,0 +1,142 @@
+import type { AnswerText, ConfigChangeText, HistoryEvent } from './event.ts'
+
+/** How an operator should look at it. */
+export type Tone = 'bad' | 'warn' | 'good' | 'plain'
+
+const VALUE_LENGTH_MAX = 160
+const CHANGES_SHOWN = 8
+
+/** One line for people. */
+export function textOf(event: HistoryEvent): string {
+  switch (event.kind) {
+    case 'started':
+      return startedText(event)
+    case 'stopped':
+      return `the processor was told to stop (${event.why})`
+    case 'clock_set':
+      return `the clock was set ${event.byMs > 0 ? 'forward' : 'back'} by ${secondsText(Math.abs(event.byMs))}`
+    case 'config':
+      return `${event.file} taken: ${changesText(event.changes)}`
+    case 'config_refused':
+      return `${event.file} refused, nothing changed: ${event.faults.join('; ')}`
+    case 'nameservers':
+      return `nameservers in force: ${event.nameservers.join(', ')} (${event.from}), search domain ${event.search ?? 'none'}`
+    case 'nameserver_failing':
+      return `nameserver ${event.nameserver} fails (${event.outcome})`
+    case 'nameserver_recovered':
+      return `nameserver ${event.nameserver} answers again`
+    case 'envoy_connected':
+      return `Envoy ${event.envoy} connected (${event.version ?? 'version unknown'})`
+    case 'envoy_disconnected':
+      return `Envoy ${event.envoy} disconnected (${event.why})`
+    case 'nack':
+      return `Envoy ${event.envoy} refuses ${event.name === undefined ? `resources (${event.resource})` : `${event.resource} ${event.name}`}: ${event.error}`
+    case 'pinned':
+      return `${event.zone} pinned to ${event.addresses.join(', ')} by ${event.who} until ${event.until}, because ${JSON.stringify(event.because)}`
+    case 'unpinned':
+      return `${event.zone} unpinned (was ${event.addresses.join(', ')} by ${event.who})`
+    case 'pin_over':
+      return `the pin of ${event.zone} is over (was ${event.addresses.join(', ')} by ${event.who})`
+    case 'answer':
+      return `${event.name}: ${event.before === null ? '' : `${answerText(event.before)} -> `}${answerText(event)}${sourceText(event)}`
+    case 'learned':
+      return `${event.zone} learned (${event.why}): Envoy routes it by itself, to ${event.name}`
+    case 'forgotten':
+      return `${event.zone} forgotten (${event.why}): its requests ask again`
+    case 'refused':
+      return refusedText(event)
+  }
+}
+
+export function toneOf({ kind, ...event }: HistoryEvent): Tone {
+  switch (kind) {
+    case 'nack':
+    case 'config_refused':
+    case 'nameserver_failing':
+      return 'bad'
+    case 'refused':
+    case 'pinned':
+    case 'clock_set':
+    case 'stopped':
+    case 'envoy_disconnected':
+      return 'warn'
+    case 'nameserver_recovered':
+    case 'envoy_connected':
+    case 'learned':
+      return 'good'
+    case 'answer':
+      return 'result' in event && event.result === 'positive' && event.addresses.length > 0 ? 'plain' : 'warn'
+    case 'started':
+      return 'awayMs' in event && (event.awayMs ?? 0) > 5000 ? 'bad' : 'plain'
+    default:
+      return 'plain'
+  }
+}
+
+export function answerText({ result, addresses, denied = [], cause }: AnswerText): string {
+  switch (result) {
+    case 'positive':
+      return addresses.length > 0
+        ? addresses.join(', ')
+        : `no address that is allowed (denied: ${denied.join(', ')})`
+    case 'nxdomain':
+      return 'not in DNS (NXDOMAIN)'
+    case 'nodata':
+      return 'no address in DNS (NODATA)'
+    case 'failure':
+      return `no answer (${cause ?? 'failure'})`
+  }
+}
+
+export function changesText(changes: readonly ConfigChangeText[]): string {
+  if (changes.length === 0) return 'no value is another'
+  const shown = changes.slice(0, CHANGES_SHOWN).map(({ key, before, after }) => {
+    if (before === undefined && after === undefined) return `${key} (too long to keep)`
+    return `${key}: ${valueText(before)} -> ${valueText(after)}`
+  })
+  const more = changes.length - shown.length
+  return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('; ')
+}
+
+export function secondsText(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`
+}
+
+function startedText({
+  version,
+  awayMs,
+  fallback,
+  file,
+}: Extract<HistoryEvent, { kind: 'started' }>): string {
+  const instead = fallback ? 'Envoy resolved names itself' : 'requests that ask got 502'
+  const away =
+    awayMs === null ? '' : `; no processor served for ${secondsText(awayMs)} before, and ${instead} meanwhile`
+  return `the processor ${version} serves, by ${file}${away}`
+}
+
+function refusedText({
+  reason,
+  zone,
+  name,
+  requestId,
+  leftOut,
+  dns,
+}: Extract<HistoryEvent, { kind: 'refused' }>): string {
+  const what = [zone, name].filter((each) => each !== undefined).join(', ')
+  const more = leftOut > 0 ? `, ${leftOut} more since the one before` : ''
+  return `refused ${reason}${what === '' ? '' : ` (${what})`}${dns === undefined ? '' : `: ${dns}`}, request ${requestId}${more}`
+}
+
+function sourceText({ ttlSeconds, nameserver }: AnswerText): string {
+  const parts = [
+    ...(nameserver === undefined ? [] : [`by ${nameserver}`]),
+    ...(ttlSeconds === undefined ? [] : [`TTL ${ttlSeconds} s`]),
+  ]
+  return parts.length === 0 ? '' : ` (${parts.join(', ')})`
+}
+
+function valueText(value: unknown): string {
+  if (value === undefined) return 'absent'
+  const text = JSON.stringify(value)
+  return text.length > VALUE_LENGTH_MAX ? `${text.slice(0, VALUE_LENGTH_MAX)}...` : text
+}
