@@ -19,8 +19,11 @@ const KINDS = {
   compose: 'test/compose/**/*.test.ts',
 } as const
 
-/** Kinds whose files may run two at a time. */
-const LIGHT: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration'])
+/**
+ * Kinds whose files run two at a time. Those with a browser or a Docker of their own have the machine's two cores to
+ * themselves.
+ */
+const IN_PAIRS: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration', 'e2e'])
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2)
@@ -40,13 +43,11 @@ async function main(): Promise<number> {
   fetchValidator(say)
 
   const options = args.filter((argument) => argument.startsWith('-'))
-  // Files with an Envoy, a browser or a Docker of their own have the machine's two cores to themselves: they are about
-  // half a second of silence here and there.
-  const [light, heavy] = [
-    kinds.filter(([kind]) => LIGHT.has(kind)),
-    kinds.filter(([kind]) => !LIGHT.has(kind)),
+  const [pairs, alone] = [
+    kinds.filter(([kind]) => IN_PAIRS.has(kind)),
+    kinds.filter(([kind]) => !IN_PAIRS.has(kind)),
   ]
-  const codes = [run(light, 2, options), run(heavy, 1, options)]
+  const codes = [run(pairs, 2, options), run(alone, 1, options)]
   return Math.max(...codes)
 }
 
