@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client'
 import type { DnsStatus } from '../dns/dns.ts'
+import type { UpstreamCertificate } from '../grpc/certificates.ts'
 import type { HistoryStatus } from '../history/history.ts'
 import type { PinsStatus } from '../pins/pins.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
@@ -28,6 +29,8 @@ export interface MetricSources {
   readonly policy: () => PolicyStatus
   /** Until when what is served on `listen.grpc` is valid; null: no TLS. */
   readonly certificates: () => { readonly cert: Date; readonly clientCa: Date } | null
+  /** Of `upstream.tls`. */
+  readonly upstreamCertificates: () => readonly UpstreamCertificate[]
   readonly ready: () => boolean
   readonly history: () => HistoryStatus
   /** Exceptions that were caught, by place. */
@@ -353,7 +356,7 @@ function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View
 }
 
 function processViews(
-  { build, config, policy, certificates, ready, bugs }: MetricSources,
+  { build, config, policy, certificates, upstreamCertificates, ready, bugs }: MetricSources,
   loopDelay: () => Record<string, number>,
 ): View[] {
   return [
@@ -389,6 +392,19 @@ function processViews(
           labels: { file },
           value: at.getTime() / 1000,
         })),
+    },
+    {
+      name: 'zonegate_upstream_certificate_expiry_timestamp_seconds',
+      help: 'When a certificate of upstream.tls ends, by file and use: cert, or the first of ca. 0: it can not be read. Absent without upstream.tls.',
+      type: 'gauge',
+      labels: ['file', 'use'],
+      samples: () =>
+        upstreamCertificates()
+          .filter(({ use }) => use !== 'key')
+          .map(({ file, use, expiresAt }) => ({
+            labels: { file, use },
+            value: (expiresAt?.getTime() ?? 0) / 1000,
+          })),
     },
     {
       name: 'zonegate_event_loop_delay_seconds',

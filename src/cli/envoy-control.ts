@@ -19,9 +19,10 @@ import {
   renderListener,
   renderRoutes,
 } from '../envoy-files/render.ts'
+import { upstreamCluster } from '../envoy-files/upstreams.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
-import type { Rules } from '../routing/rules.ts'
+import { type Rules, upstreamsOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
@@ -39,6 +40,7 @@ import { type PolicyFiles, type PolicyRules, routeConfigurationIn } from '../xds
 import { type Policy, PolicySource } from '../xds/policy-source.ts'
 import { zoneKey } from '../xds/resource.ts'
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
+import { coldUpstream } from '../xds/upstream.ts'
 import type { RoutingRules } from '../xds/virtual-host.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import type { PublishedZone, ZoneRef } from '../zones/learned-zones.ts'
@@ -176,7 +178,9 @@ class FollowedFiles {
   /** In the listener's and in the bootstrap's file as they are now; those of the others stop learning. */
   readonly #unknown: Record<keyof typeof UNKNOWN_FIELD, readonly string[]> = { listener: [], bootstrap: [] }
   /** What Envoy is to read, by the files that could be read last and by the rules. */
-  #rendered: (Omit<Rendered, 'bootstrap'> & { readonly names: NamesCluster | undefined }) | undefined
+  #rendered:
+    | (Omit<Rendered, 'bootstrap' | 'secrets'> & { readonly names: NamesCluster | undefined })
+    | undefined
   #isProving = false
   #fence: AddressFence = addressFence([])
   #inForce: Policy
@@ -382,7 +386,7 @@ class FollowedFiles {
           this.#write()
           this.#apply(policy)
         },
-        () => this.#sendColdCluster(this.#inForce),
+        () => this.#sendColdClusters(this.#inForce),
       )
   }
 
@@ -390,7 +394,7 @@ class FollowedFiles {
   #prove(policy: Policy, accepted: () => void, refused: (why: string) => void): void {
     const configuration = this.#rendered && routeConfigurationIn(this.#rendered.routes)
     if (this.#plane === undefined || policy.kind !== 'policy' || configuration === undefined) return
-    this.#sendColdCluster(policy)
+    this.#sendColdClusters(policy)
     this.#isProving = true
     this.#plane.prove(configuration, (fault) => {
       this.#isProving = false
@@ -410,7 +414,7 @@ class FollowedFiles {
     if (changed && policy.kind === 'cold only' && this.#plane !== undefined) this.#events.onColdOnly()
     if (this.#plane === undefined) this.#plane = this.#createPlane(policy, this.#rules.routing)
     else this.#plane.setPolicy(policyFor(policy), this.#rules.routing)
-    this.#sendColdCluster(policy)
+    this.#sendColdClusters(policy)
     this.#sendNamesCluster()
     if (changed && policy.kind === 'policy')
       this.#log.info(
@@ -429,9 +433,16 @@ class FollowedFiles {
     return createPlane(policyFor(policy), rules, events, this.#log, this.#bugs)
   }
 
-  #sendColdCluster(policy: Policy): void {
+  #sendColdClusters(policy: Policy): void {
     const { cluster } = policy.cold
-    if (cluster !== undefined) this.#plane?.setColdCluster(coldClusterResource(cluster, this.#fence))
+    if (cluster === undefined) return
+    const upstreams = upstreamsOf(this.#rules?.rules ?? [])
+    if (upstreams.length > 0) this.#run.write({ secrets: this.#generated.secrets })
+    const clusters = [
+      cluster,
+      ...upstreams.map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
+    ]
+    this.#plane?.setColdClusters(clusters.map((each) => coldClusterResource(each, this.#fence)))
   }
 
   #sendNamesCluster(): void {
@@ -509,8 +520,8 @@ interface FollowedRules {
   readonly fallback: FallbackDns | undefined
 }
 
-function policyRules({ routeHeader }: RoutingRules, { routes, asks, fallback }: Generated): PolicyRules {
-  return { routeHeader, routes, asks, askSettings: fallback?.askSettings, placeOfRoutes }
+function policyRules({ routeHeader }: RoutingRules, { routes, asks, askSettings }: Generated): PolicyRules {
+  return { routeHeader, routes, asks, askSettings, placeOfRoutes }
 }
 
 const NO_INLINE_HEADERS = { inlineHeaders: [] } as const

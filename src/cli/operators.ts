@@ -16,6 +16,7 @@ import { SLOT_SECONDS } from '../status/zone-activity.ts'
 import { type ColdReasonParts, coldReasonOf, envoysWith } from './cold-reason.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
+import { UpstreamCertificates } from './upstream-certificates.ts'
 
 export interface OperatedParts {
   readonly lasting: Lasting
@@ -37,7 +38,11 @@ export interface OperatedParts {
 export async function serveOperators(parts: OperatedParts): Promise<() => void> {
   const { lasting, live, running, unready } = parts
   const { bugs, control, activity, worstZones, pushes, decisions, queries } = lasting
-  const sources = statusSources(parts)
+  const upstreamCertificates = new UpstreamCertificates(
+    () => running().rules,
+    () => new Date(),
+  )
+  const sources = statusSources(parts, upstreamCertificates)
   const metrics = new Metrics({
     build: sources.build,
     decisions,
@@ -51,6 +56,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     config: () => live.status(),
     policy: control.policy,
     certificates: () => parts.certificates?.current.expiresAt ?? null,
+    upstreamCertificates: () => upstreamCertificates.list(),
     ready: () => Object.keys(unready()).length === 0,
     bugs: () => bugs.counts,
     history: () => lasting.history.status(),
@@ -95,7 +101,10 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
   }
 }
 
-function statusSources({ lasting, live, running, unready }: OperatedParts): StatusSources {
+function statusSources(
+  { lasting, live, running, unready }: OperatedParts,
+  certificates: UpstreamCertificates,
+): StatusSources {
   const { control, activity, decisions, bugs, pins } = lasting
   const { version, envoy } = readBuild()
   return {
@@ -114,6 +123,7 @@ function statusSources({ lasting, live, running, unready }: OperatedParts): Stat
     ttlSecondsMax: () => running().config.dns.ttlSeconds.max,
     activity,
     pins: () => pins.status(),
+    certificates: () => certificates.list(),
     said: ({ service, id }) => running().said.of(service, id),
     controlPlane: control.status,
     decisions,

@@ -8,10 +8,10 @@ import { addressesOf } from '../envoy-files/addresses.ts'
 import {
   ENVOY_FOLDER,
   earlierZonesOfKeys,
-  FILE_NAMES,
-  RENDERED_FILES,
+  filesOf,
   RUN_FOLDER,
   readEnvoyFiles,
+  textAt,
   textBefore,
   writeRendered,
 } from '../envoy-files/folder.ts'
@@ -67,9 +67,9 @@ Exit 0: the files are written, or with --check they are up to date. Exit 1: they
       )
       return 0
     }
-    const differences = RENDERED_FILES.map((file) => {
-      const path = join(folder, FILE_NAMES[file])
-      return unifiedDiff(textBefore(folder, file) ?? '', rendered[file], {
+    const differences = filesOf(rendered).map(([name, text]) => {
+      const path = join(folder, name)
+      return unifiedDiff(textAt(path) ?? '', text, {
         before: path,
         after: `${path}, rendered`,
       })

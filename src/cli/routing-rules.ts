@@ -1,8 +1,17 @@
 import { askingSettings, type FilterSettings, HOT_SETTINGS } from '../envoy-files/body-filters.ts'
+import { RUN_FOLDER } from '../envoy-files/folder.ts'
 import { domainsOf, unusualOf } from '../envoy-files/key.ts'
+import { generateUpstreams, joinSettings, STREAMED, upstreamCluster } from '../envoy-files/upstreams.ts'
 import { zoneOfKey } from '../envoy-files/zone-of-key.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
-import { looksIntoBody, type Rule, type Rules, servicesOf, zoneNameOf } from '../routing/rules.ts'
+import {
+  fillServerName,
+  looksIntoBody,
+  type Rule,
+  type Rules,
+  servicesOf,
+  zoneNameOf,
+} from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { Route } from '../xds/messages.ts'
 import { generatedRoute } from '../xds/policy.ts'
@@ -20,7 +29,14 @@ export function routingRules(
   saidNow: () => SaidOfZones,
 ): RoutingRules {
   const services = new Map(rules.flatMap(servicesOf).map((service) => [service.name, service]))
+  const ruleOf = new Map(rules.flatMap((rule) => servicesOf(rule).map(({ name }) => [name, rule])))
+  const serverName = (name: string, id: string): string => {
+    const [rule, service] = [ruleOf.get(name), services.get(name)]
+    return rule === undefined || service === undefined ? '' : fillServerName(rule, service, id, search)
+  }
+  const upstreamSettings = generateUpstreams(rules)?.askSettings ?? {}
   return {
+    serverName,
     said: (name, id) => {
       const service = services.get(name)
       const said = service && saidNow().of(service, id)
@@ -28,16 +44,17 @@ export function routingRules(
       if (merged === undefined && maintenance === undefined) return undefined
       return {
         ...(merged && { zoneName: zoneNameOf(name, merged.id, rules, search) }),
+        ...(merged && service?.upstream?.tls && { serverName: serverName(name, merged.id) }),
         ...(maintenance && { answer: maintenance }),
       }
     },
     routeHeader: ROUTE_HEADER,
-    rules: rules.map((rule) => routesOf(rule, hasFallback)),
+    rules: rules.map((rule) => routesOf(rule, hasFallback, upstreamSettings)),
     zoneName: (service, id) => zoneNameOf(service, id, rules, search),
   }
 }
 
-function routesOf(rule: Rule, hasFallback: boolean): RuleRoutes {
+function routesOf(rule: Rule, hasFallback: boolean, upstreamSettings: FilterSettings): RuleRoutes {
   const { prefix, methods, sources } = rule
   const [source] = sources
   const isHeader = sources.length === 1 && source?.kind === 'header'
@@ -45,14 +62,16 @@ function routesOf(rule: Rule, hasFallback: boolean): RuleRoutes {
     prefix,
     domains: (id) => domainsOf(rule, id),
     methods: [...methods],
-    services: servicesOf(rule).map(({ name, paths, srv }) => ({
+    services: servicesOf(rule).map(({ name, paths, srv, upstream }) => ({
       name,
       paths,
       hasPriorities: srv !== undefined,
+      ...(upstream && { upstream: upstreamCluster(upstream, RUN_FOLDER) }),
+      ...(upstream?.http === 2 && { settings: settingsOf(STREAMED) }),
     })),
     unusual: unusualOf(rule).map((headers) => ({ prefix: '/', headers })),
     ...(looksIntoBody(rule) && {
-      askSettings: settingsOf(askingSettings(rule, hasFallback)),
+      askSettings: settingsOf(joinSettings(askingSettings(rule, hasFallback), upstreamSettings)),
       settings: settingsOf(HOT_SETTINGS),
     }),
     zoneOfKey: zoneOfKey(rule)?.extension.name,

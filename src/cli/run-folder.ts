@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Timer, Timers } from '../dns/timers.ts'
-import { RUN_FOLDER, textBefore, writeRendered } from '../envoy-files/folder.ts'
+import { type RenderedFile, RUN_FOLDER, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { inlineHeadersIn, type Rendered } from '../envoy-files/render.ts'
 import type { Logger } from '../log.ts'
 
@@ -47,7 +47,7 @@ export class RunFolder {
   }
 
   /** @throws where there is no such file yet, and it can't be rendered */
-  writeMissing(file: keyof Rendered, rendering: () => string): void {
+  writeMissing(file: RenderedFile, rendering: () => string): void {
     if (textBefore(RUN_FOLDER, file) === undefined) this.write({ [file]: rendering() })
   }
 

@@ -81,7 +81,7 @@ function viewText(status: Status, view: View | undefined, terminal: Terminal): s
 }
 
 function summaryText(
-  { at, build, awayMs, ready, unready, config, dns, policy, exceptions }: Status,
+  { at, build, awayMs, ready, unready, config, dns, policy, certificates = [], exceptions }: Status,
   paint: Paint,
 ): string {
   const upSeconds = (at - Date.parse(build.startedAt)) / 1000
@@ -102,6 +102,9 @@ function summaryText(
     ...config.needsRestart.map((key) => paint('yellow', `${key}: takes effect at the next start`)),
     ...policy.needsRestart.map((file) =>
       paint('yellow', `${file}: takes effect when Envoy is started again`),
+    ),
+    ...certificates.map(({ file, use, what }) =>
+      paint('yellow', `certificates for zones: ${file} (upstream.tls.${use}): ${what}`),
     ),
     ...Object.entries(exceptions)
       .filter(([, count]) => count > 0)

@@ -12,6 +12,7 @@ import { BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENER_FILE, ROUTES_FILE } from './env
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
 import { openDns, searchFault } from './open-dns.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
+import { certificatesOfUpstreams } from './upstream-certificates.ts'
 
 /** What was found, and by whom. */
 interface Report {
@@ -28,7 +29,7 @@ export const validateCommand: Command = {
   details: `  FILE             configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults
   --json           for programs
 
-Also checks the files of listen.tls, and names certificates that expire within a week. Where the working directory has
+Also checks the files of listen.tls and upstream.tls, and names certificates that expire within a week. Where the working directory has
 the folder envoy/, its envoy.yaml, listener.yaml, routes.yaml and clusters.yaml are checked too: by this program, and by
 Envoy itself (--mode validate) if it is installed. Nothing is changed, and no running gateway is needed.
 Exit 0: no faults. Exit 1: there are faults, each with file, line and column.`,
@@ -46,8 +47,9 @@ async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
   const path = args.positionals[0] ?? configPath(args, terminal)
   const { config, source, faults } = readConfig(path, terminal)
   const certificates = checkCertificates(config)
-  const own = [...faults, ...certificates.faults]
-  const ownNotes = [...notesOfDns(config, terminal), ...certificates.notes]
+  const ofUpstreams = checkUpstreamCertificates(config)
+  const own = [...faults, ...certificates.faults, ...ofUpstreams.faults]
+  const ownNotes = [...notesOfDns(config, terminal), ...certificates.notes, ...ofUpstreams.notes]
   const unreadable: Fault[] = []
   const read = (path: string): SourceFile | undefined => {
     try {
@@ -131,6 +133,16 @@ function checkCertificates({ listen }: Config): { faults: readonly Fault[]; note
     if (!(error instanceof CertificateError)) throw error
     return { faults: error.faults, notes: [] }
   }
+}
+
+/** Of `upstream.tls`, as far as they can be read here. */
+function checkUpstreamCertificates(config: Config): { faults: Fault[]; notes: Fault[] } {
+  const all = certificatesOfUpstreams(rulesOf(config), new Date())
+  const told = (of: 'fault' | 'warning'): Fault[] =>
+    all.flatMap(({ file, use, [of]: message }) =>
+      message === null ? [] : [{ file, key: `upstream.tls.${use}`, message }],
+    )
+  return { faults: told('fault'), notes: told('warning') }
 }
 
 function reportText({ ok, checked, notChecked, faults, notes }: Report, paint: Paint): string {

@@ -141,6 +141,7 @@ function placeOf({ service, id }: ZoneRef, { rules, search, said }: ZoneLearning
   return {
     name: zone.name,
     port: zone.service.port,
+    ...(zone.service.upstream && { upstream: `${zone.service.upstream.cluster} ${zone.serverName ?? ''}` }),
     ...(answer && { pinned: { answer, untilMs } }),
     isAnswered: zone.said?.maintenance !== undefined,
   }

@@ -1,6 +1,7 @@
 import { type Generated, generate } from '../envoy-files/generated.ts'
 import { placeOfRoutes, render } from '../envoy-files/render.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
+import { upstreamsOf } from '../routing/rules.ts'
 import { smallBuffersOfListeners } from '../xds/body-buffer.ts'
 import { type PolicyFiles, readPolicy } from '../xds/policy.ts'
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
@@ -44,7 +45,7 @@ export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFile
     routeHeader: ROUTE_HEADER,
     routes: generated.routes,
     asks: generated.asks,
-    askSettings: generated.fallback?.askSettings,
+    askSettings: generated.askSettings,
     placeOfRoutes,
   })
   const policyFaults =
@@ -96,6 +97,7 @@ function checkListener(file: YamlFile, config: Config): void {
       checkStreamIdleTimeout(file, manager, typed)
       checkAddress(file, manager)
       checkMaintenance(file, manager, typed, config)
+      checkTlsReason(file, manager, config)
     }
   }
 }
@@ -114,16 +116,10 @@ function connectionManagers(file: YamlFile): Place[] {
 function checkMaintenance(file: YamlFile, manager: Place, extProc: Place, { zones }: Config): void {
   const said = Object.values(zones).filter(({ maintenance }) => maintenance !== undefined)
   if (said.length === 0) return
-  const replies = file.at(manager, 'local_reply_config')
-  const expressions = file
-    .items(file.at(replies, 'mappers'))
-    .map((mapper) => file.at(file.at(file.at(mapper, 'filter'), 'extension_filter'), 'typed_config'))
-    .map((filter) => (filter === undefined ? '' : (file.text(filter, 'expression') ?? '')))
-  if (!expressions.some((text) => text.includes("code_details == 'maintenance'")))
-    file.fault(
-      replies ?? manager,
-      "mappers: expected one for the reason maintenance, as in this version's envoy/listener.yaml: zones of zonegate.yaml has it",
-    )
+  requireMapper(file, manager, "code_details == 'maintenance'", {
+    reason: 'maintenance',
+    because: 'zones of zonegate.yaml has it',
+  })
   const allowed = file.at(file.at(extProc, 'mutation_rules'), 'allow_expression')
   const regex = allowed === undefined ? undefined : file.text(allowed, 'regex')
   const hasRetryAfter = said.some(({ retryAfterSeconds }) => retryAfterSeconds !== undefined)
@@ -132,6 +128,34 @@ function checkMaintenance(file: YamlFile, manager: Place, extProc: Place, { zone
       allowed ?? extProc,
       'regex: expected allow|retry-after, as zones of zonegate.yaml has retryAfterSeconds',
     )
+}
+
+/** Without it a zone that can't be trusted would pass for one that can't be reached. */
+function checkTlsReason(file: YamlFile, manager: Place, config: Config): void {
+  if (upstreamsOf(rulesOf(config)).every(({ tls }) => tls === null)) return
+  requireMapper(file, manager, 'transport_failure_reason', {
+    reason: 'upstream_tls_failed',
+    because: 'rules of zonegate.yaml have upstream.tls',
+  })
+}
+
+/** @param text of its expression */
+function requireMapper(
+  file: YamlFile,
+  manager: Place,
+  text: string,
+  { reason, because }: { readonly reason: string; readonly because: string },
+): void {
+  const replies = file.at(manager, 'local_reply_config')
+  const expressions = file
+    .items(file.at(replies, 'mappers'))
+    .map((mapper) => file.at(file.at(file.at(mapper, 'filter'), 'extension_filter'), 'typed_config'))
+    .map((filter) => (filter === undefined ? '' : (file.text(filter, 'expression') ?? '')))
+  if (expressions.some((expression) => expression.includes(text))) return
+  file.fault(
+    replies ?? manager,
+    `mappers: expected one for the reason ${reason}, as in this version's envoy/listener.yaml: ${because}`,
+  )
 }
 
 /** The processor names the address in its metadata; a filter puts it where the route `forward` looks. */

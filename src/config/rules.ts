@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import type { IdSource } from '../routing/id-sources.ts'
 import { patternOf, templateOf } from '../routing/patterns.ts'
 import type { Rule, Rules, Service } from '../routing/rules.ts'
+import type { Upstream } from '../routing/upstream.ts'
 import type { Config, RuleConfig, SourceConfig } from './schema.ts'
 
 /** The name of a rule that has none. */
@@ -69,6 +71,25 @@ export function portOf(config: RuleConfig['port']): Pick<Service, 'port' | 'srv'
   return { port: 0, srv: config === 'srv' ? SRV_PATTERN : config.srv }
 }
 
+const SYSTEM = 'system'
+const HASH_LENGTH = 12
+
+/** Undefined for HTTP/1.1 in plain text. */
+function upstreamOf(config: RuleConfig['upstream']): Upstream | undefined {
+  if (config === undefined || (config.tls === undefined && config.http === 1)) return undefined
+  const { tls, http } = config
+  const { ca = SYSTEM, cert, key, serverName = null } = tls ?? {}
+  const client = cert === undefined || key === undefined ? null : { cert, key }
+  // Names differ by zone, and are no part of a cluster.
+  const alike = tls === undefined ? { http } : { http, ca, client }
+  const hash = createHash('sha256').update(JSON.stringify(alike)).digest('hex').slice(0, HASH_LENGTH)
+  return {
+    cluster: ['zones', ...(tls ? ['tls'] : []), ...(http === 2 ? ['http2'] : []), hash].join('.'),
+    tls: tls === undefined ? null : { ca: ca === SYSTEM ? null : ca, client, serverName },
+    http,
+  }
+}
+
 /** The services of a rule as they are written; a rule with a name and no services has one of its own name. */
 export function servicesConfig({ name, services }: RuleConfig): NonNullable<RuleConfig['services']> {
   return services ?? (name === undefined ? RECIPE_SERVICES : { [name]: {} })
@@ -78,11 +99,18 @@ function servicesOf(config: RuleConfig, rule: string): Pick<Rule, 'serviceByPath
   const services = Object.entries(servicesConfig(config))
   const serviceByPath = new Map<string, Service>()
   let fallback: Service | undefined
-  for (const [key, { paths, port }] of services) {
+  for (const [key, { paths, port, upstream: own }] of services) {
     const label = key.toLowerCase()
     const isAlone = services.length === 1 && label === rule
     const name = config.name === undefined || isAlone ? label : `${rule}.${label}`
-    const service: Service = { name, label, rule, ...portOf(port ?? config.port) }
+    const upstream = upstreamOf(own ?? config.upstream)
+    const service: Service = {
+      name,
+      label,
+      rule,
+      ...portOf(port ?? config.port),
+      ...(upstream && { upstream }),
+    }
     if (paths === undefined) fallback = service
     for (const path of paths ?? []) serviceByPath.set(path, service)
   }

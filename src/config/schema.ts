@@ -1,9 +1,10 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { dirname } from 'node:path'
 import * as z from 'zod'
 import { keyMutations } from '../envoy-files/key.ts'
 import type { PortRange } from '../routing/denied-addresses.ts'
 import { covers, patternOf } from '../routing/patterns.ts'
-import { fillName, nameOf } from '../routing/rules.ts'
+import { fillHost, fillName, nameOf } from '../routing/rules.ts'
 import { portOf, RULE_NAME, rulesOf, servicesConfig, sourcesOf } from './rules.ts'
 import { isSlow } from './slow-pattern.ts'
 import { zones, zonesFaults } from './zones.ts'
@@ -71,6 +72,53 @@ const nameserver = z
     'expected address:port, like 127.0.0.1:53 or [::1]:53',
   )
 
+const pemFile = z.string().min(1, 'expected the path of a PEM file')
+
+/** How Envoy reaches receivers. */
+const upstream = z
+  .strictObject({
+    tls: z
+      .strictObject({
+        ca: pemFile
+          .default('system')
+          .describe(
+            "PEM file with the CAs that sign zones' certificates, or system: those of the machine that Envoy runs on.",
+          ),
+        cert: pemFile
+          .optional()
+          .describe("Envoy's own certificate towards zones, then those that lead to its CA."),
+        key: pemFile.optional().describe('Its private key, in the folder of cert. Envoy alone reads it.'),
+        serverName: z
+          .string()
+          .refine(hasKnownPlaceholders, 'expected no placeholder but {id}, {service} and {search}')
+          .refine(
+            (text) => !hasKnownPlaceholders(text) || isHostName(fillHost(text, '1', 'a', 'a')),
+            'expected a host name, like "{id}.zones.example"',
+          )
+          .optional()
+          .describe(
+            "The name that a zone's certificate must have, which is also sent as SNI; without it, what host makes.",
+          ),
+      })
+      .superRefine(({ cert, key }, context) => {
+        const fault = (at: string, message: string): void =>
+          context.addIssue({ code: 'custom', path: [at], message })
+        if (cert !== undefined && key === undefined) fault('cert', 'expected its key beside it')
+        else if (key !== undefined && cert === undefined) fault('key', 'expected its cert beside it')
+        else if (cert !== undefined && key !== undefined && dirname(cert) !== dirname(key))
+          fault('key', 'expected the folder of cert: Envoy watches one folder for both')
+      })
+      .optional()
+      .describe(
+        'Envoy speaks TLS to zones, and to none whose certificate does not fit; without it, plain text.',
+      ),
+    http: z
+      .union([z.literal(1), z.literal(2)], 'expected 1 or 2')
+      .default(1)
+      .describe('HTTP/1.1, or HTTP/2, which gRPC needs: bodies are streamed then.'),
+  })
+  .describe('How Envoy reaches the receivers: TLS, HTTP/2. Without it: HTTP/1.1 in plain text.')
+
 const service = z.strictObject({
   paths: z
     .array(
@@ -84,6 +132,7 @@ const service = z.strictObject({
   port: receiversPort
     .optional()
     .describe("Port of this service's receivers; srv: it is in SRV records of the zone's DNS."),
+  upstream: upstream.optional(),
 })
 
 const services = z
@@ -260,6 +309,7 @@ const rule = z
       .describe(
         "Port of the receivers, where a service names none of its own; srv: it is in SRV records of the zone's DNS.",
       ),
+    upstream: upstream.optional(),
     bodyMaxBytes: z
       .int()
       .min(1)
@@ -276,11 +326,14 @@ const rule = z
     const without = value.methods.filter((method) => WITHOUT_BODY.has(method))
     if (inBody && without.length > 0)
       fault('methods', `expected methods with a body, in which the id is, got ${without.join(', ')}`)
+    const isStreamed = Object.values(servicesConfig(value)).some(
+      (each) => (each.upstream ?? value.upstream)?.http === 2,
+    )
+    if (inBody && isStreamed)
+      fault('id', 'expected a place outside of the body beside "http: 2", which streams bodies')
   })
 
 type RuleInput = z.output<typeof rule>
-
-const tlsFile = z.string().min(1, 'expected the path of a PEM file')
 
 const listen = z
   .strictObject({
@@ -296,9 +349,9 @@ const listen = z
       ),
     tls: z
       .strictObject({
-        cert: tlsFile.describe("The processor's certificate, then those that lead to its CA."),
-        key: tlsFile.describe('Its private key, without a passphrase.'),
-        clientCa: tlsFile.describe("Certificates of the CAs that sign Envoys' certificates."),
+        cert: pemFile.describe("The processor's certificate, then those that lead to its CA."),
+        key: pemFile.describe('Its private key, without a passphrase.'),
+        clientCa: pemFile.describe("Certificates of the CAs that sign Envoys' certificates."),
       })
       .nullable()
       .default(null)

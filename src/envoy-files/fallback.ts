@@ -103,11 +103,14 @@ export function generateFallback(rules: Rules, dns: FallbackDns): GeneratedFallb
 }
 
 /**
- * True for a rule whose ids Envoy can tell as exactly as the processor does, and whose ports are known: Envoy asks for no SRV
- * records. Of the whole rule, as a path without a route would come to the service of the others.
+ * True for a rule whose ids Envoy can tell as exactly as the processor does, whose ports are known, as Envoy asks for no SRV
+ * records, and whose zones are reached as the cluster `zones` reaches them: by HTTP/1.1 in plain text. Of the whole rule, as a path without a route would come to the service of the others.
  */
 export function hasFallback(rule: Rule): boolean {
-  return plainPattern(rule.idPattern) !== null && servicesOf(rule).every(({ srv }) => srv === undefined)
+  return (
+    plainPattern(rule.idPattern) !== null &&
+    servicesOf(rule).every(({ srv, upstream }) => srv === undefined && upstream === undefined)
+  )
 }
 
 function routesOf(rule: Rule, search: string): FallbackRoute[] {

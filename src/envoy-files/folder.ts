@@ -16,6 +16,7 @@ export const FILE_NAMES = {
 } as const satisfies Record<keyof EnvoyFiles, string>
 /** What Envoy reads. */
 export const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
+export type RenderedFile = (typeof RENDERED_FILES)[number]
 
 /** @throws where one can't be read */
 export function readEnvoyFiles(folder: string, shown = folder): EnvoyFiles {
@@ -65,8 +66,11 @@ export function earlierZonesOfKeys(folder: string): ZoneOfKey[] {
 }
 
 /** What a rendered file's place has now. */
-export function textBefore(folder: string, file: keyof Rendered): string | undefined {
-  const path = join(folder, FILE_NAMES[file])
+export function textBefore(folder: string, file: RenderedFile): string | undefined {
+  return textAt(join(folder, FILE_NAMES[file]))
+}
+
+export function textAt(path: string): string | undefined {
   return existsSync(path) ? readFileSync(path, 'utf8') : undefined
 }
 
@@ -76,10 +80,9 @@ export function textBefore(folder: string, file: keyof Rendered): string | undef
  */
 export function writeRendered(folder: string, rendered: Partial<Rendered>): string[] {
   mkdirSync(folder, { recursive: true })
-  return RENDERED_FILES.flatMap((file) => {
-    const text = rendered[file]
-    if (text === undefined || text === textBefore(folder, file)) return []
-    const path = join(folder, FILE_NAMES[file])
+  return filesOf(rendered).flatMap(([name, text]) => {
+    const path = join(folder, name)
+    if (text === textAt(path)) return []
     const scratch = `${path}.${process.pid}.tmp`
     try {
       writeFileSync(scratch, text)
@@ -88,6 +91,15 @@ export function writeRendered(folder: string, rendered: Partial<Rendered>): stri
       rmSync(scratch, { force: true })
       throw error
     }
-    return [FILE_NAMES[file]]
+    return [name]
   })
+}
+
+/** Names in `run/` and texts, those first that others lead to. */
+export function filesOf({ secrets = {}, ...rendered }: Partial<Rendered>): [name: string, text: string][] {
+  const others = RENDERED_FILES.flatMap((file): [string, string][] => {
+    const text = rendered[file]
+    return text === undefined ? [] : [[FILE_NAMES[file], text]]
+  })
+  return [...Object.entries(secrets), ...others]
 }

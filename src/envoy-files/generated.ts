@@ -12,6 +12,7 @@ import {
   ROUTE_HEADER,
 } from './key.ts'
 import type { FallbackDns } from './names-cluster.ts'
+import { type GeneratedUpstreams, generateUpstreams, joinSettings, secretFiles } from './upstreams.ts'
 import { type ZoneOfKey, zonesOfKeys } from './zone-of-key.ts'
 
 /** What Envoy needs of zonegate.yaml's rules. Messages are Envoy's, in proto3's JSON mapping. */
@@ -34,6 +35,12 @@ export interface Generated {
   readonly filters: readonly object[]
   /** What Envoy does where the processor does not answer; undefined: nothing. */
   readonly fallback?: GeneratedFallback | undefined
+  /** How zones are reached that are not by HTTP/1.1 in plain text; undefined: all are. */
+  readonly upstreams?: GeneratedUpstreams | undefined
+  /** Further settings of each route that asks. */
+  readonly askSettings: FilterSettings
+  /** Files that clusters name, by their names in the folder of what Envoy reads. */
+  readonly secrets: Readonly<Record<string, string>>
   /** How routes of many zones choose their cluster. */
   readonly zonesOfKeys: readonly ZoneOfKey[]
 }
@@ -53,6 +60,8 @@ export function generate(
   inline: ReadonlySet<string> = new Set(inlineHeadersOf(rules)),
 ): Generated {
   const [rule] = rules
+  const generated = fallback && generateFallback(rules, fallback)
+  const upstreams = generateUpstreams(rules)
   return {
     keyMutations: keyMutations(rules, inline),
     keyVersion: keyVersionOf(rules),
@@ -62,10 +71,13 @@ export function generate(
     routes: rule?.prefix === '' ? refusals(rule) : refusalsByRule(rules),
     asks: rules.filter(looksIntoBody).map((looking) => ({
       match: { prefix: '/', headers: [isOfRule(looking)] },
-      settings: askingSettings(looking, fallback !== undefined),
+      settings: joinSettings(askingSettings(looking, fallback !== undefined), upstreams?.askSettings ?? {}),
     })),
     filters: bodyFilters(rules),
-    ...(fallback && { fallback: generateFallback(rules, fallback) }),
+    ...(generated && { fallback: generated }),
+    ...(upstreams && { upstreams }),
+    askSettings: joinSettings(generated?.askSettings ?? {}, upstreams?.askSettings ?? {}),
+    secrets: secretFiles(rules),
     zonesOfKeys: zonesOfKeys(rules),
   }
 }

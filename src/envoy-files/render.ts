@@ -5,6 +5,7 @@ import { EnvoyDocument } from './envoy-document.ts'
 import type { FallbackRoute } from './fallback.ts'
 import type { Generated } from './generated.ts'
 import { type NamesCluster, namesCluster } from './names-cluster.ts'
+import { dialledIn, type UpstreamRoute } from './upstreams.ts'
 import { withEarlier, type ZoneOfKey } from './zone-of-key.ts'
 
 /** The operator's files. */
@@ -16,7 +17,10 @@ export interface EnvoyFiles {
 }
 
 /** What Envoy reads: the texts of its files in `run/`. Clusters the processor sends. */
-export type Rendered = Readonly<Record<Exclude<keyof EnvoyFiles, 'clusters'>, string>>
+export interface Rendered extends Readonly<Record<Exclude<keyof EnvoyFiles, 'clusters'>, string>> {
+  /** Files that clusters name, by their names in `run/`: where certificates are. Absent: none. */
+  readonly secrets?: Readonly<Record<string, string>>
+}
 
 export interface HostPort {
   readonly host: string
@@ -59,6 +63,7 @@ export function render(
     bootstrap: renderBootstrap(files.bootstrap, generated, addresses, names),
     listener: renderListener(files.listener, generated, addresses),
     routes: renderRoutes(files.routes, generated, names, earlier),
+    ...(Object.keys(generated.secrets).length > 0 && { secrets: generated.secrets }),
   }
 }
 
@@ -280,8 +285,8 @@ export function renderRoutes(
     throw file.error(file.root, `${ROUTE_CONFIGURATION}: expected a virtual host for the domain "*"`)
   const own = file.items(everyDomain, 'routes')
   const routes = file.list(everyDomain, 'routes')
-  const { fallback } = generated
-  if (fallback !== undefined && own.length > 0) setSettings(file, own.at(-1), fallback.askSettings)
+  const { fallback, upstreams } = generated
+  if (own.length > 0) setSettings(file, own.at(-1), generated.askSettings)
   const asking = generated.asks.map(({ match, settings }) => {
     const ask = file.copyOf(own.at(-1))
     file.set(ask, 'match', match)
@@ -295,8 +300,11 @@ export function renderRoutes(
       : [...fallback.routes.map((route) => fallbackRoute(file, forward, route, names)), ...fallback.refusals]
   file.insert(routes, own.length - 1, fallbacks)
   file.insert(routes, own.length - 1, asking)
-  if (fallback !== undefined && forward !== undefined)
-    file.insert(routes, own.indexOf(forward), [fallback.wrongAnswer])
+  if (forward !== undefined)
+    file.insert(routes, own.indexOf(forward), [
+      ...(fallback === undefined ? [] : [fallback.wrongAnswer]),
+      ...(upstreams?.routes ?? []).map((route) => upstreamRoute(file, forward, route)),
+    ])
   file.insert(routes, placeOfRoutes(own.map((route) => file.text(route, 'name'))), generated.routes)
   const zonesOfKeys = withEarlier(generated.zonesOfKeys, earlier)
   if (zonesOfKeys.length > 0)
@@ -308,6 +316,7 @@ export function renderRoutes(
 }
 
 function setSettings(file: EnvoyDocument, route: unknown, settings: Readonly<Record<string, object>>): void {
+  if (Object.keys(settings).length === 0) return
   const filters = file.mapping(route, 'typed_per_filter_config')
   for (const [name, setting] of Object.entries(settings)) file.set(filters, name, setting)
 }
@@ -340,6 +349,26 @@ function fallbackRoute(
   file.set(action, 'cluster', cluster)
   // In place of the address, which is not known yet.
   if (!leavesHost) file.set(action, 'auto_host_rewrite', true)
+  return route
+}
+
+/** The operator's route `forward`, for addresses of another cluster. */
+function upstreamRoute(
+  file: EnvoyDocument,
+  forward: unknown,
+  { cluster, header, settings }: UpstreamRoute,
+): object {
+  const route = file.copyOf(forward)
+  const match = file.mapping(route, 'match')
+  const own = file
+    .items(match, 'headers')
+    .filter((condition) => file.text(condition, 'name')?.toLowerCase() !== ROUTE_HEADER)
+  file.set(match, 'headers', [...own, header])
+  setSettings(file, route, settings)
+  const action = file.mapping(route, 'route')
+  file.set(action, 'cluster', cluster)
+  const host = file.text(action, 'host_rewrite')
+  if (host !== undefined) file.set(action, 'host_rewrite', dialledIn(host))
   return route
 }
 

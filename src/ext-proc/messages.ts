@@ -4,6 +4,7 @@ import {
   type ImmediateResponse,
   type ProcessingRequest,
   type ProcessingResponse,
+  type Value,
 } from '../grpc/protos.ts'
 import type { Decision } from '../routing/decision.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
@@ -15,7 +16,11 @@ import type { Maintenance } from '../routing/said.ts'
  * a request that has one, there and nowhere else, and overwrites a client's own. See `forward` in envoy/routes.yaml.
  */
 export const ROUTE_HEADER = 'x-zonegate-route'
-/** Namespace of the dynamic metadata: `address` is where Envoy forwards to, `zone` is for its access log. */
+/**
+ * Namespace of the dynamic metadata: `address` is where Envoy forwards to, `zone` is for its access log. Of a zone that is not
+ * reached by HTTP/1.1 in plain text, `address` has the cluster in front, so that no route but that cluster's takes it; then
+ * `dialled` is the address alone, and `server_name` the name that the zone's certificate must have.
+ */
 const METADATA_NAMESPACE = 'zonegate'
 /**
  * Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew, 3 µs each.
@@ -29,6 +34,9 @@ export const SENT_HEADERS = 'x-zonegate-headers'
 export const LISTENER_VERSION = 'x-zonegate-listener'
 /** The metadata of each stream that says by which version of the rules the listener made the request's key. */
 export const KEY_VERSION = 'x-zonegate-key'
+
+/** The metadata of each stream that says which clusters beside `zones` the routes of the request know. */
+export const UPSTREAMS = 'x-zonegate-upstreams'
 
 /** A request as far as the processor sees it: what decides, and what its log line is found by. */
 export interface SeenRequest extends RequestHead {
@@ -111,14 +119,18 @@ export function createEncoder(): Encoder {
 
 /** Each rule has methods of its own, which a 405 names. */
 function keyOf(decision: Decision): string {
-  if (decision.kind === 'forward') return `${decision.authority} ${decision.zone.name}`
+  if (decision.kind === 'forward') {
+    const { name, serverName = '', service } = decision.zone
+    const { upstream } = service
+    return `${decision.authority} ${name}${upstream === undefined ? '' : ` ${upstream.cluster} ${serverName}`}`
+  }
   return `${decision.reason} ${decision.rule?.name ?? ''} ${decision.zone?.name ?? ''}`
 }
 
 function responseTo(decision: Decision, asked: Asked): ProcessingResponse {
   const fields = {
     ...(decision.zone && { zone: { stringValue: decision.zone.name } }),
-    ...(decision.kind === 'forward' && { address: { stringValue: decision.authority } }),
+    ...(decision.kind === 'forward' && destination(decision)),
   }
   const metadata = {
     dynamic_metadata: { fields: { [METADATA_NAMESPACE]: { structValue: { fields } } } },
@@ -132,6 +144,17 @@ function responseTo(decision: Decision, asked: Asked): ProcessingResponse {
     return { immediate_response, ...metadata }
   }
   return { ...continued(asked), ...metadata }
+}
+
+/** Where to, and how. */
+function destination({ zone, authority }: Decision & { readonly kind: 'forward' }): Record<string, Value> {
+  const { upstream } = zone.service
+  if (upstream === undefined) return { address: { stringValue: authority } }
+  return {
+    address: { stringValue: `${upstream.cluster}/${authority}` },
+    dialled: { stringValue: authority },
+    ...(zone.serverName !== undefined && { server_name: { stringValue: zone.serverName } }),
+  }
 }
 
 function refusal(details: RejectReason, rule: Rule | undefined): ImmediateResponse {

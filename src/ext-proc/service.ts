@@ -5,7 +5,14 @@ import type { Service } from '../grpc/server.ts'
 import type { OnBug } from '../guard.ts'
 import type { Decider } from '../routing/decider.ts'
 import type { Decision } from '../routing/decision.ts'
-import { headersOf, looksIntoBody, type RequestHead, type Rules, ruleOf } from '../routing/rules.ts'
+import {
+  headersOf,
+  looksIntoBody,
+  type RequestHead,
+  type Rules,
+  ruleOf,
+  upstreamsOf,
+} from '../routing/rules.ts'
 import {
   type Asked,
   createEncoder,
@@ -15,6 +22,7 @@ import {
   SENT_HEADERS,
   type SeenRequest,
   sendsBody,
+  UPSTREAMS,
   withholdsBody,
 } from './messages.ts'
 import type { OpenStreams } from './open-streams.ts'
@@ -34,6 +42,8 @@ export interface ExtProcOptions {
 export interface Handling {
   /** Names of the headers that the rules look at, in lower case. */
   readonly headers: ReadonlySet<string>
+  /** Clusters that Envoy's routes must know beside `zones`. */
+  readonly clusters: readonly string[]
   /** True for a request that is decided when its body is there. */
   readonly needsBody: (head: RequestHead) => boolean
   readonly decide: Decider
@@ -43,6 +53,7 @@ export interface Handling {
 export function handlingOf(rules: Rules, decide: Decider): Handling {
   return {
     headers: new Set(headersOf(rules)),
+    clusters: upstreamsOf(rules).map(({ cluster }) => cluster),
     needsBody: (head) => {
       const rule = ruleOf(head, rules)
       return rule !== undefined && looksIntoBody(rule)
@@ -151,7 +162,8 @@ class OneRequest implements CallHandler<ProcessingRequest> {
 
 /**
  * The newest way to decide a request that Envoy has sent enough of. Right after a change a request may come over a connection
- * of the listener before, which sends other headers, or no body.
+ * of the listener before, which sends other headers, or no body; or Envoy's routes don't know yet how a zone is reached now. By
+ * those it would be 502: `forward` takes no address with another cluster in front.
  */
 function handlingFor(
   message: ProcessingRequest,
@@ -163,7 +175,10 @@ function handlingFor(
   const [sent] = metadata.get(SENT_HEADERS)
   if (sent === undefined) return newest
   const names = new Set(String(sent).split(','))
+  const [known = ''] = metadata.get(UPSTREAMS)
+  const clusters = new Set(String(known).split(','))
   const isEnough = (handling: Handling): boolean => {
+    if (!handling.clusters.every((cluster) => clusters.has(cluster))) return false
     if (![...handling.headers].every((name) => names.has(name))) return false
     const head = headOf(message, handling.headers)
     return head === null || !withholdsBody(message) || !handling.needsBody(head)

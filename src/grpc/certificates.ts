@@ -83,6 +83,67 @@ export function readCertificates(files: TlsFiles, now: Date): Certificates {
   }
 }
 
+/** PEM files of `upstream.tls`, which Envoy reads by itself: paths, null where there is none. */
+export interface UpstreamTlsFiles {
+  readonly ca: string | null
+  readonly cert: string | null
+  readonly key: string | null
+}
+
+/** What is to be known of a file of `upstream.tls`. */
+export interface UpstreamCertificate {
+  readonly file: string
+  readonly use: 'ca' | 'cert' | 'key'
+  /** When the first certificate of `cert`, or the first to end of `ca`, ends; null: a key, or it can't be read. */
+  readonly expiresAt: Date | null
+  /** Why Envoy can't use it; null: it can. */
+  readonly fault: string | null
+  /** It ends soon, has ended, or is not valid yet; null: nothing of that. */
+  readonly warning: string | null
+}
+
+/** Reads the files of `upstream.tls` as far as this process may: a key is often Envoy's alone. Throws nothing. */
+export function readUpstreamCertificates(
+  { ca, cert, key }: UpstreamTlsFiles,
+  now: Date,
+): UpstreamCertificate[] {
+  const found: UpstreamCertificate[] = []
+  const read = <Value>(
+    use: UpstreamCertificate['use'],
+    file: string,
+    look: (text: string) => Value,
+    told: (value: Value) => Partial<UpstreamCertificate>,
+  ): Value | undefined => {
+    const nothing = { file, use, expiresAt: null, fault: null, warning: null }
+    try {
+      const value = look(readText(file, FILE_OCTETS_MAX))
+      found.push({ ...nothing, ...told(value) })
+      return value
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      if (use !== 'key' || code !== 'EACCES') found.push({ ...nothing, fault: message })
+      return undefined
+    }
+  }
+  const ended = (certificates: readonly X509Certificate[]): Partial<UpstreamCertificate> => {
+    const [first, ...others] = certificates
+    if (first === undefined) return {}
+    const next = others.reduce((a, b) => (b.validToDate < a.validToDate ? b : a), first)
+    return { expiresAt: next.validToDate, warning: warningOf(next, now) }
+  }
+  if (ca !== null) read('ca', ca, authoritiesOf, ended)
+  const own =
+    cert === null ? undefined : read('cert', cert, certificatesOf, ([leaf]) => ended(leaf ? [leaf] : []))
+  const leaf = own?.[0]
+  if (key !== null)
+    read('key', key, privateKeyOf, ({ object }) =>
+      leaf === undefined || leaf.checkPrivateKey(object)
+        ? {}
+        : { fault: `is not the key of the certificate in ${cert}` },
+    )
+  return found
+}
+
 /** True where clients can't accept the processor's own certificate at this moment. */
 export function isOutOfDate({ expiresAt }: Certificates, now: Date): boolean {
   return expiresAt.cert <= now
@@ -135,7 +196,14 @@ function warningsOf(
   certificate: X509Certificate,
   now: Date,
 ): CertificateFault[] {
-  const { subject, validFromDate: from, validToDate: to } = certificate
+  const message = warningOf(certificate, now)
+  return message === null ? [] : [{ file, key: keyOf(key), message }]
+}
+
+function warningOf(
+  { subject, validFromDate: from, validToDate: to }: X509Certificate,
+  now: Date,
+): string | null {
   const message =
     to <= now
       ? `expired on ${to.toISOString()}`
@@ -144,7 +212,7 @@ function warningsOf(
         : to.getTime() - now.getTime() < EXPIRES_SOON_MS
           ? `expires soon, on ${to.toISOString()}`
           : null
-  return message === null ? [] : [{ file, key: keyOf(key), message: `"${oneLine(subject)}" ${message}` }]
+  return message && `"${oneLine(subject)}" ${message}`
 }
 
 function pemOf(certificates: readonly X509Certificate[]): string {

@@ -3,6 +3,7 @@ import { fits, type Pattern } from './patterns.ts'
 import type { RejectReason } from './reject-reason.ts'
 import { hostOf, pathOf, type RequestHead } from './request-head.ts'
 import { NOTHING_SAID, type Said, type SaidOfZones } from './said.ts'
+import type { Upstream } from './upstream.ts'
 
 export { pathOf, type RequestHead } from './request-head.ts'
 
@@ -42,6 +43,8 @@ export interface Service {
   readonly port: number
   /** Pattern of the name of their SRV records, with `{name}`, `{id}`, `{service}` and `{search}`. */
   readonly srv?: string
+  /** Absent: HTTP/1.1 in plain text. */
+  readonly upstream?: Upstream
 }
 
 /** A zone: one id of one service. */
@@ -50,6 +53,8 @@ export interface Zone {
   readonly service: Service
   /** What DNS is asked for: absolute, lower case, no final dot. A host's name, or with `srv` that of its SRV records. */
   readonly name: string
+  /** Whose certificate its receivers must have, where they speak TLS: absolute, lower case, no final dot. */
+  readonly serverName?: string
   /** What is said of it beside DNS. */
   readonly said?: Said
   /** Its requests have another id, which is not in DNS, and `zones` says that they go here. */
@@ -114,8 +119,39 @@ function zoneBy(rule: Rule, service: Service, text: string, search: string, said
   const nameId = what?.merged?.id ?? id
   if (nameId !== id && !isId(nameId, rule)) return null
   const name = nameOf(rule.host, nameId, service, search)
-  if (name === null) return null
-  return what === undefined ? { id, service, name } : { id, service, name, said: what }
+  const serverName = serverNameOf(rule, service, nameId, search)
+  if (name === null || serverName === null) return null
+  return {
+    id,
+    service,
+    name,
+    ...(serverName !== undefined && { serverName }),
+    ...(what !== undefined && { said: what }),
+  }
+}
+
+/**
+ * The name in the certificate of a zone's receivers. Never that of SRV records: that is no host's.
+ * @returns undefined for a service without TLS; null where that makes no host name
+ */
+function serverNameOf(
+  rule: Rule,
+  { label, upstream }: Service,
+  id: string,
+  search: string,
+): string | null | undefined {
+  if (upstream === undefined || upstream.tls === null) return undefined
+  return nameOf(upstream.tls.serverName ?? rule.host, id, { label }, search)
+}
+
+/** As `serverNameOf`, whatever that makes. */
+export function fillServerName(
+  { host }: Rule,
+  { label, upstream }: Service,
+  id: string,
+  search: string,
+): string {
+  return fillHost(upstream?.tls?.serverName ?? host, id, label, search)
 }
 
 export function isZone(outcome: Zone | Refusal): outcome is Zone {
@@ -211,12 +247,18 @@ export function servicesOf({ serviceByPath, fallback }: Rule): (Service & { path
   return [...services.values(), { ...fallback, paths: [] }]
 }
 
+/** How services are reached, each way once; none where all are by HTTP/1.1 in plain text. */
+export function upstreamsOf(rules: Rules): Upstream[] {
+  const upstreams = rules.flatMap(servicesOf).flatMap(({ upstream }) => upstream ?? [])
+  return [...new Map(upstreams.map((upstream) => [upstream.cluster, upstream])).values()]
+}
+
 /** What a service's name is made of. */
 export type NamedService = Pick<Service, 'label' | 'srv'>
 
 /** Fills in the patterns; null when that makes no name. */
 export function nameOf(host: string, id: string, service: NamedService, search: string): string | null {
-  const name = fillHost(host, id, service, search)
+  const name = fillHost(host, id, service.label, search)
   if (name.length > NAME_LENGTH_MAX || !name.split('.').every((label) => LABEL.test(label))) return null
   if (service.srv === undefined) return name
   const ofService = fillSrv(service.srv, name, id, service, search)
@@ -226,15 +268,16 @@ export function nameOf(host: string, id: string, service: NamedService, search: 
 
 /** The patterns with their placeholders filled in, in lower case, whatever that makes. */
 export function fillName(host: string, id: string, service: NamedService, search: string): string {
-  const name = fillHost(host, id, service, search)
+  const name = fillHost(host, id, service.label, search)
   return service.srv === undefined ? name : fillSrv(service.srv, name, id, service, search)
 }
 
-function fillHost(host: string, id: string, service: NamedService, search: string): string {
-  const values: Readonly<Record<string, string>> = { id, service: service.label, search }
+/** As `fillName`, without SRV. */
+export function fillHost(host: string, id: string, service: string, search: string): string {
+  const values: Readonly<Record<string, string>> = { id, service, search }
   return host.replace(/\{(id|service|search)\}/g, (_, key: string) => values[key] ?? '').toLowerCase()
 }
 
 function fillSrv(srv: string, name: string, id: string, service: NamedService, search: string): string {
-  return fillHost(srv.replaceAll('{name}', name), id, service, search)
+  return fillHost(srv.replaceAll('{name}', name), id, service.label, search)
 }

@@ -22,6 +22,8 @@ export interface Explained extends Pick<ExplainedRules, 'rule' | 'id' | 'steps'>
     readonly bodyOctets: number
   }
   readonly zone: { readonly service: string; readonly id: string; readonly name: string } | null
+  /** How the zone's receivers are reached; absent: by HTTP/1.1 in plain text. */
+  readonly upstream?: { readonly http: 1 | 2; readonly tls: { readonly serverName: string } | null }
   readonly dns: ExplainedDns | null
   readonly decision:
     | { readonly result: 'forward'; readonly authorities: readonly string[] }
@@ -132,10 +134,11 @@ function explainAnswer(
   return {
     steps: [
       ...steps,
-      { step: 'decision', ok: true, text: `forward to ${oneOf(authorities, addresses)}` },
+      { step: 'decision', ok: true, text: `forward to ${oneOf(authorities, addresses)}${reachText(zone)}` },
       ...(seams.envoys === null || zone.insteadOf !== undefined ? [] : envoySteps(envoys)),
     ],
     decision: { result: 'forward', authorities },
+    ...upstreamOf(zone),
     ...common,
   }
 }
@@ -277,6 +280,21 @@ function describedAddresses(addresses: Addresses): readonly string[] {
       ? authority
       : `${authority} (${srv.target}, priority ${srv.priority}, weight ${srv.weight})`
   })
+}
+
+function upstreamOf({ service: { upstream }, serverName = '' }: Zone): Pick<Explained, 'upstream'> {
+  if (upstream === undefined) return {}
+  return { upstream: { http: upstream.http, tls: upstream.tls && { serverName } } }
+}
+
+/** How receivers are reached; nothing of HTTP/1.1 in plain text. */
+function reachText({ service: { upstream }, serverName }: Zone): string {
+  if (upstream === undefined) return ''
+  const { tls, http } = upstream
+  if (tls === null) return `, by HTTP/${http}`
+  const ca = tls.ca ?? "the CAs of Envoy's machine"
+  const client = tls.client === null ? '' : `, with ${tls.client.cert} as its own`
+  return `, by HTTP/${http} and TLS: a certificate of ${ca} for ${serverName}${client}`
 }
 
 function usedFirst(addresses: Addresses): Addresses {

@@ -6,6 +6,7 @@ export type EnvoyReason =
   | 'upstream_timeout'
   | 'upstream_unreachable'
   | 'upstream_reset'
+  | 'upstream_tls_failed'
   | 'overloaded'
   | 'too_many_addresses'
   | 'loop_detected'
@@ -133,6 +134,13 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause: 'The zone accepted the connection, and broke it off or answered with what is not valid HTTP.',
     wayOut:
       "Look into the zone's own log, and whether it expects TLS (curl -k https://ADDRESS/); if it closes idle connections within 1 s, or after each answer without saying so, see upstream_reset in docs/troubleshooting.md.",
+  },
+  upstream_tls_failed: {
+    status: '502',
+    cause:
+      "The zone could not be trusted by TLS: its certificate has another name, another CA or has ended, it does not take Envoy's own, or it speaks no TLS.",
+    wayOut:
+      "Read details in Envoy's access log line of the request: it says which. Correct the zone's certificate, or upstream.tls (ca, serverName, cert) in zonegate.yaml.",
   },
   overloaded: {
     status: '503',

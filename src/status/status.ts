@@ -33,6 +33,8 @@ export interface Status {
   readonly rules: readonly RuleStatus[]
   /** By command. */
   readonly pins: PinsStatus
+  /** Files of `upstream.tls` of which something is to be told; absent: none. */
+  readonly certificates?: readonly CertificateStatus[]
   readonly zonesLearned: number
   readonly zones: readonly ZoneStatus[]
   readonly envoys: readonly EnvoyStatus[]
@@ -43,6 +45,13 @@ export interface Status {
     readonly refused: Readonly<Record<RejectReason, number>>
     readonly answers: Readonly<Record<AnswerClass, number>>
   }
+}
+
+export interface CertificateStatus {
+  readonly file: string
+  readonly use: 'ca' | 'cert' | 'key'
+  /** Why Envoy can't use it, or that it ends soon or has ended. */
+  readonly what: string
 }
 
 export interface Build {
@@ -139,6 +148,12 @@ export interface StatusSources {
   readonly ttlSecondsMax: () => number
   readonly activity: ZoneActivity
   readonly pins: () => PinsStatus
+  readonly certificates: () => readonly {
+    readonly file: string
+    readonly use: CertificateStatus['use']
+    readonly fault: string | null
+    readonly warning: string | null
+  }[]
   readonly controlPlane: () => ControlPlaneStatus | null
   readonly decisions: DecisionCounts
   readonly exceptions: () => Readonly<Record<string, number>>
@@ -164,6 +179,7 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
     history: { points: HISTORY_POINTS, slotSeconds: SLOT_SECONDS, slot: activity.slot },
     rules: decisions.rules.list(),
     pins: sources.pins(),
+    ...certificatesToTell(sources),
     zonesLearned: activity.learnedCount,
     zones: zoneStatuses(sources, history, dns, at),
     envoys: sources.controlPlane()?.envoys ?? [],
@@ -174,6 +190,14 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
       answers: { ...decisions.answers },
     },
   }
+}
+
+function certificatesToTell({ certificates }: StatusSources): Pick<Status, 'certificates'> {
+  const told = certificates().flatMap(({ file, use, fault, warning }) => {
+    const what = fault ?? warning
+    return what === null ? [] : [{ file, use, what }]
+  })
+  return told.length === 0 ? {} : { certificates: told }
 }
 
 function zoneStatuses(

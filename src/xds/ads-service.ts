@@ -184,7 +184,7 @@ export class AdsService {
   }
 
   #answered(received: Received<Resource>): void {
-    const { proof, coldCluster } = this.#options.catalog
+    const { proof, coldClusters } = this.#options.catalog
     if (this.#proof === undefined || received.kind === 'request') return
     const isProof = (resource: Resource): boolean => proof.get(resource.name) === resource
     if (received.kind === 'ack') {
@@ -193,7 +193,8 @@ export class AdsService {
       return
     }
     const refused = received.atFault?.resource
-    if (refused !== undefined && (isProof(refused) || refused === coldCluster)) this.#proved(received.message)
+    if (refused !== undefined && (isProof(refused) || refused === coldClusters.get(refused.name)))
+      this.#proved(received.message)
   }
 
   /** Whether all have accepted what is asked. */

@@ -4,6 +4,7 @@ import type { RouteConfiguration } from './messages.ts'
 import { pinOf, pinsOf } from './pins.ts'
 import { proofOf } from './proof.ts'
 import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
+import type { UpstreamCluster } from './upstream.ts'
 import {
   HOSTS_PER_SIZE,
   type HostKey,
@@ -70,7 +71,7 @@ export class Catalog {
   readonly #clusters = new Map<string, ClusterTemplates>()
   #clusterPolicy: ClusterPolicy
   #virtualHosts: VirtualHosts
-  #coldCluster: Resource | undefined
+  #coldClusters: ReadonlyMap<string, Resource> = new Map()
   #namesCluster: Resource | undefined
   #proof: ReadonlyMap<string, VirtualHostResource> = new Map()
   #proofs = 0
@@ -93,16 +94,19 @@ export class Catalog {
     return () => this.#listeners.delete(listener)
   }
 
-  /** The cluster of the cold path; undefined while it can't be read: Envoys keep the one that they have. */
-  get coldCluster(): Resource | undefined {
-    return this.#coldCluster
+  /**
+   * The clusters of the cold path, one for each way to reach zones; none while they can't be read: Envoys keep those that they
+   * have.
+   */
+  get coldClusters(): ReadonlyMap<string, Resource> {
+    return this.#coldClusters
   }
 
-  setColdCluster(cluster: Resource): void {
-    const before = this.#coldCluster
-    this.#coldCluster = cluster
-    if (before !== undefined && before.name !== cluster.name) this.#changed('cluster', before.name)
-    this.#changed('cluster', cluster.name)
+  setColdClusters(clusters: readonly Resource[]): void {
+    const before = this.#coldClusters
+    this.#coldClusters = new Map(clusters.map((cluster) => [cluster.name, cluster]))
+    for (const name of new Set([...before.keys(), ...this.#coldClusters.keys()]))
+      this.#changed('cluster', name)
   }
 
   /** The cluster by which Envoys resolve names themselves; undefined: none. */
@@ -138,7 +142,7 @@ export class Catalog {
   }
 
   *clusterNames(): Iterable<string> {
-    if (this.#coldCluster !== undefined) yield this.#coldCluster.name
+    yield* this.#coldClusters.keys()
     if (this.#namesCluster !== undefined) yield this.#namesCluster.name
     yield* this.#zones.keys()
   }
@@ -329,9 +333,16 @@ export class Catalog {
 
   /** The cluster of a zone of this catalogue. */
   cluster({ service, id, hasHadSeveralAddresses }: CatalogZone): Resource {
-    const { oneAddress, severalAddresses } = this.#clustersOf(service)
+    const said = this.#rules.said?.(service, id)?.serverName
+    const { oneAddress, severalAddresses } = this.#clustersOf(service, said)
     const clusters = hasHadSeveralAddresses ? severalAddresses : oneAddress
-    return clusterResource(zoneKey(service, id), clusters, id)
+    return clusterResource(zoneKey(service, id), clusters, id, this.#upstreamOf(service)?.cluster)
+  }
+
+  #upstreamOf(service: string): UpstreamCluster | undefined {
+    for (const { services } of this.#rules.rules)
+      for (const { name, upstream } of services) if (name === service) return upstream
+    return undefined
   }
 
   /** What a virtual host is for, and the services that are learned of it. */
@@ -350,18 +361,20 @@ export class Catalog {
     return this.#virtualHosts.resource(host, services)
   }
 
-  /** Alike but for the id. */
-  #clustersOf(service: string): ClusterTemplates {
-    let clusters = this.#clusters.get(service)
+  /** Alike but for the id. @param said of a zone whose certificate has another name than others */
+  #clustersOf(service: string, said?: string): ClusterTemplates {
+    const alike = said === undefined ? service : `${service} ${said}`
+    let clusters = this.#clusters.get(alike)
     if (clusters === undefined) {
-      const { rules, zoneName } = this.#rules
+      const { rules, zoneName, serverName } = this.#rules
       const rule = rules.find(({ services }) => services.some(({ name }) => name === service))
-      clusters = clusterTemplates(
-        this.#clusterPolicy,
-        (id) => zoneKey(service, id),
-        rule?.zoneOfKey !== undefined ? (id) => zoneName(service, id) : undefined,
-      )
-      this.#clusters.set(service, clusters)
+      clusters = clusterTemplates(this.#clusterPolicy, {
+        nameOf: (id) => zoneKey(service, id),
+        zoneName: rule?.zoneOfKey !== undefined ? (id) => zoneName(service, id) : undefined,
+        upstream: this.#upstreamOf(service),
+        serverName: said !== undefined ? () => said : serverName && ((id) => serverName(service, id)),
+      })
+      this.#clusters.set(alike, clusters)
     }
     return clusters
   }

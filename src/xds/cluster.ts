@@ -2,6 +2,7 @@ import { messageCodec } from './envoy-api.ts'
 import type { Cluster } from './messages.ts'
 import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
 import { type Template, template } from './template.ts'
+import { type UpstreamCluster, withUpstream } from './upstream.ts'
 
 /** Envoy's cold cluster, whole but for its name and discovery. */
 export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config' | 'lb_policy'> & {
@@ -53,16 +54,28 @@ export interface ClusterTemplates {
   readonly severalAddresses: Template
 }
 
-/** @param zoneName for metadata that tells Envoy's access log the zone, where its route doesn't: the name in DNS of a cluster */
+/** What of the clusters of a service follows from the zone, or from the service. */
+export interface ZoneClusters {
+  /** Of the text that is stamped; without it, that. */
+  readonly nameOf?: (text: string) => string
+  /** For metadata that tells Envoy's access log the zone, where its route doesn't: the name in DNS of a cluster. */
+  readonly zoneName?: ((text: string) => string) | undefined
+  /** Undefined: they are reached by HTTP/1.1 in plain text. */
+  readonly upstream?: UpstreamCluster | undefined
+  /** The name in a zone's certificate. */
+  readonly serverName?: ((text: string) => string) | undefined
+}
+
 export function clusterTemplates(
   policy: ClusterPolicy,
-  nameOf: (text: string) => string = (key) => key,
-  zoneName?: (text: string) => string,
+  { nameOf = (key) => key, zoneName, upstream, serverName }: ZoneClusters = {},
 ): ClusterTemplates {
   const clusterTemplate = (alike: Omit<Cluster, 'name'>): Template =>
-    template((text) =>
-      encode(clusterOf(nameOf(text), zoneName === undefined ? alike : withZone(alike, zoneName(text)))),
-    )
+    template((text) => {
+      const named = zoneName === undefined ? alike : withZone(alike, zoneName(text))
+      const reached = upstream === undefined ? named : withUpstream(named, upstream, serverName?.(text))
+      return encode(clusterOf(nameOf(text), reached))
+    })
   const { health_checks: checks = [], ...unchecked } = policy
   const checked = checks.length > 0
   return {
@@ -102,7 +115,20 @@ function withZone(policy: Omit<Cluster, 'name'>, zone: string): Omit<Cluster, 'n
   return { ...policy, metadata: { filter_metadata: { ...others, zonegate: own } } }
 }
 
-/** @param text what the template stamps: the key as a rule */
-export function clusterResource(key: ZoneKey, clusters: Template, text: string = key): Resource {
-  return { name: key, version: clusters.version, encode: () => clusters.stamp(text) }
+/**
+ * @param text what the template stamps: the key as a rule
+ * @param reach how it reaches receivers; absent: by HTTP/1.1 in plain text
+ */
+export function clusterResource(
+  key: ZoneKey,
+  clusters: Template,
+  text: string = key,
+  reach?: string,
+): Resource {
+  return {
+    name: key,
+    version: clusters.version,
+    encode: () => clusters.stamp(text),
+    ...(reach !== undefined && { reach }),
+  }
 }

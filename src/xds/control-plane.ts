@@ -32,8 +32,8 @@ export interface ControlPlane {
   pinOf(zone: { readonly service: string; readonly id: string }): string | undefined
   /** What each connected Envoy has of a zone. */
   zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): readonly EnvoyWithZone[]
-  /** Gives all Envoys the cluster of the cold path. */
-  setColdCluster(cluster: Resource): void
+  /** Gives all Envoys the clusters of the cold path. */
+  setColdClusters(clusters: readonly Resource[]): void
   /** Gives all Envoys the cluster by which they resolve names themselves; undefined: takes it back. */
   setNamesCluster(cluster: Resource | undefined): void
   /** What Envoys refused may be acceptable now: a file that they read was saved. */
@@ -126,7 +126,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
     cancelProof: () => ads.cancelProof(),
     pinOf: (zone) => catalog.pinOf(zone),
     zoneOnEnvoys: (zone) => ads.zoneOnEnvoys(zone),
-    setColdCluster: (cluster) => catalog.setColdCluster(cluster),
+    setColdClusters: (clusters) => catalog.setColdClusters(clusters),
     setNamesCluster: (cluster) => catalog.setNamesCluster(cluster),
     retryRefused: () => catalog.retryRefused(),
     zones: () => catalog.keys(),

@@ -30,6 +30,8 @@ export interface Resource {
   readonly version: string
   /** How many usual ones it is as long in the making as; absent: it is one. */
   readonly size?: number
+  /** Of a cluster: how it reaches receivers; absent: by HTTP/1.1 in plain text. */
+  readonly reach?: string
   /** The encoded message. @param nowMs the moment of sending, for what is said in remaining time */
   encode(nowMs: number): Buffer
 }

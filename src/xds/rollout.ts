@@ -208,14 +208,25 @@ export class Rollout {
     if (zone !== undefined) {
       this.#stay(name)
       // Envoy warms a new or changed cluster until its endpoints are sent: without any it would wait.
-      return zone.known === undefined ? 'later' : this.#catalog.cluster(zone)
+      if (zone.known === undefined) return 'later'
+      const cluster = this.#catalog.cluster(zone)
+      // Its endpoints come to the cluster before, too, for a moment in which requests could go in plain text to a port for TLS.
+      if (isReachedOtherwise(this.clusters.held.get(name), cluster) && this.#isRouted(name)) {
+        this.#routed.add(name)
+        return 'later'
+      }
+      return cluster
     }
-    const { coldCluster, namesCluster } = this.#catalog
-    if (coldCluster?.name === name) return coldCluster
+    const { coldClusters, namesCluster } = this.#catalog
+    const cold = coldClusters.get(name)
+    if (cold !== undefined) {
+      this.#stay(name)
+      return cold
+    }
     if (namesCluster?.name === name) return namesCluster
     if (!this.#hasCluster(name)) return 'absent'
     // The cold path's own, of a file that can't be read now.
-    if (coldCluster === undefined && !name.includes('/')) return 'later'
+    if (coldClusters.size === 0 && !name.includes('/')) return 'later'
     // "Stale CDS clusters ... can then be removed": when no route is left, and no request that came over one.
     if (this.#isRouted(name)) {
       this.#routed.add(name)
@@ -229,7 +240,11 @@ export class Rollout {
 
   #endpoints(name: string, asked: boolean): Desired<Resource> {
     const zone = this.#catalog.zone(name)
-    if (zone !== undefined) return zone.known?.resource ?? 'later'
+    if (zone !== undefined) {
+      const sent = this.clusters.inFlightOf(name) ?? this.clusters.held.get(name)?.resource
+      const isOthers = sent !== undefined && sent.reach !== this.#catalog.cluster(zone).reach
+      return isOthers ? 'later' : (zone.known?.resource ?? 'later')
+    }
     // The cluster of a forgotten zone keeps its endpoints while it drains. But one that is being warmed waits for an
     // answer, and Envoy takes no other cluster before.
     return asked || !this.#hasCluster(name) ? 'absent' : 'later'
@@ -237,15 +252,16 @@ export class Rollout {
 
   /** True where this Envoy has taken what it was asked for, or asks for no virtual hosts. */
   get accepts(): boolean {
-    const { proof, coldCluster } = this.#catalog
-    const hasCluster =
-      coldCluster === undefined || this.clusters.held.get(coldCluster.name)?.version === coldCluster.version
+    const { proof, coldClusters } = this.#catalog
+    const hasClusters = [...coldClusters.values()].every(
+      ({ name, version }) => this.clusters.held.get(name)?.version === version,
+    )
     const hasProof = [...proof.values()].every(
       ({ name, version }) => this.virtualHosts.held.get(name)?.version === version,
     )
     const hasPinned =
       proof.size > 0 && [...this.virtualHosts.held.keys()].some((name) => this.#isPinned(name))
-    return !this.virtualHosts.started || (hasCluster && hasProof && !hasPinned)
+    return !this.virtualHosts.started || (hasClusters && hasProof && !hasPinned)
   }
 
   #virtualHost(name: string): Desired<VirtualHostResource> {
@@ -277,7 +293,7 @@ export class Rollout {
         continue
       }
       const key = zoneKey(service, learned.id)
-      if (!this.clusters.holds(key)) continue
+      if (!this.clusters.holds(key) || this.#isReachedOtherwise(key)) continue
       // After a reconnect: what it has of the endpoints is in a request that is yet to come.
       if (!this.endpoints.started) return 'later'
       if (this.endpoints.holds(key)) services.add(service)
@@ -332,6 +348,12 @@ export class Rollout {
     this.virtualHosts.mark(name)
     for (const host of this.#catalog.hostsOfShare(name))
       this.virtualHosts.mark(this.#catalog.nameOfHost(host))
+  }
+
+  /** True where this Envoy has another cluster of the zone, which its routes leave before it changes. */
+  #isReachedOtherwise(key: string): boolean {
+    const zone = this.#catalog.zone(key)
+    return zone !== undefined && isReachedOtherwise(this.clusters.held.get(key), this.#catalog.cluster(zone))
   }
 
   #hasCluster(name: string): boolean {
@@ -409,4 +431,15 @@ export class Rollout {
   subscription(kind: Kind): Subscription | Subscription<VirtualHostResource> {
     return kind === 'cluster' ? this.clusters : kind === 'endpoints' ? this.endpoints : this.virtualHosts
   }
+}
+
+/** What was sent by an earlier processor is known by its version alone. */
+function isReachedOtherwise(
+  held: { readonly version: string; readonly resource?: Resource | undefined } | undefined,
+  { version, reach }: Resource,
+): boolean {
+  if (held === undefined) return false
+  return held.resource === undefined
+    ? reach !== undefined && held.version !== version
+    : held.resource.reach !== reach
 }

@@ -13,6 +13,7 @@ import type {
 import { contentVersion, MESSAGE_NAMES, type Resource, typeUrl, zoneKey } from './resource.ts'
 import { type KnownHeader, mayMatch } from './route-match.ts'
 import { type Template, template } from './template.ts'
+import type { UpstreamCluster } from './upstream.ts'
 
 /** What a learned zone's routes take over from Envoy's cold virtual host. */
 export interface RoutePolicy {
@@ -43,6 +44,8 @@ export interface RoutingRules {
   readonly rules: readonly RuleRoutes[]
   /** The zone's name in DNS, for Envoy's access log: `zone` in the route's metadata `zonegate`. */
   readonly zoneName: (service: string, id: string) => string
+  /** The name in the certificate of a zone that is reached by TLS, whatever is said of it. */
+  readonly serverName?: (service: string, id: string) => string
   /** What is another than for other ids; undefined: nothing. */
   readonly said?: (service: string, id: string) => SaidOfZone | undefined
 }
@@ -50,6 +53,8 @@ export interface RoutingRules {
 export interface SaidOfZone {
   /** In place of `zoneName`. */
   readonly zoneName?: string
+  /** In place of `serverName`. */
+  readonly serverName?: string
   /** Its requests are answered so, and not forwarded. */
   readonly answer?: OwnAnswer
 }
@@ -93,6 +98,10 @@ export interface ServiceRoutes {
   readonly paths: readonly string[]
   /** Its zones' addresses may have several priorities. */
   readonly hasPriorities?: boolean
+  /** Undefined: its zones are reached by HTTP/1.1 in plain text. */
+  readonly upstream?: UpstreamCluster | undefined
+  /** Of filters on the routes of its learned zones, above all others. */
+  readonly settings?: Route['typed_per_filter_config']
 }
 
 /** The cold route that forwards: every learned route is a copy of it. */
@@ -342,14 +351,16 @@ export class VirtualHosts {
       routeHeader: this.#rules.routeHeader,
     }
     const routeTo = (
-      { name, hasPriorities = false }: ServiceRoutes,
+      { name, hasPriorities = false, settings: ofService }: ServiceRoutes,
       path: Pick<RouteMatch, 'path' | 'prefix'>,
     ): Route => {
       if (!services.has(name)) return { ...ask, match: path }
       const { answer, zoneName = this.#rules.zoneName(name, id) } = said.get(name) ?? {}
       if (answer !== undefined) return answeredRoute(answer, zoneName, path, kept.settings)
       const own = isShared ? { zoneOfKey } : { key: zoneKey(name, id), name: zoneName }
-      return learnedRoute(forward, { ...own, hasPriorities }, path, kept)
+      const ofRoute =
+        ofService === undefined ? kept : { ...kept, settings: { ...kept.settings, ...ofService } }
+      return learnedRoute(forward, { ...own, hasPriorities }, path, ofRoute)
     }
     const byPath = all.flatMap((service) => service.paths.map((path) => routeTo(service, { path })))
     const others = all.filter(({ paths }) => paths.length === 0)

@@ -61,6 +61,8 @@ export interface ZonePlace {
   /** In DNS. */
   readonly name: string
   readonly port: number
+  /** How its receivers are reached; undefined: as most are. */
+  readonly upstream?: string | undefined
   /** In place of what DNS says; until when, on the clock of `now`. */
   readonly pinned?: { readonly answer: Answer; readonly untilMs: number } | undefined
   /** True for a zone in maintenance: nothing is forwarded. */
@@ -225,9 +227,10 @@ export class LearnedZones {
 
   /** Learns again what was learned before, by what is said of it now. */
   #goOn(before: Learned, untilMs: number): void {
-    const { zone, name, port, pinned, isAnswered, usedAtMs } = before
+    const { zone, name, port, upstream, pinned, isAnswered, usedAtMs } = before
     const place = this.#seams.resolveRef(zone)
-    const isSame = place?.name === name && place.isAnswered === isAnswered
+    // Reached in another way its cluster is another one, and may not have an address of the one before for a moment.
+    const isSame = place?.name === name && place.isAnswered === isAnswered && place.upstream === upstream
     const next = isSame ? this.#learn(zone, 'adopted', untilMs) : null
     if (next === null) {
       this.#takeBack(zone, place === null || isSame ? 'unknown' : 'renamed')

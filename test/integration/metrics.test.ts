@@ -143,6 +143,9 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
     }),
     policy: () => ({ faults: [], reasons: [], needsRestart: [] }),
     certificates: () => ({ cert: new Date(0), clientCa: new Date(0) }),
+    upstreamCertificates: () => [
+      { file: 'certs/zones.pem', use: 'ca', expiresAt: new Date(0), fault: null, warning: null },
+    ],
     ready: () => true,
   })
   const text = await full.text()

@@ -23,8 +23,16 @@ export interface ReceivedRequest {
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
-/** A zone's receiver on a loopback address; answers 200 with its own address, or as `handler` says. */
-export function startReceiver(host: string, port: number, handler?: Handler): Promise<Receiver> {
+/**
+ * A zone's receiver on a loopback address; answers 200 with its own address, or as `handler` says.
+ * @param onNoHttp something came that is no HTTP
+ */
+export function startReceiver(
+  host: string,
+  port: number,
+  handler?: Handler,
+  onNoHttp: () => void = () => undefined,
+): Promise<Receiver> {
   const requests: ReceivedRequest[] = []
   const server: Server = createServer((request, response) => {
     if (handler !== undefined) return handler(request, response)
@@ -38,6 +46,10 @@ export function startReceiver(host: string, port: number, handler?: Handler): Pr
     })
   })
   server.keepAliveTimeout = 30_000
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (error.code?.startsWith('HPE_') === true) onNoHttp()
+    socket.destroy()
+  })
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, () =>

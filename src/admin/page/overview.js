@@ -139,7 +139,7 @@ function pinNotices({ pins, fault }) {
 }
 
 /** Spoken when they come, because they ask for something to be done. */
-function showNotices({ at, build, awayMs, ready, unready, config, policy, pins }) {
+function showNotices({ at, build, awayMs, ready, unready, config, policy, pins, certificates = [] }) {
   const notices = pinNotices(pins)
   if (!ready)
     for (const [part, why] of Object.entries(unready)) notices.push(['bad', `Not ready: ${part}: ${why}`])
@@ -155,6 +155,8 @@ function showNotices({ at, build, awayMs, ready, unready, config, policy, pins }
   for (const field of policy.unknown ?? []) notices.push(['warn', `Envoy does not understand: ${field}`])
   if (config.needsRestart.length > 0)
     notices.push(['warn', `Waits for a restart: ${config.needsRestart.join(', ')}`])
+  for (const { file, use, what } of certificates)
+    notices.push(['warn', `Certificates for zones: ${file} (upstream.tls.${use}): ${what}`])
   if (policy.needsRestart.length > 0)
     notices.push(['warn', `Takes effect when Envoy is started again: ${policy.needsRestart.join(', ')}`])
   if (awayMs >= AWAY_MS_MIN && at - Date.parse(build.startedAt) < AWAY_SHOWN_MS)
