@@ -87,6 +87,13 @@ suite('a history', () => {
       events.map(({ seq }) => seq),
       [1, 3, 4],
     )
+    history.record({ kind: 'learned', zone: 'mail/ab', name: 'oldab.game.test', why: 'learned' })
+    history.record(moved('oldab.game.test', '10.0.0.1'))
+    const upper = await readHistory(history, { ...everything, zone: 'mail/AB' }, namesOf)
+    assert.deepEqual(
+      upper.events.map(({ seq }) => seq),
+      [6, 7],
+    )
     assert.equal(isSameZone('mail/12', 'MAIL/12'), true)
     assert.equal(isSameZone('mail/12', 'pay/12'), false)
     history.close()
@@ -110,6 +117,20 @@ suite('a history', () => {
       gateway.map(({ seq }) => seq),
       [1],
     )
+    history.close()
+  })
+
+  test('says that something made room once something did, of that lane', async () => {
+    const { history, clock } = setUp({ bytes: 64 * 1024 })
+    history.record(FAILING)
+    history.record(moved('zone0.game.test', '10.0.0.1'))
+    const completeSince = async () => (await readHistory(history, everything, namesOf)).completeSince
+    assert.equal(await completeSince(), null)
+    clock.wallMs = 2_000_000
+    for (let change = 0; change < 1000; change += 1)
+      history.record(moved(`zone${change}.game.test`, '10.0.0.1'))
+    assert.equal(await completeSince(), new Date(2_000_000).toISOString())
+    assert.equal(history.completeSince('gateway'), null)
     history.close()
   })
 
@@ -154,6 +175,29 @@ suite('a history with a file', () => {
       ],
     )
     last.close()
+  })
+
+  test('reads over records that it can not tell, which would fail each page', async () => {
+    const path = join(folder, 'hostile.jsonl')
+    const records = [
+      { seq: 1, at: 1, kind: 'answer', name: 'zone12.game.test' },
+      { seq: 2, at: 1e300, kind: 'stopped', why: 'SIGTERM' },
+      { seq: 3, at: 1, kind: 'learned', zone: 12, name: 'zone12.game.test', why: 'learned' },
+      { seq: 4, at: 1, kind: 'config', file: 'zonegate.yaml', changes: [null] },
+      { seq: Number.MAX_SAFE_INTEGER, at: 1, kind: 'stopped', why: 'SIGTERM' },
+      { seq: 5, at: 1, kind: 'stopped', why: 'SIGTERM' },
+    ]
+    writeFileSync(path, records.map((record) => `${JSON.stringify(record)}\n`).join(''))
+    const { history } = setUp({ path })
+    history.record(moved('zone12.game.test', '10.0.0.1'))
+    for (const zone of [undefined, '12']) {
+      const { events } = await readHistory(history, { ...everything, zone }, namesOf)
+      assert.deepEqual(
+        events.map(({ seq }) => seq),
+        zone === undefined ? [5, 6] : [6],
+      )
+    }
+    history.close()
   })
 
   test('writes by itself, and takes no more room than twice its bytes, with the gateway in each file', async () => {

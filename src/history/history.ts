@@ -1,7 +1,7 @@
 import { type HistoryEvent, LANES, type Lane, laneOf, type Recorded } from './event.ts'
 import { HistoryFile } from './history-file.ts'
 import { LineRing } from './line-ring.ts'
-import { decodeLines, encode } from './record.ts'
+import { decodeLines, encode, isReadable } from './record.ts'
 
 /** What of the whole each has. */
 const SHARES: Readonly<Record<Lane, number>> = { gateway: 1 / 4, zones: 1 / 2, refused: 1 / 4 }
@@ -49,6 +49,8 @@ export class History {
   readonly #file: HistoryFile | null
   readonly #clock: NodeJS.Timeout
   #seq = 0
+  /** False where the file had not all that there ever was. */
+  #isWhole = true
   #offsetMs: number
   #mayBeOffBy: number | null = null
 
@@ -97,8 +99,8 @@ export class History {
 
   /** From when on nothing of a lane is missing; null: nothing ever was. */
   completeSince(lane: Lane): number | null {
-    const { oldest } = this.#rings[lane]
-    return oldest === null || oldest.seq === 1 ? null : oldest.at
+    const { oldest, hasMadeRoom } = this.#rings[lane]
+    return oldest === null || (this.#isWhole && !hasMadeRoom) ? null : oldest.at
   }
 
   /**
@@ -123,7 +125,7 @@ export class History {
   #load(): void {
     const records = new Map<number, Recorded>()
     for (const text of this.#file?.read() ?? [])
-      for (const record of decodeLines(text)) records.set(record.seq, record)
+      for (const record of decodeLines(text)) if (isReadable(record)) records.set(record.seq, record)
     for (const record of [...records.values()].sort((a, b) => a.seq - b.seq)) {
       const ring = this.#rings[laneOf(record.kind)]
       const line = `${JSON.stringify(record)}\n`
@@ -131,6 +133,7 @@ export class History {
       if (octets <= ring.lineOctetsMax) ring.push(line, octets, record)
       this.#seq = Math.max(this.#seq, record.seq)
     }
+    this.#isWhole = records.size === this.#seq
   }
 
   /** A step that is still there when it is looked again: a machine that wakes up reads one clock before the other. */

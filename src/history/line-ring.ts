@@ -25,6 +25,7 @@ export class LineRing {
   readonly lineOctetsMax: number
   readonly #segmentsMax: number
   readonly #segments: Segment[] = []
+  #hasMadeRoom = false
 
   /** @param octetsMax of all lines together */
   constructor(octetsMax: number) {
@@ -39,6 +40,11 @@ export class LineRing {
 
   get lines(): number {
     return this.#segments.reduce((sum, { lines }) => sum + lines, 0)
+  }
+
+  /** True once lines have been given up. */
+  get hasMadeRoom(): boolean {
+    return this.#hasMadeRoom
   }
 
   /** The oldest line that is left; null: there is none. */
@@ -73,6 +79,7 @@ export class LineRing {
   #next(seq: number, at: number): Segment {
     // Its memory is used again: a full ring allocates nothing.
     const oldest = this.#segments.length < this.#segmentsMax ? undefined : this.#segments.shift()
+    if (oldest !== undefined) this.#hasMadeRoom = true
     const octets = oldest?.octets ?? Buffer.allocUnsafeSlow(this.lineOctetsMax)
     return { octets, length: 0, lines: 0, firstSeq: seq, minAt: at, maxAt: at }
   }

@@ -94,7 +94,7 @@ async function namesIn(
   known: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const names = new Set(known)
-  const tail = `${zone.slice(zone.indexOf('/') + 1)}"`
+  const tail = `${zone.slice(zone.indexOf('/') + 1).toLowerCase()}"`
   const { events } = await collect(
     history,
     { lanes: ['zones', 'refused'] },

@@ -1,4 +1,5 @@
 import { type HistoryEvent, KINDS, type Recorded } from './event.ts'
+import { textOf, toneOf } from './text.ts'
 
 const KNOWN: ReadonlySet<string> = new Set(KINDS)
 
@@ -21,6 +22,25 @@ export function decode(line: string): Recorded | null {
   const { seq, at, kind } = value as Partial<Recorded>
   const isWhole = Number.isSafeInteger(seq) && Number.isFinite(at) && KNOWN.has(String(kind))
   return isWhole ? (value as Recorded) : null
+}
+
+/** Beyond it no date is told (ECMA-262, "Time Values"). */
+const AT_MAX = 8.64e15
+const SEQ_MAX = 2 ** 52
+
+/**
+ * False for a record of a file that can't be told: another version, or somebody, has written it in another way. Kept, it would fail
+ * each page of the history.
+ */
+export function isReadable(record: Recorded): boolean {
+  const { zone = '', name = '', seq, at } = record as { zone?: unknown; name?: unknown } & Recorded
+  if (typeof zone !== 'string' || typeof name !== 'string') return false
+  if (seq < 1 || seq > SEQ_MAX || Math.abs(at) > AT_MAX) return false
+  try {
+    return textOf(record) !== '' && toneOf(record) !== undefined
+  } catch {
+    return false
+  }
 }
 
 /** Records of many lines; what is none is passed over. */
