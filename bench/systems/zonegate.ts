@@ -6,6 +6,7 @@ import { parse, stringify } from 'yaml'
 import { readFallbackDns } from '../../src/config/fallback.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { rulesOf } from '../../src/config/rules.ts'
+import { tracingOf } from '../../src/config/tracing.ts'
 import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../../src/envoy-files/addresses.ts'
 import { renderFolder } from '../../src/envoy-files/folder.ts'
 import { generate } from '../../src/envoy-files/generated.ts'
@@ -140,7 +141,7 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
   const { config } = loadConfig(join(processes.scratch, 'zonegate.yaml'))
   renderFolder(
     processes.scratch,
-    generate(rulesOf(config), readFallbackDns(config, {})),
+    generate(rulesOf(config), readFallbackDns(config, {}), tracingOf(config)),
     addressesOf(config, addresses),
   )
   const startEnvoy = async (): Promise<Child> => {

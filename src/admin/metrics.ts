@@ -12,6 +12,7 @@ import type { Answers } from '../status/push-counts.ts'
 import { isUnresolved, type RuleStatus } from '../status/rule-counts.ts'
 import type { Build, ConfigStatus, PolicyStatus } from '../status/status.ts'
 import { ERROR_SHARES, type WorstZones } from '../status/worst-zones.ts'
+import type { SpanCounts } from '../tracing/span-sender.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 
 export interface MetricSources {
@@ -21,6 +22,7 @@ export interface MetricSources {
   readonly dns: () => DnsStatus
   readonly zones: () => { readonly known: number; readonly learned: number }
   readonly worstZones: Pick<WorstZones, 'list' | 'failing'>
+  readonly spans: SpanCounts
   readonly pins: () => PinsStatus
   readonly controlPlane: () => ControlPlaneStatus | null
   /** By kind of resource. */
@@ -81,6 +83,7 @@ export class Metrics {
       ...controlPlaneViews(sources),
       ...historyViews(sources),
       ...processViews(sources, () => this.#loopDelay()),
+      ...spanViews(sources),
     ]
     for (const view of views) this.#registry.registerMetric(metricOf(view))
     this.views = views
@@ -433,6 +436,18 @@ function processViews(
       type: 'gauge',
       labels: ['version', 'node'],
       samples: () => [{ labels: { version: build.version, node: build.node }, value: 1 }],
+    },
+  ]
+}
+
+function spanViews({ spans }: MetricSources): View[] {
+  return [
+    {
+      name: 'zonegate_spans_total',
+      help: 'Spans of the processor with tracing.otlp: made, taken by the collector (sent), or refused or unreachable (failed). Where more are made than sent and failed, they were dropped.',
+      type: 'counter',
+      labels: ['result'],
+      samples: () => labelled('result', { ...spans }),
     },
   ]
 }

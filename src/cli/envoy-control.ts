@@ -19,6 +19,7 @@ import {
   renderListener,
   renderRoutes,
 } from '../envoy-files/render.ts'
+import type { TracingSettings } from '../envoy-files/tracing.ts'
 import { upstreamCluster } from '../envoy-files/upstreams.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
@@ -76,6 +77,7 @@ export interface EnvoyControl {
    * @param allow CIDRs that zones may have though they are on the deny list
    * @param fallback undefined: Envoy resolves no name itself
    * @param said what is said of zones now
+   * @param tracing undefined: Envoy traces no request
    */
   follow(
     rules: Rules,
@@ -83,6 +85,7 @@ export interface EnvoyControl {
     allow: readonly string[],
     fallback: FallbackDns | undefined,
     said: () => SaidOfZones,
+    tracing: TracingSettings | undefined,
   ): void
   /** Takes over other nameservers, or another search domain, of the fallback. */
   followFallback(fallback: FallbackDns | undefined): void
@@ -135,9 +138,9 @@ export function startEnvoyControl(
       return files.isActive
     },
     policy: () => files.status(),
-    follow: (rules, search, allow, fallback, said) => {
+    follow: (rules, search, allow, fallback, said, tracing) => {
       const routing = routingRules(rules, search, fallback !== undefined, said)
-      files.follow({ rules, routing, fallback }, addressFence(allow))
+      files.follow({ rules, routing, fallback, tracing }, addressFence(allow))
     },
     followFallback: (fallback) => files.followFallback(fallback),
     cameBy: (version) => files.cameBy(version),
@@ -294,7 +297,7 @@ class FollowedFiles {
   }
 
   get #generated(): Generated {
-    return generate(this.#rules?.rules ?? [], this.#rules?.fallback, this.#inline)
+    return generate(this.#rules?.rules ?? [], this.#rules?.fallback, this.#rules?.tracing, this.#inline)
   }
 
   /** What the listener makes of a header depends on whether Envoy keeps it apart, which Envoy learns when it starts. */
@@ -518,6 +521,7 @@ interface FollowedRules {
   readonly rules: Rules
   readonly routing: RoutingRules
   readonly fallback: FallbackDns | undefined
+  readonly tracing: TracingSettings | undefined
 }
 
 function policyRules({ routeHeader }: RoutingRules, { routes, asks, askSettings }: Generated): PolicyRules {

@@ -6,6 +6,7 @@ import { addressPolicy, portPolicy } from '../routing/denied-addresses.ts'
 
 /**
  * DNS by a configuration. Close it.
+ * @param askedFor asked when a query is sent: for whom, which its event says
  * @param searchBefore the search domain in force till now, where it is resolv.conf's as before
  */
 export function openDns(
@@ -13,6 +14,7 @@ export function openDns(
   environment: NodeJS.ProcessEnv,
   onEvent: (event: DnsEvent) => void = () => undefined,
   searchBefore: string | null = null,
+  askedFor: () => unknown = () => undefined,
 ): Dns {
   const { dns, addresses, rules } = config
   return createDns(dns, {
@@ -23,6 +25,7 @@ export function openDns(
     searchFault: (domain) => namingFault(rules, domain),
     searchBefore,
     onEvent,
+    askedFor,
   })
 }
 

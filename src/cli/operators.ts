@@ -50,6 +50,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     dns: () => running().dns.status(),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
     worstZones,
+    spans: lasting.tracing.counts,
     pins: () => lasting.pins.status(),
     controlPlane: control.status,
     pushes: () => pushes.totals,

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { readFallbackDns } from '../config/fallback.ts'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
+import { tracingOf } from '../config/tracing.ts'
 import { addressesOf } from '../envoy-files/addresses.ts'
 import {
   ENVOY_FOLDER,
@@ -50,7 +51,7 @@ Exit 0: the files are written, or with --check they are up to date. Exit 1: they
     const folder = args.text('out') ?? RUN_FOLDER
     const rendered = render(
       readEnvoyFiles(args.text('envoy') ?? ENVOY_FOLDER),
-      generate(rulesOf(config), readFallbackDns(config, terminal.environment)),
+      generate(rulesOf(config), readFallbackDns(config, terminal.environment), tracingOf(config)),
       addressesOf(config, terminal.environment),
       earlierZonesOfKeys(folder),
     )

@@ -3,6 +3,7 @@ import { now } from '../clock.ts'
 import { fallbackDns, type NamesInForce } from '../config/fallback.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
+import { tracingOf } from '../config/tracing.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
@@ -30,6 +31,7 @@ import { PushCounts } from '../status/push-counts.ts'
 import { isUnresolved } from '../status/rule-counts.ts'
 import { WorstZones } from '../status/worst-zones.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
+import { Tracing } from '../tracing/tracing.ts'
 import { awayMsUntil } from './alive-file.ts'
 import { Bugs } from './bugs.ts'
 import { OtherKeys } from './cold-reason.ts'
@@ -61,6 +63,7 @@ export interface Lasting {
   /** What has happened. */
   readonly history: History
   readonly recorder: HistoryRecorder
+  readonly tracing: Tracing
   readonly onDnsEvent: (event: DnsEvent) => void
   readonly otherKeys: OtherKeys
   /** How long there was no processor before this one, milliseconds; null: nobody knows. */
@@ -98,6 +101,7 @@ export function startLasting(
     onPin: (what, pin) => recorder.pin(what, pin),
     onBug: bugs.at('timer'),
   })
+  const tracing = new Tracing(log, bugs.at('timer'))
   const decisions = new DecisionCounts()
   const pushes = new PushCounts()
   const otherKeys = new OtherKeys(() => performance.now())
@@ -120,9 +124,13 @@ export function startLasting(
     worstZones,
     history,
     recorder,
+    tracing,
     onDnsEvent: (event) => {
       recorder.dns(event)
-      if (event.kind === 'query') queries.count(event.try)
+      if (event.kind === 'query') {
+        queries.count(event.try)
+        tracing.queried(event)
+      }
       if (event.kind === 'bug') bugs.at('dns')(event.error)
       else logDnsEvent(event)
       // It is told while a DNS client is made, too, which may never be in force.
@@ -139,6 +147,7 @@ export function startLasting(
       activity,
       worstZones,
       recorder,
+      tracing,
       otherKeys,
     }),
   }
@@ -171,10 +180,19 @@ function processorOf(
     activity,
     worstZones,
     recorder,
+    tracing,
     otherKeys,
   }: Pick<
     Lasting,
-    'log' | 'bugs' | 'control' | 'decisions' | 'activity' | 'worstZones' | 'recorder' | 'otherKeys'
+    | 'log'
+    | 'bugs'
+    | 'control'
+    | 'decisions'
+    | 'activity'
+    | 'worstZones'
+    | 'recorder'
+    | 'tracing'
+    | 'otherKeys'
   >,
 ): Service {
   const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
@@ -194,6 +212,7 @@ function processorOf(
     // What a request that waited for DNS shows of its zone goes to what runs by now: its own configuration may be over.
     onDecision: (decision, request, metadata) => {
       decisions.count(decision)
+      tracing.decided(decision, request, metadata)
       const [listenerVersion] = metadata.get(LISTENER_VERSION)
       if (listenerVersion !== undefined) control.cameBy(String(listenerVersion))
       const { zone } = decision
@@ -226,7 +245,7 @@ export interface Running {
 }
 
 /** Parts of a configuration of which another one needs more than a new level of the log. */
-const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'] as const
+const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback', 'tracing'] as const
 
 /**
  * Makes a configuration run. Parts of the one before are taken over where their settings are the same: above all the DNS
@@ -234,7 +253,7 @@ const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'] as
  * @throws Error where it can't run; the one before is untouched then
  */
 export function run(config: Config, lasting: Lasting, before: Running | null): Running {
-  const { log, bugs, control, activity, recorder, decisions, pins } = lasting
+  const { log, bugs, control, activity, recorder, decisions, pins, tracing } = lasting
   if (before !== null && same(config, before.config, SHAPING)) return { ...before, config }
   const sameDns = before !== null && same(config, before.config, ['dns', 'addresses'])
   const dns = sameDns ? before.dns : startDns(config, lasting, before)
@@ -250,7 +269,9 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('renamed')
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
   const said = new SaidNow(config, rules, pins)
-  control.follow(rules, search(), config.addresses.allow, fallbackDns(config, namesOf(dns)), said.now)
+  const fallback = fallbackDns(config, namesOf(dns))
+  control.follow(rules, search(), config.addresses.allow, fallback, said.now, tracingOf(config))
+  tracing.follow(tracingOf(config))
   decisions.rules.follow(rules)
   const zones = learnZones({
     config,
@@ -269,7 +290,7 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
     if (!sameDns) retire(before, bugs.at('timer'))
   }
   const rulesBefore = before === null ? [] : earlierRules(before, config)
-  const handlings = handlingsBy([rules, ...rulesBefore], dns, search, said, decisions)
+  const handlings = handlingsBy([rules, ...rulesBefore], dns, search, said, lasting, config)
   return { config, rules, keyVersion, rulesBefore, dns, search, said, handlings, zones }
 }
 
@@ -300,13 +321,17 @@ function handlingsBy(
   dns: Dns,
   search: () => string,
   said: SaidNow,
-  decisions: DecisionCounts,
+  { decisions, tracing }: Lasting,
+  config: Config,
 ): Running['handlings'] {
-  const handling = (by: Rules): Handling =>
-    handlingOf(
+  const isTraced = config.tracing.otlp !== null
+  const handling = (by: Rules): Handling => {
+    const decide = createDecider(by, search, dns.lookup, { said: said.now })
+    return handlingOf(
       by,
-      decisions.timed(createDecider(by, search, dns.lookup, { said: said.now }), () => performance.now()),
+      decisions.timed(isTraced ? tracing.traced(decide) : decide, () => performance.now()),
     )
+  }
   return [handling(rules), ...before.map(handling)]
 }
 
@@ -322,10 +347,20 @@ function same(a: Config, b: Config, sections: readonly (keyof Config)[]): boolea
 }
 
 /** A search domain that resolv.conf gave, and that was not asked to change, stays. */
-function startDns(config: Config, { environment, onDnsEvent }: Lasting, before: Running | null): Dns {
+function startDns(
+  config: Config,
+  { environment, onDnsEvent, tracing }: Lasting,
+  before: Running | null,
+): Dns {
   const isSameSource =
     before !== null &&
     before.config.dns.search === null &&
     before.config.dns.resolvConf === config.dns.resolvConf
-  return openDns(config, environment, onDnsEvent, isSameSource ? before.dns.searchDomain() : null)
+  return openDns(
+    config,
+    environment,
+    onDnsEvent,
+    isSameSource ? before.dns.searchDomain() : null,
+    tracing.current,
+  )
 }

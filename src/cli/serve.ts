@@ -60,11 +60,10 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     certificates,
   })
   const health = createHealth()
-  const services = [lasting.processor, health.service, ...lasting.control.services]
   const grpc = await serveGrpc({
     address: listen.grpc.startsWith('unix:') ? listen.grpc : hostPortOf(listen.grpc),
     certificates: certificates?.current ?? null,
-    services,
+    services: [lasting.processor, health.service, ...lasting.control.services],
     log,
     onBug: bugs.at('connection'),
   })
@@ -90,6 +89,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     closeOperators()
     running.dns.close()
     lasting.history.close()
+    await lasting.tracing.close()
     log.info('stopped')
   })
 }

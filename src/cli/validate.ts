@@ -4,6 +4,7 @@ import { ConfigError, type Fault, faultText } from '../config/faults.ts'
 import { loadConfig, parseConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
+import { tracingOf } from '../config/tracing.ts'
 import { readEnvoyFile } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
 import { CertificateError, readCertificates } from '../grpc/certificates.ts'
@@ -78,7 +79,7 @@ async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
       : await validateWithEnvoy(
           binary,
           envoyFiles,
-          generate(rulesOf(config), readFallbackDns(config, terminal.environment)),
+          generate(rulesOf(config), readFallbackDns(config, terminal.environment), tracingOf(config)),
         )
   const known = new Set([...own, ...files].map(placeOf))
   const all = [...own, ...files, ...byEnvoy.filter((fault) => !known.has(placeOf(fault)))]

@@ -1,6 +1,7 @@
 import { now } from '../clock.ts'
 import { fallbackDns } from '../config/fallback.ts'
 import type { Config } from '../config/schema.ts'
+import { tracingOf } from '../config/tracing.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
 import { guarded } from '../guard.ts'
@@ -84,7 +85,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       search = parts.search() // every zone has another name now
       zones.forgetAll('renamed')
       const fallback = fallbackDns(config, { nameservers: parts.dns.nameservers(), search })
-      control.follow(rules, search, config.addresses.allow, fallback, parts.said)
+      control.follow(rules, search, config.addresses.allow, fallback, parts.said, tracingOf(config))
     }
     zones.sweep()
   })

@@ -11,6 +11,7 @@ import { fallbackDns } from './fallback.ts'
 import type { Fault } from './faults.ts'
 import { rulesOf } from './rules.ts'
 import type { Config } from './schema.ts'
+import { tracingOf } from './tracing.ts'
 
 export type { SourceFile } from '../xds/yaml-file.ts'
 
@@ -40,7 +41,7 @@ type Place = ReturnType<YamlFile['items']>[number]
 /** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
 export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFilesCheck {
   const rules = rulesOf(config)
-  const generated = generate(rules, fallbackDns(config, SOME_NAMES))
+  const generated = generate(rules, fallbackDns(config, SOME_NAMES), tracingOf(config))
   const reading = readPolicy(files, {
     routeHeader: ROUTE_HEADER,
     routes: generated.routes,

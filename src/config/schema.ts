@@ -569,6 +569,25 @@ const keys = z.strictObject({
         .describe('While the processor is away or silent, Envoy resolves the names of zones itself.'),
     })
     .prefault({}),
+  tracing: z
+    .strictObject({
+      otlp: z
+        .string()
+        .refine(
+          (text) => collectorOf(text) !== null,
+          'expected http://HOST:PORT of a collector of OTLP over gRPC, like http://127.0.0.1:4317',
+        )
+        .nullable()
+        .default(null)
+        .describe('Where Envoy and the processor send spans: OTLP over gRPC; null: no request is traced.'),
+      samplePercent: z
+        .number()
+        .min(0)
+        .max(100)
+        .default(100)
+        .describe('Requests that are traced, of those that come without a traceparent, in percent.'),
+    })
+    .prefault({}),
   metrics: z
     .strictObject({
       topZones: z
@@ -841,6 +860,11 @@ export function parseAddressPort(text: string): { host: string; port: number } |
 function parseNamedPort(text: string): { host: string; port: number } | null {
   const parsed = parseHostPort(text)
   return parsed !== null && (isIP(parsed.host) !== 0 || isHostName(parsed.host)) ? parsed : null
+}
+
+/** Host and port of `http://HOST:PORT`; null where it is something else. */
+export function collectorOf(url: string): { host: string; port: number } | null {
+  return url.startsWith('http://') ? parseNamedPort(url.slice('http://'.length).replace(/\/$/, '')) : null
 }
 
 /** As `parseHostPort`, of what the schema let through. */

@@ -42,6 +42,8 @@ export interface AskSeams {
   /** An integer from 0 to 65,535 that can't be guessed. */
   readonly randomId: () => number
   readonly onEvent: (event: ResolverEvent) => void
+  /** For whom a query is sent, which its event says; undefined: nobody wants to know. */
+  readonly askedFor?: (() => unknown) | undefined
   /** Told of an exception in what nobody waits for. */
   readonly onBug: OnBug
 }
@@ -142,6 +144,7 @@ function exchange(
   const { timers, transport, randomId, onEvent } = seams
   const startMs = timers.now()
   if (charge !== null && !charge()) return Promise.resolve(next(unusable(UNPAID), startMs))
+  const askedFor = seams.askedFor?.()
   const query = encodeQuery(randomId(), question.name, question.type, edns)
   return transport[protocol](
     {
@@ -165,7 +168,7 @@ function exchange(
       tries.push(entry)
       nameserver.count(entry.outcome)
       if (outcome.kind === 'response') nameserver.answered(milliseconds)
-      onEvent({ kind: 'query', name: question.name, try: entry })
+      onEvent({ kind: 'query', name: question.name, try: entry, askedFor })
       return next(reply, startMs)
     },
   )

@@ -59,6 +59,8 @@ export interface DnsSeams {
   /** False: no SRV record may lead to this port. */
   readonly admitPort: (port: number) => boolean
   readonly onEvent: (event: DnsEvent) => void
+  /** Asked when a query is sent: for whom, which its event says. Nobody, unless told otherwise. */
+  readonly askedFor?: () => unknown
   /** Node's timers, unless told otherwise. */
   readonly timers?: Timers
   /** From 0 to 1, exclusive: for jitter and shuffling. */
@@ -150,7 +152,8 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const nameservers = new NameserverSet(onEvent)
   let settings = resolverSettings(options, file)
   const transport = createTransport(timers, onBug)
-  const stub = new StubResolver(nameservers, () => settings, { timers, transport, randomId, onEvent, onBug })
+  const seamsOfTries = { ...seams, timers, transport, randomId, onBug }
+  const stub = new StubResolver(nameservers, () => settings, seamsOfTries)
   const resolvers = resolversOver(stub, options, { ...seams, timers, onBug })
   const { resolver } = resolvers
   resolver.onChanged = (answer, before, tries) => {

@@ -44,7 +44,13 @@ export type DnsEvent =
 
 export type ResolverEvent =
   /** One query sent to one nameserver, and what came of it. */
-  | { readonly kind: 'query'; readonly name: string; readonly try: Try }
+  | {
+      readonly kind: 'query'
+      readonly name: string
+      readonly try: Try
+      /** What `askedFor` of the seams said when it was sent. */
+      readonly askedFor?: unknown
+    }
   | { readonly kind: 'nameserver_failing'; readonly nameserver: string; readonly outcome: string }
   | { readonly kind: 'nameserver_recovered'; readonly nameserver: string }
   | { readonly kind: 'edns_unsupported'; readonly nameserver: string }

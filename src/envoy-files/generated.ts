@@ -12,6 +12,7 @@ import {
   ROUTE_HEADER,
 } from './key.ts'
 import type { FallbackDns } from './names-cluster.ts'
+import { type GeneratedTracing, generateTracing, type TracingSettings } from './tracing.ts'
 import { type GeneratedUpstreams, generateUpstreams, joinSettings, secretFiles } from './upstreams.ts'
 import { type ZoneOfKey, zonesOfKeys } from './zone-of-key.ts'
 
@@ -41,6 +42,8 @@ export interface Generated {
   readonly askSettings: FilterSettings
   /** Files that clusters name, by their names in the folder of what Envoy reads. */
   readonly secrets: Readonly<Record<string, string>>
+  /** How Envoy traces requests; undefined: not at all. */
+  readonly tracing?: GeneratedTracing | undefined
   /** How routes of many zones choose their cluster. */
   readonly zonesOfKeys: readonly ZoneOfKey[]
 }
@@ -52,11 +55,13 @@ export interface Asking {
 
 /**
  * @param fallback undefined: Envoy never resolves a name itself
+ * @param tracing undefined: no request is traced
  * @param inline request headers that the Envoy in question keeps apart: as a rule those that it is told to, at its start
  */
 export function generate(
   rules: Rules,
   fallback?: FallbackDns,
+  tracing?: TracingSettings,
   inline: ReadonlySet<string> = new Set(inlineHeadersOf(rules)),
 ): Generated {
   const [rule] = rules
@@ -78,6 +83,7 @@ export function generate(
     ...(upstreams && { upstreams }),
     askSettings: joinSettings(generated?.askSettings ?? {}, upstreams?.askSettings ?? {}),
     secrets: secretFiles(rules),
+    ...(tracing && { tracing: generateTracing(rules, tracing) }),
     zonesOfKeys: zonesOfKeys(rules),
   }
 }

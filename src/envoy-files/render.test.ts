@@ -277,3 +277,48 @@ test('a rule with a port from SRV has no fallback, and none of its paths comes t
   assert.equal(routesBy(9000), 2)
   assert.equal(routesBy('srv'), 0)
 })
+
+describe('tracing', () => {
+  const traced = (config: string, listener = FILES.listener): Yaml =>
+    managerOf(
+      parse(
+        renderListener(
+          listener,
+          generate(rulesOf(parseConfig(config, '')), undefined, {
+            collector: { host: '::1', port: 4317 },
+            samplePercent: 5,
+          }),
+        ),
+      ),
+    )
+
+  test('is in no listener while it is off', () => {
+    const manager = managerOf(parse(renderListener(FILES.listener, GENERATED)))
+    assert.equal(manager.tracing, undefined)
+    assert.equal(manager.request_id_extension, undefined)
+  })
+
+  test('goes to the collector, of as many requests as are wanted', () => {
+    const { tracing } = traced('')
+    assert.deepEqual(tracing.random_sampling, { value: 5 })
+    assert.equal(tracing.provider.typed_config.grpc_service.google_grpc.target_uri, '[::1]:4317')
+  })
+
+  test('names the rule by the key', () => {
+    const ruleIn = (config: string): string =>
+      traced(config).tracing.custom_tags.find(({ tag }: Yaml) => tag === 'zonegate.rule').value
+    assert.equal(ruleIn(''), '%CEL("default")%')
+    assert.match(
+      ruleIn('rules: [{ name: pay, match: { paths: [/pay] } }, { name: rest }]'),
+      /matches\("\^.*\/pay.*"\) \? "pay" : .*\/rest.*\? "rest" : ""/,
+    )
+  })
+
+  test("stands in one place: the operator's own is a fault, with its place", () => {
+    const own = edited('listener', '        http_filters:\n', '        tracing: {}\n        http_filters:\n')
+    assert.throws(
+      () => traced('', own),
+      /listener\.yaml:\d+:\d+: tracing: expected none beside tracing\.otlp/,
+    )
+  })
+})

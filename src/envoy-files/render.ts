@@ -171,7 +171,10 @@ export function renderListener(
   const asking = askingManagers(file, listeners)
   if (asking.length === 0)
     throw file.error(listeners[0], `http_filters: expected one of the type ${EXT_PROC}`)
-  for (const manager of asking) addRules(file, manager, generated)
+  for (const manager of asking) {
+    addRules(file, manager, generated)
+    addTracing(file, manager, generated)
+  }
   if (listen !== undefined) {
     const callback = named(file, listeners, 'callback')
     if (callback === undefined) throw file.error(listeners[0], 'name: expected a listener callback')
@@ -251,6 +254,16 @@ function addRules(file: EnvoyDocument, manager: unknown, generated: Generated): 
     file.insert(filters, (key < 0 ? at : key) + 1, generated.fallback.filtersBehindKey)
   }
   file.insert(filters, at, generated.filters)
+}
+
+function addTracing(file: EnvoyDocument, manager: unknown, { tracing }: Generated): void {
+  if (tracing === undefined) return
+  const own = file.at(manager, 'tracing')
+  if (own !== undefined)
+    throw file.error(own, 'tracing: expected none beside tracing.otlp of zonegate.yaml: keep one of the two')
+  file.set(manager, 'tracing', tracing.tracing)
+  if (file.at(manager, 'request_id_extension') === undefined)
+    file.set(manager, 'request_id_extension', tracing.request_id_extension)
 }
 
 /** Connection managers with an ext_proc. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { traceIdOf } from './trace-context.ts'
+import { traceContextOf, traceIdOf } from './trace-context.ts'
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c'
 const PARENT = 'b7ad6b7169203331'
@@ -22,3 +22,16 @@ const CASES: [title: string, traceparent: string, expected: string | undefined][
 ]
 for (const [title, traceparent, expected] of CASES)
   test(`traceparent: ${title}`, () => assert.equal(traceIdOf(traceparent), expected))
+
+for (const [flags, sampled] of [
+  ['00', false],
+  ['01', true],
+  ['02', false],
+  ['03', true],
+] as const)
+  test(`traceparent: flags ${flags} say ${sampled ? 'sampled' : 'not sampled'}`, () =>
+    assert.deepEqual(traceContextOf(`00-${TRACE}-${PARENT}-${flags}`), {
+      traceId: TRACE,
+      spanId: PARENT,
+      sampled,
+    }))

@@ -5,6 +5,7 @@ import { readFallbackDns } from '../config/fallback.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import { type Config, hostPortOf, parseAddressPort } from '../config/schema.ts'
+import { tracingOf } from '../config/tracing.ts'
 import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../envoy-files/addresses.ts'
 import { ENVOY_FOLDER, RUN_FOLDER, readEnvoyFiles, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
@@ -179,7 +180,7 @@ class FilesInForce {
   /** What the processor has written stays: Envoy has accepted it. */
   #rendered(): string {
     const config = this.#config(() => this.#first)
-    const generated = generate(rulesOf(config), readFallbackDns(config, process.env))
+    const generated = generate(rulesOf(config), readFallbackDns(config, process.env), tracingOf(config))
     const addresses = addressesOf(this.#first, this.#addresses)
     const files = readEnvoyFiles(join(this.#root, ENVOY_FOLDER), ENVOY_FOLDER)
     const names = namesClusterOf(files.clusters, generated)

@@ -57,7 +57,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ['dsn: {}\n', '1:1: dsn: no such key, did you mean dns?'],
   [
     'timeouts: 3\n',
-    '1:1: timeouts: no such key, expected one of listen, rules, zones, dns, addresses, learned, fallback, metrics, log',
+    '1:1: timeouts: no such key, expected one of listen, rules, zones, dns, addresses, learned, fallback, tracing, metrics, history, log',
   ],
   [
     'zones:\n  12: { adresses: [10.0.0.5] }\n',
@@ -285,7 +285,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
     'rules: { port: 0 }\nlog: { level: loud }\nfoo: 1\n',
     '1:10: rules.port: expected 1 or more, got 0',
     '2:8: log.level: expected one of trace, debug, info, warn, error, fatal, silent, got "loud"',
-    '3:1: foo: no such key, expected one of listen, rules, zones, dns, addresses, learned, fallback, metrics, log',
+    '3:1: foo: no such key, expected one of listen, rules, zones, dns, addresses, learned, fallback, tracing, metrics, history, log',
   ],
 ]
 for (const [yaml, ...faults] of BROKEN) {

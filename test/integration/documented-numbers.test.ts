@@ -83,6 +83,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     constant('grpc/server.ts', 'pingAfterMs'),
     constant('grpc/server.ts', 'pingAnswerMs'),
   ],
+  [BOUNDS, '| spans that wait for a collector | <n> |', constant('tracing/otlp.ts', 'WAITING_MAX')],
   [BOUNDS, '| streams of one connection | <n>,', constant('grpc/server.ts', 'STREAMS_PER_CONNECTION_MAX')],
   [
     BOUNDS,

@@ -129,6 +129,7 @@ test(`a scrape of 2,000 zones and every label at its most is within ${SCRAPE_OCT
     }),
     zones: () => ({ known: activity.size, learned: activity.learnedCount }),
     worstZones,
+    spans: { made: 1, sent: 1, failed: 1 },
     pins: () => ({ pins: [PIN], fault: null }),
     controlPlane: () => null,
     pushes: () => new PushCounts().totals,

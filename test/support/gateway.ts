@@ -16,6 +16,7 @@ import { parse, stringify } from 'yaml'
 import { readFallbackDns } from '../../src/config/fallback.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { rulesOf } from '../../src/config/rules.ts'
+import { tracingOf } from '../../src/config/tracing.ts'
 import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../../src/envoy-files/addresses.ts'
 import { renderFolder } from '../../src/envoy-files/folder.ts'
 import { generate } from '../../src/envoy-files/generated.ts'
@@ -138,7 +139,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       const { config } = loadConfig(join(folder, 'zonegate.yaml'))
       renderFolder(
         folder,
-        generate(rulesOf(config), readFallbackDns(config, process.env)),
+        generate(rulesOf(config), readFallbackDns(config, process.env), tracingOf(config)),
         addressesOf(config, addresses),
       )
     }

@@ -112,7 +112,7 @@ export async function startReadingEnvoy(
     const socket = join(folder, 'run', `p${index}.sock`)
     processors.push(await startReader(socket, rules, seen, isAway))
     const port = await freePort()
-    const generated = generate(rules, isAway ? FALLBACK : undefined, inlineHeaders)
+    const generated = generate(rules, isAway ? FALLBACK : undefined, undefined, inlineHeaders)
     const rendered = render(readEnvoyFiles(join(folder, 'envoy')), generated, {
       processor: `unix:${socket}`,
       listen: { host: '127.0.0.1', port },
