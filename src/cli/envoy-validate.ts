@@ -50,30 +50,33 @@ export async function validateWithEnvoy(
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-validate-'))
   try {
     const path = join(folder, 'envoy.json')
+    const cluster = clusterOf(clusters.text)
     const complaint = async (
       routeConfiguration: object,
-      cluster?: object,
+      clusters: readonly object[] = [],
       listeners = resourcesOf(listener.text),
       text = bootstrap.text,
     ): Promise<string | undefined> => {
-      writeFileSync(path, JSON.stringify(inlined(text, { listeners, routeConfiguration, cluster })))
+      writeFileSync(path, JSON.stringify(inlined(text, { listeners, routeConfiguration, clusters })))
       return complaintOf(binary, path)
     }
     const none = { name: 'none' }
     // First the bootstrap alone, then with its listeners, at last with the processor's clusters and the routes: what is
     // wrong then is of what was added.
-    const own = await complaint(none, undefined, [])
+    const own = await complaint(none, [], [])
     if (own !== undefined) return [faultOf(own, bootstrap)]
     const ofListener = await complaint(none)
     if (ofListener !== undefined) return [faultOf(ofListener, listener)]
-    const ofCluster = await complaint(none, clusterOf(clusters.text))
+    const ofCluster = await complaint(none, [cluster])
     if (ofCluster !== undefined) return [faultOf(ofCluster, clusters)]
-    const ofRoutes = await complaint(routesOf(routes.text), clusterOf(clusters.text))
+    const ofRoutes = await complaint(routesOf(routes.text), [cluster])
     if (ofRoutes !== undefined) return [faultOf(ofRoutes, routes)]
     const rendered = render(files, generated, { processor: 'unix:run/processor.sock' })
+    // What else they are is what the processor makes of the operator's.
+    const others = generated.upstreams?.routes.map(({ cluster: name }) => ({ ...cluster, name })) ?? []
     const all = await complaint(
       routesOf(rendered.routes),
-      clusterOf(clusters.text),
+      [cluster, ...others],
       resourcesOf(rendered.listener),
       rendered.bootstrap,
     )
@@ -156,18 +159,18 @@ function resourcesOf(text: string): object[] {
   )
 }
 
-/** The bootstrap with its listeners, whose routes stand in place of their file, and with the cold path's cluster. */
+/** The bootstrap with its listeners, whose routes stand in place of their file, and with the cold path's clusters. */
 function inlined(
   text: string,
   {
     listeners,
     routeConfiguration,
-    cluster,
-  }: { listeners: readonly object[]; routeConfiguration: object; cluster: object | undefined },
+    clusters,
+  }: { listeners: readonly object[]; routeConfiguration: object; clusters: readonly object[] },
 ): unknown {
   const bootstrap = parse(text)
   const resources = bootstrap?.static_resources
-  if (cluster !== undefined) resources?.clusters?.unshift(cluster)
+  resources?.clusters?.unshift(...clusters)
   delete bootstrap?.dynamic_resources?.lds_config
   resources?.listeners?.unshift(...structuredClone(listeners))
   for (const listener of resources?.listeners ?? [])

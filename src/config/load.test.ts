@@ -74,6 +74,22 @@ test('the ports of SRV are from 1024 up, or those that are named; with addresses
 
 const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
+    'a certificate for zones without its key, or with one in another folder',
+    'rules:\n- { name: a, match: { paths: [/a] }, upstream: { tls: { cert: a.pem } } }\n- { name: b, upstream: { tls: { cert: a/a.pem, key: b/a.key } } }\n',
+    /^z\.yaml:2:\d+: rules\.0\.upstream\.tls\.cert: .*expected its key beside it/,
+    /^z\.yaml:3:\d+: rules\.1\.upstream\.tls\.key: .*expected the folder of cert/,
+  ],
+  [
+    'a name for certificates that is none',
+    'rules: { upstream: { tls: { serverName: "{id}..{name}" } } }\n',
+    /serverName: expected no placeholder but \{id\}, \{service\} and \{search\}/,
+  ],
+  [
+    'bodies that are streamed and looked into',
+    'rules: { id: { json: /id }, services: { a: { upstream: { http: 2 } } } }\n',
+    /rules\.id: expected a place outside of the body beside "http: 2"/,
+  ],
+  [
     'an unknown key is named where it stands',
     'dns:\n  budget: 5\n',
     /^z\.yaml:2:3: dns\.budget: no such key, did you mean budgetMs\?$/,

@@ -259,7 +259,7 @@ describe('what can not be rendered is told with its file and place', () => {
     })
 })
 
-test('a rule with a port from SRV has no fallback, and none of its paths comes to another service', () => {
+test('a rule with a port from SRV, or by TLS or HTTP/2, has no fallback, and none of its paths comes to another service', () => {
   const dns = {
     search: 'game.test',
     nameservers: ['127.0.0.1:53'],
@@ -269,13 +269,17 @@ test('a rule with a port from SRV has no fallback, and none of its paths comes t
     namesMax: 16,
     fence: { denied: [], allowed: [] },
   } as const
-  const routesBy = (port: unknown): number =>
+  const routesBy = (mail: object): number =>
     generateFallback(
-      rulesOf(configSchema.parse({ rules: { services: { mail: { paths: ['/mail'], port }, default: {} } } })),
+      rulesOf(
+        configSchema.parse({ rules: { services: { mail: { paths: ['/mail'], ...mail }, default: {} } } }),
+      ),
       dns,
     ).routes.length
-  assert.equal(routesBy(9000), 2)
-  assert.equal(routesBy('srv'), 0)
+  assert.equal(routesBy({ port: 9000 }), 2)
+  assert.equal(routesBy({ port: 'srv' }), 0)
+  assert.equal(routesBy({ upstream: { tls: {} } }), 0)
+  assert.equal(routesBy({ upstream: { http: 2 } }), 0)
 })
 
 describe('tracing', () => {

@@ -124,6 +124,7 @@ suite('TLS to zones', () => {
     gateway = await startGateway({
       config: {
         rules: { port, services },
+        zones: { '18': { as: '19' } },
         dns: { nameservers: [nameserver.address], search: DOMAIN },
         addresses: { allow: ['127.0.73.0/24'], ports: [port] },
       },
@@ -176,8 +177,36 @@ suite('TLS to zones', () => {
     await both('14', (reply) => assert.equal(seen(reply).servername, `zone14-srv.${DOMAIN}`), '/srv')
   })
 
+  test('a zone that is merged into another one has the name of that', async () => {
+    await both('18', (reply) => assert.equal(seen(reply).servername, `zone19-tls.${DOMAIN}`))
+  })
+
+  test('denied addresses are denied to each cluster of the cold path', async () => {
+    const response = await fetch(
+      `http://127.0.0.1:${gateway.adminPort}/config_dump?resource=dynamic_active_clusters`,
+    )
+    const { configs } = (await response.json()) as { configs: { cluster: { name: string } }[] }
+    const cold = configs.filter(({ cluster }) => /^zones(\.|$)/.test(cluster.name))
+    assert.equal(cold.length, 4, 'plain text, and three ways by TLS')
+    for (const { cluster } of cold)
+      assert.match(
+        JSON.stringify(cluster),
+        /zonegate\.denied_addresses.*"address_prefix":"169\.254\.0\.0"/,
+        cluster.name,
+      )
+  })
+
   test("system: the CAs of Envoy's machine, which do not know these", async () => {
     await both('15', refused, '/system')
+  })
+
+  test('virtual hosts of many zones lead to clusters of their own names', async () => {
+    await gateway.configure('learned', { sharedRoutes: true })
+    try {
+      await both('61', (reply) => assert.equal(seen(reply).servername, `zone61-tls.${DOMAIN}`))
+    } finally {
+      await gateway.configure('learned', { sharedRoutes: false })
+    }
   })
 
   /** Requests without a pause, of which none may fail while something happens. */

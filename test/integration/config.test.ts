@@ -449,6 +449,24 @@ for (const [title, file, from, to, said] of EDITS) {
   })
 }
 
+test('a listener from before upstream.tls, and files that are not there', async () => {
+  copyEnvoyFiles('listener.yaml', 'upstream.transport_failure_reason', 'upstream.other')
+  writeFileSync('z.yaml', 'rules: { upstream: { http: 2 } }\n')
+  assert.deepEqual(faultsIn((await validate()).lines), [])
+  writeFileSync('z.yaml', 'rules: { upstream: { tls: { ca: certs/none.pem } } }\n')
+  const { code, lines } = await validate()
+  assert.equal(code, 1)
+  const faults = faultsIn(lines)
+  for (const said of [
+    /mappers: expected one for the reason upstream_tls_failed/,
+    /certs\/none\.pem: upstream\.tls\.ca: no such file/,
+  ])
+    assert.ok(
+      faults.some((fault) => said.test(fault)),
+      faults.join('\n'),
+    )
+})
+
 for (const [title, from, to, said] of [
   [
     'no mapper',

@@ -4,6 +4,7 @@ import { DNS_FENCES } from './fences-of-dns.ts'
 import { FALLBACK_FENCES } from './fences-of-fallback.ts'
 import { IDS_FENCES } from './fences-of-ids.ts'
 import { NEIGHBOURS_FENCES } from './fences-of-neighbours.ts'
+import { UPSTREAMS_FENCES } from './fences-of-upstreams.ts'
 
 /**
  * The fences of docs/threat-model.md and of docs/operations.md#bounds that are ours to take down; what Envoy's and Node's
@@ -15,4 +16,5 @@ export const FENCES: readonly Fence[] = [
   ...DNS_FENCES,
   ...FALLBACK_FENCES,
   ...NEIGHBOURS_FENCES,
+  ...UPSTREAMS_FENCES,
 ]
