@@ -35,6 +35,7 @@ const UNTIL_SIGNALLED = -1
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => serveCommand,
   validate: async () => (await import('./cli/validate.ts')).validateCommand,
+  diff: async () => (await import('./cli/diff.ts')).diffCommand,
   render: async () => (await import('./cli/render.ts')).renderCommand,
   explain: async () => (await import('./cli/explain.ts')).explainCommand,
   history: async () => (await import('./cli/history.ts')).historyCommand,

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { InForce } from '../diff/in-force.ts'
 import type { OnBug } from '../guard.ts'
 import type { HistoryPage, HistoryQuery } from '../history/read-history.ts'
 import type { Explained } from '../status/explain.ts'
@@ -30,6 +31,8 @@ export interface AdminOptions {
   /** @throws DescriptionFault */
   readonly explain: (request: RequestDescription) => Promise<Explained>
   readonly history: (query: HistoryQuery) => Promise<HistoryPage>
+  /** What requests are decided by now. */
+  readonly inForce: () => InForce
   /** Null: all names. Returns the name as DNS knows it. */
   readonly flush: (name: string | null) => string | null
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
@@ -176,6 +179,7 @@ function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<st
     ['/api/status', { GET: ({ send }) => send(200, options.status(true)) }],
     ['/api/explain', explaining(options)],
     ['/api/history', history(options)],
+    ['/api/in-force', { GET: ({ send }) => send(200, options.inForce()) }],
     ['/api/flush', { POST: (exchange) => flush(options, exchange) }],
     [
       EVENTS,

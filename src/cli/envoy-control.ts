@@ -72,6 +72,8 @@ export interface EnvoyControl {
   /** False while no zone may be learned: Envoy's own files say what no learned zone could do, or can't be read. */
   readonly active: boolean
   policy(): PolicyStatus
+  /** The operator's files that are in force; undefined: none yet, or others are in the folder than those. */
+  filesInForce(): PolicyFiles | undefined
   /**
    * Takes over other rules.
    * @param allow CIDRs that zones may have though they are on the deny list
@@ -138,6 +140,7 @@ export function startEnvoyControl(
       return files.isActive
     },
     policy: () => files.status(),
+    filesInForce: () => files.inForce,
     follow: (rules, search, allow, fallback, said, tracing) => {
       const routing = routingRules(rules, search, fallback !== undefined, said)
       files.follow({ rules, routing, fallback, tracing }, addressFence(allow))
@@ -221,6 +224,11 @@ class FollowedFiles {
 
   get isActive(): boolean {
     return this.#plane !== undefined && this.#inForce.kind === 'policy'
+  }
+
+  get inForce(): PolicyFiles | undefined {
+    const isOther = this.#isProving || this.#refusal !== undefined || this.#source.faults.length > 0
+    return isOther ? undefined : this.#source.files
   }
 
   status(): PolicyStatus {

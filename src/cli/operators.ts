@@ -2,7 +2,9 @@ import { Metrics } from '../admin/metrics.ts'
 import { createPageHandler } from '../admin/page/serve-page.ts'
 import { serveAdmin, type Unready } from '../admin/server.ts'
 import type { LiveConfig } from '../config/live-config.ts'
+import { placingOf } from '../config/same.ts'
 import { hostPortOf } from '../config/schema.ts'
+import { hashesOf, type InForce } from '../diff/in-force.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
 import { isReadByEnvoy } from '../envoy-files/read-key.ts'
 import { guarded } from '../guard.ts'
@@ -86,6 +88,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
       })
     },
     history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
+    inForce: () => inForceOf(parts),
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
       running().dns.flush(name ?? undefined)
@@ -139,6 +142,21 @@ function namesOf(zone: string, { rules, search, said }: Running): string[] {
   const service = zone.includes('/') ? zone.slice(0, zone.indexOf('/')).toLowerCase() : undefined
   const services = rules.flatMap(servicesOf).filter(({ name }) => service === undefined || name === service)
   return services.map(({ name }) => zoneNameOf(name, id, rules, search(), said.now()))
+}
+
+function inForceOf({ lasting, live, running }: OperatedParts): InForce {
+  const { config, dns, search, zones } = running()
+  const files = lasting.control.filesInForce()
+  return {
+    version: readBuild().version,
+    loadedAt: live.status().loadedAt,
+    config: placingOf(config),
+    search: search(),
+    nameservers: dns.nameservers(),
+    pins: lasting.pins.entries(),
+    learned: [...(zones.learned?.zones() ?? [])].map(({ service, id }) => `${service}/${id}`),
+    envoyFiles: files ? hashesOf(files) : null,
+  }
 }
 
 function coldParts({ control, otherKeys }: Lasting, running: () => Running): ColdReasonParts {

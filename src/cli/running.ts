@@ -2,6 +2,7 @@ import type { Metadata } from '@grpc/grpc-js'
 import { now } from '../clock.ts'
 import { fallbackDns, type NamesInForce } from '../config/fallback.ts'
 import { rulesOf } from '../config/rules.ts'
+import { keepsDns, keepsSearch, SHAPING, same } from '../config/same.ts'
 import type { Config } from '../config/schema.ts'
 import { tracingOf } from '../config/tracing.ts'
 import type { Answer } from '../dns/answer.ts'
@@ -244,9 +245,6 @@ export interface Running {
   readonly zones: ZoneLearning
 }
 
-/** Parts of a configuration of which another one needs more than a new level of the log. */
-const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback', 'tracing'] as const
-
 /**
  * Makes a configuration run. Parts of the one before are taken over where their settings are the same: above all the DNS
  * client with its cache.
@@ -255,7 +253,7 @@ const SHAPING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback', 't
 export function run(config: Config, lasting: Lasting, before: Running | null): Running {
   const { log, bugs, control, activity, recorder, decisions, pins, tracing } = lasting
   if (before !== null && same(config, before.config, SHAPING)) return { ...before, config }
-  const sameDns = before !== null && same(config, before.config, ['dns', 'addresses'])
+  const sameDns = before !== null && keepsDns(before.config, config)
   const dns = sameDns ? before.dns : startDns(config, lasting, before)
   const fault = searchFault(config, dns.searchDomain())
   if (fault !== null) {
@@ -342,25 +340,12 @@ function earlierRules({ config, rules, rulesBefore }: Running, next: Config): re
   return same(config, next, ['rules']) ? rulesBefore : [rules, ...rulesBefore].slice(0, RULES_BEFORE_MAX)
 }
 
-function same(a: Config, b: Config, sections: readonly (keyof Config)[]): boolean {
-  return sections.every((section) => JSON.stringify(a[section]) === JSON.stringify(b[section]))
-}
-
-/** A search domain that resolv.conf gave, and that was not asked to change, stays. */
 function startDns(
   config: Config,
   { environment, onDnsEvent, tracing }: Lasting,
   before: Running | null,
 ): Dns {
-  const isSameSource =
-    before !== null &&
-    before.config.dns.search === null &&
-    before.config.dns.resolvConf === config.dns.resolvConf
-  return openDns(
-    config,
-    environment,
-    onDnsEvent,
-    isSameSource ? before.dns.searchDomain() : null,
-    tracing.current,
-  )
+  const searchBefore =
+    before !== null && keepsSearch(before.config, config) ? before.dns.searchDomain() : null
+  return openDns(config, environment, onDnsEvent, searchBefore, tracing.current)
 }

@@ -5,18 +5,17 @@ import { loadConfig, parseConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
 import { tracingOf } from '../config/tracing.ts'
-import { readEnvoyFile } from '../envoy-files/folder.ts'
+import { ENVOY_FOLDER, pathsIn, readEnvoyFile } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
 import { CertificateError, readCertificates } from '../grpc/certificates.ts'
-import { type Arguments, type Command, configPath, type Terminal } from './command.ts'
-import { BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENER_FILE, ROUTES_FILE } from './envoy-control.ts'
+import { type Command, configPath, type Terminal } from './command.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
 import { openDns, searchFault } from './open-dns.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 import { certificatesOfUpstreams } from './upstream-certificates.ts'
 
 /** What was found, and by whom. */
-interface Report {
+export interface Report {
   readonly ok: boolean
   readonly checked: readonly string[]
   readonly notChecked: readonly string[]
@@ -38,14 +37,21 @@ Exit 0: no faults. Exit 1: there are faults, each with file, line and column.`,
   options: { json: { type: 'boolean' } },
   positionalsMax: 1,
   run: async (args, terminal) => {
-    const report = await validate(args, terminal)
+    const report = await validate(args.positionals[0] ?? configPath(args, terminal), ENVOY_FOLDER, terminal)
     terminal.stdout.write(args.flag('json') ? json(report) : reportText(report, paintFor(terminal)))
     return report.ok ? 0 : 1
   },
 }
 
-async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
-  const path = args.positionals[0] ?? configPath(args, terminal)
+/**
+ * @param path of the configuration
+ * @param folder of Envoy's files
+ */
+export async function validate(
+  path: string | undefined,
+  folder: string,
+  terminal: Terminal,
+): Promise<Report> {
   const { config, source, faults } = readConfig(path, terminal)
   const certificates = checkCertificates(config)
   const ofUpstreams = checkUpstreamCertificates(config)
@@ -61,10 +67,12 @@ async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
       return undefined
     }
   }
-  const [routes, clusters] = [read(ROUTES_FILE), read(CLUSTERS_FILE)]
-  const [listener, bootstrap] = [read(LISTENER_FILE), read(BOOTSTRAP_FILE)]
+  const paths = pathsIn(folder)
+  const [routes, clusters] = [read(paths.routes), read(paths.clusters)]
+  const [listener, bootstrap] = [read(paths.listener), read(paths.bootstrap)]
+  const names = [paths.routes, paths.clusters, paths.listener, paths.bootstrap]
   if (routes === undefined || clusters === undefined || listener === undefined || bootstrap === undefined) {
-    const none = `${ROUTES_FILE}, ${CLUSTERS_FILE}, ${LISTENER_FILE} and ${BOOTSTRAP_FILE}: not in the working directory`
+    const none = `${names.slice(0, -1).join(', ')} and ${paths.bootstrap}: not in the working directory`
     const isElsewhere = unreadable.length === 4
     const all = isElsewhere ? own : [...own, ...unreadable]
     const notChecked = isElsewhere ? [none] : []
@@ -85,14 +93,7 @@ async function validate(args: Arguments, terminal: Terminal): Promise<Report> {
   const all = [...own, ...files, ...byEnvoy.filter((fault) => !known.has(placeOf(fault)))]
   return {
     ok: all.length === 0,
-    checked: [
-      source,
-      ROUTES_FILE,
-      CLUSTERS_FILE,
-      LISTENER_FILE,
-      BOOTSTRAP_FILE,
-      ...(binary === undefined ? [] : [`all four by ${binary}`]),
-    ],
+    checked: [source, ...names, ...(binary === undefined ? [] : [`all four by ${binary}`])],
     notChecked: binary === undefined ? ["by Envoy's --mode validate: there is no Envoy in PATH"] : [],
     faults: all,
     notes: [...ownNotes, ...notes],
@@ -146,7 +147,7 @@ function checkUpstreamCertificates(config: Config): { faults: Fault[]; notes: Fa
   return { faults: told('fault'), notes: told('warning') }
 }
 
-function reportText({ ok, checked, notChecked, faults, notes }: Report, paint: Paint): string {
+export function reportText({ ok, checked, notChecked, faults, notes }: Report, paint: Paint): string {
   const lines = [
     ...faults.map((fault) => `${paint('red', 'fault')}  ${plain(faultText(fault))}`),
     ...notes.map((note) => `${paint('yellow', 'note')}   ${plain(faultText(note))}`),

@@ -3,7 +3,7 @@ import { placeOfRoutes, render } from '../envoy-files/render.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { upstreamsOf } from '../routing/rules.ts'
 import { smallBuffersOfListeners } from '../xds/body-buffer.ts'
-import { type PolicyFiles, readPolicy } from '../xds/policy.ts'
+import { type PolicyFiles, type PolicyReading, readPolicy } from '../xds/policy.ts'
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import { notesOfPolicies } from './envoy-policies.ts'
@@ -40,15 +40,8 @@ type Place = ReturnType<YamlFile['items']>[number]
 
 /** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
 export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFilesCheck {
-  const rules = rulesOf(config)
-  const generated = generate(rules, fallbackDns(config, SOME_NAMES), tracingOf(config))
-  const reading = readPolicy(files, {
-    routeHeader: ROUTE_HEADER,
-    routes: generated.routes,
-    asks: generated.asks,
-    askSettings: generated.askSettings,
-    placeOfRoutes,
-  })
+  const generated = generatedBy(config)
+  const reading = readPolicyBy(generated, files)
   const policyFaults =
     reading.kind === 'faults' ? reading.faults : reading.kind === 'cold only' ? reading.mistakes : []
   const reasons = reading.kind === 'cold only' ? reading.reasons : []
@@ -76,6 +69,19 @@ export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFile
     faults: distinct(faults),
     notes: [...notes, ...policies, ...unknown, ...processorAddressNotes(file, config)],
   }
+}
+
+/** What learned zones take over from Envoy's files, by the rules of a configuration. */
+export function readPolicyFor(config: Config, files: PolicyFiles): PolicyReading {
+  return readPolicyBy(generatedBy(config), files)
+}
+
+function generatedBy(config: Config): Generated {
+  return generate(rulesOf(config), fallbackDns(config, SOME_NAMES), tracingOf(config))
+}
+
+function readPolicyBy({ routes, asks, askSettings }: Generated, files: PolicyFiles): PolicyReading {
+  return readPolicy(files, { routeHeader: ROUTE_HEADER, routes, asks, askSettings, placeOfRoutes })
 }
 
 /** What Envoy reads is made of these files: where something is missing that it goes with, it can't be. */

@@ -18,6 +18,17 @@ export const FILE_NAMES = {
 export const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
 export type RenderedFile = (typeof RENDERED_FILES)[number]
 
+/** Of the operator's files in a folder. */
+export function pathsIn(folder: string): Record<keyof EnvoyFiles, string> {
+  const { bootstrap, listener, routes, clusters } = FILE_NAMES
+  return {
+    bootstrap: join(folder, bootstrap),
+    listener: join(folder, listener),
+    routes: join(folder, routes),
+    clusters: join(folder, clusters),
+  }
+}
+
 /** @throws where one can't be read */
 export function readEnvoyFiles(folder: string, shown = folder): EnvoyFiles {
   const file = (name: string) => ({

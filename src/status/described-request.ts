@@ -50,7 +50,8 @@ function textOf(patterns: readonly Pattern[] | undefined): string {
   return patterns?.[0]?.text ?? ''
 }
 
-function withId(head: RequestHead, source: IdSource, id: string): RequestHead {
+/** The request with an id in a place of a rule. */
+export function withId(head: RequestHead, source: IdSource, id: string): RequestHead {
   switch (source.kind) {
     case 'header':
       return withHeader(head, source.name, id)

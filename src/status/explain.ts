@@ -288,7 +288,7 @@ function upstreamOf({ service: { upstream }, serverName = '' }: Zone): Pick<Expl
 }
 
 /** How receivers are reached; nothing of HTTP/1.1 in plain text. */
-function reachText({ service: { upstream }, serverName }: Zone): string {
+export function reachText({ service: { upstream }, serverName }: Zone): string {
   if (upstream === undefined) return ''
   const { tls, http } = upstream
   if (tls === null) return `, by HTTP/${http}`

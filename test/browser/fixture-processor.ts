@@ -85,6 +85,9 @@ export class FixtureProcessor {
       configFaults: () => this.faults,
       explain: async (description) => this.#explain(description),
       history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
+      inForce: () => {
+        throw new Error('the page does not ask')
+      },
       flush: (name) => name,
       metrics: { contentType: 'text/plain', text: async () => '' },
       page: createPageHandler(),

@@ -5,6 +5,7 @@ import * as fc from 'fast-check'
 import { type AdminOptions, serveAdmin } from '../../src/admin/server.ts'
 import { rulesOf } from '../../src/config/rules.ts'
 import { configSchema } from '../../src/config/schema.ts'
+import type { InForce } from '../../src/diff/in-force.ts'
 import { explain } from '../../src/status/explain.ts'
 import { describedRequest } from '../../src/status/request-description.ts'
 import type { Status } from '../../src/status/status.ts'
@@ -32,6 +33,7 @@ const options: AdminOptions = {
       envoys: () => [],
     }),
   history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
+  inForce: () => ({}) as InForce,
   flush: (name) => name,
   metrics: { contentType: 'text/plain', text: async () => 'a 1\n' },
   page: () => false,

@@ -14,6 +14,7 @@ import { eventually, runCli, startProcessorAlone, type TestProcessor } from '../
 const COMMANDS = [
   'serve',
   'validate',
+  'diff',
   'explain',
   'status',
   'flush',
@@ -80,6 +81,12 @@ const WRONG: [args: string[], line: RegExp][] = [
   [['explain', '--curl', 'curl -d @f h'], /^zonegate: --curl: the command reads the file "f": /],
   [['explain', '--body', 'nothing-is-here'], /^zonegate: --body: can't read "nothing-is-here": ENOENT/],
   [['explain', '--body', '/dev/zero'], /^zonegate: --body: expected 1048576 octets or fewer/],
+  [['diff'], /^zonegate: name the new configuration: zonegate diff NEW\.yaml\n$/],
+  [
+    ['diff', 'nothing-is-here.yaml', '--rate', '0'],
+    /^zonegate: --rate: expected a number from 1 to 10000, got "0"\n$/,
+  ],
+  [['diff', 'x.yaml', '--envoy', 'nothing-is-here'], /^zonegate: nothing-is-here\/envoy\.yaml: no such file/],
   [
     ['flush', '--server', 'processor'],
     /^zonegate: --server: expected a URL like http:\/\/127\.0\.0\.1:9003, got "processor"\n$/,

@@ -1,0 +1,102 @@
+import type { Diff } from '../diff/diff.ts'
+import type { LogDiff } from '../diff/log.ts'
+import type { PolicyDiff } from '../diff/policy.ts'
+import type { ZoneChange, ZoneDiff } from '../diff/zones.ts'
+import { type Colour, type Column, type Paint, plain, table } from './text.ts'
+
+/** Lines of the table; `--json` has all. */
+const ROWS_MAX = 100
+const REQUESTS_MAX = 3
+
+export function diffText(diff: Diff, paint: Paint): string {
+  const { changed, policy, log, notes } = diff
+  const parts = [
+    changed.length === 0
+      ? 'No key differs that says where requests go.\n'
+      : `Changed: ${changed.map(({ key }) => key).join(', ')}\n`,
+    policy === undefined ? '' : policyText(policy, paint),
+    zonesText(diff, paint),
+    log === undefined ? '' : logText(log, paint),
+    notes.map((note) => `${paint('yellow', 'note')}   ${plain(note)}\n`).join(''),
+    `${resultText(diff, paint)}\n`,
+  ]
+  return parts.filter((part) => part !== '').join('\n')
+}
+
+function resultText({ result }: Diff, paint: Paint): string {
+  return {
+    same: paint('green', 'Nothing moves.'),
+    moves: paint('red', 'Something moves.'),
+    unknown: paint('yellow', 'Nobody can tell.'),
+  }[result]
+}
+
+interface Row extends ZoneChange {
+  readonly zone: ZoneDiff
+}
+
+function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): string {
+  const moved = zones.reduce((sum, zone) => sum + (zone.requestsPerSecond ?? 0), 0)
+  const unknown = zones.filter(({ id }) => id === '*').length
+  const title = `${zones.length - unknown} of ${live} zones in use, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
+  if (zones.length === 0) return `${title}\n`
+  const rows: Row[] = zones.flatMap((zone) => zone.changes.map((change) => ({ zone, ...change })))
+  const shown = rows.slice(0, ROWS_MAX)
+  const more = rows.length > shown.length ? `and ${rows.length - shown.length} more: --json has all\n` : ''
+  return `${title}:\n${table(COLUMNS, shown, paint)}${more}`
+}
+
+const COLUMNS: readonly Column<Row>[] = [
+  { title: 'ZONE', text: ({ zone }) => `${zone.service}/${zone.id}` },
+  { title: 'REQ/S', align: 'right', text: ({ zone }) => zone.requestsPerSecond?.toFixed(1) ?? '-' },
+  { title: 'CHANGE', text: ({ change }) => change, colour: ({ change }) => COLOURS[change] ?? 'yellow' },
+  { title: 'REQUESTS', text: ({ requests }) => requestsText(requests) },
+  { title: 'BEFORE', text: ({ before }) => before },
+  { title: 'AFTER', text: ({ after }) => after },
+]
+const COLOURS: Partial<Record<ZoneChange['change'], Colour>> = { refused: 'red', forwarded: 'green' }
+
+function requestsText(requests: readonly string[] | undefined): string {
+  if (requests === undefined) return 'all'
+  const more = requests.length > REQUESTS_MAX ? `, ${requests.length - REQUESTS_MAX} more` : ''
+  return requests.slice(0, REQUESTS_MAX).join(', ') + more
+}
+
+function policyText({ changes, reasonsBefore, reasonsAfter }: PolicyDiff, paint: Paint): string {
+  const lines = changes.map(
+    ({ field, before, after }) =>
+      `  ${plain(field)}: ${plain(before ?? 'absent')} ${paint('dim', '->')} ${plain(after ?? 'absent')}\n`,
+  )
+  const title =
+    changes.length === 0
+      ? 'No route and no cluster has another policy.\n'
+      : 'Every zone has another policy:\n'
+  const isCold = reasonsBefore.length === 0 && reasonsAfter.length > 0
+  const cold = isCold
+    ? ['No zone is learned by these files:\n', ...reasonsAfter.map((line) => `  ${plain(line)}\n`)]
+    : []
+  return [title, ...lines, ...cold].join('')
+}
+
+function logText({ requests, differently, changes, unknown, unreadable }: LogDiff, paint: Paint): string {
+  const title = `${differently} of ${requests} requests in the log would be decided in another way\n`
+  const lines = changes.flatMap((change) => [
+    `  ${String(change.requests).padStart(7)}  ${paint('bold', change.change)}: ${plain(change.kind)}\n`,
+    ...change.examples.map(
+      ({ line, request, before, after }) =>
+        `           line ${line}: ${plain(request)}: ${plain(before)} ${paint('dim', '->')} ${plain(after)}\n`,
+    ),
+  ])
+  const whys = Object.entries(unknown.why).sort(([, a], [, b]) => b - a)
+  return [
+    title,
+    ...lines,
+    ...(unknown.requests === 0 ? [] : [`${unknown.requests} unknown:\n`]),
+    ...whys.map(([why, count]) => `  ${String(count).padStart(7)}  ${plain(why)}\n`),
+    ...(unreadable.lines === 0
+      ? []
+      : [
+          `${unreadable.lines} lines are none of the access log, as line ${unreadable.examples.join(', ')}\n`,
+        ]),
+  ].join('')
+}

@@ -1,0 +1,65 @@
+import type { Pattern } from '../routing/patterns.ts'
+import { isZone, type RequestHead, type Rules, servicesOf, zoneOf } from '../routing/rules.ts'
+import { withId } from '../status/described-request.ts'
+import type { ZoneRef } from '../zones/learned-zones.ts'
+
+/** A path that no service and no rule names. */
+const OTHER = 'any-other-path'
+/** Where rules have more ways than these to say an id, the rest is not looked at. */
+const SAMPLES_MAX = 200
+/** Any: which zone a request is for is of no matter to the domain. */
+const SEARCH = 'test'
+
+/** One kind of requests that come to the zones of a service. */
+export interface Sample {
+  readonly method: string
+  /** As someone reads it: the path, with the host where rules look at it, and the place of the id. */
+  readonly text: string
+  readonly headOf: (id: string) => RequestHead
+}
+
+/**
+ * The requests that come to the zones of a service by the rules in force, one of each kind that the rules in force or the
+ * new ones tell apart: by method, path, host, and by where the id is.
+ */
+export function samplesOf({ service, id }: ZoneRef, before: Rules, after: Rules): Sample[] {
+  const own = before.find((rule) => servicesOf(rule).some(({ name }) => name === service))
+  if (own === undefined) return []
+  const both = [...before, ...after]
+  const paths = unique([
+    ...(servicesOf(own).find(({ name }) => name === service)?.paths ?? []),
+    ...textsOf(own.match.paths ?? [], OTHER),
+    `/${OTHER}`,
+    ...both.flatMap((rule) => [...textsOf(rule.match.paths ?? [], OTHER), ...rule.serviceByPath.keys()]),
+  ])
+  const hosts = unique([
+    ...textsOf(own.match.hosts ?? [], ''),
+    '',
+    ...both.flatMap(({ match }) => textsOf(match.hosts ?? [], '')),
+  ])
+  const samples = new Map<string, Sample>()
+  for (const source of own.sources)
+    for (const method of own.methods)
+      for (const path of paths)
+        for (const authority of hosts) {
+          const headOf = (one: string): RequestHead =>
+            withId({ method, path, authority, headers: {} }, source, one)
+          const head = headOf(id)
+          const zone = zoneOf(head, before, SEARCH)
+          const isOwn = isZone(zone) && zone.service.name === service && zone.id === id
+          if (!isOwn || samples.size >= SAMPLES_MAX) continue
+          const text = `${method} ${head.authority}${headOf('ID').path}`
+          const key = JSON.stringify([head.method, head.authority, head.path, source])
+          if (!samples.has(key)) samples.set(key, { method, text, headOf })
+        }
+  return [...samples.values()]
+}
+
+/** What a pattern fits: of a prefix, itself and what goes on. */
+function textsOf(patterns: readonly Pattern[], more: string): string[] {
+  return patterns.flatMap(({ text, isPrefix }) => (isPrefix && more !== '' ? [text, text + more] : [text]))
+}
+
+function unique(texts: readonly string[]): string[] {
+  return [...new Set(texts)]
+}

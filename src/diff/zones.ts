@@ -1,0 +1,189 @@
+import { type Rules, servicesOf } from '../routing/rules.ts'
+import type { ColdReason } from '../status/cold-reasons.ts'
+import type { ZoneStatus } from '../status/status.ts'
+import type { ZoneRef } from '../zones/learned-zones.ts'
+import {
+  type Move,
+  moveOf,
+  type Outcome,
+  outcomeOf,
+  outcomeOfUnknown,
+  outcomeText,
+  type World,
+} from './outcome.ts'
+import { ruleText } from './rule-text.ts'
+import { type Sample, samplesOf } from './sample-requests.ts'
+
+/** Zones that are looked at at once: each may wait for DNS. */
+const AT_ONCE = 32
+/** Ids to stand for one that is not in DNS, as idPattern may let through some only. */
+const UNKNOWN_IDS = ['999999999', 'zonegate-diff', '9999', '1']
+/** In place of an id: all that are not in DNS. */
+export const ANY_UNKNOWN = '*'
+
+export type LiveZone = Pick<ZoneStatus, 'service' | 'id' | 'requestsPerSecond' | 'route'>
+
+/** What a new configuration would make of a zone that requests go to now. */
+export interface ZoneDiff extends ZoneRef {
+  /** Null: of ids that are not in DNS, which nobody counts. */
+  readonly requestsPerSecond: number | null
+  readonly changes: readonly ZoneChange[]
+}
+
+export interface ZoneChange {
+  /** `cold`: its requests would ask the processor, and do not now. */
+  readonly change: Move | 'cold'
+  /** The kinds of its requests, of which there are more; absent: all. */
+  readonly requests?: readonly string[]
+  readonly before: string
+  readonly after: string
+}
+
+export interface ZonesSeams {
+  readonly before: World
+  readonly after: World
+  /** Why a zone that is learned now would not be, by the new configuration; null: it would. */
+  readonly coldAfter: (zone: ZoneRef, after: Outcome) => ColdReason | null
+  readonly onProgress?: (done: number, of: number) => void
+}
+
+/** @returns the zones of which something would be another, the busiest first */
+export async function diffZones(live: readonly LiveZone[], seams: ZonesSeams): Promise<ZoneDiff[]> {
+  const { before, after, onProgress } = seams
+  const samples = new SamplesOfServices(before.rules, after.rules)
+  const busiest = [...live].sort((a, b) => b.requestsPerSecond - a.requestsPerSecond)
+  const found: (ZoneDiff | null)[] = []
+  let next = 0
+  let done = 0
+  const work = async (): Promise<void> => {
+    for (let at = next++; at < busiest.length; at = next++) {
+      const zone = busiest[at] as LiveZone
+      const changes = await changesOf(zone, samples.of(zone), seams)
+      found[at] =
+        changes.length === 0
+          ? null
+          : { service: zone.service, id: zone.id, requestsPerSecond: zone.requestsPerSecond, changes }
+      onProgress?.(++done, busiest.length)
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, work))
+  const unknown = await diffUnknown(live, samples, seams)
+  return [...found.filter((each) => each !== null), ...unknown]
+}
+
+interface Compared {
+  readonly sample: Sample
+  readonly move: Move | null
+  readonly before: Outcome
+  readonly after: Outcome
+}
+
+async function changesOf(
+  zone: LiveZone,
+  samples: readonly Sample[],
+  seams: ZonesSeams,
+): Promise<ZoneChange[]> {
+  if (samples.length === 0)
+    return [{ change: 'unknown', before: 'no request is known that comes to it', after: 'unknown' }]
+  const compared: Compared[] = []
+  for (const sample of samples) {
+    const head = sample.headOf(zone.id)
+    const [before, after] = [await outcomeOf(head, seams.before), await outcomeOf(head, seams.after)]
+    compared.push({ sample, move: moveOf(before, after), before, after })
+  }
+  const cold =
+    zone.route === 'cold' || compared.every(({ move }) => move === 'refused')
+      ? null
+      : coldChange(zone, compared, seams)
+  return [...changesIn(compared), ...(cold === null ? [] : [cold])]
+}
+
+function coldChange(
+  zone: LiveZone,
+  compared: readonly Compared[],
+  { coldAfter }: ZonesSeams,
+): ZoneChange | null {
+  for (const { after } of compared) {
+    const reason = coldAfter(zone, after)
+    if (reason !== null)
+      return { change: 'cold', before: 'routed inside Envoy', after: `asks the processor: ${reason}` }
+  }
+  return null
+}
+
+/** Those alike are one. */
+function changesIn(compared: readonly Compared[]): ZoneChange[] {
+  const changes = new Map<string, ZoneChange & { requests: string[] }>()
+  for (const { sample, move, before, after } of compared) {
+    if (move === null) continue
+    const texts = { change: move, before: outcomeText(before), after: outcomeText(after) }
+    const key = JSON.stringify(texts)
+    const known = changes.get(key)
+    if (known === undefined) changes.set(key, { ...texts, requests: [sample.text] })
+    else if (!known.requests.includes(sample.text)) known.requests.push(sample.text)
+  }
+  return [...changes.values()].map(({ requests, ...change }) =>
+    changes.size === 1 && compared.every(({ move }) => move !== null) ? change : { ...change, requests },
+  )
+}
+
+/** Ids that DNS does not know: where `zones` says that they go somewhere, nothing in the list of live zones shows them. */
+async function diffUnknown(
+  live: readonly LiveZone[],
+  samples: SamplesOfServices,
+  { before, after }: ZonesSeams,
+): Promise<ZoneDiff[]> {
+  const found: ZoneDiff[] = []
+  const services = before.rules.flatMap(servicesOf)
+  const hasFallback = [before, after].some(({ rules, said }) =>
+    rules.flatMap(servicesOf).some((service) => said.fallbackOf(service) !== undefined),
+  )
+  if (!hasFallback) return []
+  for (const service of services) {
+    const ids = [...UNKNOWN_IDS, ...live.filter((zone) => zone.service === service.name).map(({ id }) => id)]
+    const id = ids.find((each) => {
+      const isPlain =
+        before.said.of(service, each) === undefined && after.said.of(service, each) === undefined
+      return isPlain && samples.isOf(service.name, each)
+    })
+    if (id === undefined) continue
+    const compared: Compared[] = []
+    for (const sample of samples.of({ service: service.name, id })) {
+      const head = sample.headOf(id)
+      const [was, is] = [await outcomeOfUnknown(head, before), await outcomeOfUnknown(head, after)]
+      compared.push({ sample, move: moveOf(was, is), before: was, after: is })
+    }
+    const changes = changesIn(compared)
+    if (changes.length > 0)
+      found.push({ service: service.name, id: ANY_UNKNOWN, requestsPerSecond: null, changes })
+  }
+  return found
+}
+
+/** Found once for each service: rules tell zones apart by nothing but the id. */
+class SamplesOfServices {
+  readonly #before: Rules
+  readonly #after: Rules
+  readonly #isSame: boolean
+  readonly #samples = new Map<string, readonly Sample[]>()
+
+  constructor(before: Rules, after: Rules) {
+    this.#before = before
+    this.#after = after
+    this.#isSame = before.map(ruleText).join() === after.map(ruleText).join()
+  }
+
+  of(zone: ZoneRef): readonly Sample[] {
+    const known = this.#samples.get(zone.service)
+    if (known !== undefined && known.length > 0) return known
+    const all = samplesOf(zone, this.#before, this.#after)
+    // Where no rule is another, all of a zone's requests have the same way.
+    const found = this.#isSame ? all.slice(0, 1) : all
+    this.#samples.set(zone.service, found)
+    return found
+  }
+
+  isOf(service: string, id: string): boolean {
+    return samplesOf({ service, id }, this.#before, this.#after).length > 0
+  }
+}
