@@ -396,17 +396,14 @@ suite('zonegate diff', () => {
 
   test('files in force that nobody knows: no comparison with them', async () => {
     save('new.yaml', base)
-    save(
-      'envoy/clusters.yaml',
-      `# another comment\n${readFileSync('envoy/clusters.yaml', 'utf8')}resources: []\n`,
-    )
+    const clusters = readFileSync('envoy/clusters.yaml', 'utf8')
+    save('envoy/clusters.yaml', `${clusters}resources: []\n`)
     await eventually('the file is at fault', async () => (await status()).policy.faults.length > 0)
     await assert.rejects(
       diff({ envoy: 'new-envoy' }),
       /^UsageError: --envoy: nobody knows which of Envoy's files/,
     )
-    const { code } = await diff({})
-    assert.equal(code, 0)
+    save('envoy/clusters.yaml', clusters)
   })
 
   test('a file at fault: the faults that validate names', async () => {
