@@ -33,8 +33,8 @@ export interface AdminOptions {
   readonly history: (query: HistoryQuery) => Promise<HistoryPage>
   /** What requests are decided by now. */
   readonly inForce: () => InForce
-  /** Null: all names. Returns the name as DNS knows it. */
-  readonly flush: (name: string | null) => string | null
+  /** Null: all names. */
+  readonly flush: (name: string | null) => Flushed
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
   /** Answers requests for the page's own files, which hold no secret; false: not one of them. */
   readonly page: (request: IncomingMessage, response: ServerResponse) => boolean
@@ -281,13 +281,21 @@ async function readDescription(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
+export interface Flushed {
+  /** As DNS knows it; null: all. */
+  readonly name: string | null
+  /** How many answers of the cache it was. */
+  readonly names: number
+}
+
 function flush(options: AdminOptions, { url, send }: Exchange): void {
   const name = url.searchParams.get('name')
   if (name === '') {
     send(400, { error: 'expected ?name=NAME, or no name for all' })
     return
   }
-  send(200, { flushed: options.flush(name) ?? 'all' })
+  const { name: flushed, names } = options.flush(name)
+  send(200, { flushed: flushed ?? 'all', names })
 }
 
 function urlOf({ url = '/' }: IncomingMessage): URL | null {

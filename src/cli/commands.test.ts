@@ -5,6 +5,7 @@ import type { ZoneStatus } from '../status/status.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { Arguments, Command, Terminal } from './command.ts'
 import { explainCommand, explainedText } from './explain.ts'
+import { flushText } from './flush.ts'
 import { envoysText, rulesText, zonesText } from './status.ts'
 import { duration, paintFor, plain, table } from './text.ts'
 
@@ -108,6 +109,16 @@ test('status zones: what TTL 0 costs is said', () => {
   assert.match(shown([zone]), /^1 +default +uncached +cold, ttl_zero .* 10\.0\.0\.1 /m)
   assert.match(shown([zone]), /^uncached: 1\. Their TTL is 0: each request asks a nameserver,/m)
   assert.ok(!shown([{ ...zone, state: 'fresh', expiresAt: 1 }]).includes('TTL is 0'))
+})
+
+test('flush: what ended, or that there was nothing', () => {
+  assert.equal(flushText({ flushed: 'all', names: 3 }), 'flushed: all')
+  assert.equal(flushText({ flushed: 'a.test', names: 2 }), 'flushed: a.test')
+  assert.equal(flushText({ flushed: 'all', names: 0 }), 'nothing to flush: the cache is empty')
+  assert.equal(
+    flushText({ flushed: 'a.test', names: 0 }),
+    'nothing to flush: the cache has no answer for a.test',
+  )
 })
 
 test('a table is as wide as its widest cells, numbers to the right', () => {

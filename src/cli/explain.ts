@@ -1,6 +1,8 @@
 import { createReadStream } from 'node:fs'
+import { isTypo } from '../config/faults.ts'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
+import { pinsOnDisk } from '../pins/pins.ts'
 import { COLD_REASONS, isColdReason } from '../status/cold-reasons.ts'
 import type { DescribedRequest } from '../status/described-request.ts'
 import { type Explained, explain } from '../status/explain.ts'
@@ -72,10 +74,12 @@ Exit 0: the request would be forwarded. Exit 1: it would be refused.`,
 
 function explainReason(reason: string, args: Arguments, terminal: Terminal): number {
   const known = reasonText(reason)
-  if (known === null)
-    throw new UsageError(
-      `no reason "${plain(reason)}"; there are ${[...Object.keys(REASONS), ...Object.keys(COLD_REASONS)].join(', ')}`,
-    )
+  if (known === null) {
+    const all = [...Object.keys(REASONS), ...Object.keys(COLD_REASONS)]
+    const meant = all.find((each) => isTypo(reason, each))
+    const hint = meant === undefined ? `there are ${all.join(', ')}` : `did you mean ${meant}?`
+    throw new UsageError(`no reason "${plain(reason)}"; ${hint}`)
+  }
   const { status, cause, wayOut } = known
   const paint = paintFor(terminal)
   terminal.stdout.write(
@@ -126,9 +130,6 @@ async function readBody(file: string): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-/** Those by command are a running processor's. */
-const NO_PINS = { entries: () => [] }
-
 async function explainOffline(
   head: DescribedRequest,
   args: Arguments,
@@ -141,7 +142,7 @@ async function explainOffline(
     const fault = searchFault(config, search)
     if (search === null || fault !== null) throw new Error(fault ?? '')
     const rules = rulesOf(config)
-    const said = new SaidNow(config, rules, NO_PINS).now()
+    const said = new SaidNow(config, rules, pinsOnDisk(Date.now())).now()
     return await explain(head, { rules, search, said, explainName: dns.explain, envoys: null })
   } finally {
     dns.close()

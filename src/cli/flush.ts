@@ -1,6 +1,6 @@
 import { ProcessorClient } from './client.ts'
 import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command } from './command.ts'
-import { json } from './text.ts'
+import { json, plain } from './text.ts'
 
 export const flushCommand: Command = {
   summary: 'ends the lifetime of cached DNS answers',
@@ -14,11 +14,16 @@ ${CLIENT_DETAILS}`,
   run: async (args, terminal) => {
     const [name] = args.positionals
     const query = name === undefined ? '' : `?${new URLSearchParams({ name })}`
-    const reply = await ProcessorClient.of(args, terminal).json<{ flushed: string }>(
+    const reply = await ProcessorClient.of(args, terminal).json<{ flushed: string; names: number }>(
       `/api/flush${query}`,
       'POST',
     )
-    terminal.stdout.write(args.flag('json') ? json(reply) : `flushed: ${reply.flushed}\n`)
+    terminal.stdout.write(args.flag('json') ? json(reply) : `${flushText(reply)}\n`)
     return 0
   },
+}
+
+export function flushText({ flushed, names }: { readonly flushed: string; readonly names: number }): string {
+  const nothing = flushed === 'all' ? 'the cache is empty' : `the cache has no answer for ${flushed}`
+  return plain(names === 0 ? `nothing to flush: ${nothing}` : `flushed: ${flushed}`)
 }

@@ -91,8 +91,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     inForce: () => inForceOf(parts),
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
-      running().dns.flush(name ?? undefined)
-      return name
+      return { name, names: running().dns.flush(name ?? undefined) }
     },
     metrics: { contentType: metrics.contentType, text: () => metrics.text() },
     page: createPageHandler(),

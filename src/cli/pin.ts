@@ -9,6 +9,7 @@ import {
   type Arguments,
   CLIENT_DETAILS,
   CLIENT_OPTIONS,
+  CONFIG_OPTION,
   type Command,
   type Terminal,
   UsageError,
@@ -18,9 +19,11 @@ import { type Column, duration, json, type Paint, paintFor, plain, table } from 
 
 const TIMEOUT_MS = 10_000
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
-const SOCKET_OPTIONS = { socket: { type: 'string' }, json: { type: 'boolean' } } as const
+/** `--config` as with other commands, though nothing of it is needed: scripts pass it to all. */
+const SOCKET_OPTIONS = { ...CONFIG_OPTION, socket: { type: 'string' }, json: { type: 'boolean' } } as const
 const SOCKET_DETAILS = `  --socket PATH    of the processor; else ${PIN_SOCKET} in the working directory, which only its own user and root may open
-  --json           for programs`
+  --json           for programs
+  --config FILE    is taken as by other commands; the socket does not depend on it`
 
 export const pinCommand: Command = {
   summary: 'sends the requests of a zone to addresses, for a time',

@@ -1,3 +1,4 @@
+import { notesOfConfig } from '../config/config-notes.ts'
 import { checkEnvoyFiles, type SourceFile } from '../config/envoy-files.ts'
 import { readFallbackDns } from '../config/fallback.ts'
 import { ConfigError, type Fault, faultText } from '../config/faults.ts'
@@ -56,7 +57,12 @@ export async function validate(
   const certificates = checkCertificates(config)
   const ofUpstreams = checkUpstreamCertificates(config)
   const own = [...faults, ...certificates.faults, ...ofUpstreams.faults]
-  const ownNotes = [...notesOfDns(config, terminal), ...certificates.notes, ...ofUpstreams.notes]
+  const ofCertificates = [...certificates.notes, ...ofUpstreams.notes]
+  // Of a file at fault the defaults are compared: what they say of names is not said of it.
+  const ownNotes =
+    faults.length > 0
+      ? ofCertificates
+      : [...notesOfDns(config, terminal), ...notesOfConfig(config, source), ...ofCertificates]
   const unreadable: Fault[] = []
   const read = (path: string): SourceFile | undefined => {
     try {

@@ -179,7 +179,8 @@ function withoutWrappers(node: SchemaNode | undefined): SchemaNode | undefined {
 }
 
 /** True within two edits, or one in a short name: a letter more, less, another, or two swapped; letter case aside. */
-function isTypo(text: string, known: string): boolean {
+/** Whether a text is likely a misspelling of a known one. */
+export function isTypo(text: string, known: string): boolean {
   const [a, b] = [text.toLowerCase(), known.toLowerCase()]
   const distanceMax = b.length > 4 ? 2 : 1
   if (Math.abs(a.length - b.length) > distanceMax) return a.length > 2 && b.startsWith(a)

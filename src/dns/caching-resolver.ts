@@ -240,15 +240,19 @@ export class CachingResolver {
   /**
    * Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. An answer that is on its
    * way was asked for before: those who wait for it get it, and it is not kept.
+   * @returns how many names it was
    */
-  flush(name?: string): void {
+  flush(name?: string): number {
     const nowMs = this.#timers.now()
     const entries = name === undefined ? this.#entries.values() : this.#entriesOf(name)
+    let names = 0
     for (const entry of entries) {
       entry.expire(nowMs)
       entry.pending = null
       this.#entries.release(entry.name)
+      names += 1
     }
+    return names
   }
 
   /** True where a name below the domain has addresses, or had some a moment ago. */

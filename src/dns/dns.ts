@@ -93,8 +93,11 @@ export interface Dns {
   keep(name: string, onChange: (answer: Answer) => void, inUse?: boolean): KeptName | null
   /** Has a cached name asked for again soon: something says its addresses may be wrong. */
   refresh(name: string): void
-  /** Ends the lifetime of one name, or of all. While nameservers fail the old answers still serve. */
-  flush(name?: string): void
+  /**
+   * Ends the lifetime of one name, or of all. While nameservers fail the old answers still serve.
+   * @returns how many names it was, those counted that a service leads to
+   */
+  flush(name?: string): number
   /** Asks the nameservers, past the cache, and tells every try. */
   explain(name: string): Promise<Explanation>
   status(): DnsStatus
@@ -198,10 +201,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
     lookup: (name) => resolver.lookup(name),
     keep: (name, onChange, inUse) => kept.keep(name, onChange, inUse),
     refresh: (name) => resolver.refresh(name),
-    flush: (name) => {
-      resolver.flush(name)
-      kept.refreshAll()
-    },
+    flush: (name) => flush(name, resolver, kept),
     explain: (name) => explain(name, resolvers),
     status: () => dnsStatus(nameservers, search, resolver, kept),
     names: () => nameStatuses(resolver, kept, now),
@@ -215,6 +215,11 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   }
 }
 
+function flush(name: string | undefined, resolver: CachingResolver, kept: KeptNames): number {
+  const names = resolver.flush(name)
+  kept.refreshAll()
+  return names
+}
 /** What answers are made by, the cache in front. */
 interface Resolvers {
   readonly addresses: AddressResolver

@@ -107,10 +107,24 @@ export function generateFallback(rules: Rules, dns: FallbackDns): GeneratedFallb
  * records, and whose zones are reached as the cluster `zones` reaches them: by HTTP/1.1 in plain text. Of the whole rule, as a path without a route would come to the service of the others.
  */
 export function hasFallback(rule: Rule): boolean {
-  return (
-    plainPattern(rule.idPattern) !== null &&
-    servicesOf(rule).every(({ srv, upstream }) => srv === undefined && upstream === undefined)
-  )
+  return fallbackHindrances(rule).length === 0
+}
+
+/** Why a rule has no fallback, each reason in a few words; none where it has. */
+export function fallbackHindrances(rule: Rule): string[] {
+  const services = servicesOf(rule)
+  const namesOf = (some: typeof services): string => some.map(({ name }) => name).join(', ')
+  const bySrv = services.filter(({ srv }) => srv !== undefined)
+  const byUpstream = services.filter(({ upstream }) => upstream !== undefined)
+  return [
+    ...(plainPattern(rule.idPattern) === null
+      ? ['Envoy may read its idPattern otherwise than the processor']
+      : []),
+    ...(bySrv.length > 0 ? [`Envoy asks for no SRV records, as port: srv of ${namesOf(bySrv)} wants`] : []),
+    ...(byUpstream.length > 0
+      ? [`Envoy speaks HTTP/1.1 in plain text then, and not by upstream of ${namesOf(byUpstream)}`]
+      : []),
+  ]
 }
 
 function routesOf(rule: Rule, search: string): FallbackRoute[] {

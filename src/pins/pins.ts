@@ -86,13 +86,7 @@ export class Pins {
 
   /** As the rules want them. */
   entries(): SaidEntry[] {
-    return [...this.#pins.values()].flatMap(({ zone, addresses, who, because, until }) => {
-      const zones = parseZones(zone)
-      if (typeof zones === 'string') return []
-      const by = { who, because, untilMs: Date.parse(until) }
-      const pinned = addresses.map(parsePinned).filter((address) => address !== null)
-      return [{ key: zone, ...zones, says: { kind: 'pinned', addresses: pinned, by } }]
-    })
+    return entriesOf([...this.#pins.values()])
   }
 
   /**
@@ -205,6 +199,33 @@ export class Pins {
     this.#seams.log.error({ fault }, 'pins by command')
     return fault
   }
+}
+
+/**
+ * The pins that a processor keeps in the working directory, where none is asked.
+ * @param nowMs since 1970
+ * @throws Error where there is a file that can't be read: the answer would be another one
+ */
+export function pinsOnDisk(nowMs: number, file: string = PINS_FILE): Pick<Pins, 'entries'> {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { entries: () => [] }
+    throw new Error(`${file}: pins by command can't be read (${(error as Error).message})`)
+  }
+  const pins = pinsIn(text).pins.filter(({ until }) => Date.parse(until) > nowMs)
+  return { entries: () => entriesOf(pins) }
+}
+
+function entriesOf(pins: readonly Pin[]): SaidEntry[] {
+  return pins.flatMap(({ zone, addresses, who, because, until }) => {
+    const zones = parseZones(zone)
+    if (typeof zones === 'string') return []
+    const by = { who, because, untilMs: Date.parse(until) }
+    const pinned = addresses.map(parsePinned).filter((address) => address !== null)
+    return [{ key: zone, ...zones, says: { kind: 'pinned', addresses: pinned, by } }]
+  })
 }
 
 /** @returns the pins that are sound, and what is wrong with the rest */

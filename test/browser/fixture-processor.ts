@@ -88,7 +88,7 @@ export class FixtureProcessor {
       inForce: () => {
         throw new Error('the page does not ask')
       },
-      flush: (name) => name,
+      flush: (name) => ({ name, names: 1 }),
       metrics: { contentType: 'text/plain', text: async () => '' },
       page: createPageHandler(),
       onBug: (error) => {

@@ -34,7 +34,7 @@ const options: AdminOptions = {
     }),
   history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
   inForce: () => ({}) as InForce,
-  flush: (name) => name,
+  flush: (name) => ({ name, names: 0 }),
   metrics: { contentType: 'text/plain', text: async () => 'a 1\n' },
   page: () => false,
   onBug: (error) => bugs.push(error),

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, isIP } from 'node:net'
 import * as fc from 'fast-check'
 import { encodeMessage } from '../../demo/dns-encode.ts'
 import { AddressResolver } from '../../src/dns/address-resolver.ts'
-import type { Answer } from '../../src/dns/answer.ts'
+import { type Answer, areEndpoints } from '../../src/dns/answer.ts'
 import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import type { ExchangeOptions, ExchangeOutcome, NameserverAddress } from '../../src/dns/exchange.ts'
@@ -12,10 +12,11 @@ import { type Message, RecordType, type ResourceRecord } from '../../src/dns/mes
 import { NameserverSet } from '../../src/dns/nameservers.ts'
 import { encodeQuery, isResponseTo } from '../../src/dns/query.ts'
 import { parseResolvConf } from '../../src/dns/resolv-conf.ts'
+import { ServiceResolver } from '../../src/dns/service-resolver.ts'
 import { type Resolution, StubResolver } from '../../src/dns/stub-resolver.ts'
 import { nodeTimers } from '../../src/dns/timers.ts'
 import { createTransport, type Transport } from '../../src/dns/transport.ts'
-import { addressPolicy } from '../../src/routing/denied-addresses.ts'
+import { addressPolicy, portPolicy } from '../../src/routing/denied-addresses.ts'
 import { addressesOf } from '../support/dns.ts'
 import { decoded, messages } from '../support/dns-messages.ts'
 import { frame } from '../support/nameserver.ts'
@@ -47,24 +48,71 @@ const answerRecords = fc.array(
   ) as fc.Arbitrary<unknown> as fc.Arbitrary<ResourceRecord>,
   { maxLength: 40, size: 'max' },
 )
-type Reply = { octets: (query: Buffer) => Buffer } | { outcome: 'timeout' | 'unreachable' }
-const replies: fc.Arbitrary<Reply> = fc.oneof(
-  { weight: 6, arbitrary: responses() },
-  {
-    weight: 1,
-    arbitrary: fc.constantFrom({ outcome: 'timeout' } as const, { outcome: 'unreachable' } as const),
-  },
+/** Of a service: its records, hosts and their addresses, and what may not be a target. */
+const SERVICE = parseDomainName('_pay._tcp.zone1.test') as DomainName
+const serviceRecords = fc.array(
+  fc.oneof(
+    fc.record({
+      name: fc.constantFrom(SERVICE, 'alias.test'),
+      ttlSeconds: fc.nat({ max: 200 }),
+      type: fc.constant('SRV' as const),
+      priority: fc.oneof(fc.nat({ max: 3 }), fc.nat({ max: 0xffff })),
+      weight: fc.oneof(fc.nat({ max: 3 }), fc.nat({ max: 0xffff })),
+      port: fc.oneof(fc.constantFrom(9000, 9001, 22, 0), fc.nat({ max: 0xffff })),
+      target: fc.oneof(
+        fc.constantFrom('host1.test', 'host2.test', 'alias.test', '', SERVICE, '10.0.0.1'),
+        fc.nat({ max: 40 }).map((n) => `host${n}.test`),
+      ),
+    }),
+    fc.record({
+      name: fc.constantFrom('host1.test', 'host2.test', 'alias.test'),
+      ttlSeconds: fc.nat({ max: 200 }),
+      type: fc.constant('A' as const),
+      address: fc.oneof(fc.ipV4(), fc.constantFrom('127.0.0.1', '10.0.0.1', '10.0.0.2')),
+    }),
+    fc.record({
+      name: fc.constantFrom(SERVICE, 'host1.test', 'alias.test'),
+      ttlSeconds: fc.nat({ max: 200 }),
+      type: fc.constant('CNAME' as const),
+      target: fc.constantFrom('host1.test', 'alias.test', SERVICE),
+    }),
+  ) as fc.Arbitrary<unknown> as fc.Arbitrary<ResourceRecord>,
+  { maxLength: 40, size: 'max' },
 )
+const FITS_MOSTLY = fc.nat({ max: 9 }).map((n) => n > 0)
+type Reply = { octets: (query: Buffer) => Buffer } | { outcome: 'timeout' | 'unreachable' }
+const replies = repliesWith(answerRecords, fc.constant(false))
 
-function responses(): fc.Arbitrary<Reply> {
+/** @param fitting true: of the records those that the question is for, under its name */
+function repliesWith(
+  records: fc.Arbitrary<ResourceRecord[]>,
+  fitting: fc.Arbitrary<boolean>,
+): fc.Arbitrary<Reply> {
+  return fc.oneof(
+    { weight: 6, arbitrary: responses(records, fitting) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom({ outcome: 'timeout' } as const, { outcome: 'unreachable' } as const),
+    },
+  )
+}
+
+function responses(records: fc.Arbitrary<ResourceRecord[]>, fit: fc.Arbitrary<boolean>): fc.Arbitrary<Reply> {
   return fc
-    .tuple(answerRecords, messages, fc.constantFrom(0, 0, 0, 2, 3, 5), fc.boolean(), mutations())
-    .map(([answers, noise, rcode, noisy, mutate]) => ({
+    .tuple(records, messages, fc.constantFrom(0, 0, 0, 2, 3, 5), fc.boolean(), mutations(), fit)
+    .map(([all, noise, rcode, noisy, mutate, fits]) => ({
       octets: (query) => {
         const asked = decoded(query)
-        const message: Message = noisy
-          ? { ...noise, id: asked.id, response: true, questions: asked.questions }
-          : { ...asked, response: true, recursionAvailable: true, rcode, answers, edns: null }
+        const [question] = asked.questions
+        const fitting = (record: ResourceRecord): ResourceRecord[] =>
+          record.type !== 'other' && RecordType[record.type] === question?.type
+            ? [{ ...record, name: question.name }]
+            : []
+        const answers = fits ? all.flatMap(fitting) : all
+        const message: Message =
+          noisy && !fits
+            ? { ...noise, id: asked.id, response: true, questions: asked.questions }
+            : { ...asked, response: true, recursionAvailable: true, rcode, answers, edns: null }
         return mutate(encodeMessage(message))
       },
     }))
@@ -84,7 +132,10 @@ function mutations(): fc.Arbitrary<(octets: Buffer) => Buffer> {
 }
 
 /** The resolver over a network that answers with these in turn, and silence afterwards. */
-async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; queries: number }> {
+async function resolve(
+  script: readonly Reply[],
+  name: DomainName = NAME,
+): Promise<{ answer: Answer; queries: number; nowMs: number }> {
   let [nowMs, queries] = [0, 0]
   const timers = { now: () => nowMs, start: () => ({ cancel: () => undefined }) }
   const nameservers = new NameserverSet(() => undefined)
@@ -110,15 +161,22 @@ async function resolve(script: readonly Reply[]): Promise<{ answer: Answer; quer
     onEvent,
     onBug: (error) => assert.fail(error as Error),
   })
-  const resolver = new AddressResolver(
-    stub,
-    { family: 'ipv4', ttlSeconds: { min: 5, max: 60 }, negativeTtlSecondsMax: 30, budgetMs: 1500 },
-    { timers, random: () => 0.5, admit: ADMIT, onEvent },
-  )
-  return {
-    answer: (await resolver.resolve(NAME, { awaited: true, charge: null, hadAddresses: false })).answer,
-    queries,
-  }
+  const lifetimes = {
+    family: 'ipv4',
+    ttlSeconds: { min: 5, max: 60 },
+    negativeTtlSecondsMax: 30,
+    budgetMs: BUDGET_MS,
+  } as const
+  const addresses = new AddressResolver(stub, lifetimes, { timers, random: () => 0.5, admit: ADMIT, onEvent })
+  const services = new ServiceResolver(addresses, lifetimes, { timers, admitPort: ADMIT_PORT, onEvent })
+  const asking = { awaited: true, charge: null, hadAddresses: false }
+  const { answer } =
+    name === SERVICE
+      ? await services.resolve(name, asking, (targets, within) =>
+          Promise.all(targets.map(async (target) => (await addresses.resolve(target, within)).answer)),
+        )
+      : await addresses.resolve(name, asking)
+  return { answer, queries, nowMs }
 }
 
 const BUDGET_MS = 1500
@@ -183,6 +241,9 @@ function listOf(texts: readonly string[]): NameserverAddress[] {
 }
 
 const ADMIT = addressPolicy([])
+const ADMIT_PORT = portPolicy([[9000, 9999]])
+/** Of records of one name, and of addresses of all their targets together. */
+const [TARGETS_MAX, ENDPOINTS_MAX] = [16, 32]
 /**
  * Two rounds over two nameservers, each over the port of many, over one of its own, without EDNS and over TCP, once for the
  * name and once for its alias.
@@ -259,6 +320,37 @@ export const dnsTargets: readonly Target[] = [
       assert.equal(new Set(addresses).size, addresses.length)
       for (const address of addresses) assert.ok(isIP(address) === 4 && ADMIT(address), address)
       for (const address of answer.denied) assert.ok(!ADMIT(address), address)
+    },
+  ),
+  target(
+    'dns: whatever is said of a service and its targets, endpoints are admitted, bounded, in order and in time',
+    [fc.array(repliesWith(serviceRecords, FITS_MOSTLY), { maxLength: 60, size: 'max' })],
+    async (script) => {
+      const { answer, queries, nowMs } = await resolve(script, SERVICE)
+      assert.ok(queries <= QUERIES_MAX * (1 + TARGETS_MAX), `${queries} queries`)
+      // An answer costs 1 ms here, and the last ones may come together.
+      assert.ok(nowMs <= BUDGET_MS + queries, `${nowMs} ms`)
+      assert.equal(answer.name, SERVICE)
+      if (answer.kind === 'failure') return
+      assert.ok(answer.ttlSeconds >= 0 && answer.ttlSeconds <= 60, `${answer.ttlSeconds} s`)
+      if (answer.kind !== 'positive') return assert.ok(answer.ttlSeconds <= 30)
+      const { addresses: endpoints, denied } = answer
+      assert.ok(endpoints.length + denied.length > 0)
+      assert.ok(endpoints.length <= ENDPOINTS_MAX && denied.length <= ENDPOINTS_MAX)
+      if (endpoints.length === 0) return
+      assert.ok(areEndpoints(endpoints))
+      const places = endpoints.map(({ address, port }) => `${address}:${port}`)
+      assert.equal(new Set(places).size, places.length, 'each place once')
+      let rank = 0
+      for (const { address, port, priority, weight, srv } of endpoints) {
+        assert.ok(isIP(address) === 4 && ADMIT(address), address)
+        assert.ok(ADMIT_PORT(port), `port ${port}`)
+        assert.ok(priority === rank || priority === ++rank, `priority ${priority} behind ${rank}`)
+        assert.ok(Number.isInteger(weight) && weight >= 1, `weight ${weight}`)
+        const target = srv?.target ?? ''
+        assert.ok(target !== '' && !target.startsWith('_') && !/(?:^|\.)\d+$/.test(target), target)
+      }
+      assert.equal(endpoints[0]?.priority, 0)
     },
   ),
   target(

@@ -137,8 +137,11 @@ test('/api/explain as JSON has the fences of the other paths', async () => {
 
 test('POST /api/flush', async () => {
   const post = { method: 'POST' }
-  assert.deepEqual((await processor.ask('/api/flush', post)).json(), { flushed: 'all' })
-  assert.deepEqual((await processor.ask('/api/flush?name=a.test', post)).json(), { flushed: 'a.test' })
+  assert.deepEqual((await processor.ask('/api/flush', post)).json(), { flushed: 'all', names: 0 })
+  assert.deepEqual((await processor.ask('/api/flush?name=a.test', post)).json(), {
+    flushed: 'a.test',
+    names: 0,
+  })
   assert.equal((await processor.ask('/api/flush?name=', post)).status, 400)
 })
 

@@ -73,6 +73,7 @@ const WRONG: [args: string[], line: RegExp][] = [
     /^zonegate: Unknown option '--idd'; "zonegate explain --help" says what it takes\n$/,
   ],
   [['explain', 'no_reason'], /^zonegate: no reason "no_reason"; there are no_rule, method_not_allowed, /],
+  [['explain', 'zone_max'], /^zonegate: no reason "zone_max"; did you mean zones_max\?\n$/],
   [
     ['explain', '--id', '1', '--path', 'mail'],
     /^zonegate: --path: expected a path that begins with "\/", got "mail"\n$/,
@@ -209,7 +210,7 @@ test('status: an overview, and each view as a table', async () => {
   assert.equal(overview.code, 0)
   assert.match(
     overview.stdout,
-    /^zonegate \S+ on Node \S+: ready, up for \d+ s\nconfiguration zonegate\.yaml, read/,
+    /^zonegate \S+ on Node \S+: ready, up for \d+ (?:s|min)\nconfiguration zonegate\.yaml, read/,
   )
   const nameservers = await processor.cli(['status', 'nameservers'])
   assert.match(nameservers.stdout, /^NAMESERVER +STATE +RTT +QUERIES BY OUTCOME\n127\.0\.0\.1:\d+ +healthy/)
@@ -228,11 +229,14 @@ test('status VIEW --json has that part alone', async () => {
 })
 
 test('flush, healthcheck, version', async () => {
-  assert.equal((await processor.cli(['flush'])).stdout, 'flushed: all\n')
-  assert.equal(
-    (await processor.cli(['flush', 'Zone1-default.game.test.'])).stdout,
-    'flushed: zone1-default.game.test\n',
-  )
+  // No request has come.
+  for (const [args, nothing] of [
+    [[], 'the cache is empty'],
+    [['Zone1-default.game.test.'], 'the cache has no answer for zone1-default.game.test'],
+  ] as [string[], string][]) {
+    const { code, stdout } = await processor.cli(['flush', ...args])
+    assert.deepEqual([code, stdout], [0, `nothing to flush: ${nothing}\n`])
+  }
   assert.deepEqual(await processor.cli(['healthcheck']), { code: 0, stdout: '', stderr: '' })
   assert.match(
     (await runCli(['version'], folder)).stdout,
@@ -281,3 +285,36 @@ test('a pipe gets no escape sequences', async () => {
   const { stdout } = await processor.cli(['status'])
   assert.ok(!stdout.includes('\u001b'))
 })
+
+const NOTED: [what: string, text: string, notes: readonly RegExp[]][] = [
+  ['a sound file', 'dns: { search: game.test }\n', []],
+  ['a file at fault, whose search domain nobody has looked at', 'dns: { search: game.test, foo: 1 }\n', []],
+  [
+    'more learned zones than names in the cache',
+    'dns: { search: game.test, cacheEntriesMax: 100 }\nlearned: { zonesMax: 200 }\n',
+    [/learned\.zonesMax: expected dns\.cacheEntriesMax \(100\) or less, got 200/],
+  ],
+  [
+    'rules without a fallback, each with its reasons',
+    `dns: { search: game.test }
+fallback: { enabled: true }
+rules:
+- { name: a, match: { paths: [/a] }, port: srv }
+- { name: b, match: { paths: [/b] }, idPattern: '^(?!0)\\d+$' }
+- { name: c }
+`,
+    [
+      /fallback\.enabled: rule "a" has none: Envoy asks for no SRV records, as port: srv of a wants/,
+      /fallback\.enabled: rule "b" has none: Envoy may read its idPattern otherwise/,
+    ],
+  ],
+]
+for (const [what, config, notes] of NOTED)
+  test(`validate notes of ${what}: ${notes.length}`, async () => {
+    writeFileSync(join(folder, 'noted.yaml'), config)
+    const { stdout } = await runCli(['validate', 'noted.yaml', '--json'], folder)
+    const report = JSON.parse(stdout) as { notes: { file: string; key: string; message: string }[] }
+    const lines = report.notes.map(({ key, message }) => `${key}: ${message}`)
+    assert.equal(lines.length, notes.length, lines.join('\n'))
+    for (const [index, note] of notes.entries()) assert.match(lines[index] ?? '', note)
+  })

@@ -46,13 +46,16 @@ suite('pins by command', () => {
   }
 
   test('a pin is in force at once, and told with who, because of what and until when', async () => {
-    const { code, stdout } = await pin('12', '10.0.0.5', '10.0.0.6:9000', ...FOR)
+    const { code, stdout } = await pin('12', '10.0.0.5', '10.0.0.6:9000', '--config', 'zonegate.yaml', ...FOR)
     assert.equal(code, 0)
     assert.match(stdout, /^pinned: 12 to 10\.0\.0\.5, 10\.0\.0\.6:9000 until \d{4}-\S+Z\n$/)
     assert.match(
       await explained('12'),
       /pinned to 10\.0\.0\.5:8101, 10\.0\.0\.6:9000, by ada until \S+Z, because "disk full"; DNS is not asked/,
     )
+    // By the file, where no processor is asked.
+    const offline = await processor.cli(['explain', '--id', '12', '--offline'])
+    assert.match(offline.stdout, /pinned to 10\.0\.0\.5:8101, 10\.0\.0\.6:9000, by ada/)
     const list = await processor.cli(['pins'])
     assert.match(list.stdout, /^12 +10\.0\.0\.5, 10\.0\.0\.6:9000 +60 min +ada +disk full$/m)
     const { text } = await processor.ask('/metrics', { headers })
@@ -74,7 +77,7 @@ suite('pins by command', () => {
       (await processor.cli(['explain', '--id', '13', '--path', '/mail'])).stdout,
       /pinned to 10\.0\.0\.13/,
     )
-    assert.equal((await processor.cli(['unpin', 'mail/13'])).code, 0)
+    assert.equal((await processor.cli(['unpin', 'mail/13', '--config', 'zonegate.yaml'])).code, 0)
   })
 
   const REFUSED: [what: string, args: string[], expected: RegExp][] = [
