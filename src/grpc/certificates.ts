@@ -131,7 +131,8 @@ export function readUpstreamCertificates(
     const next = others.reduce((a, b) => (b.validToDate < a.validToDate ? b : a), first)
     return { expiresAt: next.validToDate, warning: warningOf(next, now) }
   }
-  if (ca !== null) read('ca', ca, authoritiesOf, ended)
+  // Envoy trusts a zone's own certificate, too, where it stands among the CAs.
+  if (ca !== null) read('ca', ca, certificatesOf, ended)
   const own =
     cert === null ? undefined : read('cert', cert, certificatesOf, ([leaf]) => ended(leaf ? [leaf] : []))
   const leaf = own?.[0]

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { clusterTemplates } from './cluster.ts'
-import { HTTP_OPTIONS, httpOptions } from './cold-cluster.ts'
+import { coldClusterResource, HTTP_OPTIONS, httpOptions } from './cold-cluster.ts'
 import { messageCodec } from './envoy-api.ts'
+import { messageOf } from './message-yaml.ts'
 import type { Any, Cluster } from './messages.ts'
 import { coldUpstream, type UpstreamCluster, withUpstream } from './upstream.ts'
 
@@ -74,4 +75,32 @@ test('HTTP/2 takes the place of what is said of HTTP/1, with and without TLS, an
     ])
     if (upstream.tls !== null) assert.deepEqual(tlsOf(sent).common_tls_context?.alpn_protocols, ['h2'])
   }
+})
+
+test("no choice of a transport socket in the operator's cluster leads past TLS, and none is lost where TLS is his own", () => {
+  const choosing = messageOf<Cluster>('envoy.config.cluster.v3.Cluster', {
+    name: 'zones',
+    transport_socket_matches: [
+      {
+        name: 'plain text',
+        match: {},
+        transport_socket: {
+          name: 'raw',
+          typed_config: {
+            '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer',
+          },
+        },
+      },
+    ],
+  })
+  const ca = { name: 'ca', path: 'run/ca.yaml' }
+  const sent = (tls: { ca: typeof ca; client: null } | null): Cluster =>
+    decode(
+      coldClusterResource(coldUpstream(choosing, { cluster: 'zones.other', http: 2, tls }), {
+        denied: [],
+        allowed: [],
+      }).encode(0),
+    )
+  assert.deepEqual(sent({ ca, client: null })['transport_socket_matches'] ?? [], [])
+  assert.equal((sent(null)['transport_socket_matches'] as object[]).length, 1)
 })

@@ -31,6 +31,8 @@ const NO_NAME = 'unset.invalid'
 const PROTOCOLS = ['explicit_http_config', 'use_downstream_protocol_config', 'auto_config'] as const
 /** Envoy would take the name for TLS from the Host. */
 const NAME_OF_HOST = 'upstream_http_protocol_options'
+/** The operator's own ways to choose a transport socket for an address: Envoy prefers what they choose, which may be plain text. */
+const CHOICES = ['transport_socket_matches', 'transport_socket_matcher'] as const
 /** As on the listener: what one zone can make Envoy hold. The defaults are 16 and 24 MiB. */
 const HTTP2 = {
   http2_protocol_options: { initial_stream_window_size: 65_536, initial_connection_window_size: 1_048_576 },
@@ -53,12 +55,16 @@ export function withUpstream<Part extends Partial<Cluster>>(
   )
   const value = httpOptions.encode({ ...Object.fromEntries(kept), ...(http === 2 && explicitHttp2) })
   return {
-    ...cluster,
+    ...(tls ? without(cluster, CHOICES) : cluster),
     typed_extension_protocol_options: { ...all, [HTTP_OPTIONS]: { type_url: typeUrl(HTTP_OPTIONS), value } },
     ...(http === 2 &&
       cluster['health_checks'] !== undefined && { health_checks: byHttp2(cluster['health_checks']) }),
     ...(tls && { transport_socket: transportSocket(tls, http, serverName) }),
   }
+}
+
+function without<Part extends object>(message: Part, fields: readonly string[]): Part {
+  return Object.fromEntries(Object.entries(message).filter(([field]) => !fields.includes(field))) as Part
 }
 
 /** Envoy's checks speak HTTP/1.1 unless they are told otherwise. */
