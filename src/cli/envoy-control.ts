@@ -25,6 +25,7 @@ import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { type Rules, upstreamsOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
+import type { Upstream } from '../routing/upstream.ts'
 import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
 import { adsDefinition, type EnvoyWithZone } from '../xds/ads-service.ts'
@@ -187,6 +188,8 @@ class FollowedFiles {
   #rendered:
     | (Omit<Rendered, 'bootstrap' | 'secrets'> & { readonly names: NamesCluster | undefined })
     | undefined
+  /** How zones are reached by the routes that Envoys have read: what these need stays until they have read others. */
+  #upstreamsOfRoutes: readonly Upstream[] = []
   #isProving = false
   #fence: AddressFence = addressFence([])
   #inForce: Policy
@@ -301,7 +304,10 @@ class FollowedFiles {
     if (this.#source.faults.length > 0) return
     if (policy !== undefined) this.#take(policy)
     // Another listener, or another comment. What Envoy has refused of the routes stays with the operator.
-    else if (!this.#isProving) this.#write(this.#refusal === undefined)
+    else if (!this.#isProving) {
+      this.#write(this.#refusal === undefined)
+      this.#sendColdClusters(this.#inForce)
+    }
   }
 
   get #generated(): Generated {
@@ -381,6 +387,7 @@ class FollowedFiles {
     const { listener, routes } = this.#rendered
     this.#sendNamesCluster()
     this.#run.write({ listener, ...(withRoutes && { routes }) })
+    if (withRoutes) this.#upstreamsOfRoutes = upstreamsOf(this.#rules?.rules ?? [])
   }
 
   #take(policy: Policy): void {
@@ -447,11 +454,13 @@ class FollowedFiles {
   #sendColdClusters(policy: Policy): void {
     const { cluster } = policy.cold
     if (cluster === undefined) return
-    const upstreams = upstreamsOf(this.#rules?.rules ?? [])
-    if (upstreams.length > 0) this.#run.write({ secrets: this.#generated.secrets })
+    const wanted = upstreamsOf(this.#rules?.rules ?? [])
+    if (wanted.length > 0) this.#run.write({ secrets: this.#generated.secrets })
+    const all = [...this.#upstreamsOfRoutes, ...wanted]
+    const upstreams = new Map(all.map((upstream) => [upstream.cluster, upstream])).values()
     const clusters = [
       cluster,
-      ...upstreams.map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
+      ...[...upstreams].map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
     ]
     this.#plane?.setColdClusters(clusters.map((each) => coldClusterResource(each, this.#fence)))
   }
