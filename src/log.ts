@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import { type Logger, pino } from 'pino'
 import { LogOutput } from './log-output.ts'
+import { plainJson } from './plain-json.ts'
 
 export type { Logger }
 
@@ -69,8 +70,6 @@ function prettyStream(output: NodeJS.WritableStream, colour: boolean): Writable 
   })
 }
 
-/** Terminals obey these too, and JSON lets them through. */
-const C1_CONTROLS = /[\u007f-\u009f]/g
 const COLOURS: Readonly<Record<string, number>> = {
   trace: 90,
   debug: 90,
@@ -100,5 +99,5 @@ export function prettyLine(json: string, colour: boolean): string {
 /** Bare where that is unmistakable; control characters of a client never reach the terminal. */
 function valueText(value: unknown): string {
   if (typeof value === 'string' && /^[\w.:/@+-]+$/.test(value)) return value
-  return JSON.stringify(value).replace(C1_CONTROLS, (control) => `\\u00${control.charCodeAt(0).toString(16)}`)
+  return plainJson(value)
 }

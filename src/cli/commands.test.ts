@@ -7,7 +7,7 @@ import type { Arguments, Command, Terminal } from './command.ts'
 import { explainCommand, explainedText } from './explain.ts'
 import { flushText } from './flush.ts'
 import { envoysText, rulesText, zonesText } from './status.ts'
-import { duration, paintFor, plain, table } from './text.ts'
+import { duration, json, paintFor, plain, table } from './text.ts'
 
 /** What a command writes. */
 async function run(command: Command, positionals: string[], flags: string[] = []): Promise<string> {
@@ -141,6 +141,9 @@ test('colours only where they are wanted', () => {
 
 test("a client's control characters never reach the terminal", () => {
   assert.equal(plain('a\u001b[2Jb\r\n\u009bc'), 'a [2Jb   c')
+  const sent = { requestId: '\u001b[2J\u009b2J\u007f\u0085é' }
+  assert.equal(json(sent), '{\n  "requestId": "\\u001b[2J\\u009b2J\\u007f\\u0085é"\n}\n')
+  assert.deepEqual(JSON.parse(json(sent)), sent)
   const text = explainedText(
     {
       request: { method: 'POST', path: '/\u001b]0;x\u0007', authority: '', ids: ['1'], bodyOctets: 0 },

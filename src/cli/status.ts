@@ -1,4 +1,5 @@
 import type { NameserverStatus } from '../dns/dns.ts'
+import { plainJson } from '../plain-json.ts'
 import type { RuleStatus } from '../status/rule-counts.ts'
 import type { Status, ZoneStatus } from '../status/status.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
@@ -58,7 +59,7 @@ function jsonText(status: Status, view: View | undefined, oneLine: boolean): str
     view === undefined
       ? status
       : { at: status.at, [view]: view === 'nameservers' ? status.dns.nameservers : status[view] }
-  return oneLine ? `${JSON.stringify(value)}\n` : json(value)
+  return oneLine ? `${plainJson(value)}\n` : json(value)
 }
 
 function viewText(status: Status, view: View | undefined, terminal: Terminal): string {

@@ -1,3 +1,4 @@
+import { plainJson } from '../plain-json.ts'
 import type { Terminal } from './command.ts'
 
 /** Control characters never reach a terminal, whoever sent them. */
@@ -57,5 +58,5 @@ export function duration(seconds: number): string {
 }
 
 export function json(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`
+  return `${plainJson(value, 2)}\n`
 }
