@@ -38,7 +38,7 @@ interface Row extends ZoneChange {
 function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): string {
   const moved = zones.reduce((sum, zone) => sum + (zone.requestsPerSecond ?? 0), 0)
   const unknown = zones.filter(({ id }) => id === '*').length
-  const title = `${zones.length - unknown} of ${live} zones in use, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
+  const title = `${zones.length - unknown} of ${live} zones in use would move, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
   if (zones.length === 0) return `${title}\n`
   const rows: Row[] = zones.flatMap((zone) => zone.changes.map((change) => ({ zone, ...change })))
   const shown = rows.slice(0, ROWS_MAX)
@@ -96,7 +96,7 @@ function logText({ requests, differently, changes, unknown, unreadable }: LogDif
     ...(unreadable.lines === 0
       ? []
       : [
-          `${unreadable.lines} lines are none of the access log, as line ${unreadable.examples.join(', ')}\n`,
+          `${unreadable.lines} ${unreadable.lines === 1 ? 'line is' : 'lines are'} none of the access log: line ${unreadable.examples.join(', ')}${unreadable.lines > unreadable.examples.length ? ' and others' : ''}\n`,
         ]),
   ].join('')
 }
