@@ -465,6 +465,37 @@ describe('a rollout', () => {
     ])
   })
 
+  test('a zone that is reached in another way loses its route first, and has no address of the other way meanwhile', () => {
+    scene.publish('default/1')
+    scene.publish('mail/1')
+    scene.pass(1_000)
+    const tls: RoutingRules = {
+      ...rules,
+      rules: rules.rules.map((rule) => ({
+        ...rule,
+        services: rule.services.map((service) =>
+          service.name === 'default'
+            ? { ...service, upstream: { cluster: 'zones.http2', http: 2, tls: null } }
+            : service,
+        ),
+      })),
+    }
+    for (const by of [tls, rules]) {
+      scene.sent = []
+      scene.catalog.setPolicy(policy, by)
+      scene.publish('default/1', by === tls ? '10.0.0.2' : '10.0.0.1')
+      scene.pass(1_000)
+      const ofZone = scene.sent.filter((sent) => !sent.includes('mail'))
+      assert.deepEqual(ofZone, [
+        'virtualHost zonegate/1', // mail alone
+        'cluster default/1',
+        'endpoints default/1',
+        'virtualHost zonegate/1',
+      ])
+      assert.deepEqual(scene.hot(), ['default/1', 'mail/1'])
+    }
+  })
+
   test('a second address sends another cluster with its endpoints, once and no routes', () => {
     scene.publish('default/1')
     scene.pass(1_000)

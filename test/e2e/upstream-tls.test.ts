@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import type { Status } from '../../src/status/status.ts'
 import { CertificateFolder } from '../support/certificates.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
@@ -47,6 +48,7 @@ suite('TLS to zones', () => {
     named: { paths: ['/named'], upstream: { tls: { ...tls, serverName: 'ELSEWHERE.test' } } },
     srv: { paths: ['/srv'], port: 'srv', upstream: { tls } },
     system: { paths: ['/system'], upstream: { tls: {} } },
+    missing: { paths: ['/missing'], upstream: { tls: { ca: 'certs/missing.pem' } } },
   }
 
   const send = (id: string, path = '/'): Promise<Reply> =>
@@ -187,7 +189,7 @@ suite('TLS to zones', () => {
     )
     const { configs } = (await response.json()) as { configs: { cluster: { name: string } }[] }
     const cold = configs.filter(({ cluster }) => /^zones(\.|$)/.test(cluster.name))
-    assert.equal(cold.length, 4, 'plain text, and three ways by TLS')
+    assert.equal(cold.length, 5, 'plain text, and four ways by TLS')
     for (const { cluster } of cold)
       assert.match(
         JSON.stringify(cluster),
@@ -198,6 +200,17 @@ suite('TLS to zones', () => {
 
   test("system: the CAs of Envoy's machine, which do not know these", async () => {
     await both('15', refused, '/system')
+  })
+
+  test('a CA that is not there: nothing is trusted, others go on, status says so; when it comes it is used', async () => {
+    await both('71', refused, '/missing')
+    seen(await send('11'))
+    const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
+    const { certificates: told } = (await response.json()) as Status
+    assert.deepEqual(told, [{ file: 'certs/missing.pem', use: 'ca', what: 'no such file' }])
+    certificates.renameTo('zones.pem', join(gateway.folder, 'certs', 'missing.pem'))
+    for (const id of ['71', '72'])
+      await eventually(`zone ${id} is trusted`, async () => (await send(id, '/missing')).status === 200)
   })
 
   test('virtual hosts of many zones lead to clusters of their own names', async () => {
