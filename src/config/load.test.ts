@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { portPolicy } from '../routing/denied-addresses.ts'
 import { ConfigError, loadConfig, parseConfig } from './load.ts'
@@ -70,6 +71,13 @@ test('the ports of SRV are from 1024 up, or those that are named; with addresses
     assert.deepEqual(faultsOf(`${allow}, ports: [9000] }`), [])
   }
   assert.deepEqual(faultsOf('addresses: { allow: ["127.0.0.0/8"] }'), [])
+})
+
+test('docs/recipes/upstream.md has files that can be used', () => {
+  const page = readFileSync(new URL('../../docs/recipes/upstream.md', import.meta.url), 'utf8')
+  const files = [...page.matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(([, text = '']) => text)
+  assert.equal(files.length, 4)
+  for (const text of files) assert.deepEqual(faultsOf(text), [], text)
 })
 
 const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
