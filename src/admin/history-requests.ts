@@ -11,7 +11,7 @@ export function historyQueryOf(params: URLSearchParams): HistoryQuery | string {
   const number = (name: string, least: number, most: number): number | undefined => {
     const text = params.get(name)
     if (text === null) return undefined
-    const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Date.parse(text)
+    const value = momentOf(text)
     if (!(value >= least && value <= most)) faults.push(name)
     return value
   }
@@ -25,6 +25,11 @@ export function historyQueryOf(params: URLSearchParams): HistoryQuery | string {
   if (zone !== undefined && (zone === '' || zone.length > ZONE_LENGTH_MAX)) faults.push('zone')
   if (faults.length === 0) return { since, until, after, zone, limit, kinds: kinds.filter(isKind) }
   return `expected ${faults.join(', ')} as in ?since=MS&until=MS&after=SEQ&zone=ID&kind=KIND&limit=N: times since 1970 or ISO 8601, N up to ${LIMIT_MAX}, kinds ${KINDS.join(', ')}`
+}
+
+/** Milliseconds since 1970; NaN: it is none. */
+export function momentOf(text: string): number {
+  return /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Date.parse(text)
 }
 
 function isKind(text: string): text is HistoryEvent['kind'] {

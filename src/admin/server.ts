@@ -4,6 +4,7 @@ import type { InForce } from '../diff/in-force.ts'
 import type { OnBug } from '../guard.ts'
 import type { HistoryPage, HistoryQuery } from '../history/read-history.ts'
 import type { Explained } from '../status/explain.ts'
+import type { ExplainedThen } from '../status/explain-then.ts'
 import {
   BODY_OCTETS_MAX,
   DescriptionFault,
@@ -12,7 +13,7 @@ import {
 } from '../status/request-description.ts'
 import type { Status } from '../status/status.ts'
 import { Access } from './access.ts'
-import { historyQueryOf } from './history-requests.ts'
+import { historyQueryOf, momentOf } from './history-requests.ts'
 import { StatusEvents } from './status-events.ts'
 
 /** Why the processor is not ready, by part; empty when it is. */
@@ -31,6 +32,8 @@ export interface AdminOptions {
   /** @throws DescriptionFault */
   readonly explain: (request: RequestDescription) => Promise<Explained>
   readonly history: (query: HistoryQuery) => Promise<HistoryPage>
+  /** @param at milliseconds since 1970. @throws DescriptionFault */
+  readonly explainThen: (request: RequestDescription, at: number) => Promise<ExplainedThen>
   /** What requests are decided by now. */
   readonly inForce: () => InForce
   /** Null: all names. */
@@ -232,19 +235,23 @@ function history(options: AdminOptions): Methods {
 }
 
 /** By a query where that says it all, or by JSON. */
-function explaining({ explain }: AdminOptions): Methods {
+function explaining({ explain, explainThen }: AdminOptions): Methods {
   let running = 0
   const answer = async (
-    send: Send,
+    { url, send }: Exchange,
     describe: () => RequestDescription | Promise<RequestDescription>,
   ): Promise<void> => {
     if (running >= EXPLANATIONS_MAX) {
       send(503, { error: 'too many explanations at once, try again in a moment' })
       return
     }
+    const then = url.searchParams.get('at')
+    const at = then === null ? null : momentOf(then)
+    if (Number.isNaN(at)) return send(400, { error: 'at: expected milliseconds since 1970, or ISO 8601' })
     running += 1
     try {
-      send(200, await explain(await describe()))
+      const description = await describe()
+      send(200, at === null ? await explain(description) : await explainThen(description, at))
     } catch (error) {
       if (!(error instanceof DescriptionFault)) throw error
       send(400, { error: `${error.field}: ${error.message}` })
@@ -253,14 +260,16 @@ function explaining({ explain }: AdminOptions): Methods {
     }
   }
   return {
-    GET: ({ url: { searchParams }, send }) =>
-      answer(send, () => ({
+    GET: (exchange) => {
+      const { searchParams } = exchange.url
+      return answer(exchange, () => ({
         method: searchParams.get('method') ?? undefined,
         path: searchParams.get('path') ?? undefined,
         host: searchParams.get('host') ?? undefined,
         ids: searchParams.getAll('id'),
-      })),
-    POST: ({ request, send }) => answer(send, async () => descriptionOf(await readDescription(request))),
+      }))
+    },
+    POST: (exchange) => answer(exchange, async () => descriptionOf(await readDescription(exchange.request))),
   }
 }
 

@@ -23,6 +23,8 @@ import {
   type Terminal,
   UsageError,
 } from './command.ts'
+import { explainLogged, explainMoment } from './explain-then.ts'
+import { MOMENT_DETAILS } from './moment.ts'
 import { openDns, searchFault } from './open-dns.ts'
 import { SaidNow } from './said-now.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
@@ -30,7 +32,7 @@ import { json, type Paint, paintFor, plain } from './text.ts'
 export const explainCommand: Command = {
   summary: 'why a request goes where it goes, or what a reason means',
   usage:
-    "[--id ID] [--method METHOD] [--path PATH] [--host HOST] [--header LINE] [--body FILE] | --curl 'curl ...' | REASON",
+    "[--id ID] [--method METHOD] [--path PATH] [--host HOST] [--header LINE] [--body FILE] [--at TIME] | --curl 'curl ...' | --request-id ID [--log FILE] | REASON",
   details: `  --id ID          the zone's id, put where the rule that fits looks first; repeat it to have two ids there
   --method METHOD  POST by default
   --path PATH      with its query; / by default
@@ -38,6 +40,9 @@ export const explainCommand: Command = {
   --header LINE    'name: value'; repeat it for more headers
   --body FILE      the body; - reads it from standard input. ${BODY_OCTETS_MAX} octets at most
   --curl COMMAND   a curl command, as browsers copy it, instead of --method, --path, --host and --header; it is not run
+  --at TIME        what was known and decided then, by what the processor has kept; ${MOMENT_DETAILS}
+  --request-id ID  a request that there was: what it was decided by
+  --log FILE       Envoy's access log with its line; - reads standard input. Without it only refusals are found
   --offline        asks no running processor: reads the configuration and asks DNS itself
   REASON           such as name_not_found, or zones_max of a zone that stays cold: what it means, and what to do
 ${CLIENT_DETAILS}
@@ -53,13 +58,18 @@ Exit 0: the request would be forwarded. Exit 1: it would be refused.`,
     header: { type: 'string', multiple: true },
     body: { type: 'string' },
     curl: { type: 'string' },
+    at: { type: 'string' },
+    'request-id': { type: 'string' },
+    log: { type: 'string' },
     offline: { type: 'boolean' },
   },
   positionalsMax: 1,
   run: async (args, terminal) => {
     const [reason] = args.positionals
     if (reason !== undefined) return explainReason(reason, args, terminal)
+    if (args.text('request-id') !== undefined) return explainLogged(args, terminal)
     const request = await requestOf(args)
+    if (args.text('at') !== undefined) return explainMoment(request, args, terminal)
     const explained = args.flag('offline')
       ? await explainOffline(request, args, terminal)
       : await ProcessorClient.of(args, terminal).json<Explained>(

@@ -8,9 +8,11 @@ import { hashesOf, type InForce } from '../diff/in-force.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
 import { isReadByEnvoy } from '../envoy-files/read-key.ts'
 import { guarded } from '../guard.ts'
+import type { GatewayThen } from '../history/past.ts'
 import { readHistory } from '../history/read-history.ts'
 import { servicesOf, zoneNameOf } from '../routing/rules.ts'
 import { explain } from '../status/explain.ts'
+import { explainThen } from '../status/explain-then.ts'
 import { describedRequest } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
@@ -18,6 +20,7 @@ import { SLOT_SECONDS } from '../status/zone-activity.ts'
 import { type ColdReasonParts, coldReasonOf, envoysWith } from './cold-reason.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
+import { worldThen } from './then.ts'
 import { UpstreamCertificates } from './upstream-certificates.ts'
 
 export interface OperatedParts {
@@ -89,6 +92,11 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
     inForce: () => inForceOf(parts),
+    explainThen: async (description, at) => {
+      const { rules, config } = running()
+      const world = (then: GatewayThen) => worldThen(then, config)
+      return explainThen(describedRequest(description, rules), at, { history: lasting.history, world })
+    },
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
       return { name, names: running().dns.flush(name ?? undefined) }

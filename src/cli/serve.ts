@@ -10,7 +10,7 @@ import { guarded } from '../guard.ts'
 import { createLog, type Logger } from '../log.ts'
 import { PIN_SOCKET, servePinSocket } from '../pins/pin-socket.ts'
 import { readBuild } from '../status/version.ts'
-import { keepAliveFile } from './alive-file.ts'
+import { awayMsUntil, keepAliveFile } from './alive-file.ts'
 import type { Bugs } from './bugs.ts'
 import { LiveCertificates } from './live-certificates.ts'
 import { serveOperators } from './operators.ts'
@@ -51,14 +51,9 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
 
   const certificates = listen.tls && new LiveCertificates(listen.tls, { log, date, onBug: bugs.at('file') })
   let unready: Unready = { processor: 'starting' }
-  const closeOperators = await serveOperators({
-    lasting,
-    live,
-    running: () => running,
-    unready: () => unready,
-    token,
-    certificates,
-  })
+  const operated = { lasting, live, running: () => running, unready: () => unready, token, certificates }
+  const closeOperators = await serveOperators(operated)
+  tellStarted(lasting, loaded, running)
   const health = createHealth()
   const grpc = await serveGrpc({
     address: listen.grpc.startsWith('unix:') ? listen.grpc : hostPortOf(listen.grpc),
@@ -75,7 +70,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     return live.reload('SIGHUP')
   })
   unready = {}
-  tellReady(lasting, loaded, running)
+  tellReady(log, loaded, running)
 
   onceStopped(log, async (signal) => {
     log.info({ signal }, 'stopping: streams in flight are answered first')
@@ -114,16 +109,21 @@ function onHangup(bugs: Bugs, readAgain: () => Promise<void>): void {
   process.on('SIGHUP', guarded(bugs.at('file'), readAgain))
 }
 
-/** The log, the history, and the processor after this one. */
-function tellReady(
-  { log, recorder, awayMs }: Lasting,
-  { config, source }: LoadedConfig,
-  { search, dns }: Running,
+/** Before any Envoy is heard: what it tells belongs to this processor. */
+function tellStarted(
+  { recorder }: Lasting,
+  { config, source: file }: LoadedConfig,
+  { search }: Running,
 ): void {
+  const awayMs = awayMsUntil(Date.now())
+  recorder.started(config, { version: readBuild().version, awayMs, file, search: search() })
+}
+
+/** The log, and the processor after this one. */
+function tellReady(log: Logger, { config, source }: LoadedConfig, { search, dns }: Running): void {
   const { grpc, tls, http } = config.listen
   const addresses = { grpc, tls: tls !== null, http, nameservers: dns.nameservers() }
   log.info({ ...readBuild(), config: source, search: search(), ...addresses }, 'ready')
-  recorder.started(config, { version: readBuild().version, awayMs, file: source, search: search() })
   keepAliveFile()
 }
 

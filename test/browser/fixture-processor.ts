@@ -4,6 +4,7 @@ import type { NameserverStatus } from '../../src/dns/dns.ts'
 import type { PinsStatus } from '../../src/pins/pins.ts'
 import type { Rules } from '../../src/routing/rules.ts'
 import { type Explained, explain } from '../../src/status/explain.ts'
+import type { ExplainedThen } from '../../src/status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../../src/status/request-description.ts'
 import type { RuleStatus } from '../../src/status/rule-counts.ts'
 import type { Status, ZoneState, ZoneStatus } from '../../src/status/status.ts'
@@ -85,6 +86,7 @@ export class FixtureProcessor {
       configFaults: () => this.faults,
       explain: async (description) => this.#explain(description),
       history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
+      explainThen: async () => ({}) as ExplainedThen,
       inForce: () => {
         throw new Error('the page does not ask')
       },

@@ -7,6 +7,7 @@ import { rulesOf } from '../../src/config/rules.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { InForce } from '../../src/diff/in-force.ts'
 import { explain } from '../../src/status/explain.ts'
+import type { ExplainedThen } from '../../src/status/explain-then.ts'
 import { describedRequest } from '../../src/status/request-description.ts'
 import type { Status } from '../../src/status/status.ts'
 import { type Checked, type CheckOptions, type Target, target } from './target.ts'
@@ -33,6 +34,7 @@ const options: AdminOptions = {
       envoys: () => [],
     }),
   history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
+  explainThen: async () => ({}) as ExplainedThen,
   inForce: () => ({}) as InForce,
   flush: (name) => ({ name, names: 0 }),
   metrics: { contentType: 'text/plain', text: async () => 'a 1\n' },

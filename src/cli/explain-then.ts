@@ -1,0 +1,157 @@
+import { createReadStream } from 'node:fs'
+import { createInterface } from 'node:readline'
+import type { HistoryPage } from '../history/read-history.ts'
+import type { DescribedRequest } from '../status/described-request.ts'
+import type { ExplainedThen } from '../status/explain-then.ts'
+import { describedRequest, descriptionJson } from '../status/request-description.ts'
+import { ProcessorClient } from './client.ts'
+import { type Arguments, type Terminal, UsageError } from './command.ts'
+import { localTime, momentOf } from './moment.ts'
+import { json, type Paint, paintFor, plain } from './text.ts'
+
+/** A line of Envoy's access log; what is empty is left out there. */
+interface LoggedLine {
+  readonly time?: string
+  readonly request_id?: string
+  readonly method?: string
+  readonly host?: string
+  readonly uri?: string
+  readonly key?: string
+  readonly zone?: string
+  readonly path?: string
+  readonly address?: string
+  readonly status?: number
+  readonly reason?: string
+  readonly duration_ms?: number
+}
+
+/** What was decided about a request that there was. */
+interface LoggedRequest {
+  readonly line: LoggedLine
+  readonly then: ExplainedThen
+}
+
+/** More is no request's id. */
+const REQUEST_ID_LENGTH_MAX = 128
+const HISTORY_LIMIT = 10_000
+
+/** `explain --at TIME`. @returns 0: it would have been forwarded */
+export async function explainMoment(
+  request: DescribedRequest,
+  args: Arguments,
+  terminal: Terminal,
+): Promise<number> {
+  if (args.flag('offline'))
+    throw new UsageError('--at: what was is known to a running processor only, not --offline')
+  const at = momentOf('at', args.text('at') ?? '', Date.now())
+  if (at > Date.now()) throw new UsageError('--at: expected a moment that is over')
+  const then = await ask(ProcessorClient.of(args, terminal), request, at)
+  terminal.stdout.write(args.flag('json') ? json(then) : thenText(then, paintFor(terminal)))
+  return then.decision.result === 'forward' ? 0 : 1
+}
+
+/** `explain --request-id ID`. @returns 0: it was forwarded */
+export async function explainLogged(args: Arguments, terminal: Terminal): Promise<number> {
+  const id = (args.text('request-id') ?? '').slice(0, REQUEST_ID_LENGTH_MAX)
+  const file = args.text('log')
+  const client = ProcessorClient.of(args, terminal)
+  const line = file === undefined ? await refusalOf(id, client) : await lineOf(id, file)
+  if (line === null) {
+    const where =
+      file === undefined ? 'among the refusals that are kept; --log FILE reads an access log' : `in "${file}"`
+    throw new Error(`no request "${plain(id)}" ${where}`)
+  }
+  const startedAt = Date.parse(line.time ?? '')
+  if (Number.isNaN(startedAt)) throw new Error(`the line of "${plain(id)}" has no time`)
+  // By the processor it was decided after it came, when its name had been asked for.
+  const at = startedAt + (line.path === 'hot' ? 0 : (line.duration_ms ?? 0))
+  const then = await ask(client, requestIn(line), at)
+  const found: LoggedRequest = { line, then }
+  terminal.stdout.write(args.flag('json') ? json(found) : loggedText(found, paintFor(terminal)))
+  return line.reason === undefined ? 0 : 1
+}
+
+function ask(client: ProcessorClient, request: DescribedRequest, at: number): Promise<ExplainedThen> {
+  return client.json<ExplainedThen>(`/api/explain?at=${at}`, 'POST', descriptionJson(request))
+}
+
+/** As much of the request as its line has: where the id stood it does not say. */
+function requestIn({ method, host, uri, key }: LoggedLine): DescribedRequest {
+  const id = key?.slice(key.lastIndexOf('/') + 1)
+  return describedRequest({ method, path: uri, host, ids: id === undefined || id === '' ? [] : [id] })
+}
+
+async function lineOf(id: string, file: string): Promise<LoggedLine | null> {
+  let found: LoggedLine | null = null
+  try {
+    const input = file === '-' ? process.stdin : createReadStream(file)
+    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+      if (!text.includes(id)) continue
+      const line = parsed(text)
+      // The processor's log may be in the same file: its lines have no method.
+      if (line?.request_id === id && line.method !== undefined) found = line
+    }
+  } catch (error) {
+    throw new UsageError(`--log: can't read "${file}": ${(error as Error).message}`)
+  }
+  return found
+}
+
+/** What is in front of the JSON is docker's. */
+function parsed(text: string): LoggedLine | null {
+  const from = text.indexOf('{')
+  if (from === -1) return null
+  try {
+    return JSON.parse(text.slice(from)) as LoggedLine
+  } catch {
+    return null
+  }
+}
+
+async function refusalOf(id: string, client: ProcessorClient): Promise<LoggedLine | null> {
+  const { events } = await client.json<HistoryPage>(`/api/history?kind=refused&limit=${HISTORY_LIMIT}`)
+  const event = events.findLast((each) => each.kind === 'refused' && each.requestId === id)
+  if (event?.kind !== 'refused') return null
+  const { at, zone, name, reason, requestId } = event
+  return {
+    time: new Date(at).toISOString(),
+    request_id: requestId,
+    reason,
+    path: 'cold',
+    ...(zone !== undefined && { key: zone }),
+    ...(name !== undefined && { zone: name }),
+  }
+}
+
+/** The moment, the steps, then what to do. */
+export function thenText({ at, request, steps, decision }: ExplainedThen, paint: Paint): string {
+  const { method, authority, path, ids } = request
+  const id = ids.length === 0 ? '' : `, id ${ids.join(' and ')}`
+  const title = paint('bold', plain(`${localTime(at)}: ${method} ${authority}${path}${id}`))
+  const lines = steps.map(({ step, ok, text, at: since }) => {
+    const mark = ok ? paint('green', 'ok') : paint('red', 'no')
+    const when = since === undefined ? '' : paint('dim', `  [${localTime(since)}]`)
+    return `  ${mark}  ${step.padEnd(9)}  ${plain(text)}${when}\n`
+  })
+  return `${title}\n\n${lines.join('')}${adviceText(decision, paint)}`
+}
+
+function adviceText(decision: ExplainedThen['decision'], paint: Paint): string {
+  if (decision.result === 'unknown') return '\nToo little is kept of that time to say what was decided.\n'
+  if (decision.result === 'forward') return ''
+  const { cause, wayOut } = decision
+  return `\n${paint('bold', 'Cause:')}   ${cause}\n${paint('bold', 'Way out:')} ${wayOut}\n`
+}
+
+function loggedText({ line, then }: LoggedRequest, paint: Paint): string {
+  const { time, request_id, status, reason, path, zone, address } = line
+  const parts = [
+    `${request_id} came at ${localTime(Date.parse(time ?? ''))}`,
+    ...(status === undefined ? [] : [`status ${status}`]),
+    ...(reason === undefined ? [] : [`reason ${reason}`]),
+    ...(zone === undefined ? [] : [`zone ${zone}`]),
+    ...(path === undefined ? [] : [`path ${path}`]),
+    ...(address === undefined ? [] : [`sent to ${address}`]),
+  ]
+  return `${paint('bold', plain(parts.join(', ')))}\n\n${thenText(then, paint)}`
+}
