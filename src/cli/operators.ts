@@ -8,12 +8,13 @@ import { hashesOf, type InForce } from '../diff/in-force.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
 import { isReadByEnvoy } from '../envoy-files/read-key.ts'
 import { guarded } from '../guard.ts'
+import type { History } from '../history/history.ts'
 import type { GatewayThen } from '../history/past.ts'
 import { readHistory } from '../history/read-history.ts'
 import { servicesOf, zoneNameOf } from '../routing/rules.ts'
 import { explain } from '../status/explain.ts'
-import { explainThen } from '../status/explain-then.ts'
-import { describedRequest } from '../status/request-description.ts'
+import { type ExplainedThen, explainThen } from '../status/explain-then.ts'
+import { describedRequest, type RequestDescription } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
 import { SLOT_SECONDS } from '../status/zone-activity.ts'
@@ -92,11 +93,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
     inForce: () => inForceOf(parts),
-    explainThen: async (description, at) => {
-      const { rules, config } = running()
-      const world = (then: GatewayThen) => worldThen(then, config)
-      return explainThen(describedRequest(description, rules), at, { history: lasting.history, world })
-    },
+    explainThen: (description, at) => explainPast(description, at, lasting.history, running()),
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
       return { name, names: running().dns.flush(name ?? undefined) }
@@ -141,6 +138,16 @@ function statusSources(
     exceptions: () => bugs.counts,
     coldReason: (zone, state) => coldReasonOf(zone, state, coldParts(lasting, running)),
   }
+}
+
+async function explainPast(
+  description: RequestDescription,
+  at: number,
+  history: History,
+  { rules, config }: Running,
+): Promise<ExplainedThen> {
+  const world = (then: GatewayThen) => worldThen(then, config)
+  return explainThen(describedRequest(description, rules), at, { history, world })
 }
 
 /** By the rules in force. @param zone `12`, or `mail/12` */
