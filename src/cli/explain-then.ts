@@ -1,5 +1,3 @@
-import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
 import type { HistoryPage } from '../history/read-history.ts'
 import type { DescribedRequest } from '../status/described-request.ts'
 import type { ExplainedThen } from '../status/explain-then.ts'
@@ -7,6 +5,7 @@ import { describedRequest, descriptionJson } from '../status/request-description
 import { ProcessorClient } from './client.ts'
 import { type Arguments, type Terminal, UsageError } from './command.ts'
 import { localTime, momentOf } from './moment.ts'
+import { readLines } from './read-lines.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
 /** A line of Envoy's access log; what is empty is left out there. */
@@ -83,16 +82,11 @@ function requestIn({ method, host, uri, key }: LoggedLine): DescribedRequest {
 
 async function lineOf(id: string, file: string): Promise<LoggedLine | null> {
   let found: LoggedLine | null = null
-  try {
-    const input = file === '-' ? process.stdin : createReadStream(file)
-    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (!text.includes(id)) continue
-      const line = parsed(text)
-      // The processor's log may be in the same file: its lines have no method.
-      if (line?.request_id === id && line.method !== undefined) found = line
-    }
-  } catch (error) {
-    throw new UsageError(`--log: can't read "${file}": ${(error as Error).message}`)
+  for await (const text of readLines(file, '--log')) {
+    if (!text.includes(id)) continue
+    const line = parsed(text)
+    // The processor's log may be in the same file: its lines have no method.
+    if (line?.request_id === id && line.method !== undefined) found = line
   }
   return found
 }
