@@ -1,6 +1,6 @@
 import { messageCodec } from './envoy-api.ts'
 import type { Cluster } from './messages.ts'
-import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
+import { MESSAGE_NAMES, type Resource, reachingVersion, type ZoneKey } from './resource.ts'
 import { type Template, template } from './template.ts'
 import { type UpstreamCluster, withUpstream } from './upstream.ts'
 
@@ -127,8 +127,7 @@ export function clusterResource(
 ): Resource {
   return {
     name: key,
-    version: clusters.version,
+    version: reachingVersion(clusters.version, reach),
     encode: () => clusters.stamp(text),
-    ...(reach !== undefined && { reach }),
   }
 }

@@ -30,10 +30,21 @@ export interface Resource {
   readonly version: string
   /** How many usual ones it is as long in the making as; absent: it is one. */
   readonly size?: number
-  /** Of a cluster: how it reaches receivers; absent: by HTTP/1.1 in plain text. */
-  readonly reach?: string
   /** The encoded message. @param nowMs the moment of sending, for what is said in remaining time */
   encode(nowMs: number): Buffer
+}
+
+/**
+ * The version of a cluster that reaches receivers in this way. What Envoy has of an earlier processor is known by its version alone.
+ * @param reach without blanks; undefined: by HTTP/1.1 in plain text
+ */
+export function reachingVersion(version: string, reach: string | undefined): string {
+  return reach === undefined ? version : `${version} ${reach}`
+}
+
+/** False for versions of clusters that reach receivers in different ways. */
+export function isReachedAlike(a: Pick<Resource, 'version'>, b: Pick<Resource, 'version'>): boolean {
+  return a.version.split(' ')[1] === b.version.split(' ')[1]
 }
 
 /** A zone's name in Envoy: `<service>/<id>`, which is the name of its cluster and of its endpoints. */

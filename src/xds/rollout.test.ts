@@ -64,6 +64,22 @@ const sharing: RoutingRules = {
   rules: rules.rules.map((rule) => ({ ...rule, zoneOfKey: ZONE_OF_KEY })),
 }
 
+const byTls: RoutingRules = {
+  ...rules,
+  rules: rules.rules.map((rule) => ({
+    ...rule,
+    services: rule.services.map((service) => ({
+      ...service,
+      upstream: {
+        cluster: 'zones.tls.1',
+        http: 1,
+        tls: { ca: { name: 'ca', path: 'ca.yaml' }, client: null },
+      },
+    })),
+  })),
+  serverName: rules.zoneName,
+}
+
 /**
  * Envoy as far as xDS goes: subscribes to the endpoints of its clusters, and acknowledges a cluster only when its
  * endpoints have come. Requests are queued until the test lets them through.
@@ -220,7 +236,7 @@ function clustersOf(resource: Resource): string[] {
 class Scene {
   catalog: Catalog
   rollout: Rollout
-  readonly #rules: RoutingRules
+  #rules: RoutingRules
   readonly envoy = new SimulatedEnvoy()
   /** Responses on their way to Envoy. */
   responses: DeltaResponse[] = []
@@ -251,8 +267,9 @@ class Scene {
     this.envoy.connect()
   }
 
-  restartProcessor(): void {
+  restartProcessor(by = this.#rules): void {
     this.#processes += 1
+    this.#rules = by
     this.catalog = new Catalog(policy, this.#rules, `p${this.#processes}`)
     this.connect()
   }
@@ -328,6 +345,38 @@ describe('a rollout', () => {
     )
     scene.sent = []
   })
+
+  const CHANGES: [how: string, change: (to: RoutingRules) => void][] = [
+    ['live', (to) => scene.catalog.setPolicy(policy, to)],
+    ['by another processor', (to) => scene.restartProcessor(to)],
+  ]
+  for (const [how, change] of CHANGES)
+    for (const [from, to, title] of [
+      [rules, byTls, 'plain text to TLS'],
+      [byTls, rules, 'TLS to plain text'],
+    ] as const)
+      test(`from ${title}, ${how}: no request goes to the address of the other`, () => {
+        scene.restartProcessor(from)
+        scene.publish('default/1', '10.0.0.1')
+        scene.pass(1_000)
+        assert.deepEqual(scene.hot(), ['default/1'])
+        const was = scene.envoy.clusters.get('default/1')
+        const endpoints = scene.envoy.endpoints.get('default/1')
+        change(to)
+        for (let round = 0; round < 100; round++) {
+          scene.step()
+          // Its clusters are known by then, and its virtual hosts are not.
+          if (round === 0) scene.publish('default/1', '10.0.0.2')
+          scene.deliver()
+          if (scene.hot().length > 0 && scene.envoy.clusters.get('default/1') === was)
+            assert.equal(scene.envoy.endpoints.get('default/1'), endpoints, `round ${round}`)
+          scene.nowMs += 10
+        }
+        scene.pass(10_000)
+        assert.deepEqual(scene.hot(), ['default/1'])
+        assert.notEqual(scene.envoy.clusters.get('default/1'), was)
+        assert.notEqual(scene.envoy.endpoints.get('default/1'), endpoints)
+      })
 
   test('sends a zone in the order cluster, endpoints, virtual host', () => {
     scene.publish('default/1')

@@ -2,6 +2,7 @@ import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import type { Catalog } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
 import {
+  isReachedAlike,
   KINDS,
   type Kind,
   kindOf,
@@ -211,7 +212,8 @@ export class Rollout {
       if (zone.known === undefined) return 'later'
       const cluster = this.#catalog.cluster(zone)
       // Its endpoints come to the cluster before, too, for a moment in which requests could go in plain text to a port for TLS.
-      if (isReachedOtherwise(this.clusters.held.get(name), cluster) && this.#isRouted(name)) {
+      const held = this.clusters.held.get(name)
+      if (held !== undefined && !isReachedAlike(held, cluster) && this.#isRouted(name)) {
         this.#routed.add(name)
         return 'later'
       }
@@ -241,8 +243,8 @@ export class Rollout {
   #endpoints(name: string, asked: boolean): Desired<Resource> {
     const zone = this.#catalog.zone(name)
     if (zone !== undefined) {
-      const sent = this.clusters.inFlightOf(name) ?? this.clusters.held.get(name)?.resource
-      const isOthers = sent !== undefined && sent.reach !== this.#catalog.cluster(zone).reach
+      const sent = this.clusters.inFlightOf(name) ?? this.clusters.held.get(name)
+      const isOthers = sent !== undefined && !isReachedAlike(sent, this.#catalog.cluster(zone))
       return isOthers ? 'later' : (zone.known?.resource ?? 'later')
     }
     // The cluster of a forgotten zone keeps its endpoints while it drains. But one that is being warmed waits for an
@@ -353,7 +355,8 @@ export class Rollout {
   /** True where this Envoy has another cluster of the zone, which its routes leave before it changes. */
   #isReachedOtherwise(key: string): boolean {
     const zone = this.#catalog.zone(key)
-    return zone !== undefined && isReachedOtherwise(this.clusters.held.get(key), this.#catalog.cluster(zone))
+    const held = this.clusters.held.get(key)
+    return zone !== undefined && held !== undefined && !isReachedAlike(held, this.#catalog.cluster(zone))
   }
 
   #hasCluster(name: string): boolean {
@@ -431,15 +434,4 @@ export class Rollout {
   subscription(kind: Kind): Subscription | Subscription<VirtualHostResource> {
     return kind === 'cluster' ? this.clusters : kind === 'endpoints' ? this.endpoints : this.virtualHosts
   }
-}
-
-/** What was sent by an earlier processor is known by its version alone. */
-function isReachedOtherwise(
-  held: { readonly version: string; readonly resource?: Resource | undefined } | undefined,
-  { version, reach }: Resource,
-): boolean {
-  if (held === undefined) return false
-  return held.resource === undefined
-    ? reach !== undefined && held.version !== version
-    : held.resource.reach !== reach
 }
