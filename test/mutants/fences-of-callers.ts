@@ -319,7 +319,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: "control characters on an operator's terminal",
-    file: 'src/log.ts',
+    file: 'src/plain-json.ts',
     text: 'const C1_CONTROLS = /[\\u007f-\\u009f]/g',
     without: 'const C1_CONTROLS = /(?!)/g',
     test: 'src/log.test.ts',

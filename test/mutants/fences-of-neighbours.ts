@@ -277,9 +277,9 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'a broken zonegate.yaml, saved',
     file: 'src/config/live-config.ts',
-    text: "        log.error({ fault, why }, 'configuration not taken, what was read before stays in force')\n      return\n",
+    text: '        faults: this.#faults,\n      })\n      return\n',
     without:
-      "        log.error({ fault, why }, 'configuration not taken, what was read before stays in force')\n      apply({ ...before.config, rules: { ...before.config.rules, methods: ['GET'] } })\n      return\n",
+      "        faults: this.#faults,\n      })\n      apply({ ...before.config, rules: before.config.rules.map((rule) => ({ ...rule, methods: ['GET'] })) })\n      return\n",
     test: 'test/integration/reload.test.ts',
     titles: /a faulty file changes nothing/,
   },
