@@ -135,6 +135,16 @@ test('/api/explain as JSON has the fences of the other paths', async () => {
   assert.equal((await guarded.ask('/api/explain', { method: 'POST', body: '{}' })).status, 401)
 })
 
+test('GET /api/in-force: what decides, and neither listen nor its token', async () => {
+  assert.equal((await guarded.ask('/api/in-force')).status, 401)
+  const { status, text, json } = await guarded.ask('/api/in-force', {
+    headers: { authorization: `Bearer ${TOKEN}` },
+  })
+  assert.equal(status, 200)
+  assert.deepEqual(Object.keys(json().config), ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'])
+  assert.ok(!text.includes(TOKEN) && !text.includes('listen'), text)
+})
+
 test('POST /api/flush', async () => {
   const post = { method: 'POST' }
   assert.deepEqual((await processor.ask('/api/flush', post)).json(), { flushed: 'all', names: 0 })
