@@ -268,9 +268,18 @@ suite('zonegate diff', () => {
       .sort()
 
   /** What comes of each probe: status and reason, or where it went and by which name. */
-  const observe = async (): Promise<string[]> => {
+  const observe = async (host = 'callback.test'): Promise<string[]> => {
     const replies = await Promise.all(
-      PROBES.map(([, method, path, id]) => call(gateway.port, { method, path, headers: [['server', id]] })),
+      PROBES.map(([, method, path, id]) =>
+        call(gateway.port, {
+          method,
+          path,
+          headers: [
+            ['host', host],
+            ['server', id],
+          ],
+        }),
+      ),
     )
     const names = new Map((await status()).zones.map(({ service, id, name }) => [`${service}/${id}`, name]))
     return replies.map((reply, at) => {
@@ -374,6 +383,42 @@ suite('zonegate diff', () => {
       else await take(base)
       await settled()
     })
+
+  test("requests of Envoy's own access log", async () => {
+    await observe('log.test')
+    let lines: string[] = []
+    await eventually('all are logged', () => {
+      const whole = gateway.log('envoy').split('\n').slice(0, -1)
+      lines = whole.filter((line) => line.includes('"host":"log.test"'))
+      return lines.length === PROBES.length
+    })
+    save('envoy.log', `${lines.join('\n')}\nno line of it\n`)
+    save(
+      'new.yaml',
+      changed((config) => {
+        config.rules.methods = ['POST']
+        config.zones = { 'default/3': { as: '2' } }
+      }),
+    )
+    const { code, said } = await diff({ log: 'envoy.log' })
+    const { requests, differently, changes, unknown, unreadable } = said.log as NonNullable<Diff['log']>
+    const isGet = PROBES.filter(([, method]) => method === 'GET').length
+    const isMerged = PROBES.filter(([zone, method]) => zone === 'default/3' && method === 'POST').length
+    assert.deepEqual(
+      [code, requests, differently, changes.map((each) => [each.change, each.requests])],
+      [
+        1,
+        PROBES.length,
+        isGet + isMerged,
+        [
+          ['refusal', isGet],
+          ['name', isMerged],
+        ],
+      ],
+      JSON.stringify(said.log, null, 1),
+    )
+    assert.deepEqual([unknown.requests, unreadable.lines], [0, 1])
+  })
 
   test('a zone that is pinned by command stays where it is, whatever the nameservers say', async () => {
     await run(pinCommand, ['default/2', TWO], { for: '10m', because: 'a test' })
