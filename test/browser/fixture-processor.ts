@@ -1,6 +1,7 @@
 import { createPageHandler } from '../../src/admin/page/serve-page.ts'
 import { type AdminServer, serveAdmin } from '../../src/admin/server.ts'
 import type { NameserverStatus } from '../../src/dns/dns.ts'
+import type { HistoryPage, HistoryQuery, ToldEvent } from '../../src/history/read-history.ts'
 import type { PinsStatus } from '../../src/pins/pins.ts'
 import type { Rules } from '../../src/routing/rules.ts'
 import { type Explained, explain } from '../../src/status/explain.ts'
@@ -64,9 +65,22 @@ export class FixtureProcessor {
     }))
     this.zones = Array.from({ length: options.zones }, (_, at) => this.#zone(at, now))
     if (options.trouble === true) {
+      for (const [seq, tone] of (['bad', 'warn', 'good', 'plain'] as const).entries())
+        this.happened.push({
+          kind: 'nameserver_failing',
+          nameserver: '10.0.0.3:53',
+          outcome: 'timeout',
+          seq: seq + 1,
+          at: Date.now() - seq * 60_000,
+          text: 'nameserver 10.0.0.3:53 fails (timeout)',
+          tone,
+        })
       Object.assign(this.refused, { name_not_found: 1841, server_header_missing: 96, nameservers_failed: 12 })
     }
   }
+
+  /** Of the last hour. */
+  readonly happened: ToldEvent[] = []
 
   get url(): string {
     return `http://127.0.0.1:${this.#server?.port}/`
@@ -85,7 +99,7 @@ export class FixtureProcessor {
       unready: () => this.unready,
       configFaults: () => this.faults,
       explain: async (description) => this.#explain(description),
-      history: async () => ({ events: [], leftOut: 0, completeSince: null, fault: null }),
+      history: async (query) => this.#history(query),
       explainThen: async () => ({}) as ExplainedThen,
       inForce: () => {
         throw new Error('the page does not ask')
@@ -103,6 +117,14 @@ export class FixtureProcessor {
   stop(): void {
     this.#server?.close()
     this.#server = undefined
+  }
+
+  #history({ after = 0, kinds, limit }: HistoryQuery): HistoryPage {
+    const events = this.happened.filter(
+      ({ seq, kind }) => seq > after && (kinds.length === 0 || kinds.includes(kind)),
+    )
+    const leftOut = Math.max(0, events.length - limit)
+    return { events: events.slice(leftOut), leftOut, completeSince: null, fault: null }
   }
 
   #status(history: boolean): Status {

@@ -3,6 +3,7 @@
 import { byId, setAttribute, setText } from './dom.js'
 import { ExplainBox } from './explain.js'
 import { duration, timeOfDay } from './format.js'
+import { Happened } from './happened.js'
 import { LiveStream } from './live.js'
 import { createOverview } from './overview.js'
 import { Panels } from './panels.js'
@@ -17,6 +18,7 @@ const table = new ZoneTable(model, (zone) => explainBox.explainZone(zone, () => 
 const overview = createOverview()
 const panels = new Panels()
 const refusals = new RecentRefusals()
+const happened = new Happened(api)
 const FIRST_WORDS = { live: 'Live', connecting: 'Connecting', paused: 'Paused while out of sight' }
 let connection = { kind: 'connecting' }
 /** Why nothing is live; until it is again. */
@@ -58,7 +60,9 @@ addEventListener('keydown', (event) => {
 setInterval(() => {
   if (document.hidden) return
   showConnection()
-  if (connection.kind === 'live') table.tick()
+  if (connection.kind !== 'live') return
+  table.tick()
+  void happened.tick()
 }, 1000)
 
 function showStatus() {

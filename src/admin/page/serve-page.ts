@@ -13,6 +13,7 @@ const FILES = {
   '/page/event-stream.js': 'event-stream.js',
   '/page/explain.js': 'explain.js',
   '/page/format.js': 'format.js',
+  '/page/happened.js': 'happened.js',
   '/page/live.js': 'live.js',
   '/page/overview.js': 'overview.js',
   '/page/panels.js': 'panels.js',
