@@ -350,3 +350,18 @@ test('a mistake that makes a thousand faults is told by the first twenty', () =>
   assert.equal(faults.length, 20)
   assert.match(faults[0] ?? '', /^z\.yaml:1:\d+: Nested mappings/)
 })
+
+test('as many files of upstream.tls as Envoy can watch, each counted once', () => {
+  const services = (count: number, tls: (at: number) => string): string =>
+    Array.from(
+      { length: count },
+      (_, at) => `s${at}: { paths: [/${at}], upstream: { tls: ${tls(at)} } }`,
+    ).join()
+  const withServices = (text: string): string => `rules: { services: { ${text}, default: {} } }`
+  const pairs = (at: number): string => `{ cert: c${at}.pem, key: c${at}.key }`
+  assert.deepEqual(faultsOf(withServices(services(15, pairs))), [])
+  assert.deepEqual(faultsOf(withServices(services(40, () => '{ ca: ca.pem }'))), [])
+  const [fault, ...others] = faultsOf(withServices(services(16, pairs)))
+  assert.match(fault ?? '', /rules: expected less: upstream\.tls has 17 different files.* may have 16/)
+  assert.deepEqual(others, [])
+})

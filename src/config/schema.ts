@@ -4,7 +4,7 @@ import * as z from 'zod'
 import { keyMutations } from '../envoy-files/key.ts'
 import type { PortRange } from '../routing/denied-addresses.ts'
 import { covers, patternOf } from '../routing/patterns.ts'
-import { fillHost, fillName, nameOf } from '../routing/rules.ts'
+import { fillHost, fillName, nameOf, upstreamsOf } from '../routing/rules.ts'
 import { portOf, RULE_NAME, rulesOf, servicesConfig, sourcesOf } from './rules.ts'
 import { isSlow } from './slow-pattern.ts'
 import { zones, zonesFaults } from './zones.ts'
@@ -637,7 +637,12 @@ function isNoPlaceholder(domain: string): boolean {
  */
 export const configSchema = z.preprocess(
   withLists,
-  keys.superRefine(namesZones).superRefine(namesPorts).superRefine(fitsEnvoy).superRefine(zonesFit),
+  keys
+    .superRefine(namesZones)
+    .superRefine(namesPorts)
+    .superRefine(fitsEnvoy)
+    .superRefine(fitsInotify)
+    .superRefine(zonesFit),
 )
 
 function zonesFit(config: z.output<typeof keys>, context: z.RefinementCtx): void {
@@ -660,6 +665,23 @@ function fitsEnvoy(config: z.output<typeof keys>, context: z.RefinementCtx): voi
   const length = Math.max(...lengths)
   if (length <= FORMAT_LENGTH_MAX) return
   const message = `expected less: Envoy's expression for the rules has ${length} characters, and may have ${FORMAT_LENGTH_MAX}; fewer or shorter paths, hosts and places of ids make it shorter`
+  context.addIssue({ code: 'custom', path: ['rules'], message, input: config.rules })
+}
+
+/**
+ * CAs and pairs of certificate and key, each counted once. Envoy watches each in two places, and ends where it gets no watch: Linux
+ * lets a user have 128 (fs.inotify.max_user_instances), all of his programs together. Those of two changes before may still be there.
+ */
+const TLS_FILES_MAX = 16
+
+function fitsInotify(config: z.output<typeof keys>, context: z.RefinementCtx): void {
+  if (context.issues.length > 0) return
+  const files = upstreamsOf(rulesOf(config)).flatMap(({ tls }) =>
+    tls === null ? [] : [`ca ${tls.ca}`, ...(tls.client === null ? [] : [JSON.stringify(tls.client)])],
+  )
+  const count = new Set(files).size
+  if (count <= TLS_FILES_MAX) return
+  const message = `expected less: upstream.tls has ${count} different files, a pair of cert and key as one, and may have ${TLS_FILES_MAX}, as Envoy watches each; one file of ca may hold several CAs`
   context.addIssue({ code: 'custom', path: ['rules'], message, input: config.rules })
 }
 
