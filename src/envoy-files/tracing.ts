@@ -17,8 +17,16 @@ export interface GeneratedTracing {
 }
 
 const TYPE = 'type.googleapis.com/envoy'
-/** Towards a collector that does not answer: Envoy holds what it has sent for so long, and no longer. */
-const EXPORT_TIMEOUT = '1s'
+/**
+ * A collector that does not answer is waited for so long. Envoy's tracer sets no deadline, and would hold all that it has ever
+ * sent: the channel sets it for each call (gRPC's service config). gRPC counts such a time from up to two seconds before the call:
+ * with 1 s every call fails.
+ */
+const SERVICE_CONFIG = JSON.stringify({
+  methodConfig: [
+    { name: [{ service: 'opentelemetry.proto.collector.trace.v1.TraceService' }], timeout: '5s' },
+  ],
+})
 /** Octets of a span's name of a field that a client wrote. */
 const URL_LENGTH_MAX = 256
 
@@ -33,7 +41,7 @@ export function generateTracing(
   const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
   return {
     tracing: {
-      // By chance, and by no header of a client's: not by x-client-trace-id, nor, below, by x-request-id.
+      // By the digits of x-request-id, and not because of x-client-trace-id.
       client_sampling: { value: 0 },
       random_sampling: { value: samplePercent },
       spawn_upstream_span: true, // each try is a span of its own
@@ -43,8 +51,11 @@ export function generateTracing(
           '@type': `${TYPE}.config.trace.v3.OpenTelemetryConfig`,
           service_name: 'zonegate',
           grpc_service: {
-            timeout: EXPORT_TIMEOUT,
-            google_grpc: { target_uri: address, stat_prefix: 'otlp' },
+            google_grpc: {
+              target_uri: address,
+              stat_prefix: 'otlp',
+              channel_args: { args: { 'grpc.service_config': { string_value: SERVICE_CONFIG } } },
+            },
           },
         },
       },
@@ -55,7 +66,6 @@ export function generateTracing(
       typed_config: {
         '@type': `${TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig`,
         pack_trace_reason: false,
-        use_request_id_for_trace_sampling: false,
       },
     },
   }

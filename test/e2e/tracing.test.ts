@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
@@ -200,7 +203,7 @@ suite('tracing', () => {
       return traceparentAtZone() !== `00-${traceId}-${CALLER}-01`
     }
     await eventually('no request is traced', async () => !(await isTraced()))
-    await gateway.configure('tracing', { otlp: collector.url })
+    await gateway.configure('tracing', { otlp: collector.url, samplePercent: 0 })
     await eventually('requests are traced', isTraced)
     await eventually('the processor, too', async () => {
       const traceId = newTrace()
@@ -208,6 +211,17 @@ suite('tracing', () => {
       await traced(traceId, 'ingress')
       return collector.trace(traceId).some(({ name }) => name === 'decide')
     })
+  })
+
+  test('by samplePercent no request is traced that has no traceparent, whatever else its caller sends', async () => {
+    const headers = [
+      ['server', '12'],
+      ['x-client-trace-id', '1'],
+      ['x-envoy-force-trace', '1'],
+      ['x-request-id', '5acdb322-2860-a0e5-878b-4916384a0000'],
+    ] as const
+    await call(gateway.port, { path: '/pay', headers, body: 'x' })
+    assert.match(traceparentAtZone(), /-00$/)
   })
 
   test('while the collector is away no request fails, and the log says that spans are lost', async () => {
@@ -223,6 +237,32 @@ suite('tracing', () => {
     const { text } = await ask(gateway.httpPort, '/metrics')
     assert.match(text, /^zonegate_spans_total\{result="failed"\} [1-9]/m)
     assert.match(text, /^zonegate_spans_total\{result="sent"\} [1-9]/m)
+  })
+
+  test('a collector that never answers is given up, each time: nothing is held for it', async () => {
+    const calls = { begun: 0, open: 0 }
+    const silent = createServer().on('stream', (stream) => {
+      calls.begun += 1
+      calls.open += 1
+      stream
+        .on('error', () => undefined)
+        .on('close', () => {
+          calls.open -= 1
+        })
+      stream.resume()
+    })
+    await once(silent.listen(0, '127.0.0.1'), 'listening')
+    const { port } = silent.address() as AddressInfo
+    try {
+      await gateway.configure('tracing', { otlp: `http://127.0.0.1:${port}`, samplePercent: 100 })
+      await eventually('spans are sent', async () => {
+        assert.equal((await send('12', newTrace())).status, 200)
+        return calls.begun >= 10
+      })
+      await eventually('no call is left', () => calls.open === 0)
+    } finally {
+      silent.close()
+    }
   })
 
   test('the zone that was refused is named among the worst, and no other', async () => {
