@@ -585,7 +585,9 @@ const keys = z.strictObject({
         .min(0)
         .max(100)
         .default(100)
-        .describe('Requests that are traced, of those that come without a traceparent, in percent.'),
+        .describe(
+          'Requests that may be traced, in percent; one with a traceparent is, where its flag says so, too.',
+        ),
     })
     .prefault({}),
   metrics: z

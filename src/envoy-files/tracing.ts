@@ -6,7 +6,7 @@ import { isOfRule } from './key.ts'
 export interface TracingSettings {
   /** The collector of OTLP over gRPC. */
   readonly collector: { readonly host: string; readonly port: number }
-  /** Of the requests that bring no decision along, 0 to 100. */
+  /** Of all requests, 0 to 100; of those with a traceparent its flag must say so, too. */
   readonly samplePercent: number
 }
 

@@ -203,7 +203,7 @@ suite('tracing', () => {
       return traceparentAtZone() !== `00-${traceId}-${CALLER}-01`
     }
     await eventually('no request is traced', async () => !(await isTraced()))
-    await gateway.configure('tracing', { otlp: collector.url, samplePercent: 0 })
+    await gateway.configure('tracing', { otlp: collector.url })
     await eventually('requests are traced', isTraced)
     await eventually('the processor, too', async () => {
       const traceId = newTrace()
@@ -213,7 +213,12 @@ suite('tracing', () => {
     })
   })
 
-  test('by samplePercent no request is traced that has no traceparent, whatever else its caller sends', async () => {
+  test('samplePercent bounds what callers can have traced, whatever they send', async () => {
+    await gateway.configure('tracing', { samplePercent: 0 })
+    await eventually('no traceparent has its request traced', async () => {
+      await send('12', newTrace())
+      return traceparentAtZone().endsWith('-00')
+    })
     const headers = [
       ['server', '12'],
       ['x-client-trace-id', '1'],
@@ -222,6 +227,11 @@ suite('tracing', () => {
     ] as const
     await call(gateway.port, { path: '/pay', headers, body: 'x' })
     assert.match(traceparentAtZone(), /-00$/)
+    await gateway.configure('tracing', { samplePercent: 100 })
+    await eventually('requests are traced again', async () => {
+      await send('12', newTrace())
+      return traceparentAtZone().endsWith('-01')
+    })
   })
 
   test('while the collector is away no request fails, and the log says that spans are lost', async () => {
