@@ -33,7 +33,7 @@ export interface Certificates {
   readonly cert: string
   readonly key: string
   readonly ca: string
-  /** By file: until when the first certificate of `cert`, and the first to end of `clientCa`, are valid. */
+  /** By file: until when the first certificate of `cert`, and the next to end of `clientCa`, are valid. */
   readonly expiresAt: { readonly cert: Date; readonly clientCa: Date }
   /** Sound, but a client or this processor won't like it: expired, about to, not valid yet. */
   readonly warnings: readonly CertificateFault[]
@@ -70,12 +70,14 @@ export function readCertificates(files: TlsFiles, now: Date): Certificates {
       message: `is not the key of the certificate in ${files.cert}`,
     })
   if (faults.length > 0 || !leaf || !own || !key || !authorities) throw new CertificateError(faults)
-  const firstToEnd = authorities.reduce((a, b) => (b.validToDate < a.validToDate ? b : a))
   return {
     cert: pemOf(own),
     key: key.pem,
     ca: pemOf(authorities),
-    expiresAt: { cert: leaf.validToDate, clientCa: firstToEnd.validToDate },
+    expiresAt: {
+      cert: leaf.validToDate,
+      clientCa: (nextToEnd(authorities, now) as X509Certificate).validToDate,
+    },
     warnings: [
       ...warningsOf('cert', files.cert, leaf, now),
       ...authorities.flatMap((authority) => warningsOf('clientCa', files.clientCa, authority, now)),
@@ -94,7 +96,7 @@ export interface UpstreamTlsFiles {
 export interface UpstreamCertificate {
   readonly file: string
   readonly use: 'ca' | 'cert' | 'key'
-  /** When the first certificate of `cert`, or the first to end of `ca`, ends; null: a key, or it can't be read. */
+  /** When the first certificate of `cert`, or the next to end of `ca`, ends; null: a key, or it can't be read. */
   readonly expiresAt: Date | null
   /** Why Envoy can't use it; null: it can. */
   readonly fault: string | null
@@ -126,10 +128,8 @@ export function readUpstreamCertificates(
     }
   }
   const ended = (certificates: readonly X509Certificate[]): Partial<UpstreamCertificate> => {
-    const [first, ...others] = certificates
-    if (first === undefined) return {}
-    const next = others.reduce((a, b) => (b.validToDate < a.validToDate ? b : a), first)
-    return { expiresAt: next.validToDate, warning: warningOf(next, now) }
+    const next = nextToEnd(certificates, now)
+    return next === undefined ? {} : { expiresAt: next.validToDate, warning: warningOf(next, now) }
   }
   // Envoy trusts a zone's own certificate, too, where it stands among the CAs.
   if (ca !== null) read('ca', ca, certificatesOf, ended)
@@ -199,6 +199,15 @@ function warningsOf(
 ): CertificateFault[] {
   const message = warningOf(certificate, now)
   return message === null ? [] : [{ file, key: keyOf(key), message }]
+}
+
+/**
+ * The next certificate to end. One that has ended stays in many bundles and harms nothing, as long as another is valid: only
+ * where all have ended is it the last of them.
+ */
+function nextToEnd(certificates: readonly X509Certificate[], now: Date): X509Certificate | undefined {
+  const byEnd = certificates.toSorted((a, b) => a.validToDate.getTime() - b.validToDate.getTime())
+  return byEnd.find(({ validToDate }) => validToDate > now) ?? byEnd.at(-1)
 }
 
 function warningOf(

@@ -43,7 +43,12 @@ suite('files of upstream.tls', () => {
     ])
   })
 
-  test('what has ended is a warning: other CAs of the file may be good', () => {
+  test('CAs that have all ended are a warning; one that has ended beside a good one is none', () => {
     assert.match(told('late.pem', null, null).join(), /^ca warning: "CN=late" expired on /)
+    writeFileSync(files.path('both.pem'), files.read('late.pem') + files.read('zones.pem'))
+    assert.deepEqual(told('both.pem', null, null), [])
+    const ends = (ca: string): Date | null | undefined =>
+      readUpstreamCertificates({ ca: files.path(ca), cert: null, key: null }, new Date())[0]?.expiresAt
+    assert.deepEqual(ends('both.pem'), ends('zones.pem'))
   })
 })
