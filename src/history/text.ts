@@ -6,6 +6,19 @@ export type Tone = 'bad' | 'warn' | 'good' | 'plain'
 const VALUE_LENGTH_MAX = 160
 const CHANGES_SHOWN = 8
 
+const FORGOTTEN: Readonly<Record<string, string>> = {
+  idle: 'no request for learned.idleSeconds',
+  evicted: 'room for others',
+  nxdomain: 'not in DNS',
+  nodata: 'no address in DNS',
+  denied: 'no address that is allowed',
+  uncacheable: 'TTL 0',
+  stale: 'its addresses are too old',
+  renamed: 'its name, port, upstream or pin has changed',
+  policy: 'by the files in envoy/ no zone can be learned',
+  unknown: 'the rules have no such zone',
+}
+
 /** One line for people. */
 export function textOf(event: HistoryEvent): string {
   switch (event.kind) {
@@ -40,9 +53,9 @@ export function textOf(event: HistoryEvent): string {
     case 'answer':
       return `${event.name}: ${event.before === null ? '' : `${answerText(event.before)} -> `}${answerText(event)}${sourceText(event)}`
     case 'learned':
-      return `${event.zone} learned (${event.why}): Envoy routes it by itself, to ${event.name}`
+      return `${event.zone} learned${event.why === 'adopted' ? ' (an Envoy had it)' : ''}: Envoy routes it by itself, to ${event.name}`
     case 'forgotten':
-      return `${event.zone} forgotten (${event.why}): its requests ask again`
+      return `${event.zone} forgotten (${FORGOTTEN[event.why] ?? event.why}): its requests ask again`
     case 'refused':
       return refusedText(event)
   }
