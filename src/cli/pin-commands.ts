@@ -31,6 +31,7 @@ export function pinCommands(pins: Pins, running: () => Running, date: () => Date
   return {
     pin: (value): Pinned => {
       const { forSeconds, ...said } = checked(asked, value)
+      if (said.zone.endsWith('*')) throw new Error(`expected one id: "${said.zone}" can't be pinned`)
       requireSound({ [said.zone]: { addresses: said.addresses } }, running())
       const since = date()
       const until = new Date(since.getTime() + forSeconds * 1000)

@@ -212,7 +212,7 @@ export function zonesFaults(config: ZonesConfig, rules: Rules, allow: readonly s
         const withoutPort = own.find(({ service }) => service.srv !== undefined)?.service
         if (port === null && withoutPort !== undefined)
           return at(
-            `expected a port, too: ${withoutPort.name} has its ports from SRV records`,
+            `expected a port, too: ${withoutPort.name} has its ports from SRV records${own.length > 1 ? '; SERVICE/ID in place of the id is for one service' : ''}`,
             'addresses',
             index,
           )

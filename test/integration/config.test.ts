@@ -79,7 +79,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'rules: { port: srv }\nzones:\n  12: { addresses: ["10.0.0.5:80", 10.0.0.5] }\n',
-    '3:36: zones.12.addresses.1: expected a port, too: mail has its ports from SRV records, got "10.0.0.5"',
+    '3:36: zones.12.addresses.1: expected a port, too: mail has its ports from SRV records; SERVICE/ID in place of the id is for one service, got "10.0.0.5"',
   ],
   [
     'zones:\n  "1001-1020": { as: "1" }\n  "7, 1005": { maintenance: x }\n',
