@@ -5,7 +5,7 @@ import { runGateway } from './gateway.ts'
 
 const HELP = `Starts Envoy and the processor of this checkout, until Ctrl-C.
 
-usage: npm start [-- --config FILE] [-- --listen IP:PORT] [-- --admin IP:PORT] [-- --reuse-port]
+usage: npm start -- [--config FILE] [--listen IP:PORT] [--admin IP:PORT] [--reuse-port]
 
   --config FILE        your zonegate.yaml; else ZONEGATE_CONFIG, else ./zonegate.yaml, else the defaults
   --listen IP:PORT     where Envoy takes requests (0.0.0.0:8101)
