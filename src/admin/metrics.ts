@@ -398,12 +398,12 @@ function processViews(
     },
     {
       name: 'zonegate_upstream_certificate_expiry_timestamp_seconds',
-      help: 'When a certificate of upstream.tls ends, by file and use: cert, or the first of ca. 0: it can not be read. Absent without upstream.tls.',
+      help: 'When a certificate of upstream.tls ends, by file and use: cert, or the next of ca. 0: it can not be read. Absent without upstream.tls, and where the processor does not see the folder.',
       type: 'gauge',
       labels: ['file', 'use'],
       samples: () =>
         upstreamCertificates()
-          .filter(({ use }) => use !== 'key')
+          .filter(({ use, expiresAt, fault }) => use !== 'key' && (expiresAt !== null || fault !== null))
           .map(({ file, use, expiresAt }) => ({
             labels: { file, use },
             value: (expiresAt?.getTime() ?? 0) / 1000,

@@ -1,4 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { readText } from '../read-text.ts'
 
 /** Paths of PEM files: `listen.tls`. */
@@ -100,7 +102,7 @@ export interface UpstreamCertificate {
   readonly expiresAt: Date | null
   /** Why Envoy can't use it; null: it can. */
   readonly fault: string | null
-  /** It ends soon, has ended, or is not valid yet; null: nothing of that. */
+  /** It ends soon, has ended, is not valid yet, or can't be seen from here; null: nothing of that. */
   readonly warning: string | null
 }
 
@@ -123,7 +125,13 @@ export function readUpstreamCertificates(
       return value
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
-      if (use !== 'key' || code !== 'EACCES') found.push({ ...nothing, fault: message })
+      // In containers the folder is Envoy's alone, because of the keys in it.
+      if (code === 'ENOENT' && !existsSync(dirname(file)))
+        found.push({
+          ...nothing,
+          warning: `there is no folder ${dirname(file)} here: Envoy needs it where it runs`,
+        })
+      else if (use !== 'key' || code !== 'EACCES') found.push({ ...nothing, fault: message })
       return undefined
     }
   }

@@ -32,6 +32,14 @@ suite('files of upstream.tls', () => {
     assert.deepEqual(told('own.pem', null, null), [])
   })
 
+  test('a folder that only Envoy sees, as in containers, is no fault', () => {
+    assert.match(
+      told('elsewhere/ca.pem', null, null).join(),
+      /^ca warning: there is no folder .*elsewhere here: Envoy needs it/,
+    )
+    assert.match(told('gone.pem', null, null).join(), /^ca fault: /)
+  })
+
   test('what Envoy can not take is a fault, and no part of a key is told', () => {
     assert.match(
       told(null, 'own.pem', 'next.key').join(),
