@@ -9,6 +9,7 @@ import {
   write,
 } from 'node:fs'
 import { promisify } from 'node:util'
+import { guarded } from '../guard.ts'
 
 const writeTo = promisify(write)
 
@@ -95,10 +96,11 @@ export class HistoryFile {
 
   #schedule(afterMs: number): void {
     if (this.#timer !== undefined || this.#isWriting) return
-    this.#timer = setTimeout(() => {
+    const write = guarded(this.#seams.onBug, () => {
       this.#timer = undefined
-      void this.#write().catch(this.#seams.onBug)
-    }, afterMs).unref()
+      return this.#write()
+    })
+    this.#timer = setTimeout(write, afterMs).unref()
   }
 
   async #write(): Promise<void> {

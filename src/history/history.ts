@@ -1,3 +1,4 @@
+import { guarded } from '../guard.ts'
 import { type HistoryEvent, LANES, type Lane, laneOf, type Recorded } from './event.ts'
 import { HistoryFile } from './history-file.ts'
 import { LineRing } from './line-ring.ts'
@@ -70,7 +71,8 @@ export class History {
           })
     this.#load()
     this.#offsetMs = seams.date() - seams.now()
-    this.#clock = setInterval(() => this.#compareClocks(), CLOCK_EVERY_MS).unref()
+    const compare = guarded(seams.onBug, () => this.#compareClocks())
+    this.#clock = setInterval(compare, CLOCK_EVERY_MS).unref()
   }
 
   record(event: HistoryEvent): void {
