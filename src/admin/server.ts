@@ -4,7 +4,7 @@ import type { InForce } from '../diff/in-force.ts'
 import type { OnBug } from '../guard.ts'
 import type { HistoryPage, HistoryQuery } from '../history/read-history.ts'
 import type { Explained } from '../status/explain.ts'
-import type { ExplainedThen } from '../status/explain-then.ts'
+import { type ExplainedThen, isPathThen, type PathThen } from '../status/explain-then.ts'
 import {
   BODY_OCTETS_MAX,
   DescriptionFault,
@@ -32,8 +32,12 @@ export interface AdminOptions {
   /** @throws DescriptionFault */
   readonly explain: (request: RequestDescription) => Promise<Explained>
   readonly history: (query: HistoryQuery) => Promise<HistoryPage>
-  /** @param at milliseconds since 1970. @throws DescriptionFault */
-  readonly explainThen: (request: RequestDescription, at: number) => Promise<ExplainedThen>
+  /** @param at milliseconds since 1970. @param path of the request, where it is known. @throws DescriptionFault */
+  readonly explainThen: (
+    request: RequestDescription,
+    at: number,
+    path: PathThen | undefined,
+  ) => Promise<ExplainedThen>
   /** What requests are decided by now. */
   readonly inForce: () => InForce
   /** Null: all names. */
@@ -238,7 +242,7 @@ function history(options: AdminOptions): Methods {
 function explaining({ explain, explainThen }: AdminOptions): Methods {
   let running = 0
   const answer = async (
-    { url, send }: Exchange,
+    { url, send, request }: Exchange,
     describe: () => RequestDescription | Promise<RequestDescription>,
   ): Promise<void> => {
     if (running >= EXPLANATIONS_MAX) {
@@ -248,10 +252,17 @@ function explaining({ explain, explainThen }: AdminOptions): Methods {
     const then = url.searchParams.get('at')
     const at = then === null ? null : momentOf(then)
     if (Number.isNaN(at)) return send(400, { error: 'at: expected milliseconds since 1970, or ISO 8601' })
+    // With a described request by a query, `path` is that of the URL.
+    const path = request.method === 'POST' ? url.searchParams.get('path') : null
+    if (path !== null && !isPathThen(path))
+      return send(400, { error: 'path: expected hot, cold or fallback' })
     running += 1
     try {
       const description = await describe()
-      send(200, at === null ? await explain(description) : await explainThen(description, at))
+      send(
+        200,
+        at === null ? await explain(description) : await explainThen(description, at, path ?? undefined),
+      )
     } catch (error) {
       if (!(error instanceof DescriptionFault)) throw error
       send(400, { error: `${error.field}: ${error.message}` })

@@ -1,6 +1,7 @@
+import type { RefusedEvent } from '../history/event.ts'
 import type { HistoryPage } from '../history/read-history.ts'
 import type { DescribedRequest } from '../status/described-request.ts'
-import type { ExplainedThen } from '../status/explain-then.ts'
+import { type ExplainedThen, endedBy, isPathThen } from '../status/explain-then.ts'
 import { describedRequest, descriptionJson } from '../status/request-description.ts'
 import { ProcessorClient } from './client.ts'
 import { type Arguments, type Terminal, UsageError } from './command.ts'
@@ -8,8 +9,8 @@ import { localTime, momentOf } from './moment.ts'
 import { readLines } from './read-lines.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
-/** A line of Envoy's access log; what is empty is left out there. */
-interface LoggedLine {
+/** A line of Envoy's access log, without what is empty. */
+export interface LoggedLine {
   readonly time?: string
   readonly request_id?: string
   readonly method?: string
@@ -21,11 +22,12 @@ interface LoggedLine {
   readonly address?: string
   readonly status?: number
   readonly reason?: string
+  readonly details?: string
   readonly duration_ms?: number
 }
 
 /** What was decided about a request that there was. */
-interface LoggedRequest {
+export interface LoggedRequest {
   readonly line: LoggedLine
   readonly then: ExplainedThen
 }
@@ -64,14 +66,26 @@ export async function explainLogged(args: Arguments, terminal: Terminal): Promis
   if (Number.isNaN(startedAt)) throw new Error(`the line of "${plain(id)}" has no time`)
   // By the processor it was decided after it came, when its name had been asked for.
   const at = startedAt + (line.path === 'hot' ? 0 : (line.duration_ms ?? 0))
-  const then = await ask(client, requestIn(line), at)
+  const then = ended(line, await ask(client, requestIn(line), at, line.path))
   const found: LoggedRequest = { line, then }
   terminal.stdout.write(args.flag('json') ? json(found) : loggedText(found, paintFor(terminal)))
   return line.reason === undefined ? 0 : 1
 }
 
-function ask(client: ProcessorClient, request: DescribedRequest, at: number): Promise<ExplainedThen> {
-  return client.json<ExplainedThen>(`/api/explain?at=${at}`, 'POST', descriptionJson(request))
+/** @param path of the request: its zone may have been learned, or forgotten, while it was under way */
+function ask(
+  client: ProcessorClient,
+  request: DescribedRequest,
+  at: number,
+  path?: string,
+): Promise<ExplainedThen> {
+  const query = `at=${at}${isPathThen(path) ? `&path=${path}` : ''}`
+  return client.json<ExplainedThen>(`/api/explain?${query}`, 'POST', descriptionJson(request))
+}
+
+/** The line has the last word. */
+export function ended({ reason, status, details }: LoggedLine, then: ExplainedThen): ExplainedThen {
+  return reason === undefined ? then : endedBy(then, { reason, status, details })
 }
 
 /** As much of the request as its line has: where the id stood it does not say. */
@@ -92,11 +106,12 @@ async function lineOf(id: string, file: string): Promise<LoggedLine | null> {
 }
 
 /** What is in front of the JSON is docker's. */
-function parsed(text: string): LoggedLine | null {
+export function parsed(text: string): LoggedLine | null {
   const from = text.indexOf('{')
   if (from === -1) return null
   try {
-    return JSON.parse(text.slice(from)) as LoggedLine
+    const line: object = JSON.parse(text.slice(from))
+    return Object.fromEntries(Object.entries(line).filter(([, value]) => value !== '' && value !== null))
   } catch {
     return null
   }
@@ -105,13 +120,19 @@ function parsed(text: string): LoggedLine | null {
 async function refusalOf(id: string, client: ProcessorClient): Promise<LoggedLine | null> {
   const { events } = await client.json<HistoryPage>(`/api/history?kind=refused&limit=${HISTORY_LIMIT}`)
   const event = events.findLast((each) => each.kind === 'refused' && each.requestId === id)
-  if (event?.kind !== 'refused') return null
-  const { at, zone, name, reason, requestId } = event
+  return event?.kind === 'refused' ? lineOfRefusal(event) : null
+}
+
+export function lineOfRefusal(event: RefusedEvent & { readonly at: number }): LoggedLine {
+  const { at, zone, name, reason, requestId, method, host, path } = event
   return {
     time: new Date(at).toISOString(),
     request_id: requestId,
     reason,
     path: 'cold',
+    ...(method !== undefined && { method }),
+    ...(host !== undefined && { host }),
+    ...(path?.startsWith('/') && { uri: path }),
     ...(zone !== undefined && { key: zone }),
     ...(name !== undefined && { zone: name }),
   }
@@ -137,8 +158,8 @@ function adviceText(decision: ExplainedThen['decision'], paint: Paint): string {
   return `\n${paint('bold', 'Cause:')}   ${cause}\n${paint('bold', 'Way out:')} ${wayOut}\n`
 }
 
-function loggedText({ line, then }: LoggedRequest, paint: Paint): string {
-  const { time, request_id, status, reason, path, zone, address } = line
+export function loggedText({ line, then }: LoggedRequest, paint: Paint): string {
+  const { time, request_id, status, reason, path, zone, address, uri } = line
   const parts = [
     `${request_id} came at ${localTime(Date.parse(time ?? ''))}`,
     ...(status === undefined ? [] : [`status ${status}`]),
@@ -146,6 +167,7 @@ function loggedText({ line, then }: LoggedRequest, paint: Paint): string {
     ...(zone === undefined ? [] : [`zone ${zone}`]),
     ...(path === undefined ? [] : [`path ${path}`]),
     ...(address === undefined ? [] : [`sent to ${address}`]),
+    ...(uri === undefined ? ['its URL path is unknown, / is assumed'] : []),
   ]
   return `${paint('bold', plain(parts.join(', ')))}\n\n${thenText(then, paint)}`
 }

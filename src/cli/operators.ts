@@ -13,7 +13,7 @@ import type { GatewayThen } from '../history/past.ts'
 import { readHistory } from '../history/read-history.ts'
 import { servicesOf, zoneNameOf } from '../routing/rules.ts'
 import { explain } from '../status/explain.ts'
-import { type ExplainedThen, explainThen } from '../status/explain-then.ts'
+import { type ExplainedThen, explainThen, type PathThen } from '../status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
@@ -93,7 +93,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
     inForce: () => inForceOf(parts),
-    explainThen: (description, at) => explainPast(description, at, lasting.history, running()),
+    explainThen: (description, at, path) => explainPast(description, at, path, lasting.history, running()),
     flush: (text) => {
       const name = text === null ? null : (parseDomainName(text) ?? text)
       return { name, names: running().dns.flush(name ?? undefined) }
@@ -143,11 +143,12 @@ function statusSources(
 async function explainPast(
   description: RequestDescription,
   at: number,
+  path: PathThen | undefined,
   history: History,
   { rules, config }: Running,
 ): Promise<ExplainedThen> {
   const world = (then: GatewayThen) => worldThen(then, config)
-  return explainThen(describedRequest(description, rules), at, { history, world })
+  return explainThen(describedRequest(description, rules), at, { history, world }, path)
 }
 
 /** By the rules in force. @param zone `12`, or `mail/12` */

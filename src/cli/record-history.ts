@@ -9,6 +9,7 @@ import type { AnswerText, HistoryEvent } from '../history/event.ts'
 import { RefusalSample } from '../history/refusal-sample.ts'
 import type { Pin } from '../pins/pins.ts'
 import { authorityOf, type Decision } from '../routing/decision.ts'
+import { pathOf } from '../routing/rules.ts'
 import type { EnvoyEvent } from '../xds/ads-service.ts'
 import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
 
@@ -16,6 +17,10 @@ import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
 const NEW_NAMES_BURST = 5000
 const NEW_NAMES_PER_SECOND = 20
 const REQUEST_ID_LENGTH_MAX = 128
+/** As in Envoy's access log. */
+const METHOD_LENGTH_MAX = 32
+const HOST_LENGTH_MAX = 255
+const PATH_LENGTH_MAX = 512
 const TRIES_SHOWN = 4
 
 /** Puts what the parts of the processor tell into its history. */
@@ -86,7 +91,10 @@ export class HistoryRecorder {
     this.#record({ kind, zone: `${service}/${id}`, name, why: change })
   }
 
-  refused(decision: Extract<Decision, { kind: 'reject' }>, { requestId }: SeenRequest): void {
+  refused(
+    decision: Extract<Decision, { kind: 'reject' }>,
+    { requestId, method, authority, path }: SeenRequest,
+  ): void {
     const { reason, zone, rule, answer } = decision
     const of = zone === undefined ? '' : `${zone.service.name}/${zone.id}`
     const leftOut = this.#sample.take(reason, of)
@@ -97,6 +105,9 @@ export class HistoryRecorder {
       ...(rule !== undefined && { rule: rule.name }),
       ...(zone !== undefined && { zone: of, name: zone.name }),
       requestId: requestId.slice(0, REQUEST_ID_LENGTH_MAX),
+      method: method.slice(0, METHOD_LENGTH_MAX),
+      host: authority.slice(0, HOST_LENGTH_MAX),
+      path: pathOf(path).slice(0, PATH_LENGTH_MAX),
       leftOut,
       ...(answer !== undefined && { dns: whatDnsSaid(answer) }),
     })

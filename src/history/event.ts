@@ -1,4 +1,4 @@
-/** What a history keeps: changes of what requests are decided by, and a sample of what was refused. Never a header's value. */
+/** What a history keeps: changes of what requests are decided by, and a sample of what was refused. Of headers the Host's value only. */
 export type HistoryEvent = GatewayEvent | ZoneEvent | RefusedEvent
 
 /** Of the gateway as a whole: few, and told for as long as there is room. */
@@ -64,6 +64,11 @@ export interface RefusedEvent {
   readonly zone?: string
   readonly name?: string
   readonly requestId: string
+  /** Absent in files of versions that did not keep them. */
+  readonly method?: string
+  readonly host?: string
+  /** Without its query; cut. */
+  readonly path?: string
   /** Refusals of this reason and zone since the one before that were left out. */
   readonly leftOut: number
   /** What DNS said. */

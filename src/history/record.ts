@@ -33,8 +33,10 @@ const SEQ_MAX = 2 ** 52
  * each page of the history.
  */
 export function isReadable(record: Recorded): boolean {
-  const { zone = '', name = '', seq, at } = record as { zone?: unknown; name?: unknown } & Recorded
-  if (typeof zone !== 'string' || typeof name !== 'string') return false
+  const { seq, at } = record
+  const texts = ['zone', 'name', 'method', 'host', 'path']
+  const values = texts.map((key) => (record as unknown as Record<string, unknown>)[key])
+  if (values.some((value) => value !== undefined && typeof value !== 'string')) return false
   if (seq < 1 || seq > SEQ_MAX || Math.abs(at) > AT_MAX) return false
   try {
     return textOf(record) !== '' && toneOf(record) !== undefined

@@ -27,12 +27,18 @@ export interface ExplainedThen {
   readonly steps: readonly StepThen[]
 }
 
+/** How a request went through Envoy. `fallback`: Envoy resolved the name itself. */
+export type PathThen = 'hot' | 'cold' | 'fallback'
+
+export function isPathThen(text: unknown): text is PathThen {
+  return text === 'hot' || text === 'cold' || text === 'fallback'
+}
+
 export type DecisionThen =
   | {
       readonly result: 'forward'
       readonly addresses: readonly string[]
-      /** `fallback`: Envoy resolved the name itself. */
-      readonly path: 'hot' | 'cold' | 'fallback'
+      readonly path: PathThen
     }
   | {
       readonly result: 'refuse'
@@ -68,17 +74,19 @@ export interface ThenWorld {
 /** Refusals of a zone that are kept are a minute apart at most, while there are some. */
 const SAMPLED_MS = 60_000
 
+/** @param path of the request, where it is known, as from its line of the access log; else that of its zone at the moment */
 export async function explainThen(
   described: DescribedRequest,
   at: number,
   { history, world }: ThenSeams,
+  path?: PathThen,
 ): Promise<ExplainedThen> {
   const { events: gateway } = await collect(history, { lanes: ['gateway'] }, () => true)
   const then = gatewayAt(gateway, at)
-  const { method, authority, path, ids } = described
+  const { method, authority, ids } = described
   const common = {
     at,
-    request: { method, authority, path, ids },
+    request: { method, authority, path: described.path, ids },
     config: then.config && { file: then.config.file, since: then.config.since },
   }
   const before = gatewaySteps(then)
@@ -91,7 +99,7 @@ export async function explainThen(
   const steps: StepThen[] = [...before, ...ruleSteps]
   if (!isZone(zone)) return { ...common, rule, zone: null, ...refused(zone.reason, steps) }
   const own = await eventsOf(zone, history)
-  const found = { zone, then, by, own, at, untilSeq: startAfter(gateway, at)?.seq }
+  const found = { zone, then, by, own, at, untilSeq: startAfter(gateway, at)?.seq, path }
   const named = { service: zone.service.name, id: zone.id, name: zone.name }
   return { ...common, rule, zone: named, ...zoneThen(found, steps) }
 }
@@ -104,6 +112,8 @@ interface Found {
   readonly own: readonly Recorded[]
   readonly at: number
   readonly untilSeq: number | undefined
+  /** Of the request, where it is known. */
+  readonly path: PathThen | undefined
 }
 
 type Outcome = Pick<ExplainedThen, 'decision' | 'steps'>
@@ -111,6 +121,8 @@ type Outcome = Pick<ExplainedThen, 'decision' | 'steps'>
 function zoneThen(found: Found, before: readonly StepThen[]): Outcome {
   const { zone, then, own, at } = found
   const learned = learnedAt(found)
+  const known = found.path ?? (learned === null ? undefined : 'hot')
+  const path = known ?? 'cold'
   const name = nameAt(own, at, startSeq(then), found.untilSeq)
   const maintenance = zone.said?.maintenance
   const pinned = zone.said?.pinned
@@ -118,20 +130,28 @@ function zoneThen(found: Found, before: readonly StepThen[]): Outcome {
     ...before,
     ...(pinned === undefined && maintenance === undefined ? nameSteps(zone, name, then) : []),
   ]
-  if (learned !== null)
-    steps.push({ step: 'learned', ok: true, text: 'Envoy routed it by itself (hot)', at: learned })
-  else steps.push({ step: 'learned', ok: true, text: 'its requests asked the processor (cold)' })
+  if (path === 'hot')
+    steps.push({
+      step: 'learned',
+      ok: true,
+      text: 'Envoy routed it by itself (hot)',
+      at: learned ?? undefined,
+    })
+  else if (path === 'cold')
+    steps.push({ step: 'learned', ok: true, text: 'its requests asked the processor (cold)' })
   const last = lastRefusal(found)
   if (last !== undefined) steps.push({ step: 'refused', ok: false, text: textOf(last), at: last.at })
+  if (zone.service.upstream?.tls)
+    steps.push({ step: 'tls', ok: true, text: "by TLS; the zone's certificate is not looked at here" })
   const done = (outcome: Outcome): Outcome => ({ ...outcome, steps: [...outcome.steps, ...nextSteps(name)] })
   if (maintenance !== undefined) return done(refused('maintenance', steps))
-  if (then.processor.state === 'away' && learned === null)
-    return done(
-      then.processor.fallback
-        ? forwarded([], 'fallback', steps, "by Envoy's own DNS: what that said is in its access log")
-        : refused('processor_unavailable', steps),
-    )
-  const path = learned === null ? 'cold' : 'hot'
+  const isAway = then.processor.state === 'away'
+  const resolvesItself = then.processor.state === 'away' && then.processor.fallback
+  if (path === 'fallback' || (resolvesItself && known === undefined)) {
+    const note = "by Envoy's own DNS: what that said is in its access log"
+    return done(forwarded([], 'fallback', steps, note))
+  }
+  if (isAway && path === 'cold') return done(refused('processor_unavailable', steps))
   if (pinned !== undefined) {
     const { addresses, by } = pinned
     const who = 'key' in by ? by.key : `${by.who}, because ${JSON.stringify(by.because)}`
@@ -151,7 +171,7 @@ function zoneThen(found: Found, before: readonly StepThen[]): Outcome {
 function byName(
   { zone, by, at }: Found,
   { answer, lastGood }: NameThen,
-  path: 'hot' | 'cold',
+  path: PathThen,
   steps: readonly StepThen[],
   last: RefusedEvent | undefined,
 ): Outcome {
@@ -287,7 +307,7 @@ function nextSteps({ next }: NameThen): StepThen[] {
 
 function forwarded(
   addresses: readonly string[],
-  path: 'hot' | 'cold' | 'fallback',
+  path: PathThen,
   steps: readonly StepThen[],
   note?: string,
 ): Outcome {
@@ -297,6 +317,29 @@ function forwarded(
     decision: { result: 'forward', addresses, path },
     steps: [...steps, { step: 'decision', ok: true, text }],
   }
+}
+
+/** As it is told of a request that Envoy answered by itself, whatever was decided before. */
+export function endedBy(then: ExplainedThen, { reason, status, details }: LoggedEnd): ExplainedThen {
+  const { decision } = refused(reason, [])
+  if (decision.result !== 'refuse') return then
+  const isSame = then.decision.result === 'refuse' && then.decision.reason === reason
+  if (isSame && details === undefined) return then
+  const code = status === undefined ? decision.status : String(status)
+  const text = `${code} ${reason}${details === undefined ? '' : `, details: ${details}`}`
+  return {
+    ...then,
+    decision: { ...decision, status: code },
+    steps: [...then.steps, { step: 'ended', ok: false, text }],
+  }
+}
+
+/** How a request ended, by its line of the access log. */
+export interface LoggedEnd {
+  readonly reason: string
+  readonly status?: number | undefined
+  /** Envoy's `%RESPONSE_CODE_DETAILS%`. */
+  readonly details?: string | undefined
 }
 
 function refused(reason: string, steps: readonly StepThen[]): Outcome {

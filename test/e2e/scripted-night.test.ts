@@ -14,6 +14,8 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 
 /** A night in which things happen one after the other; in the morning each question is one command. */
 const [OLD, NEW] = ['127.0.116.1', '127.0.116.2']
+/** Nobody listens there. */
+const DEAD = '127.0.116.3'
 /** Between two things, so that each moment is told apart: the clock has milliseconds. */
 const A_MOMENT_MS = 50
 
@@ -21,6 +23,7 @@ suite('a scripted night', () => {
   const records: Record<string, readonly string[]> = {
     'zone5-default.game.test': [OLD],
     'zone12-default.game.test': [OLD],
+    'zone13-default.game.test': [DEAD],
   }
   const at: Record<'failed' | 'beforeMove' | 'moved' | 'refused' | 'killed' | 'away', number> = {
     failed: 0,
@@ -203,5 +206,32 @@ suite('a scripted night', () => {
       (await cli('explain', '--request-id', 'no-such', '--log', log)).stderr,
       /no request "no-such" in /,
     )
+  })
+
+  test('why did a request fail that was forwarded? And one without an id or a name?', async () => {
+    const log = join(gateway.folder, 'envoy.log')
+    assert.equal((await post('13', 'dead')).status, 502)
+    await call(gateway.port, { headers: [['x-request-id', 'no-id']] })
+    await call(gateway.port, {
+      path: '/x?y=1',
+      headers: [
+        ['server', '404'],
+        ['x-request-id', 'no-name'],
+      ],
+    })
+    await eventually('their lines are written', () =>
+      ['"dead"', '"no-id"'].every((id) => gateway.log('envoy').includes(id)),
+    )
+    const dead = await cli('explain', '--request-id', 'dead', '--log', log)
+    assert.equal(dead.code, 1)
+    assert.match(dead.stdout, /^ {2}ok {2}decision {3}forward to 127\.0\.116\.3:\d+ \(cold\)/m)
+    assert.match(dead.stdout, /^ {2}no {2}ended {6}502 upstream_unreachable, details: upstream_reset\S*/m)
+    assert.match(dead.stdout, /^Cause: .*\nWay out: /m)
+    const noId = await cli('explain', '--request-id', 'no-id', '--log', log)
+    assert.equal(noId.code, 1)
+    assert.match(noId.stdout + noId.stderr, /reason server_header_missing(?:, path cold)?\n/)
+    const noName = await cli('explain', '--request-id', 'no-name')
+    assert.equal(noName.code, 1)
+    assert.match(noName.stdout + noName.stderr, /: POST \S+\/x, id 404\n/)
   })
 })

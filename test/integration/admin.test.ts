@@ -113,6 +113,12 @@ for (const [title, body, error] of NO_REQUEST) {
   })
 }
 
+test('400 and why: a way through Envoy that there is not', async () => {
+  const reply = await processor.ask('/api/explain?at=1&path=warm', { method: 'POST', body: '{}' })
+  assert.equal(reply.status, 400)
+  assert.match(reply.json().error, /^path: expected hot, cold or fallback$/)
+})
+
 test('a body of 1 MiB is taken, in text and in base64', async () => {
   const octets = 'x'.repeat(1_048_576)
   for (const body of [{ body: octets }, { bodyBase64: Buffer.from(octets).toString('base64') }])
