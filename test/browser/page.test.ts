@@ -124,7 +124,7 @@ describe('the page', { skip: SKIP }, () => {
     await page.getByRole('row', { name: /zone12-/ }).waitFor()
     await page.keyboard.press('Escape')
     assert.equal(await textOf(page.locator('#zones-count')), '300 zones')
-    await page.getByLabel('Show').selectOption('stale')
+    await page.getByLabel('Show zones').selectOption('stale')
     assert.equal(await textOf(page.locator('#zones-count')), '4 of 300 zones')
     await page.getByLabel('Search zones').fill('nothing has this')
     await page.getByRole('button', { name: 'Show all zones' }).click()
