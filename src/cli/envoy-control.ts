@@ -51,6 +51,7 @@ import { ListenerInForce } from './listener-in-force.ts'
 import { routingRules } from './routing-rules.ts'
 import { RunFolder } from './run-folder.ts'
 import { StartedBootstrap } from './started-bootstrap.ts'
+import { type EnvoyFilesEvent, ToldFiles } from './told-files.ts'
 
 /** The operator's files, relative to the working directory: routes, the listener, and what takes effect at Envoy's start. */
 export const ROUTES_FILE = join(ENVOY_FOLDER, FILE_NAMES.routes)
@@ -112,6 +113,8 @@ export interface EnvoyControlEvents {
   readonly onLoad: (envoy: string, zone: ZoneRef, load: ZoneLoad) => void
   readonly onAnswer: ControlPlaneEvents['onAnswer']
   readonly onEnvoy: NonNullable<ControlPlaneEvents['onEnvoy']>
+  /** Other files of the operator's are in force, or what is wrong with those that are there. Each is told once in a row. */
+  readonly onFiles: (event: EnvoyFilesEvent) => void
   /** No zone may be learned any more: all are to be withdrawn. */
   readonly onColdOnly: () => void
 }
@@ -191,6 +194,8 @@ class FollowedFiles {
   /** How zones are reached by the routes that Envoys have read: what these need stays until they have read others. */
   #upstreamsOfRoutes: readonly Upstream[] = []
   #isProving = false
+  /** The files that `onFiles` told of last. */
+  readonly #told: ToldFiles
   #fence: AddressFence = addressFence([])
   #inForce: Policy
   /** Envoy's own words about what was saved. */
@@ -218,6 +223,7 @@ class FollowedFiles {
     )
     this.#source = new PolicySource({ read: readFiles, check: (files) => this.#render(files), log })
     this.#inForce = this.#source.current
+    this.#told = new ToldFiles(events.onFiles)
   }
 
   /** Undefined until there are rules. */
@@ -284,7 +290,9 @@ class FollowedFiles {
   }
 
   cameBy(listenerVersion: string): void {
-    if (this.#listener.seen(listenerVersion)) this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener")
+    if (!this.#listener.seen(listenerVersion)) return
+    this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener")
+    this.#told.faults([LISTENER_REFUSED])
   }
 
   /** One of the files may be another. */
@@ -301,6 +309,7 @@ class FollowedFiles {
 
   /** What can't be read here never gets to Envoy, some of which would end it: an alias that refers to itself, say. */
   #reloaded(policy: Policy | undefined): void {
+    this.#told.faults(this.#source.faults)
     if (this.#source.faults.length > 0) return
     if (policy !== undefined) this.#take(policy)
     // Another listener, or another comment. What Envoy has refused of the routes stays with the operator.
@@ -363,8 +372,9 @@ class FollowedFiles {
   #tellUnknown(of: keyof typeof UNKNOWN_FIELD, fields: readonly string[]): void {
     const before = this.#unknown[of]
     this.#unknown[of] = fields
-    for (const field of fields)
-      if (!before.includes(field)) this.#log.warn({ field }, `Envoy's files: ${UNKNOWN_FIELD[of]}`)
+    const added = fields.filter((field) => !before.includes(field))
+    for (const field of added) this.#log.warn({ field }, `Envoy's files: ${UNKNOWN_FIELD[of]}`)
+    this.#told.faults(added.map((field) => `${field} (${UNKNOWN_FIELD[of]})`))
   }
 
   /** An Envoy that starts beside faulty files has the last sound ones; where there are none, what can be made of each. */
@@ -387,7 +397,9 @@ class FollowedFiles {
     const { listener, routes } = this.#rendered
     this.#sendNamesCluster()
     this.#run.write({ listener, ...(withRoutes && { routes }) })
-    if (withRoutes) this.#upstreamsOfRoutes = upstreamsOf(this.#rules?.rules ?? [])
+    if (!withRoutes) return
+    this.#upstreamsOfRoutes = upstreamsOf(this.#rules?.rules ?? [])
+    this.#told.taken(this.#source.files)
   }
 
   #take(policy: Policy): void {
@@ -420,6 +432,7 @@ class FollowedFiles {
       if (this.#refusal === undefined) accepted()
       else {
         this.#log.error({ fault: this.#refusal }, "Envoy's files: nothing changes")
+        this.#told.faults([this.#refusal])
         refused(this.#refusal)
       }
     })

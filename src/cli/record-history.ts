@@ -12,6 +12,7 @@ import { authorityOf, type Decision } from '../routing/decision.ts'
 import { pathOf } from '../routing/rules.ts'
 import type { EnvoyEvent } from '../xds/ads-service.ts'
 import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
+import type { EnvoyFilesEvent } from './told-files.ts'
 
 /** Names of which nothing was known: so many answers at once, and a second. A scan under a wildcard record has no end of them. */
 const NEW_NAMES_BURST = 5000
@@ -58,6 +59,10 @@ export class HistoryRecorder {
   }
 
   envoy(event: EnvoyEvent): void {
+    this.#record(event)
+  }
+
+  envoyFiles(event: EnvoyFilesEvent): void {
     this.#record(event)
   }
 

@@ -167,6 +167,7 @@ function controlEvents(
     },
     onAnswer: (kind, answer) => pushes.count(kind, answer),
     onEnvoy: (event) => recorder.envoy(event),
+    onFiles: (event) => recorder.envoyFiles(event),
     onColdOnly: () => running().zones.learned?.forgetAll('policy'),
   }
 }

@@ -20,6 +20,13 @@ export type GatewayEvent =
   | { readonly kind: 'clock_set'; readonly byMs: number }
   | { readonly kind: 'config'; readonly file: string; readonly changes: readonly ConfigChangeText[] }
   | { readonly kind: 'config_refused'; readonly file: string; readonly faults: readonly string[] }
+  /** The operator's files of Envoy: others are in force, or what is wrong with those that are there. */
+  | {
+      readonly kind: 'envoy_files'
+      readonly files: readonly string[]
+      readonly changes: readonly ConfigChangeText[]
+    }
+  | { readonly kind: 'envoy_files_fault'; readonly faults: readonly string[] }
   | {
       readonly kind: 'nameservers'
       readonly nameservers: readonly string[]
@@ -132,7 +139,8 @@ export function laneOf(kind: HistoryEvent['kind']): Lane {
 }
 
 export const KINDS = [
-  ...['started', 'stopped', 'clock_set', 'config', 'config_refused', 'nameservers', 'nameserver_failing'],
+  ...['started', 'stopped', 'clock_set', 'config', 'config_refused', 'envoy_files', 'envoy_files_fault'],
+  ...['nameservers', 'nameserver_failing'],
   ...[
     'nameserver_recovered',
     'envoy_connected',

@@ -1,3 +1,4 @@
+import { fieldChanges } from '../field-changes.ts'
 import type { AnswerText, ConfigChangeText, HistoryEvent } from './event.ts'
 
 /** How an operator should look at it. */
@@ -32,6 +33,10 @@ export function textOf(event: HistoryEvent): string {
       return `${event.file} taken: ${changesText(event.changes)}`
     case 'config_refused':
       return `${event.file} refused, nothing changed: ${event.faults.join('; ')}`
+    case 'envoy_files':
+      return `${event.files.join(', ')} taken: ${changesText(event.changes)}`
+    case 'envoy_files_fault':
+      return `Envoy's files at fault: ${event.faults.join('; ')}`
     case 'nameservers':
       return `nameservers in force: ${event.nameservers.join(', ')} (${event.from}), search domain ${event.search ?? 'none'}`
     case 'nameserver_failing':
@@ -65,6 +70,7 @@ export function toneOf({ kind, ...event }: HistoryEvent): Tone {
   switch (kind) {
     case 'nack':
     case 'config_refused':
+    case 'envoy_files_fault':
     case 'nameserver_failing':
       return 'bad'
     case 'refused':
@@ -103,12 +109,22 @@ export function answerText({ result, addresses, denied = [], cause }: AnswerText
 
 export function changesText(changes: readonly ConfigChangeText[]): string {
   if (changes.length === 0) return 'no value is another'
-  const shown = changes.slice(0, CHANGES_SHOWN).map(({ key, before, after }) => {
-    if (before === undefined && after === undefined) return `${key} (too long to keep)`
-    return `${key}: ${valueText(before)} -> ${valueText(after)}`
+  const texts = changes.flatMap(({ key, before, after }) => {
+    if (before === undefined && after === undefined) return [`${key} (too long to keep)`]
+    // Of a rule only what differs in it.
+    if (isCompound(before) && isCompound(after))
+      return fieldChanges(before, after, key).map(
+        (each) => `${each.field}: ${each.before ?? 'absent'} -> ${each.after ?? 'absent'}`,
+      )
+    return [`${key}: ${valueText(before)} -> ${valueText(after)}`]
   })
-  const more = changes.length - shown.length
+  const shown = texts.slice(0, CHANGES_SHOWN)
+  const more = texts.length - shown.length
   return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('; ')
+}
+
+function isCompound(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
 }
 
 export function secondsText(milliseconds: number): string {

@@ -234,4 +234,27 @@ suite('a scripted night', () => {
     assert.equal(noName.code, 1)
     assert.match(noName.stdout + noName.stderr, /: POST \S+\/x, id 404\n/)
   })
+
+  test("who changed Envoy's files? The field with the value before and after, and the fault of a broken save", async () => {
+    const file = join(gateway.folder, 'envoy/routes.yaml')
+    const sound = readFileSync(file, 'utf8')
+    const saveRoutes = (text: string): void => {
+      writeFileSync(`${file}.new`, text)
+      renameSync(`${file}.new`, file)
+    }
+    saveRoutes(sound.replace('num_retries: 1', 'num_retries: 3'))
+    const told = async (kind: string): Promise<string> => {
+      const found = async (): Promise<string> => JSON.stringify((await history('--kind', kind)).events)
+      await eventually(`${kind} is told`, async () => (await found()) !== '[]')
+      return await found()
+    }
+    const taken = await told('envoy_files')
+    assert.match(taken, /"files":\["envoy\/routes\.yaml"\]/)
+    assert.match(taken, /"key":"[^"]*retry_policy\.num_retries","before":"1","after":"3"/)
+    saveRoutes(sound.replace('num_retries: 1', 'num_retries: many'))
+    const fault = await told('envoy_files_fault')
+    assert.match(fault, /envoy\/routes\.yaml:\d+:\d+: .*num_retries: expected a whole number/)
+    const { stdout } = await cli('history', '--kind', 'envoy_files')
+    assert.match(stdout, /envoy\/routes\.yaml taken: .*num_retries: "?1"? -> "?3"?/)
+  })
 })

@@ -16,8 +16,10 @@ const SHAPES = { bad: 'bad', warn: 'warn', good: 'ok' }
 const SHOWN = {
   all: [],
   gateway: [
-    ...['started', 'stopped', 'clock_set', 'config', 'config_refused', 'nameservers', 'nameserver_failing'],
+    ...['started', 'stopped', 'clock_set', 'config', 'config_refused', 'envoy_files', 'envoy_files_fault'],
     ...[
+      'nameservers',
+      'nameserver_failing',
       'nameserver_recovered',
       'envoy_connected',
       'envoy_disconnected',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { fieldChanges } from './policy.ts'
+import { fieldChanges } from './field-changes.ts'
 
 const routes = (seconds: number, ...names: string[]): object => ({
   virtual_hosts: [{ name: 'cold', routes: names.map((name) => ({ name, route: { timeout: { seconds } } })) }],
