@@ -18,7 +18,7 @@ describe('the page is for everybody', { skip: SKIP }, () => {
     await page.keyboard.press('Tab')
     assert.equal(await focused(page), 'Search zones/')
     for (const head of [
-      'ShowAll zones',
+      'Show zonesAll zones',
       'Id',
       'Service',
       'Name',
