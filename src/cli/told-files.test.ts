@@ -41,3 +41,21 @@ test('a fault is told once in a row, and again after a save that was taken', () 
     ['envoy_files_fault', 'envoy_files', 'envoy_files_fault'],
   )
 })
+
+test('the same mistake after a sound save is told again, also where the save is the one before', () => {
+  const events: EnvoyFilesEvent[] = []
+  const told = new ToldFiles((event) => events.push(event))
+  told.taken(files(1))
+  told.faults(['x'])
+  told.taken(files(1))
+  told.faults(['x'])
+  assert.equal(events.length, 2)
+})
+
+test('a text that can not be compared is told by its file alone', () => {
+  const events: EnvoyFilesEvent[] = []
+  const told = new ToldFiles((event) => events.push(event))
+  told.taken(files(1))
+  told.taken(files(1, 'a: 1\n---\na: 2'))
+  assert.deepEqual(events, [{ kind: 'envoy_files', files: ['envoy/listener.yaml'], changes: [] }])
+})

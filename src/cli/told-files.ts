@@ -24,22 +24,16 @@ export class ToldFiles {
     const before = this.#taken
     if (files === undefined || files === before) return
     this.#taken = files
+    this.#faults = '[]' // the same mistake after a sound save is another one
     if (before === undefined) return
-    const changed = ([files.listener, files.routes, files.clusters] as const).filter(
-      ({ text }, index) => text !== [before.listener, before.routes, before.clusters][index]?.text,
+    const changed = (['listener', 'routes', 'clusters'] as const).filter(
+      (file) => files[file].text !== before[file].text,
     )
     if (changed.length === 0) return
-    this.#faults = '[]'
-    const earlier = [before.listener, before.routes, before.clusters]
-    const changes = changed.flatMap((file) =>
-      changesOf(
-        earlier.find(({ path }) => path === file.path),
-        file,
-      ),
-    )
+    const changes = changed.flatMap((file) => changesOf(before[file], files[file]))
     this.#tell({
       kind: 'envoy_files',
-      files: changed.map(({ path }) => path),
+      files: changed.map((file) => files[file].path),
       changes: changes.slice(0, TOLD_MAX),
     })
   }
@@ -53,14 +47,18 @@ export class ToldFiles {
   }
 }
 
-/** Both could be read before. */
+/** None where the text is read in another way than Envoy's files are: what is told must not keep them from being in force. */
 function changesOf(
-  before: SourceFile | undefined,
+  before: SourceFile,
   after: SourceFile,
 ): { key: string; before: unknown; after: unknown }[] {
-  return fieldChanges(resourceIn(before?.text ?? ''), resourceIn(after.text), '').map(
-    ({ field, before: was, after: is }) => ({ key: field, before: was, after: is }),
-  )
+  try {
+    return fieldChanges(resourceIn(before.text), resourceIn(after.text), '').map(
+      ({ field, before: was, after: is }) => ({ key: field, before: was, after: is }),
+    )
+  } catch {
+    return []
+  }
 }
 
 /** What each of these files is about: one resource. */
