@@ -175,7 +175,7 @@ suite('bodies', () => {
         const retried = await gateway.stat(RETRIED(path))
         const got = await statuses(16)
         if (path === 'hot') assert.deepEqual(new Set(got), new Set([200]))
-        else assert.ok(got.includes(200)) // its second try goes to the same address: docs/seed-parity.md
+        else assert.ok(got.includes(200)) // its second try goes to the same address: docs/moving-from-openresty.md
         assert.ok((await gateway.stat(RETRIED(path))) > retried, 'none met it')
       })
 

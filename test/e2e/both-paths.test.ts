@@ -108,7 +108,7 @@ suite('both paths', () => {
     ['CR alone inside a chunk extension', chunked('5;a\rb\r\nhello\r\n0\r\n\r\n'), '400 bad_request'],
     ['a space before the length of a chunk', chunked(' 5\r\nhello\r\n0\r\n\r\n'), '400 bad_request'],
     ['a chunk extension', chunked('5;a=b\r\nhello\r\n0\r\n\r\n'), '200'],
-    // What Envoy 1.40 takes though RFC 9112 section 7.1 has no such chunk: docs/seed-parity.md.
+    // What Envoy 1.40 takes though RFC 9112 section 7.1 has no such chunk: docs/moving-from-openresty.md.
     ['octets between the length of a chunk and its line end', chunked('5 x\r\nhello\r\n0\r\n\r\n'), '200'],
     ['NUL in a chunk extension', chunked('5;a\0b\r\nhello\r\n0\r\n\r\n'), '200'],
 
@@ -136,7 +136,7 @@ suite('both paths', () => {
     ['an absolute URI of another scheme', withLine('POST ftp://h/'), '400 bad_request'],
     ['CONNECT', withLine('CONNECT h:1'), '404 bad_request'],
     ['OPTIONS *', withLine('OPTIONS *'), '404 bad_request'],
-    // docs/seed-parity.md: not by RFC 9112 section 3.2.2, and not to be had of Envoy.
+    // docs/moving-from-openresty.md: not by RFC 9112 section 3.2.2, and not to be had of Envoy.
     ['an absolute URI with a query and no path', withLine('POST http://h?x'), '404 bad_request'],
     ['UTF-8 in the path', withLine('POST /\xe4\xb8\xad'), '400 bad_request'],
     ['UTF-8 in the query', withLine('POST /?name=\xe4\xb8\xad'), '400 bad_request'],
@@ -207,7 +207,7 @@ suite('both paths', () => {
     ['a folded header line', 'HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 2\r\n\r\nok', '200', 'ok'],
     ['a header with "_"', 'HTTP/1.1 200 OK\r\nx_y: a\r\ncontent-length: 2\r\n\r\nok', '200', 'ok'],
     ['UTF-8 in a header', 'HTTP/1.1 200 OK\r\nx: \xe4\xb8\xad\r\ncontent-length: 2\r\n\r\nok', '200', 'ok'],
-    // Envoy can't pass these on: docs/seed-parity.md names them, docs/troubleshooting.md under upstream_reset.
+    // Envoy can't pass these on: docs/moving-from-openresty.md names them, docs/troubleshooting.md under upstream_reset.
     [
       'a 204 with a length',
       'HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nok',

@@ -162,7 +162,7 @@ suite('what a caller gets', () => {
     assert.equal(got?.headers['x-envoy-max-retries'], undefined)
   })
 
-  test('Envoy adds no header but those that seed-parity lists', async () => {
+  test('Envoy adds no header but those in the list of docs/moving-from-openresty.md', async () => {
     await call(gateway.port, { headers: [['server', '1']], body: 'x' })
     const names = (zone1.requests.at(-1)?.rawHeaders ?? [])
       .filter((_, index) => index % 2 === 0)

@@ -308,7 +308,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   ['docs/kubernetes.md', 'processor 0.25 CPU and 256 MiB, limit <n>:', kubernetes(0)],
   [
     'docs/moving-from-openresty.md',
-    'connections to zones are kept for <n> (`idle_timeout`)',
+    'unused connections to zones are kept for <n> (`idle_timeout`)',
     envoy('clusters.yaml', 'common_http_protocol_options: { idle_timeout: '),
   ],
   [
@@ -345,26 +345,30 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     'but as <n> at least (`dns.ttlSeconds.min`)',
     seconds(dns.ttlSeconds.min),
   ],
-  ['docs/seed-parity.md', '| connect | <n> | same, each try', envoy('clusters.yaml', 'connect_timeout: ')],
-  ['docs/seed-parity.md', 'within a budget of <n> over all (`dns.budgetMs`)', dns.budgetMs],
   [
-    'docs/seed-parity.md',
+    'docs/moving-from-openresty.md',
+    '| connect | <n> | same, each try',
+    envoy('clusters.yaml', 'connect_timeout: '),
+  ],
+  ['docs/moving-from-openresty.md', 'within a budget of <n> over all (`dns.budgetMs`)', dns.budgetMs],
+  [
+    'docs/moving-from-openresty.md',
     'its TTL, at least <n> and at most <n>;',
     dns.ttlSeconds.min,
     seconds(dns.ttlSeconds.max),
   ],
   [
-    'docs/seed-parity.md',
+    'docs/moving-from-openresty.md',
     'the old address serves for up to <n> (`dns.staleSeconds`',
     seconds(dns.staleSeconds),
   ],
   [
-    'docs/seed-parity.md',
+    'docs/moving-from-openresty.md',
     "cached for the SOA's minimum, <n> at most; <n> for a zone that was in use",
     seconds(dns.negativeTtlSecondsMax),
     constant('dns/cached-name.ts', 'GONE_MS_MAX'),
   ],
-  ['docs/seed-parity.md', '| <n> names; those in use stay |', dns.cacheEntriesMax],
+  ['docs/moving-from-openresty.md', '| <n> names; those in use stay |', dns.cacheEntriesMax],
 ]
 
 for (const [document, sentence, ...numbers] of ROWS) {
