@@ -4,11 +4,11 @@ import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import { pinsOnDisk } from '../pins/pins.ts'
 import { COLD_REASONS, isColdReason } from '../status/cold-reasons.ts'
-import type { DescribedRequest } from '../status/described-request.ts'
 import { type Explained, explain } from '../status/explain.ts'
 import { isReason, REASONS, type ReasonText } from '../status/reasons.ts'
 import {
   BODY_OCTETS_MAX,
+  type DescribedRequest,
   DescriptionFault,
   describedRequest,
   descriptionJson,

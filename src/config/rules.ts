@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IdSource } from '../routing/id-sources.ts'
 import { patternOf, templateOf } from '../routing/patterns.ts'
-import type { Rule, Rules, Service } from '../routing/rules.ts'
-import type { Upstream } from '../routing/upstream.ts'
+import type { Rule, Rules, Service, Upstream } from '../routing/rules.ts'
 import type { Config, RuleConfig, SourceConfig } from './schema.ts'
 
 /** The name of a rule that has none. */

@@ -1,7 +1,7 @@
 import { headOf, MARK } from '../envoy-files/key.ts'
 import { type IdSource, isBodySource, sourceText } from '../routing/id-sources.ts'
 import type { RequestHead, Rule } from '../routing/rules.ts'
-import { withId } from '../status/described-request.ts'
+import { withId } from '../status/request-description.ts'
 
 /** As much as decides of a line of Envoy's access log (`access_log` of envoy/listener.yaml). */
 export interface Logged {

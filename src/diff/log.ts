@@ -1,12 +1,11 @@
-import { insteadOf } from '../routing/decider.ts'
+import { insteadOf } from '../routing/decision.ts'
 import { readId, sourceText } from '../routing/id-sources.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
 import { isZone, type RequestHead, type Rule, ruleOf, type Zone, zoneOf } from '../routing/rules.ts'
 import { reachText } from '../status/explain.ts'
 import { addressTexts } from '../status/status.ts'
 import { headsOf, type Logged, type LoggedHead, parseLine } from './log-line.ts'
-import type { World } from './outcome.ts'
-import { ruleText } from './rule-text.ts'
+import { ruleText, type World } from './outcome.ts'
 
 /** Which requests of an access log would be decided in another way. */
 export interface LogDiff {

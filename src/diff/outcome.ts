@@ -1,8 +1,7 @@
 import { type Addresses, type Answer, areEndpoints } from '../dns/answer.ts'
-import { createDecider } from '../routing/decider.ts'
-import { authorityOf, type Decision } from '../routing/decision.ts'
+import { authorityOf, createDecider, type Decision } from '../routing/decision.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
-import type { RequestHead, Rules } from '../routing/rules.ts'
+import type { RequestHead, Rule, Rules } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import { reachText } from '../status/explain.ts'
 
@@ -172,4 +171,15 @@ export function outcomeText(outcome: Outcome): string {
 
 function targetText({ address, port }: Target): string {
   return authorityOf(address, port)
+}
+
+/** Equal for rules that are. JSON alone makes nothing of sets, maps and expressions. */
+export function ruleText(rule: Rule): string {
+  return JSON.stringify(rule, (_, value: unknown) =>
+    value instanceof RegExp
+      ? value.source
+      : value instanceof Set || value instanceof Map
+        ? [...value]
+        : value,
+  )
 }

@@ -1,6 +1,6 @@
 import type { Pattern } from '../routing/patterns.ts'
 import { isZone, type RequestHead, type Rules, servicesOf, zoneOf } from '../routing/rules.ts'
-import { withId } from '../status/described-request.ts'
+import { withId } from '../status/request-description.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
 
 /** A path that no service and no rule names. */

@@ -9,9 +9,9 @@ import {
   outcomeOf,
   outcomeOfUnknown,
   outcomeText,
+  ruleText,
   type World,
 } from './outcome.ts'
-import { ruleText } from './rule-text.ts'
 import { type Sample, samplesOf } from './sample-requests.ts'
 
 /** Zones that are looked at at once: each may wait for DNS. */

@@ -3,8 +3,7 @@ import { type Call, type CallHandler, directCalls } from '../grpc/direct-calls.t
 import { externalProcessor, type ProcessingRequest } from '../grpc/protos.ts'
 import type { Service } from '../grpc/server.ts'
 import type { OnBug } from '../guard.ts'
-import type { Decider } from '../routing/decider.ts'
-import type { Decision } from '../routing/decision.ts'
+import type { Decider, Decision } from '../routing/decision.ts'
 import {
   headersOf,
   looksIntoBody,

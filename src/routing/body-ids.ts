@@ -1,5 +1,3 @@
-import type { IdReading } from './id-reading.ts'
-
 /** The tokens of a JSON text that is known to be one (RFC 8259): texts, marks, and everything else. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\]:,]|[^\s{}[\]:,"]+/g
 /** Integers that every receiver reads alike (RFC 8259 section 6). */
@@ -81,3 +79,9 @@ function isJson(text: string): boolean {
     return false
   }
 }
+
+/** What one source says. `several` and `unclear`: what is read here need not be what the zone reads. */
+export type IdReading =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'id'; readonly id: string }
+  | { readonly kind: 'several' | 'unclear'; readonly text: string }

@@ -3,8 +3,7 @@ import { test } from 'node:test'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
 import type { Addresses, Answer, Endpoint } from '../dns/answer.ts'
-import { createDecider } from './decider.ts'
-import { authorityOf, decide } from './decision.ts'
+import { authorityOf, createDecider, decide } from './decision.ts'
 
 const zone = {
   id: '1',

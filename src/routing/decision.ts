@@ -1,6 +1,14 @@
-import { type Addresses, type Answer, areEndpoints, type Endpoint, type FailedAnswer } from '../dns/answer.ts'
+import {
+  type Addresses,
+  type Answer,
+  areEndpoints,
+  type Endpoint,
+  type FailedAnswer,
+  type PositiveAnswer,
+} from '../dns/answer.ts'
 import type { RejectReason } from './reject-reason.ts'
-import type { Rule, Zone } from './rules.ts'
+import { isZone, type RequestHead, type Rule, type Rules, type Zone, zoneOf, zoneOfRef } from './rules.ts'
+import { NOTHING_SAID, type SaidOfZones } from './said.ts'
 
 /** What happens to a request. */
 export type Decision =
@@ -70,4 +78,73 @@ const REASON_OF_CAUSE = {
 export function authorityOf(address: string | Endpoint, port: number): string {
   if (typeof address !== 'string') return authorityOf(address.address, address.port)
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+/** Decides one request; without waiting where the answer is cached. Never rejects for what a request or DNS can do. */
+export type Decider = (head: RequestHead) => Decision | Promise<Decision>
+
+/** What the decider needs of DNS: an answer at once from the cache, or a promise of one within the budget. */
+export type Lookup = (name: string) => Answer | Promise<Answer>
+
+export interface DeciderSeams {
+  /** What is said of zones now: a pin comes and goes while the rules stay. */
+  readonly said?: () => SaidOfZones
+  /** From 0 to 1, exclusive. */
+  readonly random?: () => number
+}
+
+/** @param search the search domain in force, asked at each request because resolv.conf may change */
+export function createDecider(
+  rules: Rules,
+  search: () => string,
+  lookup: Lookup,
+  { said = () => NOTHING_SAID, random = Math.random }: DeciderSeams = {},
+): Decider {
+  const turnOf = turns(random)
+  const decideBy = (zone: Zone, answer: Answer): Decision | Promise<Decision> => {
+    const other = answer.kind === 'nxdomain' ? insteadOf(zone, rules, search(), said()) : null
+    return other === null ? decide(zone, answer, turnOf(answer)) : decideZone(other)
+  }
+  const decideZone = (zone: Zone): Decision | Promise<Decision> => {
+    if (zone.said?.maintenance !== undefined) return { kind: 'reject', reason: 'maintenance', zone }
+    const answer = pinnedAnswer(zone) ?? lookup(zone.name)
+    return answer instanceof Promise ? answer.then((found) => decideBy(zone, found)) : decideBy(zone, answer)
+  }
+  return (head) => {
+    const zone = zoneOf(head, rules, search(), said())
+    return isZone(zone) ? decideZone(zone) : { kind: 'reject', ...zone }
+  }
+}
+
+/** In place of what DNS would say; null where nobody has pinned the zone. */
+export function pinnedAnswer({ name, said }: Zone): PositiveAnswer | null {
+  if (said?.pinned === undefined) return null
+  const { addresses, denied } = said.pinned
+  return { kind: 'positive', name, addresses, denied, ttlSeconds: Number.POSITIVE_INFINITY, stale: false }
+}
+
+/** The zone to which requests go whose own is not in DNS; null: there is none. One step, and no further. */
+export function insteadOf(zone: Zone, rules: Rules, search: string, said: SaidOfZones): Zone | null {
+  const fallback = zone.insteadOf === undefined ? said.fallbackOf(zone.service) : undefined
+  if (fallback === undefined) return null
+  const other = zoneOfRef(zone.service.name, fallback.id, rules, search, said)
+  return other && { ...other, insteadOf: zone.id }
+}
+
+const FIRST_TURNS = 65_536
+
+/**
+ * Counts the requests of each answer, so that they go round its addresses. One counter for all zones would not: of two
+ * zones that are asked in turn each would get every second number. Addresses alone were shuffled; where weights matter, the
+ * first turn is a random one, or the first request of each answer would go to the same place.
+ */
+function turns(random: () => number): (answer: Answer) => number {
+  const next = new WeakMap<Addresses, number>()
+  return (answer) => {
+    if (answer.kind !== 'positive' || answer.addresses.length < 2) return 0
+    const turn =
+      next.get(answer.addresses) ?? (areEndpoints(answer.addresses) ? Math.floor(random() * FIRST_TURNS) : 0)
+    next.set(answer.addresses, turn + 1)
+    return turn
+  }
 }

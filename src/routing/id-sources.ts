@@ -1,11 +1,10 @@
 import { isUtf8 } from 'node:buffer'
-import { jsonMember } from './body-ids.ts'
+import { type IdReading, jsonMember } from './body-ids.ts'
 import { type FormFields, formFields, isAlike, percentDecoded } from './fields.ts'
-import type { IdReading } from './id-reading.ts'
 import { extract, type Template, templateOf } from './patterns.ts'
 import { hostOf, pathOf, type RequestHead } from './request-head.ts'
 
-export type { IdReading } from './id-reading.ts'
+export type { IdReading } from './body-ids.ts'
 
 /** Where a request says its id. Names of headers are in lower case. */
 export type IdSource =

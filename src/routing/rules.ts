@@ -3,7 +3,6 @@ import { fits, type Pattern } from './patterns.ts'
 import type { RejectReason } from './reject-reason.ts'
 import { hostOf, pathOf, type RequestHead } from './request-head.ts'
 import { NOTHING_SAID, type Said, type SaidOfZones } from './said.ts'
-import type { Upstream } from './upstream.ts'
 
 export { pathOf, type RequestHead } from './request-head.ts'
 
@@ -280,4 +279,23 @@ export function fillHost(host: string, id: string, service: string, search: stri
 
 function fillSrv(srv: string, name: string, id: string, service: NamedService, search: string): string {
   return fillHost(srv.replaceAll('{name}', name), id, service.label, search)
+}
+
+/** How Envoy reaches the receivers of a service, where it is not HTTP/1.1 in plain text. */
+export interface Upstream {
+  /** The name of the cluster in Envoy by which the processor's requests go. Those that are alike have the same. */
+  readonly cluster: string
+  readonly tls: UpstreamTls | null
+  /** With 2, bodies are streamed. */
+  readonly http: 1 | 2
+}
+
+/** Paths are of PEM files, as Envoy reads them. */
+export interface UpstreamTls {
+  /** CAs that sign zones' certificates; null: those of Envoy's machine. */
+  readonly ca: string | null
+  /** Envoy's own certificate; null: none. */
+  readonly client: { readonly cert: string; readonly key: string } | null
+  /** Pattern with `{id}`, `{service}` and `{search}` of the name that a certificate must have; null: the zone's name. */
+  readonly serverName: string | null
 }

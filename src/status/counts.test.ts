@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Answer } from '../dns/answer.ts'
-import { DecisionCounts } from './decision-counts.ts'
-import { DnsQueryCounts } from './dns-query-counts.ts'
-import { Histogram } from './histogram.ts'
+import { DecisionCounts, DnsQueryCounts, Histogram } from './counts.ts'
 
 const zone = { id: '1', service: { name: 'default', label: 'default', rule: 'default', port: 1 }, name: 'n' }
 const positive = (stale: boolean): Answer => ({

@@ -7,9 +7,9 @@ import { answerText, secondsText, textOf } from '../history/text.ts'
 import { authorityOf } from '../routing/decision.ts'
 import { isZone, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
-import { type DescribedRequest, requestOf } from './described-request.ts'
 import { explainRules } from './explain-rules.ts'
 import { isReason, REASONS } from './reasons.ts'
+import { type DescribedRequest, requestOf } from './request-description.ts'
 
 /** Where a request would have gone at a moment that is over. Times are milliseconds since 1970. */
 export interface ExplainedThen {

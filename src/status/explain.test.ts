@@ -8,9 +8,9 @@ import { configSchema } from '../config/schema.ts'
 import type { Answer, Endpoint, Try } from '../dns/answer.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import type { SaidEntry, SaidOfZones } from '../routing/said.ts'
-import type { DescribedRequest } from './described-request.ts'
 import { type ExplainSeams, explain } from './explain.ts'
 import { REASONS } from './reasons.ts'
+import type { DescribedRequest } from './request-description.ts'
 
 const name = 'zone12-default.s.test'
 const asked: Try = {

@@ -1,14 +1,13 @@
 import { type Addresses, type Answer, areEndpoints, type Endpoint, type Try } from '../dns/answer.ts'
 import type { Explanation } from '../dns/dns.ts'
 import { isService } from '../dns/service-resolver.ts'
-import { insteadOf, pinnedAnswer } from '../routing/decider.ts'
-import { authorityOf, decide } from '../routing/decision.ts'
+import { authorityOf, decide, insteadOf, pinnedAnswer } from '../routing/decision.ts'
 import { isZone, type RequestHead, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
 import type { PinnedBy, SaidOfZones } from '../routing/said.ts'
 import { COLD_REASONS, type ColdReason } from './cold-reasons.ts'
-import { type DescribedRequest, requestOf } from './described-request.ts'
 import { type ExplainedRules, explainRules, type Step } from './explain-rules.ts'
 import { REASONS, type Reason } from './reasons.ts'
+import { type DescribedRequest, requestOf } from './request-description.ts'
 import { addressesIn, addressesOf, saidState, stateOf, type ZoneState } from './status.ts'
 
 /** Why a request would go where it goes. */

@@ -3,14 +3,15 @@ import { test } from 'node:test'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
 import { zoneOf } from '../routing/rules.ts'
-import { type DescribedRequest, requestOf } from './described-request.ts'
 import {
   BODY_OCTETS_MAX,
+  type DescribedRequest,
   DescriptionFault,
   describedRequest,
   descriptionJson,
   descriptionOf,
   type RequestDescription,
+  requestOf,
 } from './request-description.ts'
 
 const NOTHING: DescribedRequest = { method: 'POST', path: '/', authority: '', headers: {}, ids: [] }

@@ -1,7 +1,7 @@
 import type { Decision } from '../routing/decision.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import { type Rules, servicesOf } from '../routing/rules.ts'
-import { SlotRate } from './slot-rate.ts'
+import { SLOT_SECONDS } from './zone-activity.ts'
 
 /** What became of the requests of one rule, since the processor began to follow it. */
 export interface RuleStatus {
@@ -93,4 +93,26 @@ function sum(counts: Iterable<number>): number {
   let total = 0
   for (const count of counts) total += count
   return total
+}
+
+/** A rate over the last two whole slots, as zones have theirs: reports of several Envoys don't keep step with slots. */
+export class SlotRate {
+  #open = 0
+  #closed: readonly [number, number] = [0, 0]
+
+  count(requests: number): void {
+    this.#open += requests
+  }
+
+  /** Call it each SLOT_SECONDS. */
+  nextSlot(): void {
+    this.#closed = [this.#open, this.#closed[0]]
+    this.#open = 0
+  }
+
+  /** To a tenth. */
+  get perSecond(): number {
+    const [last, before] = this.#closed
+    return Math.round(((last + before) / (2 * SLOT_SECONDS)) * 10) / 10
+  }
 }

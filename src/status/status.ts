@@ -8,7 +8,7 @@ import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
 import type { ColdReason } from './cold-reasons.ts'
-import type { AnswerClass, DecisionCounts } from './decision-counts.ts'
+import type { AnswerClass, DecisionCounts } from './counts.ts'
 import type { RuleStatus } from './rule-counts.ts'
 import { HISTORY_POINTS, SLOT_SECONDS, type ZoneActivity, type ZoneUse } from './zone-activity.ts'
 

@@ -5,11 +5,9 @@ import type { TracingSettings } from '../envoy-files/tracing.ts'
 import { traceContextOf } from '../ext-proc/trace-context.ts'
 import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
-import type { Decider } from '../routing/decider.ts'
-import type { Decision } from '../routing/decision.ts'
+import type { Decider, Decision } from '../routing/decision.ts'
 import type { RequestHead } from '../routing/rules.ts'
-import { RequestTrace } from './request-trace.ts'
-import type { SpanCounts, SpanSender } from './span-sender.ts'
+import { RequestTrace, type SpanCounts, type SpanSender } from './request-trace.ts'
 
 /** A wall clock that differs by more was set: it is followed. */
 const CLOCK_ERROR_MS_MAX = 20
