@@ -3,7 +3,11 @@
 // one: node scripts/with-node.mjs scripts/envoy-api.ts ENVOY
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import type { IDescriptorProto } from 'protobufjs/ext/descriptor/index.js'
+import type {
+  IDescriptorProto,
+  IEnumDescriptorProto,
+  IFileDescriptorProto,
+} from 'protobufjs/ext/descriptor/index.js'
 import descriptor from 'protobufjs/ext/descriptor/index.js'
 import { MESSAGE_FILE, type MessageDescription } from '../src/xds/envoy-api.ts'
 
@@ -24,15 +28,15 @@ const WELL_KNOWN = /^google\.protobuf\.(?:Any|Duration|Empty|FieldMask|Timestamp
 type Description = MessageDescription
 
 /** The descriptors in Envoy's program: each begins with its file's name, and ends where no field of it follows. */
-export function descriptorFiles(program: Buffer): IFile[] {
-  const files = new Map<string, IFile>()
+export function descriptorFiles(program: Buffer): IFileDescriptorProto[] {
+  const files = new Map<string, IFileDescriptorProto>()
   for (let at = program.indexOf('.proto\x12'); at !== -1; at = program.indexOf('.proto\x12', at + 1)) {
     const start = startOf(program, at + '.proto'.length)
     if (start === undefined) continue
-    const file = descriptor.FileDescriptorProto.decode(
-      program.subarray(start, endOf(program, start)),
-    ) as unknown as IFile
-    files.set(file.name, file)
+    const { FileDescriptorProto } = descriptor
+    const message = FileDescriptorProto.decode(program.subarray(start, endOf(program, start)))
+    const file: IFileDescriptorProto = FileDescriptorProto.toObject(message)
+    files.set(file.name ?? '', file)
   }
   return [...files.values()]
 }
@@ -77,7 +81,7 @@ export function allMessages(program: Buffer): Map<string, Description> {
   for (const file of descriptorFiles(program)) {
     const { package: scope = '', messageType = [], enumType = [] } = file
     for (const message of messageType) collect(scope, message, all)
-    for (const { name, value } of enumType) all.set(`${scope}.${name}`, { enum: valuesOf(value) })
+    for (const each of enumType) all.set(`${scope}.${each.name}`, { enum: valuesOf(each) })
   }
   return all
 }
@@ -100,22 +104,11 @@ export function describe(program: Buffer): Record<string, Description> {
   return Object.fromEntries([...reached].sort().map((name) => [name, all.get(name) as Description]))
 }
 
-interface IFile {
-  readonly name: string
-  readonly package?: string
-  readonly messageType?: IDescriptorProto[]
-  readonly enumType?: { readonly name: string; readonly value: readonly EnumValue[] }[]
-}
-interface EnumValue {
-  readonly name: string
-  readonly number: number
-}
-
 const isMessage = (all: ReadonlyMap<string, Description>, name: string): boolean =>
   all.get(name)?.fields !== undefined
 
-function valuesOf(values: readonly EnumValue[]): Record<string, number> {
-  return Object.fromEntries(values.map(({ name, number }) => [name, number]))
+function valuesOf({ value = [] }: IEnumDescriptorProto): Record<string, number> {
+  return Object.fromEntries(value.map(({ name, number }) => [name, number]))
 }
 
 /** google.protobuf.FieldDescriptorProto.Type, of those that are no message, enum or group. */
@@ -142,8 +135,7 @@ function collect(scope: string, message: IDescriptorProto, all: Map<string, Desc
   const name = `${scope}.${message.name}`
   const nested = message.nestedType ?? []
   for (const inner of nested) if (!inner.options?.mapEntry) collect(name, inner, all)
-  for (const inner of message.enumType ?? [])
-    all.set(`${name}.${inner.name}`, { enum: valuesOf(inner.value as EnumValue[]) })
+  for (const inner of message.enumType ?? []) all.set(`${name}.${inner.name}`, { enum: valuesOf(inner) })
   const fields: NonNullable<Description['fields']> = {}
   const oneofs: Record<string, string[]> = {}
   for (const field of message.field ?? []) {

@@ -1,10 +1,15 @@
 /** Of one turn of the event loop, milliseconds: what is left then waits for the next. */
 const TURN_MS = 8
 
-/** Time as an argument. */
-export interface TurnTimers {
+/** Time as an argument. The DNS side's timers (`src/dns/timers.ts`) fit. */
+export interface Timers {
+  /** Monotonic, milliseconds from any origin. */
   now(): number
-  start(callback: () => void, milliseconds: number): { cancel(): void }
+  start(callback: () => void, milliseconds: number): Timer
+}
+
+export interface Timer {
+  cancel(): void
 }
 
 /** @returns true where there is more to do */
@@ -15,13 +20,13 @@ export type Task = () => boolean
  * and a step is the work of a millisecond or two. What comes first is done at once.
  */
 export class Turns {
-  readonly #timers: TurnTimers
+  readonly #timers: Timers
   /** The one that waits longest first. */
   readonly #waiting = new Set<Task>()
   #usedMs = 0
-  #timer: { cancel(): void } | undefined
+  #timer: Timer | undefined
 
-  constructor(timers: TurnTimers) {
+  constructor(timers: Timers) {
     this.#timers = timers
   }
 

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type ServerDuplexStream, status, type UntypedHandleCall } from '@grpc/grpc-js'
 import { now } from '../clock.ts'
 import { addressFence } from '../config/fallback.ts'
 import { watchFileForChanges } from '../config/watch-file.ts'
@@ -27,16 +26,17 @@ import { type Rules, type Upstream, upstreamsOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
-import { adsDefinition, type EnvoyWithZone } from '../xds/ads-service.ts'
+import type { EnvoyWithZone } from '../xds/ads-service.ts'
 import type { ZonePolicy } from '../xds/catalog.ts'
 import { type AddressFence, clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
 import {
   type ControlPlane,
   type ControlPlaneEvents,
   type ControlPlaneStatus,
+  controlPlaneServices,
   createControlPlane,
 } from '../xds/control-plane.ts'
-import { loadReportDefinition, type ZoneLoad } from '../xds/load-report-service.ts'
+import type { ZoneLoad } from '../xds/load-report-service.ts'
 import { type PolicyFiles, type PolicyRules, routeConfigurationIn } from '../xds/policy.ts'
 import { type Policy, PolicySource } from '../xds/policy-source.ts'
 import { zoneKey } from '../xds/resource.ts'
@@ -132,13 +132,8 @@ export function startEnvoyControl(
   const unwatch = [...POLICY_FILES, BOOTSTRAP_FILE].map((file) =>
     watchFileForChanges(file, POLICY_POLL_MS, () => files.saved(), bugs.at('file')),
   )
-  const method = (index: number, name: string) =>
-    handing(() => files.plane?.services[index]?.[1][name] as UntypedHandleCall | undefined)
   return {
-    services: [
-      [adsDefinition, { DeltaAggregatedResources: method(0, 'DeltaAggregatedResources') }],
-      [loadReportDefinition, { StreamLoadStats: method(1, 'StreamLoadStats') }],
-    ],
+    services: controlPlaneServices(() => files.plane),
     get active() {
       return files.isActive
     },
@@ -570,15 +565,4 @@ function readFiles(): PolicyFiles {
 
 function fileAt(path: string): SourceFile {
   return { path, text: readFileSync(path, 'utf8') }
-}
-
-/** Hands a stream to the control plane once there is one; until then Envoy is told to come back. */
-function handing(
-  handler: () => UntypedHandleCall | undefined,
-): (call: ServerDuplexStream<unknown, unknown>) => void {
-  return (call) => {
-    const handle = handler() as ((call: ServerDuplexStream<unknown, unknown>) => void) | undefined
-    if (handle !== undefined) handle(call)
-    else call.emit('error', { code: status.UNAVAILABLE, details: "Envoy's files can't be understood yet" })
-  }
 }

@@ -6,7 +6,12 @@
  */
 import { fileURLToPath } from 'node:url'
 import type { MethodDefinition } from '@grpc/grpc-js'
-import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@grpc/proto-loader'
+import {
+  type AnyDefinition,
+  loadSync,
+  type MessageTypeDefinition,
+  type ServiceDefinition,
+} from '@grpc/proto-loader'
 
 // envoy.config.core.v3 and google.protobuf
 
@@ -193,9 +198,13 @@ export interface Codec<Message> {
 /** @param name fully qualified, such as `envoy.config.endpoint.v3.ClusterLoadAssignment`; an unknown one is a bug and throws. */
 export function codec<Message extends object>(name: string): Codec<Message> {
   const definition = definitions[name]
-  if (definition === undefined || !('format' in definition)) throw new Error(`no message ${name} in proto/`)
-  const { serialize, deserialize } = definition as unknown as MessageTypeDefinition<Message, Message>
-  return { encode: (message) => serialize(message), decode: (bytes) => deserialize(bytes) }
+  if (definition === undefined || !isMessage(definition)) throw new Error(`no message ${name} in proto/`)
+  const { serialize, deserialize } = definition
+  return { encode: (message) => serialize(message), decode: (bytes) => deserialize(bytes) as Message }
+}
+
+function isMessage(definition: AnyDefinition): definition is MessageTypeDefinition<object, object> {
+  return 'serialize' in definition
 }
 
 function service<Methods>(name: string): Methods {

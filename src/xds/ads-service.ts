@@ -3,17 +3,22 @@ import { status } from '@grpc/grpc-js'
 import { aggregatedDiscovery, type DeltaDiscoveryRequest, type Node } from '../grpc/protos.ts'
 import type { OnBug } from '../guard.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
-import { Turns } from '../turns.ts'
+import { type Timer, type Timers, Turns } from '../turns.ts'
 import type { Catalog } from './catalog.ts'
 import { encodeDeltaResponse } from './delta-response.ts'
+import {
+  ENVOYS_MAX,
+  FIRST_REQUEST_WITHIN_MS,
+  faultOfRequest,
+  inlineHeaders,
+  nodeName,
+  nodeVersion,
+} from './envoy-client.ts'
 import type { RouteConfiguration } from './messages.ts'
-import { inlineHeaders, nodeName, nodeVersion } from './node.ts'
-import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, faultOfRequest } from './request-limits.ts'
 import { RequestFault, requestParts } from './request-parts.ts'
 import { KINDS, type Kind, kindOf, type Resource } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions, type ZoneOnEnvoy } from './rollout.ts'
 import type { Received } from './subscription.ts'
-import type { Timer, Timers } from './timers.ts'
 import { MalformedMessage, WHOLE_OCTETS_MAX } from './wire.ts'
 
 export interface Log {

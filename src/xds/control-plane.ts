@@ -1,5 +1,8 @@
-import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js'
+import type { EventEmitter } from 'node:events'
+import { status } from '@grpc/grpc-js'
+import type { Service } from '../grpc/server.ts'
 import type { OnBug } from '../guard.ts'
+import type { Timers } from '../turns.ts'
 import {
   AdsService,
   adsDefinition,
@@ -13,7 +16,6 @@ import { millisecondsOf } from './duration.ts'
 import { LoadReportService, loadReportDefinition, type ZoneLoad } from './load-report-service.ts'
 import type { RouteConfiguration } from './messages.ts'
 import type { Kind, Resource, ZoneKey } from './resource.ts'
-import type { Timers } from './timers.ts'
 import { FORWARD, type RoutingRules } from './virtual-host.ts'
 
 /** Envoy's control plane, as those who know the zones see it. */
@@ -45,8 +47,10 @@ export interface ControlPlane {
   status(): ControlPlaneStatus
   /** Ends the streams of all Envoys, which go on with what they have. */
   close(): void
-  /** For the gRPC server. */
-  readonly services: readonly (readonly [ServiceDefinition, UntypedServiceImplementation])[]
+  /** Handles one stream of the aggregated discovery service. */
+  readonly handleDiscovery: AdsService['handle']
+  /** Handles one stream of the load reporting service. */
+  readonly handleLoadReports: LoadReportService['handle']
 }
 
 export interface ControlPlaneStatus {
@@ -136,11 +140,27 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       ads.close()
       loads.close()
     },
-    services: [
-      [adsDefinition, { DeltaAggregatedResources: ads.handle }],
-      [loadReportDefinition, { StreamLoadStats: loads.handle }],
-    ],
+    handleDiscovery: ads.handle,
+    handleLoadReports: loads.handle,
   }
+}
+
+/**
+ * The control plane's services, for a gRPC server that may start before it.
+ * @param plane undefined: there is none yet, and its streams fail with UNAVAILABLE
+ */
+export function controlPlaneServices(plane: () => ControlPlane | undefined): readonly Service[] {
+  const handled =
+    <Call extends EventEmitter>(handlerOf: (plane: ControlPlane) => (call: Call) => void) =>
+    (call: Call): void => {
+      const current = plane()
+      if (current !== undefined) handlerOf(current)(call)
+      else call.emit('error', { code: status.UNAVAILABLE, details: "Envoy's files can't be read yet" })
+    }
+  return [
+    [adsDefinition, { DeltaAggregatedResources: handled(({ handleDiscovery }) => handleDiscovery) }],
+    [loadReportDefinition, { StreamLoadStats: handled(({ handleLoadReports }) => handleLoadReports) }],
+  ]
 }
 
 /** Route timeouts that are off leave the idle timeout; Envoy's own default for that is 5 minutes. */

@@ -11,11 +11,11 @@ import {
   loadReporting,
 } from '../grpc/protos.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
+import type { Timer, Timers } from '../turns.ts'
 import { AdsService, adsDefinition } from './ads-service.ts'
 import { Catalog, type ZonePolicy } from './catalog.ts'
 import { LoadReportService, loadReportDefinition } from './load-report-service.ts'
 import { KINDS, TYPE_URLS } from './resource.ts'
-import type { Timer, Timers } from './timers.ts'
 
 /** What one turn may take of the event loop, milliseconds of CPU; the aim is 20. */
 const TURN_MS_MAX = 50

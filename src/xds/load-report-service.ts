@@ -7,12 +7,10 @@ import {
   loadReporting,
 } from '../grpc/protos.ts'
 import { guarded, type OnBug } from '../guard.ts'
-import { Turns } from '../turns.ts'
+import { type Timers, Turns } from '../turns.ts'
 import { durationOf } from './duration.ts'
-import { nodeName } from './node.ts'
-import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS } from './request-limits.ts'
+import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, nodeName } from './envoy-client.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
-import type { Timers } from './timers.ts'
 import { MalformedMessage, WHOLE_OCTETS_MAX, WireReader } from './wire.ts'
 
 /** What one Envoy did for a zone since its report before. */

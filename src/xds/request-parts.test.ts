@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { codec, type DeltaDiscoveryRequest } from '../grpc/protos.ts'
-import { NAME_LENGTH_MAX } from './request-limits.ts'
+import { NAME_LENGTH_MAX } from './envoy-client.ts'
 import { NAMES_PER_PART, RequestFault, requestParts } from './request-parts.ts'
 import { MalformedMessage } from './wire.ts'
 

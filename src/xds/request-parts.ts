@@ -1,5 +1,5 @@
 import { codec, type DeltaDiscoveryRequest } from '../grpc/protos.ts'
-import { NAME_LENGTH_MAX, NAMES_MAX } from './request-limits.ts'
+import { NAME_LENGTH_MAX, NAMES_MAX } from './envoy-client.ts'
 import { MalformedMessage, WireReader } from './wire.ts'
 
 /** Field numbers of DeltaDiscoveryRequest, and of an entry of its map. */

@@ -147,25 +147,19 @@ test('a closed control plane ends its streams, takes no others, and no timer of 
     epoch: 'e',
     loadReportIntervalMs: 5000,
   })
-  const handlers = plane.services.flatMap(([, methods]) => Object.values(methods)) as unknown as ((
-    call: FakeCall,
-  ) => void)[]
-  assert.equal(handlers.length, 2)
-  const before = handlers.map((handle) => {
-    const call = new FakeCall()
-    handle(call)
-    return call
-  })
+  const handlers = [plane.handleDiscovery, plane.handleLoadReports]
+  const connected = (): FakeCall[] =>
+    handlers.map((handle) => {
+      const call = new FakeCall()
+      handle(call as never)
+      return call
+    })
+  const before = connected()
   before[0]?.emit('data', { node: { id: 'e' }, type_url: TYPE_URLS.cluster, resource_names_subscribe: ['*'] })
   plane.close()
   for (const call of before) call.emit('close') // as gRPC does once a stream has ended
-  const after = handlers.map((handle) => {
-    const call = new FakeCall()
-    handle(call)
-    return call
-  })
   assert.deepEqual(
-    after.map(({ failed }) => failed?.code),
+    connected().map(({ failed }) => failed?.code),
     [status.UNAVAILABLE, status.UNAVAILABLE],
   )
   assert.deepEqual([plane.status().envoys, timers], [[], 0])

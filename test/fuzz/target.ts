@@ -33,8 +33,8 @@ export function target<Values extends [unknown, ...unknown[]]>(
     name,
     check: async ({ seed, runs, path, timeoutMs }) => {
       const details = await fc.check(
-        fc.asyncProperty(...(arbitraries as unknown as [fc.Arbitrary<unknown>]), async (...values) => {
-          await property(...(values as unknown as Values))
+        fc.asyncProperty(fc.tuple<Values>(...arbitraries), async (values) => {
+          await property(...values)
         }),
         {
           seed,

@@ -8,6 +8,7 @@ import {
   type LoadStatsRequest,
 } from '../../src/grpc/protos.ts'
 import { ZoneActivity } from '../../src/status/zone-activity.ts'
+import type { Timer, Timers } from '../../src/turns.ts'
 import { AdsService } from '../../src/xds/ads-service.ts'
 import { Catalog, type ZonePolicy } from '../../src/xds/catalog.ts'
 import type { DeltaResponse } from '../../src/xds/delta-response.ts'
@@ -15,7 +16,6 @@ import { LoadReportService } from '../../src/xds/load-report-service.ts'
 import { REFUSED_MS } from '../../src/xds/refusals.ts'
 import { KINDS, kindOf, type Resource, TYPE_URLS, zoneKey } from '../../src/xds/resource.ts'
 import { Subscription } from '../../src/xds/subscription.ts'
-import type { Timer, Timers } from '../../src/xds/timers.ts'
 import { FakeCall } from '../support/grpc-call.ts'
 import { type Target, target } from './target.ts'
 

@@ -59,7 +59,7 @@ const NUMBER =
 const { dns, learned } = parseConfig('', 'defaults')
 const seconds = (value: number): number => value * 1000
 const patience = (name: string): number => constant('grpc/listener.ts', name)
-const limits = (name: string): number => constant('xds/request-limits.ts', name)
+const limits = (name: string): number => constant('xds/envoy-client.ts', name)
 const kubernetes = (at: number): number =>
   quantity([...read('deploy/kubernetes/deployment.yaml').matchAll(/limits: { memory: (\w+)/g)][at]?.[1] ?? '')
 

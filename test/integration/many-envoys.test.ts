@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { CONNECTIONS_MAX, CONNECTIONS_PER_ENVOY_MAX } from '../../src/grpc/listener.ts'
 import { aggregatedDiscovery, externalProcessor, loadReporting } from '../../src/grpc/protos.ts'
-import { ENVOYS_MAX } from '../../src/xds/request-limits.ts'
+import { ENVOYS_MAX } from '../../src/xds/envoy-client.ts'
 import { TYPE_URLS } from '../../src/xds/resource.ts'
 import { eventually, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 

@@ -19,7 +19,7 @@ import {
   loadReporting,
 } from '../../src/grpc/protos.ts'
 import type { ZonePolicy } from '../../src/xds/catalog.ts'
-import { type ControlPlane, createControlPlane } from '../../src/xds/control-plane.ts'
+import { type ControlPlane, controlPlaneServices, createControlPlane } from '../../src/xds/control-plane.ts'
 import type { ZoneLoad } from '../../src/xds/load-report-service.ts'
 import { kindOf, TYPE_URLS } from '../../src/xds/resource.ts'
 import type { RoutingRules } from '../../src/xds/virtual-host.ts'
@@ -149,7 +149,8 @@ describe('the control plane, to a peer on loopback', () => {
       },
     })
     server = new Server()
-    for (const [definition, implementation] of plane.services) server.addService(definition, implementation)
+    for (const [definition, implementation] of controlPlaneServices(() => plane))
+      server.addService(definition, implementation)
     port = await new Promise((resolve, reject) => {
       server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
         error ? reject(error) : resolve(bound),

@@ -16,17 +16,24 @@ export class FakeDirectCall {
     const [method] = Object.values(definition)
     const said = new Metadata()
     for (const [name, value] of Object.entries(metadata)) said.set(name, value)
-    const inner = {
-      start: (listener: Listener): void => {
+    const inner: ServerInterceptingCallInterface = {
+      start: (listener) => {
         this.#listener = listener
         listener.onReceiveMetadata(said)
       },
       startRead: () => {
         this.#reads += 1
       },
-      sendMessage: (bytes: Buffer) => this.sent.push(bytes),
-      sendStatus: ({ code, details }: { code: status; details: string }) => this.ends.push({ code, details }),
-    } as unknown as ServerInterceptingCallInterface
+      sendMessage: (bytes) => this.sent.push(bytes),
+      sendStatus: ({ code = null, details = null }) => this.ends.push({ code, details }),
+      sendMetadata: notAsked,
+      getPeer: notAsked,
+      getDeadline: notAsked,
+      getHost: notAsked,
+      getAuthContext: notAsked,
+      getConnectionInfo: notAsked,
+      getMetricsRecorder: notAsked,
+    }
     if (method === undefined || interceptor === undefined) throw new Error('no service of direct calls')
     interceptor(method, inner).start({
       onReceiveMetadata: neverTold,
@@ -51,6 +58,10 @@ export class FakeDirectCall {
   close(): void {
     this.#listener?.onCancel()
   }
+}
+
+function notAsked(): never {
+  throw new Error('a direct call has no use for this')
 }
 
 function neverTold(): void {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Node, Value } from '../grpc/protos.ts'
-import { inlineHeaders, nodeName, nodeVersion } from './node.ts'
+import { inlineHeaders, nodeName, nodeVersion } from './envoy-client.ts'
 
 test('an Envoy without a name is unnamed, and a long name is cut', () => {
   assert.equal(nodeName(undefined), 'unnamed')
