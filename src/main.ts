@@ -22,7 +22,7 @@ is answered.`,
   options: CONFIG_OPTION,
   positionalsMax: 0,
   run: async (args, terminal) => {
-    const { serve } = await import('./cli/serve.ts')
+    const { serve } = await import('./processor/serve.ts')
     await serve({ configPath: configPath(args, terminal), environment: terminal.environment })
     return UNTIL_SIGNALLED
   },

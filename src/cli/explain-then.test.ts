@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { HistoryRecorder } from '../processor/record-history.ts'
 import type { ExplainedThen } from '../status/explain-then.ts'
 import { REASONS } from '../status/reasons.ts'
 import { ended, type LoggedLine, lineOfRefusal, loggedText, parsed } from './explain-then.ts'
-import { HistoryRecorder } from './record-history.ts'
 import { paintFor } from './text.ts'
 
 const paint = paintFor({ colour: false } as Parameters<typeof paintFor>[0])

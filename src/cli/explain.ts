@@ -3,6 +3,8 @@ import { isTypo } from '../config/faults.ts'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import { pinsOnDisk } from '../pins/pins.ts'
+import { openDns, searchFault } from '../processor/open-dns.ts'
+import { SaidNow } from '../processor/said-now.ts'
 import { COLD_REASONS, isColdReason } from '../status/cold-reasons.ts'
 import { type Explained, explain } from '../status/explain.ts'
 import { isReason, REASONS, type ReasonText } from '../status/reasons.ts'
@@ -25,8 +27,6 @@ import {
 } from './command.ts'
 import { explainLogged, explainMoment } from './explain-then.ts'
 import { MOMENT_DETAILS } from './moment.ts'
-import { openDns, searchFault } from './open-dns.ts'
-import { SaidNow } from './said-now.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
 export const explainCommand: Command = {

@@ -3,6 +3,7 @@ import { hostname, userInfo } from 'node:os'
 import { text as textOf } from 'node:stream/consumers'
 import { PIN_SOCKET } from '../pins/pin-socket.ts'
 import { PIN_SECONDS_MAX, type Pin, type PinsStatus, WHO_LENGTH_MAX } from '../pins/pins.ts'
+import type { Pinned } from '../processor/pin-commands.ts'
 import type { Status } from '../status/status.ts'
 import { ProcessorClient } from './client.ts'
 import {
@@ -14,7 +15,6 @@ import {
   type Terminal,
   UsageError,
 } from './command.ts'
-import type { Pinned } from './pin-commands.ts'
 import { type Column, duration, json, type Paint, paintFor, plain, table } from './text.ts'
 
 const TIMEOUT_MS = 10_000

@@ -1,11 +1,9 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { readFallbackDns } from '../config/fallback.ts'
+import { addressesOf, readFallbackDns, tracingOf } from '../config/envoy-settings.ts'
 import { loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
-import { tracingOf } from '../config/tracing.ts'
-import { addressesOf } from '../envoy-files/addresses.ts'
 import {
   ENVOY_FOLDER,
   earlierZonesOfKeys,

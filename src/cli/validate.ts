@@ -1,19 +1,18 @@
 import { notesOfConfig } from '../config/config-notes.ts'
 import { checkEnvoyFiles, type SourceFile } from '../config/envoy-files.ts'
-import { readFallbackDns } from '../config/fallback.ts'
+import { readFallbackDns, tracingOf } from '../config/envoy-settings.ts'
 import { ConfigError, type Fault, faultText } from '../config/faults.ts'
 import { loadConfig, parseConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
-import { tracingOf } from '../config/tracing.ts'
 import { ENVOY_FOLDER, pathsIn, readEnvoyFile } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
 import { CertificateError, readCertificates } from '../grpc/certificates.ts'
+import { openDns, searchFault } from '../processor/open-dns.ts'
+import { certificatesOfUpstreams } from '../processor/upstream-certificates.ts'
 import { type Command, configPath, type Terminal } from './command.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
-import { openDns, searchFault } from './open-dns.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
-import { certificatesOfUpstreams } from './upstream-certificates.ts'
 
 /** What was found, and by whom. */
 export interface Report {

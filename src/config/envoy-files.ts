@@ -7,11 +7,10 @@ import { type PolicyFiles, type PolicyReading, readPolicy } from '../xds/policy.
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import { notesOfPolicies } from './envoy-policies.ts'
-import { fallbackDns } from './fallback.ts'
+import { fallbackDns, tracingOf } from './envoy-settings.ts'
 import type { Fault } from './faults.ts'
 import { rulesOf } from './rules.ts'
 import type { Config } from './schema.ts'
-import { tracingOf } from './tracing.ts'
 
 export type { SourceFile } from '../xds/yaml-file.ts'
 

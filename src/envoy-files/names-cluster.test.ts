@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { addressFence } from '../config/fallback.ts'
+import { addressFence } from '../config/envoy-settings.ts'
 import { HTTP_OPTIONS } from '../xds/cold-cluster.ts'
 import { RenderError } from './envoy-document.ts'
 import { type FallbackDns, namesCluster } from './names-cluster.ts'

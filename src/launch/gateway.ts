@@ -1,12 +1,16 @@
 import { connect, createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readFallbackDns } from '../config/fallback.ts'
+import {
+  ADMIN_VARIABLE,
+  addressesOf,
+  LISTEN_VARIABLE,
+  readFallbackDns,
+  tracingOf,
+} from '../config/envoy-settings.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import { type Config, hostPortOf, parseAddressPort } from '../config/schema.ts'
-import { tracingOf } from '../config/tracing.ts'
-import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../envoy-files/addresses.ts'
 import { ENVOY_FOLDER, RUN_FOLDER, readEnvoyFiles, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
 import {

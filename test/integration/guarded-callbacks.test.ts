@@ -45,7 +45,7 @@ const READ: readonly [file: string, line: string, why: string][] = [
   ['src/admin/server.ts', "response.once('close', () => {", 'counts'],
   ['src/admin/server.ts', "server.once('error'", 'rejects, before the start'],
   ['src/admin/server.ts', "server.removeAllListeners('error').on('error'", 'is what is told of bugs'],
-  ['src/cli/alive-file.ts', 'setInterval(renew', 'changes the time of a file'],
+  ['src/processor/alive-file.ts', 'setInterval(renew', 'changes the time of a file'],
   ['src/pins/pin-socket.ts', "server.once('error'", 'rejects, before the start'],
   ['src/pins/pin-socket.ts', "server.removeAllListeners('error').on('error'", 'is what is told of bugs'],
   ['src/config/load-apart.ts', "reader.stdout.setEncoding('utf8').on('data'", 'appends'],

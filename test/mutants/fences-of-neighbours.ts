@@ -387,7 +387,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a pin by command through the deny list',
-    file: 'src/cli/pin-commands.ts',
+    file: 'src/processor/pin-commands.ts',
     text: '  if (fault !== undefined) throw new Error(fault.message)\n',
     without: '',
     test: PINS,

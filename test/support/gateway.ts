@@ -13,11 +13,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
-import { readFallbackDns } from '../../src/config/fallback.ts'
+import {
+  ADMIN_VARIABLE,
+  addressesOf,
+  LISTEN_VARIABLE,
+  readFallbackDns,
+  tracingOf,
+} from '../../src/config/envoy-settings.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { rulesOf } from '../../src/config/rules.ts'
-import { tracingOf } from '../../src/config/tracing.ts'
-import { ADMIN_VARIABLE, addressesOf, LISTEN_VARIABLE } from '../../src/envoy-files/addresses.ts'
 import { renderFolder } from '../../src/envoy-files/folder.ts'
 import { generate } from '../../src/envoy-files/generated.ts'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { stringify } from 'yaml'
-import { SaidNow } from '../../src/cli/said-now.ts'
 import { parseConfig } from '../../src/config/load.ts'
 import { rulesOf } from '../../src/config/rules.ts'
 import type { World } from '../../src/diff/outcome.ts'
+import { SaidNow } from '../../src/processor/said-now.ts'
 
 /** What decides by a configuration, which is checked first. @param raw as in zonegate.yaml; `dns.search` is `game.test` unless it says */
 export function worldOf(raw: Readonly<Record<string, unknown>>): World {

@@ -2,18 +2,22 @@ import { Metrics } from '../admin/metrics.ts'
 import { createPageHandler } from '../admin/page/serve-page.ts'
 import { serveAdmin, type Unready } from '../admin/server.ts'
 import type { LiveConfig } from '../config/live-config.ts'
+import { rulesOf } from '../config/rules.ts'
 import { placingOf } from '../config/same.ts'
-import { hostPortOf } from '../config/schema.ts'
+import { type Config, hostPortOf } from '../config/schema.ts'
+import { parsePinned, parseZones } from '../config/zones.ts'
 import { hashesOf, type InForce } from '../diff/in-force.ts'
 import { parseDomainName } from '../dns/domain-name.ts'
 import { isReadByEnvoy } from '../envoy-files/read-key.ts'
 import { guarded } from '../guard.ts'
+import type { PinText } from '../history/event.ts'
 import type { History } from '../history/history.ts'
 import type { GatewayThen } from '../history/past.ts'
 import { readHistory } from '../history/read-history.ts'
 import { servicesOf, zoneNameOf } from '../routing/rules.ts'
+import type { SaidEntry } from '../routing/said.ts'
 import { explain } from '../status/explain.ts'
-import { type ExplainedThen, explainThen, type PathThen } from '../status/explain-then.ts'
+import { type ExplainedThen, explainThen, type PathThen, type ThenWorld } from '../status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
@@ -21,7 +25,7 @@ import { SLOT_SECONDS } from '../status/zone-activity.ts'
 import { type ColdReasonParts, coldReasonOf, envoysWith } from './cold-reason.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
-import { worldThen } from './then.ts'
+import { SaidNow } from './said-now.ts'
 import { UpstreamCertificates } from './upstream-certificates.ts'
 
 export interface OperatedParts {
@@ -186,4 +190,30 @@ function countRegularly({ activity, worstZones, decisions, bugs }: Lasting): () 
   })
   const timer = setInterval(next, SLOT_SECONDS * 1000).unref()
   return () => clearInterval(timer)
+}
+
+/**
+ * The rules of an earlier moment, and what was said of zones then.
+ * @param current stands in for a configuration that was too long to keep
+ * @returns null if the moment's configuration or search domain is unknown
+ */
+function worldThen(then: GatewayThen, current: Config): ThenWorld | null {
+  if (then.config === null || then.search === null) return null
+  const config = then.config.isWhole ? (then.config.values as Config) : current
+  try {
+    const rules = rulesOf(config)
+    const pins = { entries: () => then.pins.flatMap(entryOf) }
+    const said = new SaidNow(config, rules, pins).now()
+    return { rules, said, search: then.search, staleMs: config.dns.staleSeconds * 1000 }
+  } catch {
+    return null // written by a version with other keys
+  }
+}
+
+function entryOf({ zone, addresses, who, because, until }: PinText): SaidEntry[] {
+  const zones = parseZones(zone)
+  if (typeof zones === 'string') return []
+  const by = { who, because, untilMs: Date.parse(until) }
+  const pinned = addresses.map(parsePinned).filter((address) => address !== null)
+  return [{ key: zone, ...zones, says: { kind: 'pinned', addresses: pinned, by } }]
 }

@@ -1,7 +1,6 @@
 import { now } from '../clock.ts'
-import { fallbackDns } from '../config/fallback.ts'
+import { fallbackDns, tracingOf } from '../config/envoy-settings.ts'
 import type { Config } from '../config/schema.ts'
-import { tracingOf } from '../config/tracing.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
 import { guarded } from '../guard.ts'
