@@ -1,5 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { collectDefaultMetrics, type Metric, Registry } from 'prom-client'
+import { collectDefaultMetrics, Registry } from 'prom-client'
 import type { DnsStatus } from '../dns/dns.ts'
 import type { UpstreamCertificate } from '../grpc/certificates.ts'
 import type { HistoryStatus } from '../history/history.ts'
@@ -26,72 +26,69 @@ export interface MetricSources {
   readonly pushes: () => Readonly<Record<string, Answers>>
   readonly config: () => ConfigStatus
   readonly policy: () => PolicyStatus
-  /** Until when what is served on `listen.grpc` is valid; null: no TLS. */
+  /** When the certificates of `listen.tls` expire; null: no TLS. */
   readonly certificates: () => { readonly cert: Date; readonly clientCa: Date } | null
   /** Of `upstream.tls`. */
   readonly upstreamCertificates: () => readonly UpstreamCertificate[]
   readonly ready: () => boolean
   readonly history: () => HistoryStatus
-  /** Exceptions that were caught, by place. */
+  /** Caught exceptions, by place. */
   readonly bugs: () => Readonly<Record<string, number>>
 }
 
-/** A value and its labels; `name` where it isn't the metric's own. */
-interface Sample {
-  readonly value: number
-  readonly labels?: Readonly<Record<string, string | number>>
-  readonly name?: string
-}
+/** A measurement, and the values of the metric's labels in their order. */
+type Row<T> = readonly [measured: T, ...labels: string[]]
 
-/** A metric that is read when it is asked for: nothing is done for it at a request. */
 interface View {
   readonly name: string
   readonly help: string
   readonly type: 'counter' | 'gauge' | 'histogram'
   readonly labels: readonly string[]
-  readonly samples: () => Iterable<Sample>
+  /** Lines of the text format. */
+  readonly samples: () => string[]
 }
 
-/** Kinds of resources, as labels are written. */
+/** The label of each kind of resource. */
 const KINDS: Readonly<Record<string, string>> = {
   cluster: 'cluster',
   endpoints: 'endpoints',
   virtualHost: 'virtual_host',
 }
 
-/** Resolution of the event loop's delay, which is also what an idle loop shows. */
+/** The resolution of the event loop's delay: an idle loop measures this much. */
 const LOOP_RESOLUTION_MS = 10
 
-/** What Prometheus reads. Label sets are bounded: zones are named by `zone`, and only as many as metrics.topZones. */
+/**
+ * Everything that Prometheus scrapes. The processor's own metrics are read at each scrape, so a request costs nothing for
+ * them; prom-client adds those of the Node process. Labels are bounded: only `metrics.topZones` zones appear by name.
+ */
 export class Metrics {
   readonly #registry = new Registry()
   readonly #loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
-  /** Everything named `zonegate_*`, for the documentation. */
-  readonly views: readonly Omit<View, 'samples'>[]
+  /** Everything named `zonegate_*`. */
+  readonly views: readonly View[]
 
   constructor(sources: MetricSources) {
     collectDefaultMetrics({ register: this.#registry })
     this.#loop.enable()
-    const views = [
+    this.views = [
       ...requestViews(sources),
       ...dnsViews(sources),
       ...worstZoneViews(sources),
       ...pinViews(sources),
       ...controlPlaneViews(sources),
       ...historyViews(sources),
+      ...configViews(sources),
       ...processViews(sources, () => this.#loopDelay()),
-      ...spanViews(sources),
     ]
-    for (const view of views) this.#registry.registerMetric(metricOf(view))
-    this.views = views
   }
 
   get contentType(): string {
     return this.#registry.contentType
   }
 
-  text(): Promise<string> {
-    return this.#registry.metrics()
+  async text(): Promise<string> {
+    return this.views.map(textOf).join('') + (await this.#registry.metrics())
   }
 
   close(): void {
@@ -99,16 +96,12 @@ export class Metrics {
     this.#registry.clear()
   }
 
-  /** Since the last time, seconds. */
-  #loopDelay(): { readonly p50: number; readonly p99: number; readonly max: number } {
+  /** Seconds, since the last call. */
+  #loopDelay(): Record<'p50' | 'p99' | 'max', number> {
     const seconds = (nanoseconds: number): number =>
       Math.max(0, (Number.isFinite(nanoseconds) ? nanoseconds : 0) / 1e9 - LOOP_RESOLUTION_MS / 1000)
-    const { max } = this.#loop
-    const delay = {
-      p50: seconds(this.#loop.percentile(50)),
-      p99: seconds(this.#loop.percentile(99)),
-      max: seconds(max),
-    }
+    const [p50, p99] = [this.#loop.percentile(50), this.#loop.percentile(99)]
+    const delay = { p50: seconds(p50), p99: seconds(p99), max: seconds(this.#loop.max) }
     this.#loop.reset()
     return delay
   }
@@ -116,344 +109,268 @@ export class Metrics {
 
 function requestViews({ decisions }: MetricSources): View[] {
   return [
-    {
-      name: 'zonegate_decisions_total',
-      help: 'Requests that asked the processor, by result, and for those refused by reason.',
-      type: 'counter',
-      labels: ['result', 'reason'],
-      samples: () => [
-        { labels: { result: 'forwarded', reason: '' }, value: decisions.forwarded },
-        ...Object.entries(decisions.refused).map(([reason, value]) => ({
-          labels: { result: 'refused', reason },
-          value,
-        })),
+    counter(
+      'zonegate_decisions_total',
+      ['result', 'reason'],
+      'Requests that the processor decided, by result; refused ones also by reason.',
+      () => [
+        [decisions.forwarded, 'forwarded', ''],
+        ...Object.entries(decisions.refused).map(
+          ([reason, count]): Row<number> => [count, 'refused', reason],
+        ),
       ],
-    },
-    {
-      name: 'zonegate_rule_requests_total',
-      help: "Requests of each rule: forwarded by way of the processor, those of learned zones as Envoys report them (hot), refused for what they are (refused) or for the zone's name (unresolved).",
-      type: 'counter',
-      labels: ['rule', 'result'],
-      samples: () => decisions.rules.list().flatMap(ruleSamples),
-    },
-    {
-      name: 'zonegate_decision_duration_seconds',
-      help: 'From a request head to its decision, DNS included.',
-      type: 'histogram',
-      labels: [],
-      samples: () => histogramSamples('zonegate_decision_duration_seconds', {}, decisions.seconds),
-    },
-    {
-      name: 'zonegate_answers_total',
-      help: 'What DNS said to requests: addresses (positive), addresses past their lifetime (stale), nxdomain, nodata or failure.',
-      type: 'counter',
-      labels: ['class'],
-      samples: () => labelled('class', decisions.answers),
-    },
+    ),
+    counter(
+      'zonegate_rule_requests_total',
+      ['rule', 'result'],
+      'Requests of each rule: routed inside Envoy, as Envoys report them (hot), forwarded by the processor (forwarded), refused for the request itself (refused), or refused because the zone has no usable address (unresolved).',
+      () => decisions.rules.list().flatMap(ruleRows),
+    ),
+    histogram(
+      'zonegate_decision_duration_seconds',
+      [],
+      "Time from a request's headers to its decision, DNS included.",
+      () => [[decisions.seconds]],
+    ),
+    counter(
+      'zonegate_answers_total',
+      ['class'],
+      'DNS results that requests got: addresses (positive), addresses past their TTL (stale), nxdomain, nodata or failure.',
+      () => byLabel(decisions.answers),
+    ),
   ]
 }
 
 function dnsViews({ dns, queries }: MetricSources): View[] {
   return [
-    {
-      name: 'zonegate_dns_lookups_total',
-      help: 'Lookups of requests: from the cache within the lifetime (fresh), past it (stale), as a failure of a moment ago (backed_off), after asking (waited), or turned away because of queries in flight (overloaded) or of dns.unknownNames (rate_limited).',
-      type: 'counter',
-      labels: ['result'],
-      samples: () => {
+    counter(
+      'zonegate_dns_lookups_total',
+      ['result'],
+      'Lookups for requests: answered from the cache within the TTL (fresh) or past it (stale), failed because of a recent failure (backed_off), answered after a query (waited), or refused because of too many queries in flight (overloaded) or of dns.unknownNames (rate_limited).',
+      () => {
         const { backedOff, rateLimited, ...lookups } = dns().lookups
-        return labelled('result', { ...lookups, backed_off: backedOff, rate_limited: rateLimited })
+        return byLabel({ ...lookups, backed_off: backedOff, rate_limited: rateLimited })
       },
-    },
-    {
-      name: 'zonegate_dns_queries_total',
-      help: 'Queries to nameservers, by RCODE or by why there was none.',
-      type: 'counter',
-      labels: ['nameserver', 'outcome'],
-      samples: () =>
+    ),
+    counter(
+      'zonegate_dns_queries_total',
+      ['nameserver', 'outcome'],
+      'Queries to nameservers, by RCODE, or by why no usable answer came.',
+      () =>
         [...queries.byNameserver].flatMap(([nameserver, { outcomes }]) =>
-          [...outcomes].map(([outcome, value]) => ({ labels: { nameserver, outcome }, value })),
+          [...outcomes].map(([outcome, count]) => [count, nameserver, outcome]),
         ),
-    },
-    {
-      name: 'zonegate_dns_query_duration_seconds',
-      help: 'From a query to its answer or its end.',
-      type: 'histogram',
-      labels: ['nameserver'],
-      samples: () =>
-        [...queries.byNameserver].flatMap(([nameserver, { seconds }]) =>
-          histogramSamples('zonegate_dns_query_duration_seconds', { nameserver }, seconds),
-        ),
-    },
-    {
-      name: 'zonegate_dns_nameserver_failing',
-      help: 'Whether a nameserver in force is failing (1) and the others are asked first.',
-      type: 'gauge',
-      labels: ['nameserver'],
-      samples: () =>
-        dns().nameservers.map(({ nameserver, failures }) => ({
-          labels: { nameserver },
-          value: failures > 0 ? 1 : 0,
-        })),
-    },
-    {
-      name: 'zonegate_dns_queries_in_flight',
-      help: 'Queries under way; dns.queriesInFlightMax is the most.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: dns().queriesInFlight }],
-    },
-    {
-      name: 'zonegate_dns_refreshes_waiting',
-      help: 'Names in use that wait for their turn to be asked again.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: dns().refreshesWaiting }],
-    },
-    {
-      name: 'zonegate_dns_names',
-      help: 'Names in the cache; dns.cacheEntriesMax is the most.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: dns().names }],
-    },
+    ),
+    histogram(
+      'zonegate_dns_query_duration_seconds',
+      ['nameserver'],
+      'Time from a query to its answer or its failure.',
+      () => [...queries.byNameserver].map(([nameserver, { seconds }]) => [seconds, nameserver]),
+    ),
+    gauge(
+      'zonegate_dns_nameserver_failing',
+      ['nameserver'],
+      '1 while a nameserver fails; the processor then asks the others first.',
+      () => dns().nameservers.map(({ nameserver, failures }) => [failures > 0 ? 1 : 0, nameserver]),
+    ),
+    gauge(
+      'zonegate_dns_queries_in_flight',
+      [],
+      'Queries in flight; dns.queriesInFlightMax is the limit.',
+      () => [[dns().queriesInFlight]],
+    ),
+    gauge('zonegate_dns_refreshes_waiting', [], 'Names in use that wait for their refresh.', () => [
+      [dns().refreshesWaiting],
+    ]),
+    gauge('zonegate_dns_names', [], 'Names in the cache; dns.cacheEntriesMax is the limit.', () => [
+      [dns().names],
+    ]),
   ]
 }
 
 function worstZoneViews({ worstZones }: MetricSources): View[] {
-  const view = (of: 'requests' | 'errors' | 'refusals', help: string): View => ({
-    name: `zonegate_zone_${of}`,
-    help: `${help} Of the worst zones only, metrics.topZones at most.`,
-    type: 'gauge',
-    labels: ['zone', 'name'],
-    samples: () =>
-      worstZones.list().map(({ service, id, name, [of]: value }) => ({
-        labels: { zone: `${service}/${id}`, name },
-        value,
-      })),
-  })
+  const view = (of: 'requests' | 'errors' | 'refusals', help: string): View =>
+    gauge(
+      `zonegate_zone_${of}`,
+      ['zone', 'name'],
+      `${help} Only for the worst zones, at most metrics.topZones.`,
+      () => worstZones.list().map(({ service, id, name, [of]: count }) => [count, `${service}/${id}`, name]),
+    )
   return [
-    view('requests', 'Requests of a zone within five minutes.'),
+    view('requests', 'Requests to a zone within the last five minutes.'),
     view(
       'errors',
-      "Tries of a learned zone's requests within five minutes that ended with a 5xx status or without an answer, as Envoys report them.",
+      "Tries of a learned zone's requests within the last five minutes that ended with a 5xx status or without an answer, as Envoys report them.",
     ),
     view(
       'refusals',
-      'Requests of a zone within five minutes that the processor refused because its name has no usable address.',
+      'Requests to a zone within the last five minutes that the processor refused because the name has no usable address.',
     ),
-    {
-      name: 'zonegate_zones_failing',
-      help: 'Learned zones of which more than this share of the requests failed within five minutes (above: 0, 0.05 or 0.5), all of them. Not counted with metrics.topZones: 0.',
-      type: 'gauge',
-      labels: ['above'],
-      samples: () =>
-        ERROR_SHARES.map((above, at) => ({ labels: { above }, value: worstZones.failing[at] ?? 0 })),
-    },
+    gauge(
+      'zonegate_zones_failing',
+      ['above'],
+      'Learned zones where more than this share of the requests (above: 0, 0.05 or 0.5) failed within the last five minutes. All learned zones count, not only the worst. Always 0 if metrics.topZones is 0.',
+      () => ERROR_SHARES.map((above, at) => [worstZones.failing[at] ?? 0, String(above)]),
+    ),
   ]
 }
 
 function pinViews({ pins }: MetricSources): View[] {
   return [
-    {
-      name: 'zonegate_pins',
-      help: 'Zones that are pinned by command.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: pins().pins.length }],
-    },
-    {
-      name: 'zonegate_pin_oldest_timestamp_seconds',
-      help: 'When the oldest pin by command was set. Absent without pins.',
-      type: 'gauge',
-      labels: [],
-      samples: () => {
+    gauge('zonegate_pins', [], 'Zones pinned by command.', () => [[pins().pins.length]]),
+    gauge(
+      'zonegate_pin_oldest_timestamp_seconds',
+      [],
+      'When the oldest pin by command was set. Absent without pins.',
+      () => {
         const times = pins().pins.map(({ since }) => Date.parse(since) / 1000)
-        return times.length === 0 ? [] : [{ value: Math.min(...times) }]
+        return times.length === 0 ? [] : [[Math.min(...times)]]
       },
-    },
-    {
-      name: 'zonegate_pins_fault',
-      help: 'Whether the file of the pins by command could not be read or written (1): a restart may lose some.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: pins().fault === null ? 0 : 1 }],
-    },
-  ]
-}
-
-function historyViews({ history }: MetricSources): View[] {
-  return [
-    {
-      name: 'zonegate_history_fault',
-      help: "Whether history.path can't be written (1): a restart loses what is in memory only.",
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: history().fault === null ? 0 : 1 }],
-    },
-    {
-      name: 'zonegate_history_lost_total',
-      help: 'Events that are not in the file of history.path, as it could not be written.',
-      type: 'counter',
-      labels: [],
-      samples: () => [{ value: history().lost }],
-    },
-    {
-      name: 'zonegate_history_bytes',
-      help: 'Memory of the history; history.bytes is the most.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: history().bytes }],
-    },
-    {
-      name: 'zonegate_history_oldest_timestamp_seconds',
-      help: 'When the oldest event that is kept happened. Absent where there is none.',
-      type: 'gauge',
-      labels: [],
-      samples: () => {
-        const { oldestAt } = history()
-        return oldestAt === null ? [] : [{ value: oldestAt / 1000 }]
-      },
-    },
+    ),
+    gauge(
+      'zonegate_pins_fault',
+      [],
+      '1 if the file of pins by command could not be read or written; a restart may then lose pins.',
+      () => [[pins().fault === null ? 0 : 1]],
+    ),
   ]
 }
 
 function controlPlaneViews({ zones, controlPlane, pushes }: MetricSources): View[] {
   return [
-    {
-      name: 'zonegate_zones',
-      help: 'Zones that requests went to lately: all of them (known), and those pushed to Envoys (learned).',
-      type: 'gauge',
-      labels: ['set'],
-      samples: () => labelled('set', zones()),
-    },
-    {
-      name: 'zonegate_envoys_connected',
-      help: 'Envoys that are connected for zones.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: controlPlane()?.envoys.length ?? 0 }],
-    },
-    {
-      name: 'zonegate_xds_pushes_total',
-      help: 'Pushes that Envoys have answered: ack (taken over) or nack (refused), by kind of resource.',
-      type: 'counter',
-      labels: ['kind', 'result'],
-      samples: () =>
+    gauge(
+      'zonegate_zones',
+      ['set'],
+      'Zones with recent requests: all of them (known), and those pushed to Envoys (learned).',
+      () => byLabel(zones()),
+    ),
+    gauge('zonegate_envoys_connected', [], 'Envoys that are connected to the control plane.', () => [
+      [controlPlane()?.envoys.length ?? 0],
+    ]),
+    counter(
+      'zonegate_xds_pushes_total',
+      ['kind', 'result'],
+      'Pushes that Envoys answered: accepted (ack) or rejected (nack), by kind of resource.',
+      () =>
         Object.entries(pushes()).flatMap(([kind, { acks, nacks }]) => [
-          { labels: { kind: KINDS[kind] ?? kind, result: 'ack' }, value: acks },
-          { labels: { kind: KINDS[kind] ?? kind, result: 'nack' }, value: nacks },
+          [acks, KINDS[kind] ?? kind, 'ack'],
+          [nacks, KINDS[kind] ?? kind, 'nack'],
         ]),
-    },
-    {
-      name: 'zonegate_xds_resources_rejected',
-      help: 'Resources that connected Envoys refuse at present, each found to be at fault by itself.',
-      type: 'gauge',
-      labels: ['kind'],
-      samples: () => labelled('kind', rejected(controlPlane())),
-    },
+    ),
+    gauge(
+      'zonegate_xds_resources_rejected',
+      ['kind'],
+      'Resources that connected Envoys reject at present. Each was found at fault by itself, not only in a push with others.',
+      () => byLabel(rejected(controlPlane())),
+    ),
+  ]
+}
+
+function historyViews({ history }: MetricSources): View[] {
+  return [
+    gauge(
+      'zonegate_history_fault',
+      [],
+      '1 if history.path cannot be written; a restart then loses the events that are only in memory.',
+      () => [[history().fault === null ? 0 : 1]],
+    ),
+    counter(
+      'zonegate_history_lost_total',
+      [],
+      'Events that are missing in the file of history.path because it could not be written.',
+      () => [[history().lost]],
+    ),
+    gauge('zonegate_history_bytes', [], 'Memory that the history takes; history.bytes is the limit.', () => [
+      [history().bytes],
+    ]),
+    gauge(
+      'zonegate_history_oldest_timestamp_seconds',
+      [],
+      'When the oldest event of the history happened. Absent without events.',
+      () => {
+        const { oldestAt } = history()
+        return oldestAt === null ? [] : [[oldestAt / 1000]]
+      },
+    ),
+  ]
+}
+
+function configViews({ config, policy, certificates, upstreamCertificates }: MetricSources): View[] {
+  return [
+    counter(
+      'zonegate_config_reloads_total',
+      ['result'],
+      'Reloads of a changed configuration: accepted, or rejected (the one before stays in force).',
+      () => byLabel(config().reloads),
+    ),
+    gauge(
+      'zonegate_config_faults',
+      [],
+      'Faults in the configuration file as it is now. 0: the file is in force.',
+      () => [[config().faults.length]],
+    ),
+    gauge(
+      'zonegate_policy_faults',
+      ['effect'],
+      "Faults in Envoy's files as they are now, by effect: refused (the files before stay in force) or cold_only (no zone is learned). 0: the files are in force.",
+      () => [
+        [policy().faults.length, 'refused'],
+        [policy().reasons.length, 'cold_only'],
+      ],
+    ),
+    gauge(
+      'zonegate_certificate_expiry_timestamp_seconds',
+      ['file'],
+      'When a certificate of listen.tls expires: cert, or the first one of clientCa. Absent without listen.tls.',
+      () => Object.entries(certificates() ?? {}).map(([file, at]) => [at.getTime() / 1000, file]),
+    ),
+    gauge(
+      'zonegate_upstream_certificate_expiry_timestamp_seconds',
+      ['file', 'use'],
+      'When a certificate of upstream.tls expires, by file and use: cert, or the first one of ca. 0 if the file cannot be read. Absent without upstream.tls, or if the processor cannot see the folder.',
+      () =>
+        upstreamCertificates()
+          .filter(({ use, expiresAt, fault }) => use !== 'key' && (expiresAt !== null || fault !== null))
+          .map(({ file, use, expiresAt }) => [(expiresAt?.getTime() ?? 0) / 1000, file, use]),
+    ),
   ]
 }
 
 function processViews(
-  { build, config, policy, certificates, upstreamCertificates, ready, bugs }: MetricSources,
+  { build, ready, bugs, spans }: MetricSources,
   loopDelay: () => Record<string, number>,
 ): View[] {
   return [
-    {
-      name: 'zonegate_config_reloads_total',
-      help: 'Readings of a changed configuration: accepted, or rejected with the one before still in force.',
-      type: 'counter',
-      labels: ['result'],
-      samples: () => labelled('result', config().reloads),
-    },
-    {
-      name: 'zonegate_config_faults',
-      help: 'Faults in the configuration file as it is now; 0: what is in the file is in force.',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: config().faults.length }],
-    },
-    {
-      name: 'zonegate_policy_faults',
-      help: "Why Envoy's files are not followed as they are now, by what that means: refused (nothing changes) or cold_only (no zone is learned). 0: they are.",
-      type: 'gauge',
-      labels: ['effect'],
-      samples: () =>
-        labelled('effect', { refused: policy().faults.length, cold_only: policy().reasons.length }),
-    },
-    {
-      name: 'zonegate_certificate_expiry_timestamp_seconds',
-      help: 'When a certificate of listen.tls in force ends, by key: cert, or the first of clientCa. Absent without listen.tls.',
-      type: 'gauge',
-      labels: ['file'],
-      samples: () =>
-        Object.entries(certificates() ?? {}).map(([file, at]) => ({
-          labels: { file },
-          value: at.getTime() / 1000,
-        })),
-    },
-    {
-      name: 'zonegate_upstream_certificate_expiry_timestamp_seconds',
-      help: 'When a certificate of upstream.tls ends, by file and use: cert, or the next of ca. 0: it can not be read. Absent without upstream.tls, and where the processor does not see the folder.',
-      type: 'gauge',
-      labels: ['file', 'use'],
-      samples: () =>
-        upstreamCertificates()
-          .filter(({ use, expiresAt, fault }) => use !== 'key' && (expiresAt !== null || fault !== null))
-          .map(({ file, use, expiresAt }) => ({
-            labels: { file, use },
-            value: (expiresAt?.getTime() ?? 0) / 1000,
-          })),
-    },
-    {
-      name: 'zonegate_event_loop_delay_seconds',
-      help: 'How late the event loop was since the last scrape: median (p50), p99 and max.',
-      type: 'gauge',
-      labels: ['stat'],
-      samples: () => labelled('stat', loopDelay()),
-    },
-    {
-      name: 'zonegate_ready',
-      help: 'Whether the processor takes requests (1).',
-      type: 'gauge',
-      labels: [],
-      samples: () => [{ value: ready() ? 1 : 0 }],
-    },
-    {
-      name: 'zonegate_exceptions_total',
-      help: 'Exceptions that were caught: bugs. Each cost no more than the one thing that place names, and has a line in the log.',
-      type: 'counter',
-      labels: ['place'],
-      samples: () => labelled('place', bugs()),
-    },
-    {
-      name: 'zonegate_build_info',
-      help: 'Always 1; the version is in the labels.',
-      type: 'gauge',
-      labels: ['version', 'node'],
-      samples: () => [{ labels: { version: build.version, node: build.node }, value: 1 }],
-    },
+    gauge(
+      'zonegate_event_loop_delay_seconds',
+      ['stat'],
+      'How late the event loop ran since the last scrape: median (p50), p99 and max.',
+      () => byLabel(loopDelay()),
+    ),
+    gauge('zonegate_ready', [], '1 while the processor takes requests.', () => [[ready() ? 1 : 0]]),
+    counter(
+      'zonegate_exceptions_total',
+      ['place'],
+      'Exceptions that were caught. Each is a bug: it ended the one thing that place names, and the log has a line about it.',
+      () => byLabel(bugs()),
+    ),
+    gauge('zonegate_build_info', ['version', 'node'], 'Always 1; the labels hold the versions.', () => [
+      [1, build.version, build.node],
+    ]),
+    counter(
+      'zonegate_spans_total',
+      ['result'],
+      "The processor's spans with tracing.otlp: made, accepted by the collector (sent), or not delivered (failed). Spans that are made, but neither sent nor failed, still wait or were dropped.",
+      () => byLabel({ ...spans }),
+    ),
   ]
 }
 
-function spanViews({ spans }: MetricSources): View[] {
-  return [
-    {
-      name: 'zonegate_spans_total',
-      help: 'Spans of the processor with tracing.otlp: made, taken by the collector (sent), or refused or unreachable (failed). Where more are made than sent and failed, they were dropped.',
-      type: 'counter',
-      labels: ['result'],
-      samples: () => labelled('result', { ...spans }),
-    },
-  ]
-}
-
-function ruleSamples({ name, hot, forwarded, refused }: RuleStatus): Sample[] {
+function ruleRows({ name, hot, forwarded, refused }: RuleStatus): Row<number>[] {
   const results = { hot, forwarded, refused: 0, unresolved: 0 }
   for (const [reason, count] of Object.entries(refused))
     results[isUnresolved(reason as RejectReason) ? 'unresolved' : 'refused'] += count
-  return Object.entries(results).map(([result, value]) => ({ labels: { rule: name, result }, value }))
+  return Object.entries(results).map(([result, count]) => [count, name, result])
 }
 
 function rejected(status: ControlPlaneStatus | null): Record<string, number> {
@@ -464,40 +381,50 @@ function rejected(status: ControlPlaneStatus | null): Record<string, number> {
   return sums
 }
 
-function labelled(label: string, values: Readonly<Record<string, number>>): Sample[] {
-  return Object.entries(values).map(([key, value]) => ({ labels: { [label]: key }, value }))
+function byLabel(values: Readonly<Record<string, number>>): Row<number>[] {
+  return Object.entries(values).map(([label, value]) => [value, label])
 }
 
-function histogramSamples(
+function counter(name: string, labels: readonly string[], help: string, read: () => Row<number>[]): View {
+  return { ...gauge(name, labels, help, read), type: 'counter' }
+}
+
+function gauge(name: string, labels: readonly string[], help: string, read: () => Row<number>[]): View {
+  const samples = () => read().map(([value, ...values]) => sample(name, labels, values, value))
+  return { name, help, type: 'gauge', labels, samples }
+}
+
+function histogram(
   name: string,
-  labels: Readonly<Record<string, string>>,
-  histogram: Histogram,
-): Sample[] {
-  const bucket = (le: number | string, value: number): Sample => ({
-    name: `${name}_bucket`,
-    labels: { ...labels, le },
-    value,
-  })
-  const cumulative = histogram.cumulative()
-  return [
-    ...histogram.bounds.map((bound, at) => bucket(bound, cumulative[at] ?? 0)),
-    bucket('+Inf', histogram.count),
-    { name: `${name}_sum`, labels, value: histogram.sum },
-    { name: `${name}_count`, labels, value: histogram.count },
-  ]
+  labels: readonly string[],
+  help: string,
+  read: () => Row<Histogram>[],
+): View {
+  const samples = () =>
+    read().flatMap(([histogram, ...values]) => {
+      const cumulative = histogram.cumulative()
+      const bucket = (le: number | string, count: number): string =>
+        sample(`${name}_bucket`, [...labels, 'le'], [...values, String(le)], count)
+      return [
+        ...histogram.bounds.map((bound, at) => bucket(bound, cumulative[at] ?? 0)),
+        bucket('+Inf', histogram.count),
+        sample(`${name}_sum`, labels, values, histogram.sum),
+        sample(`${name}_count`, labels, values, histogram.count),
+      ]
+    })
+  return { name, help, type: 'histogram', labels, samples }
 }
 
-/** prom-client asks a registered metric for nothing but its name and `get`. */
-function metricOf({ name, help, type, samples }: View): Metric<string> {
-  const get = async () => ({
-    name,
-    help,
-    type,
-    values: [...samples()].map(({ name: metricName = name, labels = {}, value }) => ({
-      metricName,
-      labels,
-      value,
-    })),
-  })
-  return { name, get } as unknown as Metric<string>
+/** Prometheus's text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats). */
+function textOf({ name, help, type, samples }: View): string {
+  return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, ...samples(), '', ''].join('\n')
+}
+
+function sample(name: string, labels: readonly string[], values: readonly string[], value: number): string {
+  const pairs = labels.map((label, at) => `${label}="${(values[at] ?? '').replace(/[\\"\n]/g, escaped)}"`)
+  return `${name}${pairs.length === 0 ? '' : `{${pairs.join(',')}}`} ${value}`
+}
+
+function escaped(character: string): string {
+  return character === '\n' ? '\\n' : `\\${character}`
 }
