@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { watchFileForChanges } from './config/watch-file.ts'
-import { nodeTimers } from './dns/timers.ts'
 import { guarded } from './guard.ts'
+import { nodeTimers } from './timers.ts'
+import { watchFileForChanges } from './watch-file.ts'
 
 const bug = new Error('a bug')
 const fail = (): void => {
@@ -39,7 +39,7 @@ test('a watcher whose callback fails is told of the next change all the same', a
   const file = join(folder, 'file')
   writeFileSync(file, '0')
   let told: (error: unknown) => void = () => undefined
-  const stop = watchFileForChanges(file, 20, fail, (error) => told(error))
+  const stop = watchFileForChanges(file, { pollMs: 20, settleMs: 20, onBug: (error) => told(error) }, fail)
   context.after(() => {
     stop()
     rmSync(folder, { recursive: true })

@@ -1,11 +1,11 @@
 import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { ConfigStatus } from '../status/status.ts'
+import { watchFileForChanges } from '../watch-file.ts'
 import { type ConfigChange, changesOf } from './changes.ts'
 import { ConfigError } from './faults.ts'
 import { CONFIG_FILE, type LoadedConfig } from './load.ts'
 import type { Config } from './schema.ts'
-import { watchFileForChanges } from './watch-file.ts'
 
 const POLL_MS = 250
 /** Keys that are in force at once, and yet do what they say only where Envoy's own files say the same. */
@@ -85,7 +85,11 @@ export class LiveConfig {
   watch(): () => void {
     const { onBug } = this.#seams
     const changed = (): Promise<void> => this.reload('changed')
-    const stop = watchFileForChanges(this.#path ?? CONFIG_FILE, POLL_MS, changed, onBug)
+    const stop = watchFileForChanges(
+      this.#path ?? CONFIG_FILE,
+      { pollMs: POLL_MS, settleMs: POLL_MS, onBug },
+      changed,
+    )
     return () => {
       this.#isClosed = true
       stop()

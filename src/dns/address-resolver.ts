@@ -1,11 +1,12 @@
 /** A name's addresses in the families in use, as a new answer: admitted, capped, shuffled, its lifetime clamped. */
+
+import type { Timer, Timers } from '../timers.ts'
 import type { Answer, Try } from './answer.ts'
 import type { Charge } from './ask.ts'
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { AddressType, QuestionType } from './message.ts'
 import type { Budget, Resolution, StubResolver } from './stub-resolver.ts'
-import type { Timer, Timers } from './timers.ts'
 
 /** More than any client would try in turn; sorted first, so that the same ones are kept at each refresh. */
 const ADDRESSES_MAX = 32

@@ -3,6 +3,7 @@
  * over a port of its own where an error could be anybody's.
  */
 import type { OnBug } from '../guard.ts'
+import type { Timers } from '../timers.ts'
 import type { Try } from './answer.ts'
 import { classify, type Finding } from './classify.ts'
 import { decodeMessage, isMalformed } from './decode.ts'
@@ -11,7 +12,6 @@ import type { ResolverEvent } from './events.ts'
 import { type QuestionType, Rcode, rcodeText } from './message.ts'
 import type { Nameserver } from './nameservers.ts'
 import { encodeQuery, isTruncated, questionsOf } from './query.ts'
-import type { Timers } from './timers.ts'
 import type { Transport } from './transport.ts'
 
 export interface Question {

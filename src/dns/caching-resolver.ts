@@ -2,6 +2,8 @@
  * The cache in front of the nameservers. One query per name at a time, whoever asks for it: a request that goes away
  * leaves the query to the others and to the cache. Names in use are asked for again before their lifetime ends.
  */
+
+import type { Timers } from '../timers.ts'
 import type { AddressResolution, Asking } from './address-resolver.ts'
 import { type Answer, areEndpoints, type FailedAnswer, saysTheSame, type Try } from './answer.ts'
 import type { Charge } from './ask.ts'
@@ -9,7 +11,6 @@ import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import { RefreshQueue, type RefreshStart } from './refresh-queue.ts'
 import { SegmentedLru } from './segmented-lru.ts'
-import type { Timers } from './timers.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 /** RFC 8767 §5's client response timer: with stale addresses at hand nobody waits longer for fresh ones. */

@@ -1,6 +1,7 @@
 /** DNS for the rest of the program: a caching stub resolver that goes on when nameservers don't. */
 import { randomInt } from 'node:crypto'
 import { isIP } from 'node:net'
+import { nodeTimers, type Timers } from '../timers.ts'
 import { AddressResolver } from './address-resolver.ts'
 import type { Answer, Try } from './answer.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
@@ -14,7 +15,6 @@ import { ResolvConfFile } from './resolv-conf-file.ts'
 import { SearchDomain } from './search-domain.ts'
 import { isService, ServiceResolver } from './service-resolver.ts'
 import { type ResolverSettings, StubResolver } from './stub-resolver.ts'
-import { nodeTimers, type Timers } from './timers.ts'
 import { createTransport } from './transport.ts'
 
 export type { DnsEvent } from './events.ts'

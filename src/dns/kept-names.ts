@@ -1,9 +1,10 @@
 /** Names that are kept resolved for as long as someone holds them, and told of when what they resolve to changes. */
+
+import type { Timer, Timers } from '../timers.ts'
 import { type Addresses, type Answer, areEndpoints } from './answer.ts'
 import type { CachedName } from './cached-name.ts'
 import type { CachingResolver } from './caching-resolver.ts'
 import { parseDomainName } from './domain-name.ts'
-import type { Timer, Timers } from './timers.ts'
 
 /** For answers that may not be cached at all (TTL 0). */
 const REFRESH_INTERVAL_MS_MIN = 1000

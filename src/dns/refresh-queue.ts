@@ -1,5 +1,5 @@
 /** Names to be asked again with nobody waiting: each once, in order, so many a second and no more. */
-import type { Timer, Timers } from './timers.ts'
+import type { Timer, Timers } from '../timers.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 const REFRESHES_PER_SECOND_MAX = 1000

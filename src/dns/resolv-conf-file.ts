@@ -1,12 +1,9 @@
-/**
- * The resolv.conf in force. Read again when it changes, by whatever means: a watch of its directory sees writes and
- * renames at once, and a look at the file itself every two seconds sees swapped symlinks and bind mounts. An empty,
- * broken or unreadable file never replaces a good one.
- */
-import { type FSWatcher, readFileSync, watch } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+/** The resolv.conf in force. An empty, broken or unreadable file never replaces a good one. */
+import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { guarded } from '../guard.ts'
+import type { Timer, Timers } from '../timers.ts'
+import { watchFileForChanges } from '../watch-file.ts'
 import type { DnsEvent } from './events.ts'
 import {
   absentResolvConf,
@@ -14,7 +11,6 @@ import {
   type ResolvConf,
   type ResolverEnvironment,
 } from './resolv-conf.ts'
-import type { Timer, Timers } from './timers.ts'
 
 const POLL_MS = 2000
 /** A file is often written in several steps. */
@@ -31,11 +27,9 @@ export class ResolvConfFile {
   readonly #seams: ResolvConfSeams
   #current: ResolvConf
   #text: string | null = null
-  #signature: string | null = null
   #lastReason: string | null = null
-  #watcher: FSWatcher | null = null
-  #pollTimer: Timer | null = null
-  #settleTimer: Timer | null = null
+  #stopWatch = (): void => undefined
+  #retryTimer: Timer | null = null
   #closed = false
 
   constructor(path: string, seams: ResolvConfSeams) {
@@ -49,83 +43,78 @@ export class ResolvConfFile {
     return this.#current
   }
 
-  /** `onChange` is called after each change that was taken over. */
+  /** Reads the file again whenever it changes. `onChange` runs after each change that is in force. */
   watch(onChange: () => void): void {
     if (!this.#current.reload) return
-    const onBug = (error: unknown): void => this.#seams.onEvent({ kind: 'bug', error })
-    const check = guarded(onBug, () => this.#readWhereChanged(onChange))
-    try {
-      this.#watcher = watch(dirname(this.#path), { persistent: false }, () => {
-        this.#settleTimer?.cancel()
-        this.#settleTimer = this.#seams.timers.start(check, SETTLE_MS)
-      })
-      this.#watcher.on('error', () => this.#watcher?.close())
-    } catch {
-      // No such directory, or no more watches to be had: the poll alone sees changes.
-    }
-    const poll = (): void => {
-      check()
-      this.#pollTimer = this.#seams.timers.start(poll, POLL_MS)
-    }
-    poll()
+    const { timers, onEvent } = this.#seams
+    const onBug = (error: unknown): void => onEvent({ kind: 'bug', error })
+    const read = guarded(onBug, async () => {
+      const couldRead = await this.#readAgain(onChange)
+      this.#retryTimer?.cancel()
+      if (!couldRead && !this.#closed) this.#retryTimer = timers.start(read, POLL_MS)
+    })
+    const options = { pollMs: POLL_MS, settleMs: SETTLE_MS, timers, onBug }
+    this.#stopWatch = watchFileForChanges(this.#path, options, read)
+    // The file may have changed between the first reading and the start of the watch.
+    read()
   }
 
   close(): void {
     this.#closed = true
-    this.#watcher?.close()
-    this.#pollTimer?.cancel()
-    this.#settleTimer?.cancel()
+    this.#stopWatch()
+    this.#retryTimer?.cancel()
   }
 
   #readAtStart(): void {
     try {
       this.#text = readFileSync(this.#path, 'utf8')
     } catch (error) {
-      this.#kept(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
+      this.#reject(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
       return
     }
     const conf = parseResolvConf(this.#text, this.#seams.environment)
-    if ('invalid' in conf) this.#kept(conf.invalid)
-    else this.#take(conf)
+    if ('invalid' in conf) this.#reject(conf.invalid)
+    else this.#accept(conf)
   }
 
-  async #readWhereChanged(onChange: () => void): Promise<void> {
+  /** @returns false where the file can't be read */
+  async #readAgain(onChange: () => void): Promise<boolean> {
     let text: string
     try {
-      const { dev, ino, size, mtimeMs, ctimeMs } = await stat(this.#path)
-      const signature = [dev, ino, size, mtimeMs, ctimeMs].join(':')
-      if (signature === this.#signature) return
       text = await readFile(this.#path, 'utf8')
-      this.#signature = signature
     } catch (error) {
-      if (!this.#closed) this.#kept(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
-      return
+      if (!this.#closed) this.#reject(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
+      return false
     }
-    if (this.#closed || text === this.#text) return
+    if (this.#closed || text === this.#text) return true
     this.#text = text
     const conf = parseResolvConf(text, this.#seams.environment)
     if ('invalid' in conf) {
-      this.#kept(conf.invalid)
-      return
+      this.#reject(conf.invalid)
+      return true
     }
-    this.#take({ ...conf, nameservers: this.#nameserversOf(conf), search: this.#searchOf(conf) })
+    this.#accept({ ...conf, nameservers: this.#nameserversOf(conf), search: this.#searchOf(conf) })
     onChange()
+    return true
   }
 
-  /** Without a nameserver line glibc asks this machine. Found at a change, that is a file half written, or a mistake. */
+  /**
+   * A file without a nameserver line means this machine's own nameserver (glibc). When such a line disappears, the
+   * file is half written or wrong, so the nameservers stay.
+   */
   #nameserversOf(conf: ResolvConf): readonly string[] {
     if (conf.nameservers.length > 0 || this.#current.nameservers.length === 0) return conf.nameservers
-    this.#kept('it has no nameserver line')
+    this.#reject('it has no nameserver line')
     return this.#current.nameservers
   }
 
   #searchOf(conf: ResolvConf): ResolvConf['search'] {
     if (conf.search.length > 0 || this.#current.search.length === 0) return conf.search
-    this.#kept('it has no search domain')
+    this.#reject('it has no search domain')
     return this.#current.search
   }
 
-  #take(conf: ResolvConf): void {
+  #accept(conf: ResolvConf): void {
     const before = new Set(this.#current.ignored)
     for (const option of conf.ignored)
       if (!before.has(option)) this.#seams.onEvent({ kind: 'option_ignored', option })
@@ -133,8 +122,8 @@ export class ResolvConfFile {
     this.#lastReason = null
   }
 
-  /** Each reason once in a row: the poll comes back every two seconds. */
-  #kept(reason: string): void {
+  /** Reports the same reason only once in a row. */
+  #reject(reason: string): void {
     if (reason === this.#lastReason) return
     this.#lastReason = reason
     this.#seams.onEvent({ kind: 'resolv_conf_kept', path: this.#path, reason })

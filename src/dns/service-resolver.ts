@@ -3,6 +3,8 @@
  * service's name begins with an underscore (RFC 8552), as no host's does: that is how the two are told apart. Addresses that
  * come along in the additional section are not used: a target is asked for like any other name.
  */
+
+import type { Timers } from '../timers.ts'
 import type { AddressResolution, AddressResolver, AddressSettings, Asking } from './address-resolver.ts'
 import {
   type Answer,
@@ -17,7 +19,6 @@ import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { SrvRecord } from './message.ts'
 import type { Resolution } from './stub-resolver.ts'
-import type { Timers } from './timers.ts'
 
 /** Of one name: each target costs queries of its own. */
 const SERVICES_MAX = 16

@@ -1,8 +1,8 @@
 /** The two ways to a nameserver, with what both have in common: one outcome, whatever happens. */
 import { guarded, type OnBug } from '../guard.ts'
+import type { Timer, Timers } from '../timers.ts'
 import type { ExchangeOptions, ExchangeOutcome, NameserverAddress, Settles, Waiting } from './exchange.ts'
 import { TcpConnections } from './tcp.ts'
-import type { Timer, Timers } from './timers.ts'
 import { QUERIES_PER_SOCKET_MAX, UdpSockets } from './udp.ts'
 
 /** libuv reads so many datagrams of one socket in a turn of the event loop. */

@@ -8,6 +8,7 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import type { AddressInfo } from 'node:net'
 import { guarded, type OnBug } from '../guard.ts'
+import type { Timer, Timers } from '../timers.ts'
 import {
   type ExchangeOptions,
   literalLookup,
@@ -16,7 +17,6 @@ import {
   type Waiting,
 } from './exchange.ts'
 import { isResponseTo } from './query.ts'
-import type { Timer, Timers } from './timers.ts'
 
 /** Linux's default receive buffer holds 256 responses of up to 200 octets, and 166 of 600. */
 export const QUERIES_PER_SOCKET_MAX = 128

@@ -3,8 +3,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { now } from '../clock.ts'
 import { addressFence } from '../config/envoy-settings.ts'
-import { watchFileForChanges } from '../config/watch-file.ts'
-import { nodeTimers } from '../dns/timers.ts'
 import { ENVOY_FOLDER, earlierZonesOfKeys, FILE_NAMES, RUN_FOLDER } from '../envoy-files/folder.ts'
 import { type Generated, generate } from '../envoy-files/generated.ts'
 import type { FallbackDns, NamesCluster } from '../envoy-files/names-cluster.ts'
@@ -26,6 +24,8 @@ import { type Rules, type Upstream, upstreamsOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
+import { nodeTimers } from '../timers.ts'
+import { watchFileForChanges } from '../watch-file.ts'
 import type { EnvoyWithZone } from '../xds/ads-service.ts'
 import type { ZonePolicy } from '../xds/catalog.ts'
 import { type AddressFence, clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
@@ -130,7 +130,11 @@ export function startEnvoyControl(
 ): EnvoyControl {
   const files = new FollowedFiles(events, addresses, log, bugs)
   const unwatch = [...POLICY_FILES, BOOTSTRAP_FILE].map((file) =>
-    watchFileForChanges(file, POLICY_POLL_MS, () => files.saved(), bugs.at('file')),
+    watchFileForChanges(
+      file,
+      { pollMs: POLICY_POLL_MS, settleMs: POLICY_POLL_MS, onBug: bugs.at('file') },
+      () => files.saved(),
+    ),
   )
   return {
     services: controlPlaneServices(() => files.plane),

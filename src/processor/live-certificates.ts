@@ -1,5 +1,4 @@
 import { faultText } from '../config/faults.ts'
-import { watchFileForChanges } from '../config/watch-file.ts'
 import {
   CertificateError,
   type Certificates,
@@ -9,6 +8,7 @@ import {
 } from '../grpc/certificates.ts'
 import { guarded, type OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
+import { watchFileForChanges } from '../watch-file.ts'
 
 const POLL_MS = 250
 
@@ -54,7 +54,9 @@ export class LiveCertificates {
     const changed = (): void => {
       timer ??= setTimeout(read, POLL_MS).unref()
     }
-    const stops = Object.values(this.#files).map((file) => watchFileForChanges(file, POLL_MS, changed, onBug))
+    const stops = Object.values(this.#files).map((file) =>
+      watchFileForChanges(file, { pollMs: POLL_MS, settleMs: POLL_MS, onBug }, changed),
+    )
     return () => {
       clearTimeout(timer)
       for (const stop of stops) stop()

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Timer, Timers } from '../dns/timers.ts'
 import { type RenderedFile, RUN_FOLDER, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { inlineHeadersIn, type Rendered } from '../envoy-files/render.ts'
 import type { Logger } from '../log.ts'
+import type { Timer, Timers } from '../timers.ts'
 
 /** What could not be written is tried again so often, milliseconds. */
 const RETRY_MS = 1000

@@ -50,10 +50,8 @@ const READ: readonly [file: string, line: string, why: string][] = [
   ['src/pins/pin-socket.ts', "server.removeAllListeners('error').on('error'", 'is what is told of bugs'],
   ['src/config/load-apart.ts', "reader.stdout.setEncoding('utf8').on('data'", 'appends'],
   ['src/config/load-apart.ts', "reader.stderr.setEncoding('utf8').on('data'", 'appends'],
-  ['src/config/watch-file.ts', 'watchFile(path', 'compares numbers, and starts a guarded timer'],
-  ['src/dns/resolv-conf-file.ts', 'this.#watcher = watch(', 'starts a guarded timer'],
   ['src/tracing/otlp.ts', 'const timer = setTimeout(resolve', 'resolves'],
-  ['src/dns/timers.ts', 'this.#timeout = setTimeout(callback', 'is given what is guarded'],
+  ['src/timers.ts', 'this.#timeout = setTimeout(callback', 'is given what is guarded'],
 ]
 
 function bareCallbacks(file: string): string[] {

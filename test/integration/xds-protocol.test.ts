@@ -9,7 +9,6 @@ import {
   ServerCredentials,
   type ServiceError,
 } from '@grpc/grpc-js'
-import { nodeTimers } from '../../src/dns/timers.ts'
 import {
   aggregatedDiscovery,
   type DeltaDiscoveryRequest,
@@ -18,6 +17,7 @@ import {
   type LoadStatsResponse,
   loadReporting,
 } from '../../src/grpc/protos.ts'
+import { nodeTimers } from '../../src/timers.ts'
 import type { ZonePolicy } from '../../src/xds/catalog.ts'
 import { type ControlPlane, controlPlaneServices, createControlPlane } from '../../src/xds/control-plane.ts'
 import type { ZoneLoad } from '../../src/xds/load-report-service.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type Answer, areEndpoints } from '../../src/dns/answer.ts'
 import { createDns, type Dns, type DnsEvent, type DnsOptions, type DnsSeams } from '../../src/dns/dns.ts'
-import type { Timer, Timers } from '../../src/dns/timers.ts'
+import type { Timer, Timers } from '../../src/timers.ts'
 import { type Script, type ScriptedNameserver, startNameserver } from './nameserver.ts'
 
 /** What a turn of the event loop counts for at most: a look-up takes a few of them. */

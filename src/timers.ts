@@ -1,8 +1,8 @@
-import { guarded, type OnBug } from '../guard.ts'
+import { guarded, type OnBug } from './guard.ts'
 
-/** Time as an argument: a clock that only moves forwards, and timers on it. */
+/** A monotonic clock and timers on it. Both are arguments, so that tests can pass their own. */
 export interface Timers {
-  /** Monotonic, milliseconds from any origin. */
+  /** Milliseconds from any origin. */
   now(): number
   start(callback: () => void, milliseconds: number): Timer
 }
@@ -12,8 +12,8 @@ export interface Timer {
 }
 
 /**
- * Node's own. The timers don't keep the process alive by themselves: sockets and servers do.
- * @param onBug told of an exception in a callback
+ * Node's timers. They don't keep the process alive: sockets and servers do.
+ * @param onBug receives an exception of a callback
  */
 export function nodeTimers(now: () => number, onBug: OnBug): Timers {
   return { now, start: (callback, milliseconds) => new NodeTimer(guarded(onBug, callback), milliseconds) }
