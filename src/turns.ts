@@ -1,16 +1,7 @@
+import type { Timer, Timers } from './timers.ts'
+
 /** Of one turn of the event loop, milliseconds: what is left then waits for the next. */
 const TURN_MS = 8
-
-/** Time as an argument. The DNS side's timers (`src/dns/timers.ts`) fit. */
-export interface Timers {
-  /** Monotonic, milliseconds from any origin. */
-  now(): number
-  start(callback: () => void, milliseconds: number): Timer
-}
-
-export interface Timer {
-  cancel(): void
-}
 
 /** @returns true where there is more to do */
 export type Task = () => boolean

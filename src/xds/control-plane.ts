@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { status } from '@grpc/grpc-js'
 import type { Service } from '../grpc/server.ts'
 import type { OnBug } from '../guard.ts'
-import type { Timers } from '../turns.ts'
+import type { Timers } from '../timers.ts'
 import {
   AdsService,
   adsDefinition,

@@ -11,7 +11,7 @@ import {
   loadReporting,
 } from '../grpc/protos.ts'
 import { ZoneActivity } from '../status/zone-activity.ts'
-import type { Timer, Timers } from '../turns.ts'
+import type { Timer, Timers } from '../timers.ts'
 import { AdsService, adsDefinition } from './ads-service.ts'
 import { Catalog, type ZonePolicy } from './catalog.ts'
 import { LoadReportService, loadReportDefinition } from './load-report-service.ts'

@@ -7,7 +7,8 @@ import {
   loadReporting,
 } from '../grpc/protos.ts'
 import { guarded, type OnBug } from '../guard.ts'
-import { type Timers, Turns } from '../turns.ts'
+import type { Timers } from '../timers.ts'
+import { Turns } from '../turns.ts'
 import { durationOf } from './duration.ts'
 import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, nodeName } from './envoy-client.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'

@@ -8,7 +8,7 @@ import {
   type LoadStatsRequest,
 } from '../../src/grpc/protos.ts'
 import { ZoneActivity } from '../../src/status/zone-activity.ts'
-import type { Timer, Timers } from '../../src/turns.ts'
+import type { Timer, Timers } from '../../src/timers.ts'
 import { AdsService } from '../../src/xds/ads-service.ts'
 import { Catalog, type ZonePolicy } from '../../src/xds/catalog.ts'
 import type { DeltaResponse } from '../../src/xds/delta-response.ts'
