@@ -242,10 +242,10 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     envoy('refusal-log-rate.yaml', 'tokens_per_fill: '),
     envoy('refusal-log-rate.yaml', 'max_tokens: '),
   ],
-  ['docs/ARCHITECTURE.md', '504 after `message_timeout`, <n> |', envoy('listener.yaml', 'message_timeout: ')],
+  [BOUNDS, '504 `processor_timeout` after <n>;', envoy('listener.yaml', 'message_timeout: ')],
   ['docs/ARCHITECTURE.md', 'known addresses serve for <n> past their TTL', seconds(dns.staleSeconds)],
-  ['docs/ARCHITECTURE.md', '| zone silent | 504 after <n>;', envoy('routes.yaml', 'per_try_timeout: ')],
-  ['docs/ARCHITECTURE.md', 'answers what was asked, ends within <n> |', constant('cli/serve.ts', 'DRAIN_MS')],
+  [BOUNDS, '| hangs or slow | 504 after <n>;', envoy('routes.yaml', 'per_try_timeout: ')],
+  [BOUNDS, 'open requests are answered, within <n>;', constant('cli/serve.ts', 'DRAIN_MS')],
   [
     'docs/ARCHITECTURE.md',
     'A zone that was forwarded to twice within <n> is pushed',
