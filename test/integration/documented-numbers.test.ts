@@ -245,7 +245,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   [BOUNDS, '504 `processor_timeout` after <n>;', envoy('listener.yaml', 'message_timeout: ')],
   ['docs/ARCHITECTURE.md', 'known addresses serve for <n> past their TTL', seconds(dns.staleSeconds)],
   [BOUNDS, '| hangs or slow | 504 after <n>;', envoy('routes.yaml', 'per_try_timeout: ')],
-  [BOUNDS, 'open requests are answered, within <n>;', constant('cli/serve.ts', 'DRAIN_MS')],
+  [BOUNDS, 'open requests are answered, within <n>;', constant('processor/serve.ts', 'DRAIN_MS')],
   [
     'docs/ARCHITECTURE.md',
     'A zone that was forwarded to twice within <n> is pushed',
