@@ -4,6 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { FakeCall } from '../../test/support/grpc-call.ts'
 import { slowness } from '../../test/support/slowness.ts'
+import { DEFAULT_SERVICE, routingRules, zonePolicy } from '../../test/support/zone-policy.ts'
 import {
   codec,
   type DeltaDiscoveryRequest,
@@ -31,30 +32,9 @@ const collect = runInNewContext('gc') as () => void
 const requests = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
 const responses = codec<DeltaDiscoveryResponse>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
 
-const policyOf = (seconds: number): ZonePolicy => ({
-  routes: {
-    routeConfiguration: 'zonegate',
-    coldRoutes: [
-      { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones', timeout: { seconds } } },
-      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
-    ],
-  },
-  cluster: { connect_timeout: { seconds } },
-})
-const rules = {
-  routeHeader: 'x-mark',
-  rules: [
-    {
-      prefix: '',
-      methods: ['POST'],
-      domains: (id: string) => [`POST/${id}`],
-      services: [{ name: 'default', paths: [] }],
-      unusual: [],
-      knownHeaders: () => ({}),
-    },
-  ],
-  zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
-}
+const policyOf = (seconds: number): ZonePolicy =>
+  zonePolicy({ timeout: { seconds }, connectSeconds: seconds })
+const rules = routingRules([DEFAULT_SERVICE])
 
 /** Node's timers, and the longest that one callback took of the CPU. */
 class MeasuredTimers implements Timers {

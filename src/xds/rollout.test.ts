@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
+import { DEFAULT_SERVICE, MAIL_SERVICE, routingRules, zonePolicy } from '../../test/support/zone-policy.ts'
 import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
-import { Catalog, type ZonePolicy } from './catalog.ts'
+import { Catalog } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
 import { messageCodec } from './envoy-api.ts'
 import type { VirtualHost } from './messages.ts'
@@ -25,33 +26,8 @@ fc.configureGlobal({ seed: 1 })
 const DRAIN_MS = 1_000
 const HOUR_MS = 3_600_000
 
-const policy: ZonePolicy = {
-  routes: {
-    routeConfiguration: 'zonegate',
-    coldRoutes: [
-      { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } },
-      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
-    ],
-  },
-  cluster: { connect_timeout: { seconds: 1 } },
-}
-const rules: RoutingRules = {
-  routeHeader: 'x-mark',
-  rules: [
-    {
-      prefix: '',
-      methods: ['POST'],
-      domains: (id: string) => [`POST/${id}`],
-      services: [
-        { name: 'mail', paths: ['/mail'] },
-        { name: 'default', paths: [] },
-      ],
-      unusual: [],
-      knownHeaders: () => ({}),
-    },
-  ],
-  zoneName: (service, id) => `zone${id}-${service}.test`,
-}
+const policy = zonePolicy()
+const rules = routingRules([MAIL_SERVICE, DEFAULT_SERVICE])
 
 const inMaintenance: RoutingRules['said'] = (service, id) =>
   service === 'default' && id === '7'

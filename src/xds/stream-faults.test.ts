@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { FakeCall } from '../../test/support/grpc-call.ts'
+import { routingRules, zonePolicy } from '../../test/support/zone-policy.ts'
 import { aggregatedDiscovery } from '../grpc/protos.ts'
 import { PushCounts } from '../status/counts.ts'
 import { AdsService } from './ads-service.ts'
@@ -36,25 +37,9 @@ test('an exception over one load report ends its stream, and no other', () => {
   assert.deepEqual(reported, ['default/1'])
 })
 
-const emptyCatalog = (): Catalog =>
-  new Catalog(
-    { routes: { routeConfiguration: 'zonegate', coldRoutes: [] }, cluster: {} },
-    {
-      routeHeader: 'x',
-      rules: [
-        {
-          prefix: '',
-          methods: ['POST'],
-          domains: (id: string) => [`POST/${id}`],
-          services: [{ name: 'a', paths: [] }],
-          unusual: [],
-          knownHeaders: () => ({}),
-        },
-      ],
-      zoneName: () => '',
-    },
-    'e',
-  )
+const policy = zonePolicy()
+const rules = routingRules([{ name: 'a', paths: [] }])
+const emptyCatalog = (): Catalog => new Catalog(policy, rules, 'e')
 
 test('each answer to a push is counted once, of 200 streams of one node that were opened in the same moment', () => {
   const pushes = new PushCounts()
@@ -124,21 +109,8 @@ test('a closed control plane ends its streams, takes no others, and no timer of 
   }
   const log = { info: () => undefined, warn: () => undefined, error: () => assert.fail() }
   const plane = createControlPlane({
-    policy: { routes: { routeConfiguration: 'zonegate', coldRoutes: [] }, cluster: {} },
-    rules: {
-      routeHeader: 'x',
-      rules: [
-        {
-          prefix: '',
-          methods: ['POST'],
-          domains: (id: string) => [`POST/${id}`],
-          services: [{ name: 'a', paths: [] }],
-          unusual: [],
-          knownHeaders: () => ({}),
-        },
-      ],
-      zoneName: () => '',
-    },
+    policy,
+    rules,
     events: { onZonesFound: assert.fail, onLoad: assert.fail, onAnswer: () => undefined },
     timers: counted,
     log,

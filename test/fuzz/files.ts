@@ -14,6 +14,7 @@ import { Catalog } from '../../src/xds/catalog.ts'
 import { messageCodec } from '../../src/xds/envoy-api.ts'
 import { readPolicy } from '../../src/xds/policy.ts'
 import { MESSAGE_NAMES, zoneKey } from '../../src/xds/resource.ts'
+import { DEFAULT_SERVICE, MAIL_SERVICE, routingRules } from '../support/zone-policy.ts'
 import { type Target, target } from './target.ts'
 import { mutated } from './text.ts'
 
@@ -146,23 +147,7 @@ export const fileTargets: readonly Target[] = [
         for (const line of lines) assert.match(line, FAULT)
         return
       }
-      const rules = {
-        routeHeader: ROUTE_HEADER,
-        rules: [
-          {
-            prefix: '',
-            methods: ['POST'],
-            domains: (id: string) => [`POST/${id}`],
-            services: [
-              { name: 'mail', paths: ['/mail'] },
-              { name: 'default', paths: [] },
-            ],
-            unusual: [],
-            knownHeaders: () => ({}),
-          },
-        ],
-        zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
-      }
+      const rules = { ...routingRules([MAIL_SERVICE, DEFAULT_SERVICE]), routeHeader: ROUTE_HEADER }
       const catalog = new Catalog(reading.policy, rules, 'e')
       catalog.publish({ service: 'default', id: '7', addresses: ['10.0.0.1'], port: 1, staleAtMs: 9e9 }, 0)
       const host = catalog.virtualHost('7', new Set(['default']))

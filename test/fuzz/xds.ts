@@ -17,6 +17,7 @@ import { REFUSED_MS } from '../../src/xds/refusals.ts'
 import { KINDS, kindOf, type Resource, TYPE_URLS, zoneKey } from '../../src/xds/resource.ts'
 import { Subscription } from '../../src/xds/subscription.ts'
 import { FakeCall } from '../support/grpc-call.ts'
+import { DEFAULT_SERVICE, MAIL_SERVICE, routingRules, zonePolicy } from '../support/zone-policy.ts'
 import { type Target, target } from './target.ts'
 
 const requests = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
@@ -121,33 +122,9 @@ class Client {
 }
 
 /** What an operator saves, one time or another. */
-const policyOf = (saved: number): ZonePolicy => ({
-  routes: {
-    routeConfiguration: saved === 3 ? 'other' : 'zonegate',
-    coldRoutes: [
-      { name: 'forward', match: { prefix: '/' }, route: { cluster: 'zones' } },
-      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
-    ],
-  },
-  cluster: { connect_timeout: { seconds: 1 + saved } },
-})
-const rules = {
-  routeHeader: 'x-mark',
-  rules: [
-    {
-      prefix: '',
-      methods: ['POST'],
-      domains: (id: string) => [`POST/${id}`],
-      services: [
-        { name: 'mail', paths: ['/mail'] },
-        { name: 'default', paths: [] },
-      ],
-      unusual: [],
-      knownHeaders: () => ({}),
-    },
-  ],
-  zoneName: (service: string, id: string) => `zone${id}-${service}.test`,
-}
+const policyOf = (saved: number): ZonePolicy =>
+  zonePolicy({ routeConfiguration: saved === 3 ? 'other' : 'zonegate', connectSeconds: 1 + saved })
+const rules = routingRules([MAIL_SERVICE, DEFAULT_SERVICE])
 
 const resourceNames = fc.oneof(
   fc.constantFrom('*', 'default/1', 'mail/1', 'default/2', 'zonegate/1', 'zonegate/2', 'zonegate/', '/', ''),

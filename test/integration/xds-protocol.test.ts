@@ -18,42 +18,15 @@ import {
   loadReporting,
 } from '../../src/grpc/protos.ts'
 import { nodeTimers } from '../../src/timers.ts'
-import type { ZonePolicy } from '../../src/xds/catalog.ts'
 import { type ControlPlane, controlPlaneServices, createControlPlane } from '../../src/xds/control-plane.ts'
 import type { ZoneLoad } from '../../src/xds/load-report-service.ts'
 import { kindOf, TYPE_URLS } from '../../src/xds/resource.ts'
-import type { RoutingRules } from '../../src/xds/virtual-host.ts'
 import { eventually } from '../support/processor.ts'
+import { DEFAULT_SERVICE, routingRules, zonePolicy } from '../support/zone-policy.ts'
 
-const policy: ZonePolicy = {
-  routes: {
-    routeConfiguration: 'zonegate',
-    coldRoutes: [
-      {
-        name: 'forward',
-        match: { prefix: '/' },
-        // A cluster outlives its last route by the route's timeout.
-        route: { cluster: 'zones', timeout: { seconds: 0, nanos: 50_000_000 } },
-      },
-      { name: 'ask', match: { prefix: '/' }, direct_response: { status: 502 } },
-    ],
-  },
-  cluster: { connect_timeout: { seconds: 1 } },
-}
-const rules: RoutingRules = {
-  routeHeader: 'x-mark',
-  rules: [
-    {
-      prefix: '',
-      methods: ['POST'],
-      domains: (id: string) => [`POST/${id}`],
-      services: [{ name: 'default', paths: [] }],
-      unusual: [],
-      knownHeaders: () => ({}),
-    },
-  ],
-  zoneName: (service, id) => `zone${id}-${service}.test`,
-}
+// A cluster outlives its last route by the route's timeout.
+const policy = zonePolicy({ timeout: { seconds: 0, nanos: 50_000_000 } })
+const rules = routingRules([DEFAULT_SERVICE])
 const timers = nodeTimers(() => performance.now(), assert.fail)
 
 /** A client that records what it is sent, and answers only when the test says so. */
