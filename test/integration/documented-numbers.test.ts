@@ -180,7 +180,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   ],
   [
     'docs/configuration.md',
-    '| `json` | a body over <n>, or one that is no object',
+    '| `json` | a body over <n>, or one that is not an object',
     constant('../envoy/id_in_body.lua', 'LENGTH_MAX'),
   ],
   [
