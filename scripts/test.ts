@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { ensureEnvoy } from '../src/launch/envoy-binary.ts'
-import { fetchValidator } from '../test/support/kubernetes.ts'
+import { fetchKubernetesTools } from '../test/support/kubernetes.ts'
 
 const HELP = `Runs the tests: unit (beside the code), fuzz (short), integration (real loopback peers), e2e (real Envoy),
 browser (real Chromium), compose (real Docker).
@@ -40,7 +40,7 @@ async function main(): Promise<number> {
   const kinds = Object.entries(KINDS).filter(([kind]) => chosen.length === 0 || chosen.includes(kind))
   const say = (text: string): void => void process.stderr.write(`zonegate: ${text}\n`)
   await ensureEnvoy(say)
-  fetchValidator(say)
+  fetchKubernetesTools(say)
 
   const options = args.filter((argument) => argument.startsWith('-'))
   const [pairs, alone] = [

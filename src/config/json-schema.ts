@@ -50,7 +50,7 @@ function oneOrList({ description, minItems, maxItems }: JsonSchema = {}, name: s
 }
 
 /** Arrays of plain values on one line, as the formatter has them. */
-function withShortArrays(json: string): string {
+export function withShortArrays(json: string): string {
   return json.replace(/\[\n[^[\]{}]*\n\s*\]/g, (array) => array.replace(/\n\s*/g, '').replaceAll(',', ', '))
 }
 

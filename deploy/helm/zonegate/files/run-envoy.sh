@@ -1,0 +1,1 @@
+../../../compose/run-envoy.sh

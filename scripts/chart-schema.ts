@@ -1,0 +1,21 @@
+// Writes the part of the chart's values.schema.json that is zonegate.yaml's schema: node scripts/with-node.mjs scripts/chart-schema.ts
+import { readFileSync, writeFileSync } from 'node:fs'
+import { jsonSchemaText, withShortArrays } from '../src/config/json-schema.ts'
+
+export const CHART_SCHEMA_FILE = new URL('../deploy/helm/zonegate/values.schema.json', import.meta.url)
+
+/** The file as it must be: its own part is kept, `config` and what that refers to are zonegate.schema.json's. */
+export function chartSchemaText(): string {
+  const chart = JSON.parse(readFileSync(CHART_SCHEMA_FILE, 'utf8'))
+  const { $schema: _, $defs, ...config } = JSON.parse(jsonSchemaText(), withoutLookaround)
+  chart.properties.config = config
+  Object.assign(chart.$defs, $defs)
+  return `${withShortArrays(JSON.stringify(chart, null, 2))}\n`
+}
+
+/** Helm's regular expressions (RE2) have no lookaround, and one that has it makes Helm refuse the whole schema. */
+function withoutLookaround(this: object, key: string, value: unknown): unknown {
+  return key === 'pattern' && typeof value === 'string' && /\(\?<?[=!]/.test(value) ? undefined : value
+}
+
+if (import.meta.main) writeFileSync(CHART_SCHEMA_FILE, chartSchemaText())
