@@ -1,28 +1,24 @@
-/** `npm run bench`: the comparison of Zonegate with its rivals, in one command. See options.ts for what it takes. */
+/** `npm run bench`: Zonegate beside what it is built on and what could replace it. options.ts has the options. */
 
 import { writeFileSync } from 'node:fs'
-import { countInstructions, findValgrind, type Instructions, renderInstructions } from './instructions.ts'
-import { findWrk } from './load.ts'
-import { describeMachine, openFilesMax } from './machine.ts'
-import { type Many, measureMany, newZones, renderMany } from './many.ts'
-import { startNameserver } from './nameserver.ts'
+import { type Comparison, comparedSystems, ratiosOf, renderToFiles } from './compare.ts'
+import { measureFaults } from './faults.ts'
+import { countInstructions, findValgrind, renderInstructions } from './instructions.ts'
+import { describeMachine } from './machine.ts'
+import { measureMany, newZones, renderMany } from './many.ts'
 import { help, type Options, parseOptions } from './options.ts'
-import { measurePage, renderPage } from './page.ts'
-import { endAllOnExit, Processes } from './processes.ts'
-import { startReceivers } from './receivers.ts'
+import { endAllOnExit } from './processes.ts'
 import { caseTitle, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
-import { measureScale, renderScale, type Scale, sampleSize } from './scale.ts'
+import { measureScale, renderScale, sampleSize } from './scale.ts'
+import { type Stage, setStage } from './stage.ts'
 import { caddy } from './systems/caddy.ts'
-import { envoyBare } from './systems/envoy-bare.ts'
-import { envoyDns } from './systems/envoy-dns.ts'
+import { envoyBare, envoyDns } from './systems/envoy-alone.ts'
 import { envoyStatic, envoyStaticPolicy } from './systems/envoy-static.ts'
 import { haproxy } from './systems/haproxy.ts'
-import { nginxVariable } from './systems/nginx-variable.ts'
-import { seed } from './systems/seed.ts'
+import { nginxVariable, seed } from './systems/nginx.ts'
 import type { System } from './systems/system.ts'
 import { zonegate, zonegateBySource, zonegateCold, zonegateShared } from './systems/zonegate.ts'
-import { type Case, type Result, raise, type Stage, type Standing, type Turn, takeTurn } from './turn.ts'
-import { firstZones, receiverAddresses } from './zones.ts'
+import { type Case, type Result, raise, type Standing, type Turn, takeTurn } from './turn.ts'
 
 const catalogue: readonly System[] = [
   envoyBare,
@@ -39,17 +35,8 @@ const catalogue: readonly System[] = [
   ...zonegateBySource,
 ]
 
-const isChosen =
-  ({ systems }: Options) =>
-  ({ name, onlyNamed = false }: System): boolean =>
-    systems?.includes(name) ?? !onlyNamed
-
-/** A line for above the figures; empty where all systems had the usual requests. */
-function noteOn(systems: readonly System[]): string {
-  return systems.some((system) => zonegateBySource.includes(system))
-    ? 'Zonegate, id in …, and with four rules: each got the same requests, with the id in every place; the others shorter ones\n'
-    : ''
-}
+/** The systems that run on Envoy, whose instructions can be counted. */
+const counted = catalogue.filter(({ name }) => name.startsWith('envoy-') || name.startsWith('zonegate'))
 
 async function main(): Promise<number> {
   const options = parseOptions(
@@ -60,99 +47,114 @@ async function main(): Promise<number> {
     console.log(help(catalogue))
     return 0
   }
-  if (options.scale !== undefined) return reportScale(options, options.scale)
-  if (options.many !== undefined) return reportMany(options, options.many)
-  if (options.page !== undefined) return reportPage(options, options.page)
+  const { scale, many } = options
+  if (options.compare) return reportComparison(options)
   if (options.instructions) return reportInstructions(options)
-  const chosen = catalogue.filter(isChosen(options))
-  const { systems, versions, missing } = await installedOf(chosen)
-  if (systems.length === 0) throw new Error('none of these systems is installed')
+  if (scale !== undefined) {
+    const measure = (stage: Stage, count: number) => measureScale(stage, count, options.sharedRoutes)
+    return reportCounts(options, { counts: scale, more: sampleSize, measure, render: renderScale })
+  }
+  if (many !== undefined) {
+    const measure = (stage: Stage, count: number) => measureMany(stage, count, options)
+    return reportCounts(options, { counts: many, more: newZones, measure, render: renderMany })
+  }
+  return reportTurns(options)
+}
+
+async function reportTurns(options: Options): Promise<number> {
+  const present = await installedOf(catalogue, options)
+  const { systems, versions } = present
   const cases = options.zones.flatMap((zones) => options.workers.map((workers) => ({ zones, workers })))
   const stage = await setStage(options, systems, versions)
-  const turns = await takeTurns(stage, systems, cases, options.rounds)
+  const turns: Turn[] = []
+  for (const current of cases) turns.push(...(await takeTurns(stage, systems, [current], options.rounds)))
   await stage.processes.stop()
-  report(options, { systems, versions, missing, cases, turns })
+  report(options, present, cases, turns)
   return turns.some((turn) => 'void' in turn.result) ? 1 : 0
 }
 
-async function reportScale(options: Options, counts: readonly number[]): Promise<number> {
-  const { versions } = await installedOf([zonegate])
-  const stage = await setStage(
-    { ...options, zones: counts.map((count) => count + sampleSize), workers: [1] },
-    [zonegate],
-    versions,
+/** Speed in turns, then faults. Writes the figures and the page that shows them. */
+async function reportComparison(options: Options): Promise<number> {
+  const started = performance.now()
+  const { systems, versions, missing } = await installedOf(catalogue, {
+    ...options,
+    systems: comparedSystems,
+  })
+  const cases = options.zones.map((zones) => ({ zones, workers: 1 }))
+  const stage = await setStage({ ...options, workers: [1] }, systems, versions)
+  const turns = await takeTurns(stage, systems, cases, options.rounds)
+  const faults = await measureFaults(
+    stage,
+    systems.filter(({ routesByZone, onlyNamed }) => routesByZone && onlyNamed !== true),
   )
-  const scales: Scale[] = []
-  for (const count of counts) {
-    console.log(`measuring ${count} zones`)
-    scales.push(await measureScale(stage, count, options.sharedRoutes))
-  }
   await stage.processes.stop()
-  const machine = describeMachine()
-  console.log(`\n${renderMachine(machine, versions)}\n\n${renderScale(scales)}`)
-  writeJson(options, { machine, options, versions: Object.fromEntries(versions), scales })
-  return 0
+  const comparison: Comparison = {
+    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
+    date: new Date().toISOString().slice(0, 10),
+    machine: describeMachine(),
+    versions: Object.fromEntries(versions),
+    missing: Object.fromEntries(missing),
+    rounds: options.rounds,
+    secondsPerTurn: options.seconds,
+    connections: options.connections,
+    speed: cases.map(({ zones }) => ({ zones, systems: ratiosOf(turns, zones, systems) })),
+    faults,
+  }
+  for (const path of renderToFiles(comparison)) console.log(`wrote ${path}`)
+  writeJson(options, { ...comparison, turns })
+  console.log(`${((performance.now() - started) / 1000).toFixed(0)} s`)
+  return turns.some((turn) => 'void' in turn.result) ? 1 : 0
 }
 
-async function reportMany(options: Options, counts: readonly number[]): Promise<number> {
-  const { versions } = await installedOf([zonegate])
-  const stage = await setStage(
-    { ...options, zones: counts.map((count) => count + newZones), workers: [1] },
-    [zonegate],
-    versions,
-  )
-  const all: Many[] = []
-  for (const count of counts) {
-    console.log(`measuring ${count} zones`)
-    all.push(await measureMany(stage, count, options))
-  }
-  await stage.processes.stop()
-  const machine = describeMachine()
-  console.log(`\n${renderMachine(machine, versions)}\n\n${renderMany(all)}`)
-  writeJson(options, { machine, options, versions: Object.fromEntries(versions), many: all })
-  return 0
+interface Counts<Measured> {
+  readonly counts: readonly number[]
+  /** How many zones a measurement adds to each count. */
+  readonly more: number
+  measure(stage: Stage, count: number): Promise<Measured>
+  render(all: readonly Measured[]): string
 }
 
-/** Those that run on Envoy. */
-const counted = [
-  envoyBare,
-  envoyStatic,
-  envoyStaticPolicy,
-  zonegate,
-  zonegateCold,
-  zonegateShared,
-  ...zonegateBySource,
-]
+/** Measures Zonegate alone, once for each number of zones. */
+async function reportCounts<Measured>(
+  options: Options,
+  { counts, more, measure, render }: Counts<Measured>,
+): Promise<number> {
+  const zones = counts.map((count) => count + more)
+  const { stage, versions } = await stageOf(options, [zonegate], zones)
+  const all: Measured[] = []
+  for (const count of counts) {
+    console.log(`measuring ${count} zones`)
+    all.push(await measure(stage, count))
+  }
+  await stage.processes.stop()
+  conclude(options, versions, render(all), all)
+  return 0
+}
 
 async function reportInstructions(options: Options): Promise<number> {
   findValgrind()
-  const chosen = counted.filter(isChosen(options))
-  const { systems, versions } = await installedOf(chosen)
-  if (systems.length === 0)
-    throw new Error(`instructions are counted of ${counted.map(({ name }) => name).join(', ')}`)
   const zones = options.zones[0] as number
-  const stage = await setStage({ ...options, zones: [zones], workers: [1] }, systems, versions)
-  const all: Instructions[] = []
+  const { stage, systems, versions } = await stageOf(options, counted, [zones])
+  const all = []
   for (const system of systems) {
     console.log(`counting ${system.name}, ${zones} zones`)
     all.push(await countInstructions(stage, system, zones))
   }
   await stage.processes.stop()
-  const machine = describeMachine()
-  console.log(`\n${renderMachine(machine, versions)}\n${noteOn(systems)}\n${renderInstructions(all)}`)
-  writeJson(options, { machine, options, versions: Object.fromEntries(versions), instructions: all })
+  conclude(options, versions, `${noteOn(systems)}${renderInstructions(all)}`, all)
   return 0
 }
 
-async function reportPage(options: Options, count: number): Promise<number> {
-  const { versions } = await installedOf([zonegate])
-  const stage = await setStage({ ...options, zones: [count], workers: [1] }, [zonegate], versions)
-  const looked = await measurePage(stage, count, options.rounds)
-  await stage.processes.stop()
+async function stageOf(options: Options, candidates: readonly System[], zones: readonly number[]) {
+  const present = await installedOf(candidates, options)
+  const stage = await setStage({ ...options, zones, workers: [1] }, present.systems, present.versions)
+  return { ...present, stage }
+}
+
+function conclude(options: Options, versions: Map<string, string>, text: string, measured: object): void {
   const machine = describeMachine()
-  console.log(`\n${renderMachine(machine, versions)}\n\n${renderPage(looked)}`)
-  writeJson(options, { machine, options, versions: Object.fromEntries(versions), looked })
-  return 0
+  console.log(`\n${renderMachine(machine, versions)}\n\n${text}`)
+  writeJson(options, { machine, options, versions: Object.fromEntries(versions), measured })
 }
 
 function writeJson({ jsonPath }: Options, everything: object): void {
@@ -165,7 +167,12 @@ interface Present {
   readonly missing: ReadonlyMap<string, string>
 }
 
-async function installedOf(chosen: readonly System[]): Promise<Present> {
+/** The chosen systems that are installed. Throws when none is. */
+async function installedOf(
+  candidates: readonly System[],
+  { systems: named }: Pick<Options, 'systems'>,
+): Promise<Present> {
+  const chosen = candidates.filter(({ name, onlyNamed = false }) => named?.includes(name) ?? !onlyNamed)
   const [versions, missing] = [new Map<string, string>(), new Map<string, string>()]
   for (const system of chosen) {
     const state = await system.installed()
@@ -176,52 +183,24 @@ async function installedOf(chosen: readonly System[]): Promise<Present> {
       versions.set(system.name, state.version)
     }
   }
+  if (versions.size === 0) {
+    throw new Error(
+      `this measures ${candidates.map(({ name }) => name).join(', ')}; none was both chosen and installed`,
+    )
+  }
   return { systems: chosen.filter((system) => versions.has(system.name)), versions, missing }
 }
 
-/** Load generator, receivers and nameserver: the same for every turn. */
-async function setStage(
-  options: Options,
+/**
+ * Starts each system once, for the case with most zones, and gives it one turn in each round of each case. The systems
+ * that wait are idle, so what is compared was measured moments apart.
+ */
+async function takeTurns(
+  stage: Stage,
   systems: readonly System[],
-  versions: Map<string, string>,
-): Promise<Stage> {
-  const wrk = await findWrk()
-  versions.set('wrk', `wrk ${wrk.version}`)
-  const zonesMax = Math.max(...options.zones)
-  const connections = connectionsMax(systems, options)
-  if (openFilesMax() < connections) {
-    throw new Error(
-      `so many systems, zones and workers at once need a limit of ${connections} open files (ulimit -n)`,
-    )
-  }
-  const processes = new Processes()
-  const receivers = await startReceivers(processes, connections)
-  const nameserver = await startNameserver(processes, firstZones(zonesMax))
-  const { seconds, requestIds } = options
-  return {
-    processes,
-    wrk: wrk.path,
-    receivers,
-    nameserver,
-    connections: options.connections,
-    seconds,
-    requestIds,
-  }
-}
-
-/** A connection that was unused for a second is closed: no more zones than that have one at once. */
-const connectedZonesMax = 10_000
-
-/** What the receivers must bear: all systems of a case keep their connections to the zones, each worker its own. */
-function connectionsMax(systems: readonly System[], { zones, workers, connections }: Options): number {
-  const perSystem = systems.map(({ connectsByZone }) =>
-    Math.max(connectsByZone ? Math.min(Math.max(...zones), connectedZonesMax) : 0, receiverAddresses.length),
-  )
-  return perSystem.reduce((sum, targets) => sum + targets * Math.max(...workers) + 2 * connections, 1_000)
-}
-
-/** All systems of a case are up together, idle but for the one whose turn it is: what is compared lies moments apart. */
-async function takeTurns(stage: Stage, systems: readonly System[], cases: readonly Case[], rounds: number) {
+  cases: readonly Case[],
+  rounds: number,
+): Promise<Turn[]> {
   const turns: Turn[] = []
   const note = (turn: Turn) => {
     turns.push(turn)
@@ -229,22 +208,24 @@ async function takeTurns(stage: Stage, systems: readonly System[], cases: readon
       `${caseTitle(turn)}, round ${turn.round + 1}/${rounds}, ${turn.system}: ${outcomeOf(turn.result)}`,
     )
   }
+  const largest = cases.reduce((one, other) => (other.zones > one.zones ? other : one))
+  console.log(`${caseTitle(largest)}: starting ${systems.length} systems`)
+  const standing: Standing[] = []
+  for (const system of systems) {
+    const raised = await raise(stage, system, largest)
+    if (!('void' in raised)) standing.push(raised)
+    else for (const current of cases) note({ system: system.name, round: 0, ...current, result: raised })
+  }
   for (const current of cases) {
-    console.log(`${caseTitle(current)}: starting ${systems.length} systems`)
-    const standing: Standing[] = []
-    for (const system of systems) {
-      const raised = await raise(stage, system, current)
-      if (!('void' in raised)) standing.push(raised)
-      else note({ system: system.name, round: 0, ...current, result: raised })
-    }
     for (let round = 0; round < rounds; round++) {
       const first = round % Math.max(1, standing.length)
       for (const state of [...standing.slice(first), ...standing.slice(0, first)]) {
-        note({ system: state.system.name, round, ...current, result: await takeTurn(stage, state) })
+        const result = await takeTurn(stage, { ...state, case: current })
+        note({ system: state.system.name, round, ...current, result })
       }
     }
-    for (const { processes } of standing) await processes.stop()
   }
+  for (const { processes } of standing) await processes.stop()
   return turns
 }
 
@@ -254,21 +235,25 @@ function outcomeOf(result: Result): string {
     : `${Math.round(result.requestsPerSecond)} req/s, ${result.cpuMicrosPerRequest.toFixed(1)} µs/req`
 }
 
-interface Outcome extends Present {
-  readonly cases: readonly Case[]
-  readonly turns: readonly Turn[]
+/** A line above the figures where some systems got other requests. */
+function noteOn(systems: readonly System[]): string {
+  return systems.some((system) => zonegateBySource.includes(system))
+    ? 'The systems named "Zonegate, id in …" and "four rules" got longer requests, which have the id in every place.\n'
+    : ''
 }
 
-function report(options: Options, { systems, versions, missing, cases, turns }: Outcome): void {
+function report(
+  options: Options,
+  { systems, versions, missing }: Present,
+  cases: readonly Case[],
+  turns: readonly Turn[],
+): void {
   const machine = describeMachine()
   const titles = new Map(systems.map((system) => [system.name, system.title]))
+  const names = systems.map((system) => system.name)
   const summaries = cases.map((current) => {
     const own = turns.filter((turn) => turn.zones === current.zones && turn.workers === current.workers)
-    const rows = summarise(
-      own,
-      systems.map((system) => system.name),
-    )
-    return { ...current, rows, voids: own.filter((turn) => 'void' in turn.result) }
+    return { ...current, rows: summarise(own, names), voids: own.filter((turn) => 'void' in turn.result) }
   })
   console.log(`\n${renderMachine(machine, versions)}`)
   console.log(

@@ -1,20 +1,20 @@
 import { connect, type Socket } from 'node:net'
 
 /**
- * A client that sends an exact number of requests, always as many at once, and reads each answer. wrk and its like stop
- * by the clock, break off what is under way, and tell no reason of a refusal.
+ * A client that sends an exact number of requests and reads each answer. wrk stops by the clock, aborts requests that are
+ * under way, and does not report the reason of a refusal.
  */
 
 export interface FloodOptions {
   readonly port: number
   readonly connections: number
   readonly requests: number
-  /** The request as sent. */
+  /** The octets of the request. */
   readonly request: string
 }
 
 export interface Flood {
-  /** How often each outcome came: status and reason ("502 name_not_found"), or what broke. */
+  /** How often each outcome came: status and reason ("502 name_not_found"), or the error. */
   readonly outcomes: ReadonlyMap<string, number>
   readonly seconds: number
   readonly p50Ms: number
@@ -23,7 +23,7 @@ export interface Flood {
 
 const answerWithinMs = 10_000
 
-/** Sends the requests over kept-alive connections to 127.0.0.1; one that Envoy closes is opened again. */
+/** Sends the requests over keep-alive connections to 127.0.0.1, and opens a new one when Envoy closes one. */
 export async function flood({ port, connections, requests, request }: FloodOptions): Promise<Flood> {
   const outcomes = new Map<string, number>()
   const tookMs = new Float64Array(requests)
@@ -50,7 +50,7 @@ export async function flood({ port, connections, requests, request }: FloodOptio
   return { outcomes, seconds, p50Ms: percentile(0.5), p99Ms: percentile(0.99) }
 }
 
-/** One connection, with at most one request under way. */
+/** One connection with at most one request under way. */
 class Line {
   readonly #port: number
   #socket: Socket | undefined
@@ -106,7 +106,7 @@ class Line {
   }
 }
 
-/** What a whole answer says; undefined: more is to come. Every answer here has a `content-length`. */
+/** The outcome of a complete answer; undefined: more has to come. Every answer here has a `content-length`. */
 export function outcomeOf(received: string): { text: string; closes: boolean } | undefined {
   const end = received.indexOf('\r\n\r\n')
   if (end === -1) return undefined

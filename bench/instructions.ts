@@ -1,16 +1,15 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { askEach, asking, expectStatus } from './ask.ts'
-import { findCommand, runCommand } from './commands.ts'
-import { Processes } from './processes.ts'
+import { findCommand, Processes, runCommand } from './processes.ts'
 import { align } from './report.ts'
-import type { Running, System } from './systems/system.ts'
-import type { Stage } from './turn.ts'
-import { firstZones, type Zone } from './zones.ts'
+import { askAll } from './requests.ts'
+import { type Stage, settingOf } from './stage.ts'
+import type { System } from './systems/system.ts'
+import { firstZones } from './zones.ts'
 
 /**
- * How many instructions Envoy's worker spends on a request, counted by callgrind: a figure that a busy machine doesn't
- * change, where times differ by a factor. The kernel's are not among them.
+ * How many instructions Envoy's worker spends on a request, without those of the kernel. Callgrind counts them, so a busy
+ * machine does not change the figure.
  */
 
 export interface Instructions {
@@ -20,23 +19,19 @@ export interface Instructions {
 }
 
 const requestsMin = 3_000
-/** Counts settle after some passes: connections are open, statistics made, caches of the allocator full. */
+/** Afterwards connections are open, statistics exist and the allocator's caches are full: counts no longer change. */
 const passesBefore = 3
 
 /** @returns the path of valgrind; throws an error that says how to get it */
 export function findValgrind(): string {
   const path = findCommand('valgrind')
   if (path === undefined || findCommand('callgrind_control') === undefined) {
-    throw new Error('instructions are counted by valgrind, which is not installed: apt-get install valgrind')
+    throw new Error('valgrind counts the instructions, and it is not installed: apt-get install valgrind')
   }
   return path
 }
 
-export async function countInstructions(
-  { nameserver, requestIds }: Stage,
-  system: System,
-  count: number,
-): Promise<Instructions> {
+export async function countInstructions(stage: Stage, system: System, count: number): Promise<Instructions> {
   const processes = new Processes()
   const out = join(processes.scratch, 'callgrind.out')
   const under = [
@@ -49,7 +44,7 @@ export async function countInstructions(
   ]
   try {
     const zones = firstZones(count)
-    const running = await system.start({ zones, workers: 1, nameserver, processes, requestIds, under })
+    const running = await system.start({ ...settingOf(stage, zones, processes), under })
     for (let pass = 0; pass < passesBefore; pass++) await askAll(running, zones)
     await running.settle?.()
     const envoy = running.children.find(({ role }) => role === 'envoy')
@@ -71,18 +66,12 @@ export async function countInstructions(
   }
 }
 
-async function askAll(running: Running, zones: readonly Zone[]): Promise<void> {
-  await asking(running, (ask) =>
-    askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)),
-  )
-}
-
 async function control(option: '--instr=on' | '--dump', pid: number): Promise<void> {
   const { ok, text } = await runCommand('callgrind_control', [option, `${pid}`])
   if (!ok) throw new Error(`callgrind_control ${option}: ${text}`)
 }
 
-/** The one worker has more to do than any other thread. */
+/** The worker, which has more to do than any other thread. */
 function busiestThread(folder: string): number {
   const dumps = readdirSync(folder).filter((name) => name.startsWith('callgrind.out'))
   const totals = dumps.map((name) => {
@@ -94,7 +83,7 @@ function busiestThread(folder: string): number {
   return Math.max(...totals)
 }
 
-/** @param all the first is what the others are compared with */
+/** @param all the others are compared with the first */
 export function renderInstructions(all: readonly Instructions[]): string {
   const first = all[0]?.perRequest ?? Number.NaN
   const lines = all.map(({ title, perRequest }) => [

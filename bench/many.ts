@@ -1,28 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { askEach, asking, expectStatus } from './ask.ts'
-import { type Usage, usageOf } from './cpu.ts'
-import { readDurations, readStat } from './envoy-admin.ts'
-import { faultOf, type Load, runLoad } from './load.ts'
-import { type ProbedZonegate, startProbed } from './probed.ts'
+import { type Usage, usageOf } from './machine.ts'
+import { type Memory, memoryOf, type ProbedZonegate, startProbed } from './probed.ts'
 import { Processes } from './processes.ts'
 import { align, median } from './report.ts'
-import { plain } from './request-form.ts'
-import {
-  histogramsAfterMs,
-  type Memory,
-  mebibytes,
-  memoryOf,
-  times,
-  timeToHot,
-  virtualHostStat,
-} from './scale.ts'
+import { askAll, plain } from './requests.ts'
+import { histogramsAfterMs, mebibytes, times, timeToHot, virtualHostStat } from './scale.ts'
+import { type Stage, settingOf } from './stage.ts'
+import { readDurations, readStat } from './systems/envoy.ts'
 import { askedSoFar, untilHot } from './systems/zonegate.ts'
-import type { Stage } from './turn.ts'
+import { faultOf, type Load, runLoad } from './wrk.ts'
 import { firstZones, type Zone } from './zones.ts'
 
-/** Zones of which a few have most of the requests, and most a few (Zipf's law): how many of the requests need the processor. */
+/** A few zones have most of the requests (Zipf's law): how many requests ask the processor, and what they cost. */
 
-/** Zones that are learned one by one under load. */
+/** How many more zones Envoy learns one by one under load. */
 export const newZones = 5
 
 export interface Many {
@@ -30,7 +21,7 @@ export interface Many {
   readonly zonesMax: number
   readonly sharedRoutes: boolean
   readonly load: Load
-  /** Of the requests, 0 to 1. */
+  /** The share of requests that asked the processor, from 0 to 1. */
   readonly asked: number
   readonly envoyMicros: number
   readonly processorMicros: number
@@ -49,12 +40,12 @@ export async function measureMany(
     const all = firstZones(count + newZones)
     const [zones, more] = [all.slice(0, count), all.slice(count)]
     const { sharedRoutes, zonesMax = all.length } = options
-    const setting = { zones: all, workers: 1, nameserver: stage.nameserver, processes, requestIds: true }
+    const setting = { ...settingOf(stage, all, processes), requestIds: true }
     const zonegate = await startProbed(setting, { learned: true, accessLog: true, zonesMax, sharedRoutes })
     const load = (seconds: number): Promise<Load> => zipf(stage, zonegate, processes, count, seconds)
 
     await askAll(zonegate, zones)
-    // With fewer learned ones than there are they never all are.
+    // Otherwise some zones are never learned.
     if (zonesMax >= count) await untilHot(zonegate, zones)
     else await load(warmUpSeconds)
     const before = await countsOf(zonegate)
@@ -84,9 +75,9 @@ export async function measureMany(
   }
 }
 
-/** Zones that come again and again have become hot by then. */
+/** Afterwards the busy zones are hot. */
 const warmUpSeconds = 15
-/** Longer than all new zones take. */
+/** Longer than all new zones need to become hot. */
 const underLoadSeconds = 20
 
 function zipf(
@@ -97,12 +88,6 @@ function zipf(
   seconds: number,
 ): Promise<Load> {
   return runLoad(processes, wrk, { port, form: plain, zones, zipf: true, connections, seconds })
-}
-
-async function askAll(zonegate: ProbedZonegate, zones: readonly Zone[]): Promise<void> {
-  await asking(zonegate, (ask) =>
-    askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)),
-  )
 }
 
 async function underLoad(
@@ -177,6 +162,7 @@ export function renderMany(all: readonly Many[]): string {
 }
 
 const legend = `
-Ids by Zipf's law: id n has 1/n as many requests as id 1. By the processor: requests that asked it. Memory under load: handed out by
-Envoy's allocator, live in the processor after a garbage collection, and RSS. To hot: from the second request for a new zone to its first
-hot one, under the same load, median (and longest) of ${newZones}. VHDS: pushes of virtual hosts × mean ms of Envoy's main thread.`
+Ids by Zipf's law: id n has 1/n as many requests as id 1. By the processor: the share of requests that asked it. Memory under
+load: what Envoy's allocator has handed out, what a garbage collection leaves in the processor, and RSS. To hot: from the
+second request for a new zone to its first hot one, under the same load, median (and longest) of ${newZones}. VHDS: pushes of
+virtual hosts × mean ms of Envoy's main thread.`

@@ -6,20 +6,20 @@ export interface Options {
   readonly rounds: number
   readonly seconds: number
   readonly connections: number
-  /** Those named, in the order of the catalogue; all when undefined. */
+  /** Names of systems; undefined: all that do not have to be named. */
   readonly systems: readonly string[] | undefined
   readonly requestIds: boolean
-  /** Instead of the comparison: what so many learned zones cost. */
+  /** Instead of the tables: docs/compare.md. */
+  readonly compare: boolean
+  /** Instead of the tables: what these numbers of learned zones cost. */
   readonly scale: readonly number[] | undefined
-  /** Instead of the comparison: Zipf's law over so many zones. */
+  /** Instead of the tables: requests over these numbers of zones, distributed by Zipf's law. */
   readonly many: readonly number[] | undefined
-  /** `learned.zonesMax` of that; undefined: all of them. */
+  /** `learned.zonesMax` with `many`; undefined: room for all zones. */
   readonly zonesMax: number | undefined
-  /** `learned.sharedRoutes` of that and of `scale`. */
+  /** `learned.sharedRoutes` with `many` and `scale`. */
   readonly sharedRoutes: boolean
-  /** Instead of the comparison: what it costs to look at so many learned zones. */
-  readonly page: number | undefined
-  /** Instead of the comparison: instructions a request of those systems that run on Envoy. */
+  /** Instead of the tables: Envoy's instructions for a request. */
   readonly instructions: boolean
   readonly jsonPath: string | undefined
   readonly help: boolean
@@ -30,86 +30,88 @@ export function help(systems: readonly { name: string; title: string }[]): strin
   const list = systems.map(({ name, title }) => `  ${name.padEnd(width)}  ${title}`).join('\n')
   return `npm run bench [-- OPTIONS]
 
-Compares Zonegate with what it is built on and what it could be replaced by, in turns within one run.
-Needs wrk, nginx and dnsmasq; other systems that are not installed are named and left out.
-Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250, among them port 8101 of the latter.
+Measures Zonegate beside what it is built on and what could replace it. The systems take turns within one run.
+Needs wrk, nginx and dnsmasq. It names and leaves out other systems that are not installed.
+Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250; of the last, port 8101.
 
-  --zones 1,100        how many zones the requests cycle over; each number is a table of its own
-  --workers 1          workers of each proxy; each number is a table of its own
+  --zones 1,100        number of zones that the requests cycle over; one table for each number
+  --workers 1          workers of each proxy; one table for each number
   --rounds 8           turns of each system; the tables show medians
-  --seconds 2          length of a turn under load
+  --seconds 2          length of a turn
   --connections 32     connections of wrk
-  --systems a,b        only these
-  --request-ids        every Envoy makes request ids (otherwise none does)
-  --scale 100,2000     instead of all this: memory and push times of so many learned zones
-  --many 2000,30000    instead of all this: requests over so many zones by Zipf's law, as many seconds as --seconds says: share of
-                       the processor, CPU, memory, and the time until one more zone is hot meanwhile
-  --zones-max 2000     with --many: no more zones are learned; otherwise all are
-  --shared-routes      with --many and --scale: learned.sharedRoutes
-  --page 2000          instead of all this: a scrape of so many learned zones, the page's first paint in Chromium, and what
-                       an open page costs hot requests, in as many rounds
-  --instructions       instead of all this: how many instructions Envoy spends on a request, counted by valgrind; of those
-                       of the systems that run on Envoy, with the first number of zones
-  --json FILE          write every turn, the versions and the machine to FILE
+  --systems a,b        only these systems
+  --request-ids        every Envoy makes request ids; without it no Envoy does
+  --json FILE          also write every turn, the versions and the machine to FILE
   --help
+
+Other measurements, each instead of the tables:
+
+  --compare            speed and faults of the systems in docs/compare.md; writes bench/compare.json and docs/compare.md.
+                       3 rounds unless --rounds says otherwise; takes up to 6 minutes
+  --instructions       instructions that Envoy spends on a request, counted by valgrind, for the systems that run on
+                       Envoy, with the first number of --zones. A busy machine does not change them
+  --scale 100,2000     memory and push times for each number of learned zones
+  --many 2000,30000    requests over each number of zones by Zipf's law, for --seconds: how many ask the processor, CPU,
+                       memory, and the time until a new zone is hot under that load
+  --zones-max 2000     with --many: learned.zonesMax; without it there is room for all zones
+  --shared-routes      with --many and --scale: learned.sharedRoutes
 
 Systems:
 ${list}
 
-Those whose title says where the id is run only where --systems names them. They get the same requests, with the id in every
-place (for an id in a form the body is a form, else JSON): compare them with zonegate-header.
+zonegate-shared and the systems named by the place of the id run only where --systems names them. Those named by the
+place get requests with the id in every place (the body is a form for zonegate-form, else JSON): compare them with
+zonegate-header.
 `
 }
 
-/** Reads the command line; throws an error that names the faulty option. */
+/** Reads the command line. Throws an error that names the faulty option. */
 export function parseOptions(args: readonly string[], known: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],
     options: {
       zones: { type: 'string', default: '1,100' },
       workers: { type: 'string', default: '1' },
-      rounds: { type: 'string', default: '8' },
+      rounds: { type: 'string' },
       seconds: { type: 'string', default: '2' },
       connections: { type: 'string', default: '32' },
       systems: { type: 'string' },
       'request-ids': { type: 'boolean', default: false },
+      compare: { type: 'boolean', default: false },
       scale: { type: 'string' },
       many: { type: 'string' },
       'zones-max': { type: 'string' },
       'shared-routes': { type: 'boolean', default: false },
-      page: { type: 'string' },
       instructions: { type: 'boolean', default: false },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
   const systems = values.systems?.split(',')
-  const stranger = systems?.find((name) => !known.includes(name))
-  if (stranger !== undefined) throw new Error(`--systems: "${stranger}" is not one of ${known.join(', ')}`)
+  const unknown = systems?.find((name) => !known.includes(name))
+  if (unknown !== undefined) throw new Error(`--systems: "${unknown}" is not one of ${known.join(', ')}`)
+  const { scale, many, 'zones-max': zonesMax, compare } = values
   return {
     zones: wholeNumbers('--zones', values.zones, 10_000),
     workers: wholeNumbers('--workers', values.workers, 64),
-    rounds: wholeNumber('--rounds', values.rounds, 100),
+    rounds: wholeNumber('--rounds', values.rounds ?? (compare ? '3' : '8'), 100),
     seconds: wholeNumber('--seconds', values.seconds, 3600),
     connections: wholeNumber('--connections', values.connections, 4096),
     systems,
     requestIds: values['request-ids'],
-    scale: values.scale === undefined ? undefined : wholeNumbers('--scale', values.scale, zonesMost),
-    many: values.many === undefined ? undefined : wholeNumbers('--many', values.many, zonesMost),
-    zonesMax:
-      values['zones-max'] === undefined
-        ? undefined
-        : wholeNumber('--zones-max', values['zones-max'], zonesMost),
+    compare,
+    scale: scale === undefined ? undefined : wholeNumbers('--scale', scale, learnedZonesMost),
+    many: many === undefined ? undefined : wholeNumbers('--many', many, learnedZonesMost),
+    zonesMax: zonesMax === undefined ? undefined : wholeNumber('--zones-max', zonesMax, learnedZonesMost),
     sharedRoutes: values['shared-routes'],
-    page: values.page === undefined ? undefined : wholeNumber('--page', values.page, 10_000),
     instructions: values.instructions,
     jsonPath: values.json,
     help: values.help,
   }
 }
 
-/** Of `learned.zonesMax`. */
-const zonesMost = 100_000
+/** The largest `learned.zonesMax`. */
+const learnedZonesMost = 100_000
 
 function wholeNumbers(option: string, text: string, max: number): number[] {
   return text.split(',').map((part) => wholeNumber(option, part, max))

@@ -1,22 +1,22 @@
 /**
- * Preloaded into the processor (`node --import`), to tell what only the process itself knows: the memory that is left
- * after a garbage collection, and how long its event loop was held. It costs nothing until it is asked.
+ * `node --import` loads this into the processor. It reports what only the process itself knows: the memory that a garbage
+ * collection leaves, and the longest turn of its event loop. It costs nothing until somebody asks.
  */
 import { createServer } from 'node:http'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 export interface LiveMemory {
-  /** Of V8's heap and of buffers beside it, after a garbage collection. */
+  /** V8's heap, and the buffers beside it, after a garbage collection. */
   readonly liveBytes: number
   readonly rssBytes: number
 }
 
-/** The longest turn of the event loop since the watch began. */
+/** The longest turn of the event loop since the watch started. */
 export interface LongestTurn {
-  /** The clock's time, in which other programs may have had the CPU. */
+  /** By the clock, so the time that other programs had the CPU is included. */
   readonly wallMs: number
-  /** CPU time of the main thread alone. Up to a millisecond more than the turn itself. */
+  /** CPU time of the main thread. Up to a millisecond more than the turn itself. */
   readonly cpuMs: number
 }
 
@@ -28,7 +28,7 @@ const collectGarbage = runInNewContext('gc') as () => void
 let longest: LongestTurn = { wallMs: 0, cpuMs: 0 }
 let timer: NodeJS.Timeout | undefined
 
-/** Between two runs of a timer that is always due lies one turn of the event loop. */
+/** A timer that is always due runs once in each turn of the event loop. */
 function watch(): void {
   longest = { wallMs: 0, cpuMs: 0 }
   let [wallMs, cpuMs] = [performance.now(), threadMs()]

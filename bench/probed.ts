@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { freePort } from './ports.ts'
+import { freePort } from '../test/support/ports.ts'
 import type { LiveMemory, LongestTurn } from './probe.ts'
+import { readAllocatedBytes } from './systems/envoy.ts'
 import type { Setting } from './systems/system.ts'
 import { type RunningZonegate, startZonegate, type ZonegateOptions } from './systems/zonegate.ts'
 
@@ -13,9 +15,9 @@ export interface ProbedZonegate extends RunningZonegate {
 
 export interface Probe {
   memory(): Promise<LiveMemory>
-  /** Begins to watch the event loop. */
+  /** Starts to watch the event loop. */
   watch(): Promise<void>
-  /** Ends that. */
+  /** Ends the watch. */
   longestTurn(): Promise<LongestTurn>
 }
 
@@ -40,4 +42,28 @@ export async function startProbed(
     longestTurn: async () => JSON.parse(await ask('/longest-turn')) as LongestTurn,
   }
   return { ...running, probe }
+}
+
+/** In bytes. */
+export interface Memory {
+  /** What Envoy's allocator has handed out and not got back. */
+  readonly envoyAllocated: number
+  readonly envoyRss: number
+  /** What a garbage collection leaves. */
+  readonly processorLive: number
+  readonly processorRss: number
+}
+
+export async function memoryOf({ adminPort, envoy, processor, probe }: ProbedZonegate): Promise<Memory> {
+  const { liveBytes } = await probe.memory()
+  return {
+    envoyAllocated: await readAllocatedBytes(adminPort),
+    envoyRss: rssOf(envoy.pid),
+    processorLive: liveBytes,
+    processorRss: rssOf(processor.pid),
+  }
+}
+
+function rssOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB/m)?.[1]) * 1024
 }

@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
-import { connect } from 'node:net'
+import { execFile, spawn } from 'node:child_process'
+import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** A process of the benchmark, with the part it plays ("envoy", "processor", "nginx"). */
@@ -139,6 +139,15 @@ export async function untilListening(child: Child, address: string, port: number
   if (child.ended() !== undefined) throw new Error(`${child.ended()}:\n${lastLines(child.output())}`)
 }
 
+/** True where nobody listens on a TCP port. */
+export function isFree(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, address, () => server.close(() => resolve(true)))
+  })
+}
+
 function accepts(address: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, address)
@@ -150,4 +159,43 @@ function accepts(address: string, port: number): Promise<boolean> {
 
 export function lastLines(text: string, count = 8): string {
   return text.trimEnd().split('\n').slice(-count).join('\n')
+}
+
+// Debian keeps daemons where an ordinary user's PATH doesn't look.
+const alsoIn = ['/usr/local/sbin', '/usr/sbin', '/sbin']
+
+/** The path of an installed program, or undefined. */
+export function findCommand(name: string): string | undefined {
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), ...alsoIn]
+  return folders.map((folder) => join(folder, name)).find(isExecutable)
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+export interface Outcome {
+  readonly ok: boolean
+  /** stdout and stderr together: programs differ in where they print their version. */
+  readonly text: string
+}
+
+/** Runs a short command to its end. */
+export function runCommand(command: string, args: readonly string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    execFile(command, args, { timeout: 10_000 }, (error, stdout, stderr) => {
+      resolve({ ok: error === null, text: `${stdout}${stderr}` })
+    })
+  })
+}
+
+/** The first version number that a program prints about itself. */
+export async function versionOf(command: string, ...args: string[]): Promise<string> {
+  const { text } = await runCommand(command, args)
+  return text.match(/\d+\.\d+(\.\d+)?/)?.[0] ?? 'unknown version'
 }

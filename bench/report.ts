@@ -30,6 +30,7 @@ export interface Row {
 export interface Ratio {
   readonly requestsPerSecond: Spread
   readonly cpuMicrosPerRequest: Spread
+  readonly p99Micros: Spread
 }
 
 /** Of the rounds' values: the median, and the quarters below and above which the outer halves of them lie. */
@@ -86,6 +87,7 @@ function ratio(own: Map<number, Figures>, other: Map<number, Figures> | undefine
   return {
     requestsPerSecond: of((figures) => figures.requestsPerSecond),
     cpuMicrosPerRequest: of((figures) => figures.cpuMicrosPerRequest),
+    p99Micros: of((figures) => figures.p99Micros),
   }
 }
 

@@ -1,28 +1,20 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { askEach, asking, expectStatus } from './ask.ts'
-import { type Durations, readAllocatedBytes, readDurations, readStat } from './envoy-admin.ts'
 import type { LongestTurn } from './probe.ts'
-import { type ProbedZonegate, startProbed } from './probed.ts'
+import { type Memory, memoryOf, type ProbedZonegate, startProbed } from './probed.ts'
 import { type Child, Processes } from './processes.ts'
 import { align, median } from './report.ts'
+import { askAll, asking } from './requests.ts'
+import { type Stage, settingOf } from './stage.ts'
+import { type Durations, readDurations, readStat } from './systems/envoy.ts'
 import { untilHot } from './systems/zonegate.ts'
-import type { Stage } from './turn.ts'
 import { firstZones, type Zone } from './zones.ts'
 
-/** What learned zones cost, by their number: memory, and the time until they are routed. */
+/** What learned zones cost, by their number: memory, and the time until Envoy routes them. */
 
-/** Zones learned one by one when all others are: the first of them are the sample's last. */
+/** How many more zones Envoy learns one by one, after all others. */
 export const sampleSize = 10
 
-export interface Memory {
-  readonly envoyAllocated: number
-  readonly envoyRss: number
-  readonly processorLive: number
-  readonly processorRss: number
-}
-
-/** A kind of push, as Envoy saw it. */
+/** Pushes by kind, as Envoy counted them. */
 interface Pushes {
   readonly clusters: Durations
   readonly virtualHosts: Durations
@@ -30,18 +22,18 @@ interface Pushes {
 
 export interface Scale {
   readonly zones: number
-  /** No zone learned yet, though all were asked for. */
+  /** Every zone had a request, and none is learned yet. */
   readonly cold: Memory
-  /** Every zone learned, and each with a connection that was just used. */
+  /** Every zone is learned and has an open connection. */
   readonly used: Memory
-  /** Every zone learned, their connections closed again. */
+  /** Every zone is learned, and the connections are closed again. */
   readonly idle: Memory
-  /** From the second request for a zone to the first one that was hot, each of the sample. */
+  /** From the second request for a zone to its first hot one, for each zone of the sample. */
   readonly toHotMs: readonly number[]
-  /** An Envoy that starts: from its connection until the last virtual host is in. */
+  /** A new Envoy: from its connection until it has the last virtual host. */
   readonly pushMs: number
   readonly pushes: Pushes
-  /** Of the processor's event loop meanwhile. */
+  /** The processor's event loop meanwhile. */
   readonly longestTurn: LongestTurn
 }
 
@@ -50,8 +42,7 @@ export async function measureScale(stage: Stage, count: number, sharedRoutes: bo
   try {
     const all = firstZones(count + sampleSize)
     const [zones, sample] = [all.slice(0, count), all.slice(count)]
-    const { nameserver } = stage
-    const setting = { zones: all, workers: 1, nameserver, processes, requestIds: true }
+    const setting = { ...settingOf(stage, all, processes), requestIds: true }
     const zonegate = await startProbed(setting, { learned: true, accessLog: true, sharedRoutes })
 
     await askAll(zonegate, zones)
@@ -72,30 +63,10 @@ export async function measureScale(stage: Stage, count: number, sharedRoutes: bo
 /** Longer than the idle timeout of upstream connections in Envoy's file. */
 const connectionsCloseMs = 6_000
 
-async function askAll(zonegate: ProbedZonegate, zones: readonly Zone[]): Promise<void> {
-  await asking(zonegate, (ask) =>
-    askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`)),
-  )
-}
-
-export async function memoryOf({ adminPort, envoy, processor, probe }: ProbedZonegate): Promise<Memory> {
-  const { liveBytes } = await probe.memory()
-  return {
-    envoyAllocated: await readAllocatedBytes(adminPort),
-    envoyRss: rssOf(envoy.pid),
-    processorLive: liveBytes,
-    processorRss: rssOf(processor.pid),
-  }
-}
-
-function rssOf(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB/m)?.[1]) * 1024
-}
-
 const betweenRequestsMs = 5
 const hotWithinMs = 10_000
 
-/** Envoy's access log is the witness: nothing that the caller gets tells the paths apart. */
+/** Envoy's access log names the path; the answers to hot and cold requests are the same. */
 export function timeToHot(zonegate: ProbedZonegate, zone: Zone): Promise<number> {
   const { envoy } = zonegate
   return asking(zonegate, (ask) => poll((tag) => ask('POST', zone.id, `${zone.id}-${tag}`), envoy, zone))
@@ -108,7 +79,7 @@ async function poll(post: (tag: string) => Promise<unknown>, envoy: Child, zone:
   for (let turn = 0; performance.now() < deadline; turn++) {
     await post(`${turn}`)
     await sleep(betweenRequestsMs)
-    // The log is written every 200 ms: more often there is nothing new to read.
+    // Envoy writes its log every 200 ms, so more frequent reads would find nothing new.
     if (turn % 20 !== 19) continue
     const lines = envoy
       .output()
@@ -122,7 +93,7 @@ async function poll(post: (tag: string) => Promise<unknown>, envoy: Child, zone:
   throw new Error(`zone ${zone.id} is not hot after ${hotWithinMs / 1000} s`)
 }
 
-/** Each push of the sample begins when none is due any more. */
+/** Afterwards no other push is due. */
 const betweenPushesMs = 500
 
 export const virtualHostStat = 'http.callback.rds.vhds.zonegate'
@@ -204,11 +175,11 @@ export function renderScale(scales: readonly Scale[]): string {
 }
 
 const legend = `
-Envoy: memory its allocator handed out, before any zone was learned and after; RSS of the process; KB for each zone, idle
-and with one upstream connection each. Processor: memory live after a garbage collection, RSS. To hot: from a zone's second
-request to its first hot one, all the others being learned, median (and longest) of ${sampleSize}. Push: a new Envoy takes all zones;
-from its connection until the last virtual host was in; Envoy's time for it by kind, pushes × mean ms; the longest turn of
-the processor's event loop meanwhile, CPU time (a millisecond too much at most) and by the clock.`
+Envoy: memory that its allocator has handed out, before and after it learned the zones; RSS; KB for each zone, without and
+with one upstream connection each. Processor: memory after a garbage collection; RSS. To hot: from a zone's second request
+to its first hot one, after all other zones are learned, median (and longest) of ${sampleSize}. Push: a new Envoy gets all zones,
+from its connection until it has the last virtual host; CDS and VHDS: pushes × mean ms of Envoy's main thread. Turn: the
+longest turn of the processor's event loop meanwhile, in CPU time (at most 1 ms too much) and by the clock.`
 
 export function times({ count, totalMs }: Durations): string {
   return count === 0 ? '-' : `${count} × ${(totalMs / count).toFixed(0)}`

@@ -1,14 +1,12 @@
-import { machineMicros, ownMicros, type Usage, usageOf } from './cpu.ts'
-import { faultOf, type Load, runLoad } from './load.ts'
-import type { Nameserver } from './nameserver.ts'
+import { machineMicros, ownMicros, type Usage, usageOf } from './machine.ts'
 import { Processes } from './processes.ts'
-import type { Receivers } from './receivers.ts'
-import { plain } from './request-form.ts'
+import { plain, verify } from './requests.ts'
+import { type Stage, settingOf } from './stage.ts'
 import type { Running, System } from './systems/system.ts'
-import { verify } from './verify.ts'
+import { faultOf, type Load, runLoad } from './wrk.ts'
 import { firstZones } from './zones.ts'
 
-/** What a turn is measured under. */
+/** What a table is about. */
 export interface Case {
   readonly zones: number
   readonly workers: number
@@ -28,23 +26,13 @@ export interface Figures {
   readonly cpuMicrosPerRequest: number
   readonly p50Micros: number
   readonly p99Micros: number
-  /** CPU that programs outside the benchmark used meanwhile, in cores: what makes a figure doubtful. */
+  /** CPU that programs outside the benchmark used meanwhile, in cores. The more, the less a figure can be trusted. */
   readonly coresUsedByOthers: number
-  /** Each process of the system, by its role. */
+  /** The processes of the system, by role. */
   readonly processes: Readonly<Record<string, { cpuMicrosPerRequest: number; memoryBytes: number }>>
 }
 
-export interface Stage {
-  readonly processes: Processes
-  readonly wrk: string
-  readonly receivers: Receivers
-  readonly nameserver: Nameserver
-  readonly connections: number
-  readonly seconds: number
-  readonly requestIds: boolean
-}
-
-/** A system that is up and does its job. It stays up, idle, while others take their turns. */
+/** A system that is up and does its job. It stays up, and idle, while others take their turns. */
 export interface Standing {
   readonly system: System
   readonly case: Case
@@ -52,12 +40,12 @@ export interface Standing {
   readonly processes: Processes
 }
 
-/** Long enough for a just-in-time compiler. */
+/** Long enough for just-in-time compilers. */
 const firstWarmUpSeconds = 3
-/** Before each turn: connections that were idle have been closed by some systems, and have to be opened again. */
+/** Before each turn, because some systems have closed their idle connections and open new ones first. */
 const warmUpSeconds = 1
 
-/** Starts a system for all its turns of a case, and proves that it does its job. */
+/** Starts a system for all its turns, and checks that it does its job. */
 export async function raise(
   stage: Stage,
   system: System,
@@ -66,14 +54,7 @@ export async function raise(
   const processes = new Processes()
   try {
     const zones = firstZones(current.zones)
-    const { nameserver, requestIds } = stage
-    const running = await system.start({
-      zones,
-      workers: current.workers,
-      nameserver,
-      processes,
-      requestIds,
-    })
+    const running = await system.start({ ...settingOf(stage, zones, processes), workers: current.workers })
     await verify(system, running, zones)
     await running.settle?.()
     const standing = { system, case: current, running, processes }
@@ -119,10 +100,10 @@ function load(stage: Stage, { running, processes, case: current }: Standing, sec
   })
 }
 
-/** What has been counted up to a moment. */
+/** Counters at one moment. */
 interface Count {
   readonly used: ReadonlyMap<number, Usage>
-  /** CPU time of everything on this machine but the benchmark. */
+  /** CPU time of everything on this machine except the benchmark. */
   readonly othersMicros: number
   readonly served: number
 }
@@ -149,7 +130,7 @@ function figures(running: Running, seen: Load, before: Count, after: Count): Fig
     cpuMicrosPerRequest: costs.reduce((sum, [, cost]) => sum + cost.cpuMicrosPerRequest, 0),
     p50Micros: seen.p50Micros,
     p99Micros: seen.p99Micros,
-    // Ticks of different clocks: the difference may fall short of zero by one or two.
+    // The two come from different clocks, so the difference may be a tick or two below zero.
     coresUsedByOthers: Math.max(0, after.othersMicros - before.othersMicros) / seen.micros,
     processes: Object.fromEntries(costs),
   }

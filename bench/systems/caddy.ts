@@ -1,12 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { findCommand, versionOf } from '../commands.ts'
-import { freePort } from '../ports.ts'
-import { untilListening } from '../processes.ts'
+import { freePort } from '../../test/support/ports.ts'
+import { findCommand, untilListening, versionOf } from '../processes.ts'
 import { receiverPort, searchDomain } from '../zones.ts'
 import type { System } from './system.ts'
 
-/** Caddy 2: upstreams from `dynamic a`, the name built from placeholders. One worker is one CPU for Go's scheduler. */
+/** Caddy 2: `dynamic a` resolves a name that placeholders build. A worker is a CPU for Go's scheduler (GOMAXPROCS). */
 export const caddy: System = {
   name: 'caddy',
   title: 'Caddy, dynamic a',
@@ -17,7 +16,7 @@ export const caddy: System = {
       ? { missing: 'caddy is not on PATH' }
       : { version: `Caddy ${await versionOf(path, 'version')}` }
   },
-  async start({ processes, workers, nameserver }) {
+  async start({ processes, workers, nameservers, ttlSeconds }) {
     const port = await freePort()
     const config = join(processes.scratch, 'Caddyfile')
     writeFileSync(
@@ -41,8 +40,8 @@ http://127.0.0.1:${port} {
 		dynamic a {
 			name zone{header.server}-{service}.${searchDomain}
 			port ${receiverPort}
-			refresh 60s
-			resolvers ${nameserver.address}:${nameserver.port}
+			refresh ${ttlSeconds}s
+			resolvers ${nameservers.map(({ address, port }) => `${address}:${port}`).join(' ')}
 		}
 	}
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
-import { freePort } from '../ports.ts'
+import { freePort } from '../../test/support/ports.ts'
 import { untilListening } from '../processes.ts'
 import { receiverPort, type Zone } from '../zones.ts'
 import {
@@ -19,8 +19,8 @@ import type { Setting, System } from './system.ts'
 const envoyFolder = fileURLToPath(new URL('../../envoy', import.meta.url))
 
 /**
- * What an operator would write by hand, knowing every zone and address beforehand: a static cluster for each zone, picked
- * by an exact match of the `server` header in a hash map. (Service `default` only; `mail` would double both.)
+ * The configuration of an operator who knows every zone and address: a static cluster for each zone, and a hash map from
+ * the `server` header to the clusters. Service `default` only; `mail` would double both.
  */
 export const envoyStatic: System = {
   name: 'envoy-static',
@@ -36,9 +36,9 @@ export const envoyStatic: System = {
 }
 
 /**
- * The same with what Zonegate's files ask of Envoy besides finding the zone: forwarded headers and the fence around them,
- * timeouts, retries, breakers, the same statistics; no outlier detection, as each zone here has one address. What is left
- * between this and a learned zone is the price of learning.
+ * The same, with the policy of Zonegate's Envoy files: forwarded headers, timeouts, retries, breakers and statistics. It
+ * has no outlier detection, because each zone has one address here. A learned zone's cost beyond this is the price of
+ * learning.
  */
 export const envoyStaticPolicy: System = {
   name: 'envoy-static-policy',
@@ -60,7 +60,7 @@ const previousHosts = {
 }
 const clusterOf = (zone: Zone): string => `default/${zone.id}`
 
-/** Zonegate's own files, with routes and clusters written down in place of what is learned, asked or resolved. */
+/** Zonegate's Envoy files with static routes and clusters. */
 function withPolicy({ zones, requestIds, under }: Setting, port: number, adminPort: number): object {
   const read = (file: string) => parse(readFileSync(join(envoyFolder, file), 'utf8'), { merge: true })
   const [listener] = read('listener.yaml').resources
@@ -78,8 +78,8 @@ function withPolicy({ zones, requestIds, under }: Setting, port: number, adminPo
     ({ append }: { append?: { header: { key: string } } }) => append?.header.key !== 'x-zonegate-route',
   )
   const { cluster: _____, ...policy } = forward.route
-  policy.auto_host_rewrite = true // a zone's Host is its address, as with Zonegate and the recipe
-  if (under !== undefined) policy.retry_policy.per_try_timeout = '60s' // under another program it is slow
+  policy.auto_host_rewrite = true // as with Zonegate and the recipe, a zone's Host is its address
+  if (under !== undefined) policy.retry_policy.per_try_timeout = '60s' // Envoy is slow under another program
   policy.retry_policy.retry_host_predicate = [previousHosts]
   policy.retry_policy.host_selection_retry_max_attempts = 5
   const route = { route: policy, response_headers_to_remove: forward.response_headers_to_remove }
@@ -91,7 +91,7 @@ function withPolicy({ zones, requestIds, under }: Setting, port: number, adminPo
   const { '@type': ______, cluster_type: _______, ...cold } = read('clusters.yaml').resources[0]
   const options =
     cold.typed_extension_protocol_options['envoy.extensions.upstreams.http.v3.HttpProtocolOptions']
-  // About an address that a request brings along; here they are written down.
+  // It is for addresses that come with a request.
   delete options.upstream_http_protocol_options
   return {
     ...rest,
@@ -111,7 +111,7 @@ function withPolicy({ zones, requestIds, under }: Setting, port: number, adminPo
   }
 }
 
-/** @param policy of each zone's route: all but where it leads */
+/** @param policy each zone's route without its cluster */
 function routesByZone(zones: readonly Zone[], policy: { readonly route: object }): object {
   const toZone = zones.map((zone) => [
     zone.id,

@@ -1,12 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
-import { runCommand } from '../commands.ts'
-import { freePort } from '../ports.ts'
-import { type Child, untilListening } from '../processes.ts'
+import { freePort } from '../../test/support/ports.ts'
+import { type Child, runCommand, untilListening } from '../processes.ts'
 import type { Installed, Running, Setting } from './system.ts'
-
-/** Envoy as a proxy: what every system that runs on it shares. */
 
 /** An extension's configuration with its protobuf type. */
 export function typed(type: string, fields: object): object {
@@ -18,8 +15,8 @@ export function socketAddress(address: string, port: number): object {
 }
 
 /**
- * A cluster with one address that is known beforehand.
- * @param hostname what `auto_host_rewrite` makes of Host
+ * A cluster with one known address.
+ * @param hostname the Host that `auto_host_rewrite` sets
  */
 export function staticCluster(name: string, address: string, port: number, hostname?: string): object {
   const named = hostname === undefined ? {} : { hostname }
@@ -34,12 +31,12 @@ export function staticCluster(name: string, address: string, port: number, hostn
 
 export interface EnvoyParts {
   readonly virtualHost: object
-  /** Those before the router. */
+  /** Filters before the router. */
   readonly filters?: readonly object[]
   readonly clusters: readonly object[]
 }
 
-/** A bootstrap as lean as Envoy allows: no access log, no x-envoy headers, no idle timer of streams. */
+/** The leanest bootstrap: no access log, no x-envoy headers, no idle timers of streams. */
 export function bootstrap(setting: Setting, port: number, adminPort: number, parts: EnvoyParts): object {
   const router = {
     name: 'envoy.filters.http.router',
@@ -82,7 +79,7 @@ export async function envoyInstalled(): Promise<Installed> {
   }
 }
 
-/** `envoy --version` opens with a commit hash that may look like a version: the number stands between slashes. */
+/** `envoy --version` starts with a commit hash that may look like a version, so take the number between slashes. */
 async function envoyVersion(envoy: string): Promise<string> {
   const { text } = await runCommand(envoy, ['--version'])
   return text.match(/\/(\d+\.\d+\.\d+)/)?.[1] ?? 'unknown version'
@@ -95,10 +92,10 @@ export async function startEnvoy(setting: Setting, parts: EnvoyParts): Promise<R
   return { port, children: [envoy] }
 }
 
-/** Thousands of clusters take Envoy seconds to read. */
+/** Envoy needs seconds to read thousands of clusters. */
 export const startWithinMs = 60_000
 
-/** Starts Envoy in the scratch folder on a configuration given as JSON or YAML. */
+/** Starts Envoy in the scratch folder. The configuration is JSON or YAML. */
 export async function runEnvoy(
   { processes, workers, under = [] }: Setting,
   configuration: string,
@@ -119,4 +116,50 @@ export async function runEnvoy(
     '200',
   ] as const
   return processes.start('envoy', command, args)
+}
+
+/** Counters and gauges by name, from Envoy's admin interface. Names that Envoy does not know are missing. */
+export async function readStats(adminPort: number, names: readonly string[]): Promise<Map<string, number>> {
+  const filter = `^(${names.map((name) => name.replaceAll('.', '\\.')).join('|')})$`
+  const page = await readPage(adminPort, `/stats?filter=${encodeURIComponent(filter)}`)
+  return new Map(
+    [...page.matchAll(/^(\S+): (\d+)$/gm)].map(([, name, value]) => [name as string, Number(value)]),
+  )
+}
+
+/** One counter or gauge. Throws when Envoy does not know it. */
+export async function readStat(adminPort: number, name: string): Promise<number> {
+  const value = (await readStats(adminPort, [name])).get(name)
+  if (value === undefined) throw new Error(`Envoy has no statistic ${name}`)
+  return value
+}
+
+export interface Durations {
+  readonly count: number
+  readonly totalMs: number
+}
+
+/** A histogram of milliseconds. Envoy merges the records of its threads every 5 seconds (stats_flush_interval). */
+export async function readDurations(adminPort: number, name: string): Promise<Durations> {
+  const page = await readPage(
+    adminPort,
+    `/stats/prometheus?filter=${encodeURIComponent(`^${name.replaceAll('.', '\\.')}$`)}`,
+  )
+  const value = (suffix: string) =>
+    Number(page.match(new RegExp(`^\\S+_${suffix}(?:\\{[^}]*\\})? ([\\d.e+]+)$`, 'm'))?.[1] ?? 0)
+  return { count: value('count'), totalMs: value('sum') }
+}
+
+/** Memory that Envoy's allocator has handed out and not got back, in bytes. */
+export async function readAllocatedBytes(adminPort: number): Promise<number> {
+  const { allocated } = JSON.parse(await readPage(adminPort, '/memory')) as { allocated: string }
+  return Number(allocated)
+}
+
+async function readPage(adminPort: number, path: string): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${adminPort}${path}`, {
+    signal: AbortSignal.timeout(10_000),
+  })
+  if (!response.ok) throw new Error(`Envoy's admin page ${path} answered ${response.status}`)
+  return response.text()
 }

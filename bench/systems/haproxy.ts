@@ -1,12 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { findCommand, versionOf } from '../commands.ts'
-import { freePort } from '../ports.ts'
-import { untilListening } from '../processes.ts'
+import { freePort } from '../../test/support/ports.ts'
+import { findCommand, untilListening, versionOf } from '../processes.ts'
 import { receiverPort, searchDomain } from '../zones.ts'
 import type { System } from './system.ts'
 
-/** HAProxy: resolves the built name with do-resolve and connects to that address with set-dst (2.6 and later). */
+/** HAProxy 2.6 and later: do-resolve finds the address of the name, set-dst connects to it. */
 export const haproxy: System = {
   name: 'haproxy',
   title: 'HAProxy, do-resolve',
@@ -17,7 +16,7 @@ export const haproxy: System = {
       ? { missing: 'haproxy is not on PATH' }
       : { version: `HAProxy ${await versionOf(path, '-v')}` }
   },
-  async start({ processes, workers, nameserver }) {
+  async start({ processes, workers, nameservers, ttlSeconds }) {
     const port = await freePort()
     const config = join(processes.scratch, 'haproxy.cfg')
     writeFileSync(
@@ -36,8 +35,8 @@ defaults
   http-reuse always
 
 resolvers zones
-  nameserver bench ${nameserver.address}:${nameserver.port}
-  hold valid 60s
+${nameservers.map(({ address, port }, i) => `  nameserver ns${i + 1} ${address}:${port}`).join('\n')}
+  hold valid ${ttlSeconds}s
 
 frontend callback
   bind 127.0.0.1:${port} backlog 4096

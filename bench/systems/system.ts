@@ -1,45 +1,58 @@
-import type { Nameserver } from '../nameserver.ts'
 import type { Child, Processes } from '../processes.ts'
-import type { RequestForm } from '../request-form.ts'
 import type { Zone } from '../zones.ts'
 
-/** Something that forwards callbacks, as the benchmark runs it. */
+/** A proxy that the benchmark runs. */
 export interface System {
   /** Its name for --systems. */
   readonly name: string
   readonly title: string
-  /** False for the limit, which sends everything to one receiver. All others do the whole job and are held to it. */
+  /** False: it forwards everything to one receiver. Every other system must do the whole job, and is checked for it. */
   readonly routesByZone: boolean
-  /** True where each zone has upstream connections of its own, and not each address. */
+  /** True: it keeps connections for each zone; otherwise for each address. */
   readonly connectsByZone?: boolean
   /** True: it runs only where --systems names it. */
   readonly onlyNamed?: boolean
   installed(): Promise<Installed>
-  /** Starts it for a setting; its processes end with `setting.processes`. */
+  /** Starts it. Its processes end with `setting.processes`. */
   start(setting: Setting): Promise<Running>
 }
 
 export type Installed = { readonly version: string } | { readonly missing: string }
 
+export interface Nameserver {
+  readonly address: string
+  readonly port: number
+}
+
 export interface Setting {
   readonly zones: readonly Zone[]
   readonly workers: number
-  readonly nameserver: Nameserver
+  readonly nameservers: readonly Nameserver[]
+  /** The TTL of every record, for systems that do not read it from the answer. */
+  readonly ttlSeconds: number
   readonly processes: Processes
   readonly requestIds: boolean
-  /** A program with its options to run Envoy under. */
+  /** A program, with its options, that Envoy runs under. */
   readonly under?: readonly string[]
 }
 
+/** The form of a request. `{id}` stands for the zone's id in the path, the body and the values of headers. */
+export interface RequestForm {
+  readonly path: string
+  /** By name. wrk needs `Host` with a capital letter. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
 export interface Running {
-  /** Where it listens on 127.0.0.1. */
+  /** Its port on 127.0.0.1. */
   readonly port: number
-  /** What its requests look like; undefined: as those of most. */
+  /** The form of its requests; undefined: the usual one. */
   readonly form?: RequestForm
-  /** Its processes, each the leader of a session that is charged to it. */
+  /** Its processes. Each leads a session, and everything in that session is charged to the system. */
   readonly children: readonly Child[]
-  /** Brings it to its steady state, once every zone was asked for. */
+  /** Brings it to its steady state, after every zone had a request. */
   settle?(): Promise<void>
-  /** What went wrong since it settled that no client sees; undefined: nothing. */
+  /** What went wrong since then and no client saw; undefined: nothing. */
   fault?(): Promise<string | undefined>
 }

@@ -15,19 +15,15 @@ import { rulesOf } from '../../src/config/rules.ts'
 import { renderFolder } from '../../src/envoy-files/folder.ts'
 import { generate } from '../../src/envoy-files/generated.ts'
 import { MALLOC_ENV, nodeOptions } from '../../src/launch/instance.ts'
-import { askEach, asking, expectStatus } from '../ask.ts'
-import { usageOf } from '../cpu.ts'
-import { readStat } from '../envoy-admin.ts'
-import { freePort } from '../ports.ts'
+import { freePort } from '../../test/support/ports.ts'
+import { usageOf } from '../machine.ts'
 import { type Child, untilListening } from '../processes.ts'
-import { everywhere } from '../request-form.ts'
+import { askEach, asking, everywhere, expectStatus } from '../requests.ts'
 import { receiverNetwork, searchDomain, type Zone } from '../zones.ts'
-import { envoyInstalled, runEnvoy, startWithinMs } from './envoy.ts'
+import { envoyInstalled, readStat, runEnvoy, startWithinMs } from './envoy.ts'
 import type { Installed, Running, Setting, System } from './system.ts'
 
-/** Zonegate as it ships. For the comparison without access log (off everywhere) and with request ids as everywhere. */
-
-/** Zones in use are routed inside Envoy. */
+/** Zonegate as it ships, except that no system here writes an access log or makes request ids. Envoy routes learned zones. */
 export const zonegate: System = {
   name: 'zonegate',
   title: 'Zonegate, learned zones',
@@ -40,7 +36,7 @@ export const zonegate: System = {
   },
 }
 
-/** The same, and their routes stand in virtual hosts of many zones. */
+/** The same with `learned.sharedRoutes`: many zones share a virtual host. */
 export const zonegateShared: System = {
   ...zonegate,
   name: 'zonegate-shared',
@@ -53,8 +49,8 @@ export const zonegateShared: System = {
 }
 
 /**
- * The same with other rules. Their requests are all alike: each has the id in every place, so that systems differ by where they
- * look for it, and by nothing else.
+ * The same with other rules. Every request has the id in every place, so these systems differ only in where they look for
+ * it.
  */
 export const zonegateBySource: readonly System[] = [
   bySource('header', 'id in a header', { id: { header: 'server' } }),
@@ -85,7 +81,7 @@ function bySource(name: string, title: string, rules: object, form = everywhere(
   }
 }
 
-/** Every request is asked about. */
+/** Every request asks the processor. */
 export const zonegateCold: System = {
   name: 'zonegate-cold',
   title: 'Zonegate, cold path',
@@ -104,27 +100,27 @@ async function installed(): Promise<Installed> {
 }
 
 export interface ZonegateOptions {
-  /** False: the cold path alone. */
+  /** False: every request takes the cold path. */
   readonly learned: boolean
   readonly accessLog: boolean
-  /** `rules` of zonegate.yaml; undefined: the defaults. */
+  /** `rules` in zonegate.yaml; undefined: the defaults. */
   readonly rules?: object
-  /** `learned.zonesMax`; undefined: all zones, or the default if that is more. */
+  /** `learned.zonesMax`; undefined: room for all zones, and at least the default. */
   readonly zonesMax?: number
   /** `learned.sharedRoutes`. */
   readonly sharedRoutes?: boolean
-  /** Options of Node for the processor. */
+  /** Node's options for the processor. */
   readonly nodeOptions?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
 }
 
 export interface RunningZonegate extends Running {
   readonly adminPort: number
-  /** Of `listen.http`. */
+  /** The port of `listen.http`. */
   readonly httpPort: number
   readonly processor: Child
   readonly envoy: Child
-  /** Starts another Envoy in the place of one that has ended. */
+  /** Starts another Envoy after the first has ended. */
   startEnvoy(): Promise<Child>
 }
 
@@ -158,15 +154,15 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
 }
 
 async function startProcessor(setting: Setting, options: ZonegateOptions, httpPort: number): Promise<Child> {
-  const { processes, nameserver, zones } = setting
+  const { processes, nameservers, zones } = setting
   const config = join(processes.scratch, 'zonegate.yaml')
   const own = {
     listen: { http: `127.0.0.1:${httpPort}` },
     ...(options.rules && { rules: options.rules }),
     dns: {
-      nameservers: [`${nameserver.address}:${nameserver.port}`],
+      nameservers: nameservers.map(({ address, port }) => `${address}:${port}`),
       search: searchDomain,
-      // Every zone is new at the first request of a run.
+      // In a run's first pass every zone is new.
       unknownNames: { queriesBurst: Math.max(unknownBurstDefault, 4 * zones.length) },
       cacheEntriesMax: Math.max(cacheEntriesDefault, 2 * zones.length),
     },
@@ -188,23 +184,23 @@ async function startProcessor(setting: Setting, options: ZonegateOptions, httpPo
   return processor
 }
 
-/** Of `dns.unknownNames.queriesBurst`. */
+/** The default of `dns.unknownNames.queriesBurst`. */
 const unknownBurstDefault = 2000
-/** Of `dns.cacheEntriesMax`. */
+/** The default of `dns.cacheEntriesMax`. */
 const cacheEntriesDefault = 10_000
-/** More of them, each with a connection open, are beyond `max_heap_size_bytes` as shipped. */
+/** More zones, each with an open connection, need more than the shipped `max_heap_size_bytes`. */
 const zonesOfOneGibibyte = 15_000
 
-/** As docs/capacity.md says for many zones. */
+/** The value that docs/capacity.md gives for many zones. */
 function giveMemory(file: string): void {
   const text = readFileSync(file, 'utf8')
   writeFileSync(file, text.replace(/max_heap_size_bytes: \d+/, 'max_heap_size_bytes: 2147483648'))
 }
 
-/** Of `learned.zonesMax`. */
+/** The default of `learned.zonesMax`. */
 const zonesMaxDefault = 2_000
 
-/** Envoy's file without what no other system of the comparison does. */
+/** The listener file without what no other system does. */
 function withoutExtras(text: string, requestIds: boolean): string {
   const config = parse(text)
   const listener = config.resources.find(({ name }: { name: string }) => name === 'callback')
@@ -214,7 +210,7 @@ function withoutExtras(text: string, requestIds: boolean): string {
   return stringify(config)
 }
 
-/** What runs under another program is slow: Envoy's files with time for that. */
+/** Envoy is slow under another program, so its files get longer timeouts. */
 function giveTime(folder: string): void {
   for (const [name, key] of [
     ['listener.yaml', 'message_timeout'],
@@ -226,12 +222,12 @@ function giveTime(folder: string): void {
 }
 
 const hotWithinMs = 240_000
-/** Several times what a push of routes takes. */
+/** Several times as long as a push of routes takes. */
 const betweenPassesMs = 200
-/** Of one core: the processor keeps addresses fresh and reads load reports, but no request may reach it. */
+/** Share of a core. The processor keeps addresses fresh and reads load reports, but gets no requests. */
 const idleCpuShareMax = 0.1
 
-/** Makes every zone hot, and afterwards tells if any request was asked about all the same. */
+/** Makes every zone hot. Afterwards any request that asks the processor is a fault. */
 function onlyHot(
   running: RunningZonegate,
   zones: readonly Zone[],
@@ -249,7 +245,7 @@ function onlyHot(
     },
     async fault() {
       const { asked, cpuMicros, atMs } = await state()
-      if (asked > settled.asked) return `${asked - settled.asked} requests were asked about by hot zones`
+      if (asked > settled.asked) return `${asked - settled.asked} requests for hot zones asked the processor`
       const share = (cpuMicros - settled.cpuMicros) / 1000 / (atMs - settled.atMs)
       return share > idleCpuShareMax
         ? `the processor used ${(share * 100).toFixed(0)} % of a core`
@@ -258,7 +254,7 @@ function onlyHot(
   }
 }
 
-/** Asks for all zones, again and again, until the processor hears of none any more. They must have been asked for once. */
+/** Asks for all zones until no request reaches the processor. Every zone must have had a request before. */
 export async function untilHot(running: RunningZonegate, zones: readonly Zone[]): Promise<void> {
   const deadline = performance.now() + hotWithinMs
   await asking(running, async (ask) => {
@@ -272,7 +268,7 @@ export async function untilHot(running: RunningZonegate, zones: readonly Zone[])
   })
 }
 
-/** Streams that Envoy has opened to the processor: one for each request asked about, and two that stay. */
+/** How many streams Envoy has opened to the processor: one for each request that asks, and two that stay. */
 export function askedSoFar({ adminPort }: RunningZonegate): Promise<number> {
   return readStat(adminPort, 'cluster.processor.upstream_rq_total')
 }

@@ -6,7 +6,7 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { findCommand } from '../../bench/commands.ts'
+import { findCommand } from '../../bench/processes.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { type Load, percentile, startLoad } from '../support/load.ts'

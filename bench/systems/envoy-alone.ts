@@ -1,8 +1,21 @@
-import { receiverPort, searchDomain } from '../zones.ts'
-import { envoyInstalled, socketAddress, startEnvoy, typed } from './envoy.ts'
+import { receiverAddresses, receiverPort, searchDomain } from '../zones.ts'
+import { envoyInstalled, socketAddress, startEnvoy, staticCluster, typed } from './envoy.ts'
 import type { Setting, System } from './system.ts'
 
-/** Envoy without a processor: set_filter_state builds the name, the dynamic forward proxy resolves it by Envoy's own DNS. */
+/** The least that Envoy can cost: one route to one known address, and no filter but the router. */
+export const envoyBare: System = {
+  name: 'envoy-bare',
+  title: 'bare Envoy, one static route',
+  routesByZone: false,
+  installed: envoyInstalled,
+  start: (setting) =>
+    startEnvoy(setting, {
+      virtualHost: { routes: [{ match: { prefix: '/' }, route: { cluster: 'receiver', timeout: '5s' } }] },
+      clusters: [staticCluster('receiver', receiverAddresses[0] as string, receiverPort)],
+    }),
+}
+
+/** Envoy without a processor: set_filter_state builds the name, and the dynamic forward proxy resolves it with Envoy's own DNS. */
 export const envoyDns: System = {
   name: 'envoy-dns',
   title: 'Envoy alone, its own DNS',
@@ -50,7 +63,7 @@ export const envoyDns: System = {
 
 const notPost = { name: ':method', string_match: { exact: 'POST' }, invert_match: true }
 const withId = { name: 'server', present_match: true }
-/** Service `default` only: a second service would take a second route and filter configuration. */
+/** Service `default` only: a second service would need a second route and filter configuration. */
 const hostName = `zone%REQ(server)%-default.${searchDomain}`
 
 function filterState(values: Readonly<Record<string, string>>): object {
@@ -66,7 +79,7 @@ function filterState(values: Readonly<Record<string, string>>): object {
   }
 }
 
-function dnsCache({ nameserver, zones }: Setting): object {
+function dnsCache({ nameservers, zones }: Setting): object {
   return {
     name: 'zones',
     dns_lookup_family: 'V4_ONLY',
@@ -74,7 +87,7 @@ function dnsCache({ nameserver, zones }: Setting): object {
     typed_dns_resolver_config: {
       name: 'envoy.network.dns_resolver.cares',
       typed_config: typed('extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig', {
-        resolvers: [socketAddress(nameserver.address, nameserver.port)],
+        resolvers: nameservers.map(({ address, port }) => socketAddress(address, port)),
       }),
     },
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { faultOf, type Load } from './load.ts'
+import { faultOf, type Load } from './wrk.ts'
 
 const clean: Load = {
   requests: 1000,
@@ -23,7 +23,7 @@ for (const { what, load, fault } of [
     load: { ...clean, errors: { ...clean.errors, read: 2 } },
     fault: '2 read errors',
   },
-  { what: 'no answer at all', load: { ...clean, requests: 0 }, fault: 'not one answer' },
+  { what: 'no answer at all', load: { ...clean, requests: 0 }, fault: 'no answers' },
 ]) {
   test(`${what} is ${fault === undefined ? 'counted' : 'void'}`, () => assert.equal(faultOf(load), fault))
 }

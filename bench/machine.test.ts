@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { parseStat, usageOf } from './cpu.ts'
+import { parseStat, usageOf } from './machine.ts'
 
 test('the cost of a process includes the children it waited for', () => {
   const line = `4242 (nginx) S 1 4242 4240 0 -1 4194560 1 2 3 4 100 20 7 5 20 0 1 0 99 0 0`

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { everywhere, withId } from './request-form.ts'
+import { everywhere, withId } from './requests.ts'
 
 test('the id stands in every place', () => {
   assert.deepEqual(withId(everywhere('json'), '12'), {
