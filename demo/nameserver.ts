@@ -1,7 +1,14 @@
 import { createSocket, type Socket } from 'node:dgram'
-import { decodeMessage, isMalformed } from '../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../src/dns/domain-name.ts'
-import { type Message, Rcode, RecordClass, RecordType, type ResourceRecord } from '../src/dns/message.ts'
+import {
+  decodeMessage,
+  isMalformed,
+  type Message,
+  Rcode,
+  RecordClass,
+  RecordType,
+  type ResourceRecord,
+} from '../src/dns/message.ts'
 import { encodeMessage } from './dns-encode.ts'
 
 const TTL_SECONDS = 5

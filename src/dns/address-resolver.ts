@@ -2,11 +2,10 @@
 
 import type { Timer, Timers } from '../timers.ts'
 import type { Answer, Try } from './answer.ts'
-import type { Charge } from './ask.ts'
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 import type { AddressType, QuestionType } from './message.ts'
-import type { Budget, Resolution, StubResolver } from './stub-resolver.ts'
+import type { Budget, Charge, Resolution, StubResolver } from './stub-resolver.ts'
 
 /** More than any client would try in turn; sorted first, so that the same ones are kept at each refresh. */
 const ADDRESSES_MAX = 32
@@ -126,7 +125,7 @@ export class AddressResolver {
     budget: Budget,
     hadAddresses: boolean,
   ): Promise<Resolution> {
-    const resolved = this.#resolver.resolve(name, type, budget)
+    const resolved = this.#resolver.ask(name, type, budget)
     return hadAddresses ? resolved.then((found) => this.#confirmed(found, name, type, budget)) : resolved
   }
 
@@ -141,7 +140,7 @@ export class AddressResolver {
     budget: Budget,
   ): Promise<Resolution> {
     if (found.kind !== 'nxdomain' && found.kind !== 'nodata') return found
-    const preferred = await this.#resolver.resolveByPreferred(name, type, budget, found.nameserver)
+    const preferred = await this.#resolver.askPreferred(name, type, budget, found.nameserver)
     if (preferred === null) return found
     const tries = [...found.tries, ...preferred.tries]
     return preferred.kind === 'failure' ? { ...found, tries } : { ...preferred, tries }

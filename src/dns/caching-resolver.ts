@@ -6,11 +6,11 @@
 import type { Timers } from '../timers.ts'
 import type { AddressResolution, Asking } from './address-resolver.ts'
 import { type Answer, areEndpoints, type FailedAnswer, saysTheSame, type Try } from './answer.ts'
-import type { Charge } from './ask.ts'
 import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import { RefreshQueue, type RefreshStart } from './refresh-queue.ts'
 import { SegmentedLru } from './segmented-lru.ts'
+import type { Charge } from './stub-resolver.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 /** RFC 8767 §5's client response timer: with stale addresses at hand nobody waits longer for fresh ones. */

@@ -1,8 +1,12 @@
-/** What a response says about the addresses, or the services, of one name. Classified first, cached by class afterwards (RFC 2308). */
+/** What a response says about the addresses, or the services, of one name: its class, by which it is cached (RFC 2308). */
 import { type DomainName, isWithin } from './domain-name.ts'
 import {
+  decodeMessage,
+  isMalformed,
+  isTruncated,
   type Message,
   type QuestionType,
+  questionsOf,
   Rcode,
   RecordType,
   rcodeText,
@@ -10,39 +14,75 @@ import {
   type SrvRecord,
 } from './message.ts'
 
-/** More CNAMEs than any sane zone has; resolvers stop at 8 to 16. Ends loops, too. */
+/** More CNAMEs than any sane zone has; resolvers stop at 8 to 16. This ends loops, too. */
 export const CNAME_CHAIN_MAX = 8
-/** Of one answer; far more than are kept. Each is compared with the addresses that are denied. */
+/** Of one answer; far more than the resolver uses. Each costs a comparison with the denied addresses. */
 const ADDRESSES_MAX = 1024
-/** For a negative answer without SOA, which RFC 2308 §5 would not cache: long enough to end a storm. */
+/** For a negative answer without SOA, which RFC 2308 §5 doesn't cache: long enough to end a storm of queries. */
 const NEGATIVE_TTL_SECONDS_WITHOUT_SOA = 5
 
 export type Finding =
   | {
       readonly kind: 'positive'
       readonly addresses: readonly string[]
-      /** Instead of addresses, where SRV was asked for. */
+      /** In place of addresses, where the question was for SRV. */
       readonly services?: readonly SrvRecord[]
       readonly ttlSeconds: number
     }
   | { readonly kind: 'nxdomain' | 'nodata'; readonly ttlSeconds: number }
-  /** The answer ends at an alias, without its target's records: `target` is to be asked for. */
+  /** The answer ends at an alias, without its target's records: the next question is for `target`. */
   | {
       readonly kind: 'alias'
       readonly target: DomainName
       readonly links: number
       readonly ttlSeconds: number
     }
-  /** Nothing to be used: the next nameserver is asked. */
-  | { readonly kind: 'unusable'; readonly outcome: string }
+  /** The next nameserver is asked. */
+  | {
+      readonly kind: 'unusable'
+      /** The RCODE, or why there is none. */
+      readonly outcome: string
+      /**
+       * An error without a question. An attacker who guesses one of the ids in flight on a port can send it without
+       * knowing the question, so it doesn't count on a shared port.
+       */
+      readonly questionless: boolean
+    }
 
-/** `linksBefore`: CNAMEs that led to `name` in earlier responses. */
-export function classify(message: Message, name: DomainName, type: QuestionType, linksBefore = 0): Finding {
+interface Question {
+  readonly name: DomainName
+  readonly type: QuestionType
+  /** CNAMEs that led to `name` in earlier responses. */
+  readonly links: number
+}
+
+/** Decodes and classifies a response that belongs to the question. */
+export function readResponse(octets: Buffer, protocol: 'udp' | 'tcp', question: Question): Finding {
+  // RFC 2181 §9: a truncated response is not used at all. What it cuts may not even decode.
+  if (isTruncated(octets)) return unusable(protocol === 'tcp' ? 'malformed' : 'truncated', octets)
+  const message = decodeMessage(octets)
+  if (isMalformed(message)) return unusable('malformed', octets)
+  const finding = classify(message, question)
+  return typeof finding === 'string' ? unusable(finding, octets) : finding
+}
+
+function unusable(outcome: string, octets: Buffer): Finding {
+  return { kind: 'unusable', outcome, questionless: questionsOf(octets) === 0 }
+}
+
+/** The RCODE of a response, or why there is no usable one. */
+export function outcomeOf(finding: Finding): string {
+  if (finding.kind === 'unusable') return finding.outcome
+  return finding.kind === 'nxdomain' ? 'NXDOMAIN' : 'NOERROR'
+}
+
+/** @returns a text where the response is unusable: its RCODE, or why */
+function classify(message: Message, { name, type, links: linksBefore }: Question): Finding | string {
   if (message.rcode !== Rcode.NOERROR && message.rcode !== Rcode.NXDOMAIN) {
-    return { kind: 'unusable', outcome: rcodeText(message.rcode) }
+    return rcodeText(message.rcode)
   }
   const chain = followChain(message, name, linksBefore)
-  if (chain === null) return { kind: 'unusable', outcome: 'cname_chain' }
+  if (chain === null) return 'cname_chain'
   if (message.rcode === Rcode.NXDOMAIN) return { kind: 'nxdomain', ttlSeconds: negativeTtl(message, chain) }
   if (type === 'SRV') {
     const services = servicesOf(message, chain)
@@ -52,7 +92,7 @@ export function classify(message: Message, name: DomainName, type: QuestionType,
   let { ttlSeconds } = chain
   for (const record of message.answers) {
     if (record.type !== type || record.type === 'SRV' || record.name !== chain.end) continue
-    // As in decode.ts: a literal for the first.
+    // A literal for the first takes less room (decision 41).
     if (addresses === null) addresses = [record.address]
     else if (addresses.length < ADDRESSES_MAX) addresses.push(record.address)
     ttlSeconds = Math.min(ttlSeconds, record.ttlSeconds)
@@ -62,7 +102,7 @@ export function classify(message: Message, name: DomainName, type: QuestionType,
   if (chain.links > linksBefore) {
     return { kind: 'alias', target: chain.end, links: chain.links, ttlSeconds: chain.ttlSeconds }
   }
-  if (isLame(message)) return { kind: 'unusable', outcome: 'lame' }
+  if (isLame(message)) return 'lame'
   return { kind: 'nodata', ttlSeconds: negativeTtl(message, chain) }
 }
 
@@ -78,11 +118,11 @@ function servicesOf(message: Message, { end, ttlSeconds }: Chain): Finding | nul
 interface Chain {
   readonly end: DomainName
   readonly links: number
-  /** The least TTL of its CNAMEs; Infinity where there are none. */
+  /** The lowest TTL of its CNAMEs; Infinity where there are none. */
   readonly ttlSeconds: number
 }
 
-/** Follows the CNAMEs of the answer section from `name`, in whatever order they stand there. Null: too many, or a loop. */
+/** Follows the CNAMEs of the answer section from `name`; their order doesn't matter. Null: too many, or a loop. */
 function followChain(message: Message, name: DomainName, linksBefore: number): Chain | null {
   let end = name
   let links = linksBefore
@@ -96,7 +136,7 @@ function followChain(message: Message, name: DomainName, linksBefore: number): C
   }
 }
 
-/** RFC 2308 §5: the least of the SOA's own TTL and its MINIMUM; and no longer than the aliases that led there. */
+/** RFC 2308 §5: the lower one of the SOA's own TTL and its MINIMUM, and no longer than the aliases that led there. */
 function negativeTtl(message: Message, chain: Chain): number {
   const soa = soaOf(message, chain.end)
   const ttlSeconds =
@@ -104,7 +144,7 @@ function negativeTtl(message: Message, chain: Chain): number {
   return Math.min(ttlSeconds, chain.ttlSeconds)
 }
 
-/** The SOA of a zone that holds the name; another zone's says nothing about it. */
+/** The SOA of a zone that contains the name: the SOA of another zone says nothing about it. */
 function soaOf(message: Message, name: DomainName): SoaRecord | null {
   for (const record of message.authorities) {
     if (record.type === 'SOA' && isWithin(name, record.name)) return record
@@ -113,8 +153,8 @@ function soaOf(message: Message, name: DomainName): SoaRecord | null {
 }
 
 /**
- * No answer and no word on why: a nameserver that neither knows the zone nor recurses, a referral (RFC 2308 §2.2:
- * NS without SOA), or records that nobody asked for.
+ * True where the response has no answer and no reason for that: the nameserver neither knows the zone nor recurses, it
+ * refers to others (RFC 2308 §2.2: NS without SOA), or its records are about something else.
  */
 function isLame(message: Message): boolean {
   const referral = message.authorities.some(

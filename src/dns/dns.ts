@@ -7,7 +7,6 @@ import type { Answer, Try } from './answer.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
-import type { NameserverAddress } from './exchange.ts'
 import { type KeptName, KeptNames } from './kept-names.ts'
 import { type Nameserver, NameserverSet } from './nameservers.ts'
 import type { ResolverEnvironment } from './resolv-conf.ts'
@@ -15,6 +14,8 @@ import { ResolvConfFile } from './resolv-conf-file.ts'
 import { SearchDomain } from './search-domain.ts'
 import { isService, ServiceResolver } from './service-resolver.ts'
 import { type ResolverSettings, StubResolver } from './stub-resolver.ts'
+import { TcpConnections } from './tcp.ts'
+import type { NameserverAddress } from './transport.ts'
 import { createTransport } from './transport.ts'
 
 export type { DnsEvent } from './events.ts'
@@ -154,7 +155,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
   const file = new ResolvConfFile(options.resolvConf, { timers, environment, onEvent })
   const nameservers = new NameserverSet(onEvent)
   let settings = resolverSettings(options, file)
-  const transport = createTransport(timers, onBug)
+  const transport = createTransport(timers, new TcpConnections(onBug), onBug)
   const seamsOfTries = { ...seams, timers, transport, randomId, onBug }
   const stub = new StubResolver(nameservers, () => settings, seamsOfTries)
   const resolvers = resolversOver(stub, options, { ...seams, timers, onBug })

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { encodeMessage } from '../../demo/dns-encode.ts'
 import { decoded, messages } from '../../test/support/dns-messages.ts'
-import { decodeMessage, isMalformed } from './decode.ts'
 import type { DomainName } from './domain-name.ts'
+import { decodeMessage, isMalformed } from './message.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
 fc.configureGlobal({ seed: 1 })

@@ -1,7 +1,7 @@
 /** The nameservers in force: their order, their health, and what they have done so far. */
 import { EdnsSupport } from './edns-support.ts'
 import type { ResolverEvent } from './events.ts'
-import type { NameserverAddress } from './exchange.ts'
+import type { NameserverAddress } from './transport.ts'
 
 /** How long a failed nameserver stays behind the others, doubling with each failure. */
 const PENALTY_MS_MIN = 1000

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { encodeMessage } from '../../demo/dns-encode.ts'
-import { decodeMessage, isMalformed } from './decode.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import type { Message } from './message.ts'
-import { encodeQuery, isResponseTo, isTruncated } from './query.ts'
+import { decodeMessage, encodeQuery, isMalformed, isResponseTo, isTruncated } from './message.ts'
 
 const NAME = parseDomainName('zone1-mail.game.test') as DomainName
 const query = encodeQuery(0x1234, NAME, 'A', true)

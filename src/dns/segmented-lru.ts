@@ -137,9 +137,7 @@ export class SegmentedLru<V> {
   #remove(node: Node<V>): void {
     this.#lists[node.segment].remove(node)
     this.#nodes.delete(node.key)
-    // Before V8 itself moves the entries to a new table: each table it has left keeps the next one, and what that
-    // one held, until the next full collection. Where there are many they live so long that only such a collection
-    // frees them in any case.
+    // A busy map holds on to deleted entries, so the entries move to a new one now and then (decision 41).
     if (this.#nodes.size > RENEWED_ENTRIES_MAX || ++this.#deletions < this.#nodes.size / 2 + 32) return
     this.#deletions = 0
     this.#nodes = new Map(this.#nodes)

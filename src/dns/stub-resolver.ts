@@ -1,19 +1,27 @@
-/** One name and type, asked of the nameservers in rounds until one gives an answer to use, or the budget ends. */
-import type { Try } from './answer.ts'
-import { type AskOptions, type AskSeams, ask, type Charge, type Question, UNPAID } from './ask.ts'
-import type { Finding } from './classify.ts'
-import type { DomainName } from './domain-name.ts'
-import type { NameserverAddress } from './exchange.ts'
-import type { QuestionType, SrvRecord } from './message.ts'
-import type { Nameserver, NameserverSet } from './nameservers.ts'
-
 /**
- * The least time a nameserver is given where the budget is split over many tries: enough for one that has to ask
- * others first.
+ * One name and type, asked of the nameservers until one gives a usable answer or the time is over. One nameserver gets
+ * up to four queries: UDP first, TCP where the response was truncated, without EDNS where EDNS may be the cause of a
+ * failure, and over a port of its own where anybody could have sent the error.
  */
+import type { OnBug } from '../guard.ts'
+import type { Timers } from '../timers.ts'
+import type { Try } from './answer.ts'
+import { type Finding, outcomeOf, readResponse } from './classify.ts'
+import type { DomainName } from './domain-name.ts'
+import type { ResolverEvent } from './events.ts'
+import { encodeQuery, type QuestionType } from './message.ts'
+import type { Nameserver, NameserverSet } from './nameservers.ts'
+import type { NameserverAddress, Transport } from './transport.ts'
+
+/** The shortest timeout where many tries share the time: enough for a nameserver that has to ask others first. */
 const TRY_MS_MIN = 400
+/** The outcome of a query that was not sent because nothing was left to pay for it. */
+const UNPAID = 'rate_limited'
+/** RCODEs by which nameservers have refused OPT (RFC 6891 §7 names FORMERR; BADVERS is OPT's own). */
+const EDNS_REFUSALS: readonly string[] = ['FORMERR', 'NOTIMP', 'BADVERS']
 
 export interface ResolverSettings {
+  /** For each query. */
   readonly timeoutMs: number
   /** Rounds over all nameservers. */
   readonly attempts: number
@@ -21,59 +29,96 @@ export interface ResolverSettings {
   readonly useTcp: boolean
 }
 
+export interface StubSeams {
+  readonly timers: Timers
+  readonly transport: Transport
+  /** An integer from 0 to 65,535 that nobody can guess. */
+  readonly randomId: () => number
+  readonly onEvent: (event: ResolverEvent) => void
+  /** For whom a query is sent, which its event reports. */
+  readonly askedFor?: (() => unknown) | undefined
+  /** Receives an exception that no look-up waits for. */
+  readonly onBug: OnBug
+}
+
+/** Pays for one query out of what unknown names may cost. False: nothing is left, so the query must not be sent. */
+export type Charge = () => boolean
+
 export interface Budget {
   /** On the clock of the seams. */
   readonly deadlineMs: number
   readonly signal: AbortSignal
-  /** Null: a name in use, which costs what it costs. */
+  /** Null: the name is in use, and its queries are free. */
   readonly charge: Charge | null
 }
 
-export type Resolution = {
-  readonly tries: readonly Try[]
-} & (
-  | {
-      readonly kind: 'positive'
-      readonly addresses: readonly string[]
-      /** Instead of addresses, where SRV was asked for. */
-      readonly services?: readonly SrvRecord[]
-      readonly ttlSeconds: number
+/** What the nameservers say about one name and type. */
+export type Resolution = { readonly tries: readonly Try[] } & (
+  | (Usable & {
+      /** The one that said so. */
       readonly nameserver: string
-      /** The addresses of one family, where another could not be asked for. */
+      /** The addresses of one family; the other family could not be asked. */
       readonly incomplete?: true
-    }
-  | { readonly kind: 'nxdomain' | 'nodata'; readonly ttlSeconds: number; readonly nameserver: string }
+    })
   | { readonly kind: 'failure'; readonly cause: 'nameservers_failed' | 'timeout' | 'rate_limited' }
 )
 
-const NONE: readonly Nameserver[] = []
-
 type Alias = Extract<Finding, { kind: 'alias' }>
+type Unusable = Extract<Finding, { kind: 'unusable' }>
+type Usable = Exclude<Finding, Alias | Unusable>
+
+interface Question {
+  readonly name: DomainName
+  readonly type: QuestionType
+  /** CNAMEs that led to `name`. */
+  readonly links: number
+  /** The first name of that chain. */
+  readonly origin: DomainName
+}
+
+/** One nameserver's turn to answer a question. */
+interface Turn {
+  readonly nameserver: Nameserver
+  readonly question: Question
+  /** For each query. */
+  readonly timeoutMs: number
+  /** For all queries of the turn. */
+  readonly deadlineMs: number
+  readonly signal: AbortSignal
+  readonly charge: Charge | null
+  readonly tries: Try[]
+}
+
+/** How a query goes to the nameserver. A turn uses no way twice. */
+interface Way {
+  readonly protocol: 'udp' | 'tcp'
+  /** With OPT. */
+  readonly edns: boolean
+  /** UDP: no other query uses the port, so nobody knows it. */
+  readonly ownPort: boolean
+}
+
+const NONE: readonly Nameserver[] = []
 
 export class StubResolver {
   readonly #nameservers: NameserverSet
-  readonly #seams: AskSeams
+  readonly #seams: StubSeams
   readonly #settings: () => ResolverSettings
   readonly #closing = new AbortController()
 
-  /** @param settings asked at each resolution, because resolv.conf may change */
-  constructor(nameservers: NameserverSet, settings: () => ResolverSettings, seams: AskSeams) {
+  /** @param settings called for each question, because resolv.conf may change */
+  constructor(nameservers: NameserverSet, settings: () => ResolverSettings, seams: StubSeams) {
     this.#nameservers = nameservers
     this.#settings = settings
     this.#seams = seams
   }
 
-  resolve(name: DomainName, type: QuestionType, budget: Budget): Promise<Resolution> {
+  ask(name: DomainName, type: QuestionType, budget: Budget): Promise<Resolution> {
     return this.#rounds({ name, type, links: 0, origin: name }, budget, [])
   }
 
-  /** Takes over a new list of nameservers. What waits for one that is no longer on it is asked of the new ones at once. */
-  replaceNameservers(addresses: readonly NameserverAddress[]): void {
-    for (const { address } of this.#nameservers.replace(addresses)) this.#seams.transport.abandon(address)
-  }
-
-  /** Asks only those that stand before a nameserver, be they healthy or not; null: it is the first, or all are equal. */
-  async resolveByPreferred(
+  /** Asks only the nameservers before `fallback`, healthy or not. Null: it is the first, or all have the same rank. */
+  async askPreferred(
     name: DomainName,
     type: QuestionType,
     budget: Budget,
@@ -85,14 +130,19 @@ export class StubResolver {
       : this.#rounds({ name, type, links: 0, origin: name }, budget, [], preferred)
   }
 
+  /** Takes over a new list of nameservers. Questions to a nameserver that is no longer listed go to the new ones at once. */
+  replaceNameservers(addresses: readonly NameserverAddress[]): void {
+    for (const { address } of this.#nameservers.replace(addresses)) this.#seams.transport.abandon(address)
+  }
+
   close(): void {
     this.#closing.abort()
     this.#seams.transport.close()
   }
 
   /**
-   * glibc's rounds (resolv.conf(5)): every nameserver in order, `attempts` times; silent ones only from the second on, and
-   * without EDNS where that may be why they are silent.
+   * The rounds of glibc (resolv.conf(5)): every nameserver in order, `attempts` times. From the second round on only
+   * silent ones are asked, and without EDNS where EDNS may be why they are silent.
    */
   async #rounds(
     question: Question,
@@ -107,7 +157,7 @@ export class StubResolver {
     let refusing = NONE
     let withoutEdns = NONE
     let candidates = among ?? this.#nameservers.inOrder(rotate)
-    // With one attempt only, whoever is not known to take EDNS would never be asked without.
+    // A single round would never try without EDNS.
     const rounds = attempts > 1 || allTrusted(candidates, now()) ? attempts : 2
     for (let round = 1; round <= rounds && candidates.length > 0; round++) {
       let silent = NONE
@@ -119,17 +169,17 @@ export class StubResolver {
         if (this.#nameservers.all !== inForce) return this.#startAgain(question, budget, tries)
         const leftInRound = candidates.length - at
         const leftInAll = leftInRound + (rounds - round) * candidates.length
-        const options: AskOptions = {
+        const edns = !withoutEdns.includes(nameserver) && nameserver.edns.next(nowMs)
+        const finding = await this.#query(firstWay(useTcp, edns), {
+          nameserver,
           question,
           timeoutMs: Math.min(timeoutMs, shareOf(leftMs, leftInRound, leftInAll)),
-          // However often it is asked, over TCP and without EDNS, the others get their turn.
+          // However many queries one nameserver gets, the others get their turn.
           deadlineMs: nowMs + leftMs / leftInRound,
-          useTcp,
-          edns: !withoutEdns.includes(nameserver) && nameserver.edns.next(nowMs),
           signal: budget.signal,
           charge: budget.charge,
-        }
-        const finding = await ask(nameserver, options, this.#seams, tries)
+          tries,
+        })
         if (!this.#nameservers.isInForce(nameserver)) return this.#startAgain(question, budget, tries)
         if (finding.kind !== 'unusable') {
           this.#nameservers.recovered(nameserver)
@@ -153,12 +203,12 @@ export class StubResolver {
     return { kind: 'failure', cause, tries }
   }
 
-  /** What a nameserver said that was taken out of force, by a change of resolv.conf, counts for nothing. */
+  /** After a change of resolv.conf, an answer of a nameserver that is no longer in force doesn't count. */
   #startAgain({ origin, type }: Question, budget: Budget, tries: Try[]): Promise<Resolution> {
     return this.#rounds({ name: origin, type, links: 0, origin }, budget, tries)
   }
 
-  /** Asks for the target of an alias: once, since a walk through zones is the nameserver's task. */
+  /** Asks for the target of an alias, once: to walk through zones is the nameserver's task. */
   async #follow(
     { alias, nameserver }: { readonly alias: Alias; readonly nameserver: Nameserver },
     from: Question,
@@ -175,27 +225,20 @@ export class StubResolver {
   }
 
   /**
-   * Asks penalised nameservers the same question on the side: nobody waits for them, and an answer brings them back.
-   * It is paid for where that is possible, and sent in any case: one a second for a nameserver at most.
+   * Sends the same question to penalised nameservers as well. No look-up waits for them, and an answer ends the penalty.
+   * The budget pays if it can. The query is sent in any case: at most one a second for a nameserver.
    */
   #probe(question: Question, { charge }: Budget): void {
     if (this.#nameservers.allHealthy) return
     const { now } = this.#seams.timers
     const { timeoutMs, useTcp } = this.#settings()
     for (const nameserver of this.#nameservers.takeDueForProbe(now())) {
-      const deadlineMs = now() + timeoutMs
-      const options = {
-        question,
-        timeoutMs,
-        deadlineMs,
-        useTcp,
-        // Whether it is back is all that is asked.
-        edns: nameserver.edns.isTrusted(now()),
-        signal: this.#closing.signal,
-        charge: null,
-      }
       charge?.()
-      ask(nameserver, options, this.#seams, [])
+      // A probe only has to find out whether the nameserver is back, so it takes no risk with EDNS.
+      const way = firstWay(useTcp, nameserver.edns.isTrusted(now()))
+      const deadlineMs = now() + timeoutMs
+      const signal = this.#closing.signal
+      this.#query(way, { nameserver, question, timeoutMs, deadlineMs, signal, charge: null, tries: [] })
         .then((finding) => {
           if (!this.#nameservers.isInForce(nameserver)) return
           if (finding.kind === 'unusable') this.#nameservers.penalise(nameserver, now())
@@ -207,33 +250,97 @@ export class StubResolver {
         })
     }
   }
+
+  /** Sends one query, and further ones where its finding asks for another way. Records each. */
+  #query(way: Way, turn: Turn): Promise<Finding> {
+    const { nameserver, question, timeoutMs, deadlineMs, signal, charge, tries } = turn
+    const { timers, transport, randomId, onEvent, askedFor } = this.#seams
+    const { protocol, edns, ownPort } = way
+    if (charge !== null && !charge()) return Promise.resolve(unusable(UNPAID))
+    const sentFor = askedFor?.()
+    const sentAtMs = timers.now()
+    const query = {
+      nameserver: nameserver.address,
+      protocol,
+      octets: encodeQuery(randomId(), question.name, question.type, edns),
+      deadlineMs: Math.min(sentAtMs + timeoutMs, deadlineMs),
+      signal,
+      ownPort,
+    }
+    return transport.send(query, (reply) => {
+      const milliseconds = timers.now() - sentAtMs
+      const isResponse = typeof reply !== 'string'
+      const finding = isResponse ? readResponse(reply, protocol, question) : unusable(reply)
+      if (isResponse) nameserver.answered(milliseconds)
+      const entry: Try = {
+        nameserver: nameserver.address.text,
+        outcome: outcomeOf(finding),
+        milliseconds,
+        type: question.type,
+        transport: protocol,
+      }
+      tries.push(entry)
+      nameserver.count(entry.outcome)
+      onEvent({ kind: 'query', name: question.name, try: entry, askedFor: sentFor })
+      const next = this.#nextWay(way, turn, finding, sentAtMs)
+      return next === null ? finding : this.#query(next, turn)
+    })
+  }
+
+  /** Null: the finding counts. Also learns whether the nameserver supports EDNS. */
+  #nextWay(way: Way, { nameserver, deadlineMs }: Turn, finding: Finding, sentAtMs: number): Way | null {
+    const { timers, onEvent } = this.#seams
+    const nowMs = timers.now()
+    const { edns } = nameserver
+    if (finding.kind !== 'unusable') {
+      if (way.edns) edns.answered(nowMs)
+      else if (edns.answeredWithout(nowMs))
+        onEvent({ kind: 'edns_unsupported', nameserver: nameserver.address.text })
+      return null
+    }
+    if (nowMs >= deadlineMs) return null
+    if (finding.questionless && way.protocol === 'udp' && !way.ownPort) return { ...way, ownPort: true }
+    const blame = way.edns ? ednsBlame(finding.outcome, edns.isTrusted(nowMs)) : 'none'
+    if (blame !== 'none') edns.failed(sentAtMs, blame === 'refused')
+    // A silent nameserver may only be slow, so the next round asks it without OPT.
+    if (blame !== 'none' && finding.outcome !== 'timeout') return { ...way, edns: false }
+    if (finding.outcome === 'truncated' && way.protocol === 'udp') return { ...way, protocol: 'tcp' }
+    return null
+  }
+}
+
+function firstWay(useTcp: boolean, edns: boolean): Way {
+  return { protocol: useTcp ? 'tcp' : 'udp', edns, ownPort: false }
+}
+
+function unusable(outcome: string): Unusable {
+  return { kind: 'unusable', outcome, questionless: false }
+}
+
+/** Whether the OPT of a query explains its failure. */
+function ednsBlame(outcome: string, trusted: boolean): 'none' | 'perhaps' | 'refused' {
+  if (EDNS_REFUSALS.includes(outcome)) return 'refused'
+  if (outcome === 'malformed') return 'perhaps'
+  const mayBe = outcome === 'timeout' || outcome === 'SERVFAIL'
+  return mayBe && !trusted ? 'perhaps' : 'none'
 }
 
 function allTrusted(nameservers: readonly Nameserver[], nowMs: number): boolean {
   return nameservers.every(({ edns }) => edns.isTrusted(nowMs))
 }
 
-function resolutionOf(
-  finding: Exclude<Finding, Alias | { kind: 'unusable' }>,
-  { address }: Nameserver,
-  tries: readonly Try[],
-): Resolution {
-  const { kind, ttlSeconds } = finding
-  const nameserver = address.text
-  if (kind !== 'positive') return { kind, ttlSeconds, nameserver, tries }
-  const { addresses, services } = finding
-  if (services !== undefined) return { kind, addresses, services, ttlSeconds, nameserver, tries }
-  return { kind, addresses, ttlSeconds, nameserver, tries }
+function resolutionOf(finding: Usable, { address }: Nameserver, tries: readonly Try[]): Resolution {
+  return { ...finding, nameserver: address.text, tries }
 }
 
-/** Says that the nameserver itself is at fault, whatever was asked. An RCODE may be the name's fault. */
+/** True where the nameserver itself is at fault, whatever the question was. An RCODE may be the name's fault. */
 function isDead(outcome: string): boolean {
   return outcome === 'timeout' || outcome === 'unreachable' || outcome === 'malformed'
 }
 
 /**
- * A part of the time left for one try: an even share of all tries to come, yet not less than a nameserver needs,
- * and always so that each nameserver of the round still gets its turn.
+ * The part of the remaining time that one try gets: an even share among all tries to come, but not less than a
+ * nameserver needs, and so that each nameserver of the round gets its turn.
  */
 function shareOf(leftMs: number, leftInRound: number, leftInAll: number): number {
   return Math.max(leftMs / leftInAll, Math.min(TRY_MS_MIN, leftMs / leftInRound))

@@ -1,21 +1,21 @@
 /**
- * Queries over TCP, each over a connection of its own (RFC 7766). Only answers that UDP cuts come this way, unless
- * `use-vc`. What a nameserver can make this process hold is bounded: 64 connections of 128 KiB at most.
+ * Queries over TCP, each over a connection of its own (RFC 7766). With `use-vc` all queries come this way, otherwise
+ * those whose response was truncated over UDP. A nameserver can occupy 64 connections of 128 KiB at most.
  */
 import { connect, type Socket } from 'node:net'
 import { guarded, type OnBug } from '../guard.ts'
-import type { ExchangeOptions, NameserverAddress, Settles, Waiting } from './exchange.ts'
-import { isResponseTo } from './query.ts'
+import { isResponseTo } from './message.ts'
+import type { Holder, NameserverAddress, PendingQuery, Protocol } from './transport.ts'
 
-/** To one nameserver at once; other queries wait for their turn. Nameservers have such bounds, too (BIND: 150). */
+/** To one nameserver at once; further queries wait. Nameservers have such bounds, too (BIND: 150). */
 const CONNECTIONS_MAX = 64
-/** RFC 7766 §8: the message's length goes before it. */
+/** RFC 7766 §8: the message's length precedes it. */
 const LENGTH_OCTETS = 2
 const FRAME_OCTETS_MAX = LENGTH_OCTETS + 0xffff
-/** Where what has arrived is read; one for all connections, since it is copied at once. */
+/** Receives the octets of all connections: each copies its own at once. */
 const arrived = Buffer.allocUnsafeSlow(0x10000)
 
-export class TcpConnections {
+export class TcpConnections implements Protocol {
   readonly #byNameserver = new Map<string, NameserverConnections>()
   readonly #onBug: OnBug
 
@@ -23,25 +23,25 @@ export class TcpConnections {
     this.#onBug = onBug
   }
 
-  /** Settles never before this has returned. */
-  exchange({ nameserver }: ExchangeOptions, exchange: Settles): Waiting {
+  send(pending: PendingQuery): NameserverConnections {
+    const { nameserver } = pending.query
     let connections = this.#byNameserver.get(nameserver.text)
     if (connections === undefined) {
       const onUnused = (): void => void this.#byNameserver.delete(nameserver.text)
       connections = new NameserverConnections(nameserver, this.#onBug, onUnused)
       this.#byNameserver.set(nameserver.text, connections)
     }
-    connections.begin(exchange)
+    connections.send(pending)
     return connections
   }
 }
 
-class NameserverConnections implements Waiting {
+class NameserverConnections implements Holder {
   readonly #nameserver: NameserverAddress
   readonly #onBug: OnBug
   readonly #onUnused: () => void
-  readonly #open = new Map<Settles, Socket>()
-  readonly #queued = new Set<Settles>()
+  readonly #open = new Map<PendingQuery, Socket>()
+  readonly #queued = new Set<PendingQuery>()
 
   constructor(nameserver: NameserverAddress, onBug: OnBug, onUnused: () => void) {
     this.#nameserver = nameserver
@@ -49,15 +49,15 @@ class NameserverConnections implements Waiting {
     this.#onUnused = onUnused
   }
 
-  begin(exchange: Settles): void {
-    if (this.#open.size < CONNECTIONS_MAX) this.#connect(exchange)
-    else this.#queued.add(exchange)
+  send(pending: PendingQuery): void {
+    if (this.#open.size < CONNECTIONS_MAX) this.#connect(pending)
+    else this.#queued.add(pending)
   }
 
-  end(exchange: Settles): void {
-    this.#queued.delete(exchange)
-    this.#open.get(exchange)?.destroy()
-    this.#open.delete(exchange)
+  forget(pending: PendingQuery): void {
+    this.#queued.delete(pending)
+    this.#open.get(pending)?.destroy()
+    this.#open.delete(pending)
     const [next] = this.#queued
     if (next !== undefined && this.#open.size < CONNECTIONS_MAX) {
       this.#queued.delete(next)
@@ -66,46 +66,47 @@ class NameserverConnections implements Waiting {
     if (this.#open.size === 0) this.#onUnused()
   }
 
-  #connect(exchange: Settles): void {
+  #connect(pending: PendingQuery): void {
     const { host, port } = this.#nameserver
-    const answer = new FirstFrame()
+    const { octets: query } = pending.query
+    const frame = new FirstFrame()
     const receive = guarded(this.#onBug, (octets: Buffer) => {
-      const message = answer.push(octets)
+      const message = frame.push(octets)
       if (message === null) return
-      // The connection carries one query: what comes first is its answer, or this is no nameserver.
-      if (isResponseTo(exchange.query, message)) exchange.settle({ kind: 'response', octets: message })
-      else exchange.settle({ kind: 'malformed' })
+      // The connection carries one query. If the first message doesn't answer it, the peer is no nameserver.
+      if (isResponseTo(query, message)) pending.settle(message)
+      else pending.settle('malformed')
     })
-    const fail = guarded(this.#onBug, () => exchange.settle({ kind: 'unreachable' }))
+    const fail = guarded(this.#onBug, () => pending.settle('unreachable'))
     const callback = (octets: number): boolean => {
       receive(arrived.subarray(0, octets))
       return true
     }
     const socket = connect({ host, port, noDelay: true, onread: { buffer: arrived, callback } })
-    this.#open.set(exchange, socket)
+    this.#open.set(pending, socket)
     socket.on('error', fail)
     socket.on('close', fail)
     const length = Buffer.allocUnsafe(LENGTH_OCTETS)
-    length.writeUInt16BE(exchange.query.length, 0)
+    length.writeUInt16BE(query.length, 0)
     // In one write: a nameserver may read once only (RFC 7766 §8).
-    socket.write(Buffer.concat([length, exchange.query]))
+    socket.write(Buffer.concat([length, query]))
   }
 }
 
-/** The first message of a stream. Holds what has arrived of it, whatever its length says, and nothing behind it. */
+/** The first message of a stream. Holds no more than has arrived of it, whatever its length says. */
 class FirstFrame {
   #octets = Buffer.allocUnsafeSlow(512)
   #filled = 0
 
-  /** Null while some of it is to come. */
+  /** Null until the message is complete. */
   push(octets: Buffer): Buffer | null {
-    this.#keep(octets)
+    this.#append(octets)
     if (this.#filled < LENGTH_OCTETS) return null
     const end = LENGTH_OCTETS + this.#octets.readUInt16BE(0)
     return this.#filled < end ? null : this.#octets.subarray(LENGTH_OCTETS, end)
   }
 
-  #keep(octets: Buffer): void {
+  #append(octets: Buffer): void {
     const filled = Math.min(FRAME_OCTETS_MAX, this.#filled + octets.length)
     if (filled > this.#octets.length) {
       const larger = Buffer.allocUnsafeSlow(Math.min(FRAME_OCTETS_MAX, 2 * filled))

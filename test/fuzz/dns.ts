@@ -5,16 +5,28 @@ import * as fc from 'fast-check'
 import { encodeMessage } from '../../demo/dns-encode.ts'
 import { AddressResolver } from '../../src/dns/address-resolver.ts'
 import { type Answer, areEndpoints } from '../../src/dns/answer.ts'
-import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
-import type { ExchangeOptions, ExchangeOutcome, NameserverAddress } from '../../src/dns/exchange.ts'
-import { type Message, RecordType, type ResourceRecord } from '../../src/dns/message.ts'
+import {
+  decodeMessage,
+  encodeQuery,
+  isMalformed,
+  isResponseTo,
+  type Message,
+  RecordType,
+  type ResourceRecord,
+} from '../../src/dns/message.ts'
 import { NameserverSet } from '../../src/dns/nameservers.ts'
-import { encodeQuery, isResponseTo } from '../../src/dns/query.ts'
 import { parseResolvConf } from '../../src/dns/resolv-conf.ts'
 import { ServiceResolver } from '../../src/dns/service-resolver.ts'
 import { type Resolution, StubResolver } from '../../src/dns/stub-resolver.ts'
-import { createTransport, type Transport } from '../../src/dns/transport.ts'
+import { TcpConnections } from '../../src/dns/tcp.ts'
+import {
+  createTransport,
+  type NameserverAddress,
+  type Query,
+  type Reply,
+  type Transport,
+} from '../../src/dns/transport.ts'
 import { addressPolicy, portPolicy } from '../../src/routing/denied-addresses.ts'
 import { nodeTimers } from '../../src/timers.ts'
 import { addressesOf } from '../support/dns.ts'
@@ -80,14 +92,14 @@ const serviceRecords = fc.array(
   { maxLength: 40, size: 'max' },
 )
 const FITS_MOSTLY = fc.nat({ max: 9 }).map((n) => n > 0)
-type Reply = { octets: (query: Buffer) => Buffer } | { outcome: 'timeout' | 'unreachable' }
+type ScriptedReply = { octets: (query: Buffer) => Buffer } | { outcome: 'timeout' | 'unreachable' }
 const replies = repliesWith(answerRecords, fc.constant(false))
 
 /** @param fitting true: of the records those that the question is for, under its name */
 function repliesWith(
   records: fc.Arbitrary<ResourceRecord[]>,
   fitting: fc.Arbitrary<boolean>,
-): fc.Arbitrary<Reply> {
+): fc.Arbitrary<ScriptedReply> {
   return fc.oneof(
     { weight: 6, arbitrary: responses(records, fitting) },
     {
@@ -97,7 +109,10 @@ function repliesWith(
   )
 }
 
-function responses(records: fc.Arbitrary<ResourceRecord[]>, fit: fc.Arbitrary<boolean>): fc.Arbitrary<Reply> {
+function responses(
+  records: fc.Arbitrary<ResourceRecord[]>,
+  fit: fc.Arbitrary<boolean>,
+): fc.Arbitrary<ScriptedReply> {
   return fc
     .tuple(records, messages, fc.constantFrom(0, 0, 0, 2, 3, 5), fc.boolean(), mutations(), fit)
     .map(([all, noise, rcode, noisy, mutate, fits]) => ({
@@ -133,30 +148,30 @@ function mutations(): fc.Arbitrary<(octets: Buffer) => Buffer> {
 
 /** The resolver over a network that answers with these in turn, and silence afterwards. */
 async function resolve(
-  script: readonly Reply[],
+  script: readonly ScriptedReply[],
   name: DomainName = NAME,
 ): Promise<{ answer: Answer; queries: number; nowMs: number }> {
   let [nowMs, queries] = [0, 0]
   const timers = { now: () => nowMs, start: () => ({ cancel: () => undefined }) }
   const nameservers = new NameserverSet(() => undefined)
   nameservers.replace(['a', 'b'].map((text) => ({ host: '127.0.0.1', port: 53, text })))
-  const outcomeOf = ({ query, deadlineMs }: ExchangeOptions): ExchangeOutcome => {
+  const replyTo = ({ octets, deadlineMs }: Query): Reply => {
     const reply = script[queries++] ?? { outcome: 'timeout' }
     if ('octets' in reply) {
-      const response = reply.octets(query)
+      const response = reply.octets(octets)
       nowMs += 1
-      if (isResponseTo(query, response)) return { kind: 'response', octets: response }
+      if (isResponseTo(octets, response)) return response
     }
     const kind = 'outcome' in reply ? reply.outcome : 'timeout'
     nowMs = kind === 'timeout' ? Math.max(nowMs, deadlineMs) : nowMs + 1
-    return { kind }
+    return kind
   }
-  const exchange: Transport['udp'] = async (options, read) => read(outcomeOf(options))
+  const send: Transport['send'] = async (query, read) => read(replyTo(query))
   const onEvent = (): void => undefined
   const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
   const stub = new StubResolver(nameservers, () => settings, {
     timers,
-    transport: { udp: exchange, tcp: exchange, abandon: () => undefined, close: () => undefined },
+    transport: { send, abandon: () => undefined, close: () => undefined },
     randomId: () => 4711,
     onEvent,
     onBug: (error) => assert.fail(error as Error),
@@ -180,7 +195,7 @@ async function resolve(
 }
 
 const BUDGET_MS = 1500
-/** Before each exchange that has this number: the list becomes this. */
+/** Before each query that has this number: the list becomes this. */
 const changes = fc.tuple(
   fc.nat({ max: 12 }),
   fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { minLength: 1, maxLength: 3 }),
@@ -189,39 +204,38 @@ const changes = fc.tuple(
 /** As `resolve`, over a list of nameservers that changes while they are asked. */
 async function resolveWhileChanging(
   moments: readonly (readonly [number, readonly string[]])[],
-  script: readonly Reply[],
+  script: readonly ScriptedReply[],
 ): Promise<{ resolution: Resolution; inForce: readonly string[]; nowMs: number }> {
   let [nowMs, queries] = [0, 0]
   const nameservers = new NameserverSet(() => undefined)
   const waiting = new Set<{ text: string; abort: () => void }>()
   const { signal } = new AbortController()
-  const exchange: Transport['udp'] = async ({ nameserver, query, deadlineMs, signal: one }, read) => {
+  const send: Transport['send'] = async ({ nameserver, octets, deadlineMs, signal: one }, read) => {
     // Probes run on the side: time passes by them, but not because of them.
-    if (one !== signal) return read({ kind: 'timeout' })
+    if (one !== signal) return read('timeout')
     return new Promise((resolve) => {
       const reply = script[queries]
-      const done = (outcome: ExchangeOutcome): void => {
+      const done = (outcome: Reply): void => {
         if (waiting.delete(one)) resolve(read(outcome))
       }
-      const one = { text: nameserver.text, abort: (): void => done({ kind: 'aborted' }) }
+      const one = { text: nameserver.text, abort: (): void => done('aborted') }
       waiting.add(one)
       for (const [at, texts] of moments) if (at === queries) stub.replaceNameservers(listOf(texts))
       queries++
       if (reply !== undefined && 'octets' in reply) {
         nowMs = Math.min(nowMs + 1, deadlineMs)
-        const response = reply.octets(query)
-        if (isResponseTo(query, response)) done({ kind: 'response', octets: response })
+        const response = reply.octets(octets)
+        if (isResponseTo(octets, response)) done(response)
       }
       if (waiting.has(one)) nowMs = Math.max(nowMs, deadlineMs)
-      done({ kind: 'timeout' })
+      done('timeout')
     })
   }
   const settings = { timeoutMs: 300, attempts: 2, rotate: false, useTcp: false }
   const stub: StubResolver = new StubResolver(nameservers, () => settings, {
     timers: { now: () => nowMs, start: () => ({ cancel: () => undefined }) },
     transport: {
-      udp: exchange,
-      tcp: exchange,
+      send,
       abandon: ({ text }) => {
         for (const one of [...waiting]) if (one.text === text) one.abort()
       },
@@ -232,7 +246,7 @@ async function resolveWhileChanging(
     onBug: (error) => assert.fail(error as Error),
   })
   stub.replaceNameservers(listOf(['a', 'b']))
-  const resolution = await stub.resolve(NAME, 'A', { deadlineMs: BUDGET_MS, signal, charge: null })
+  const resolution = await stub.ask(NAME, 'A', { deadlineMs: BUDGET_MS, signal, charge: null })
   return { resolution, inForce: nameservers.all.map(({ address }) => address.text), nowMs }
 }
 
@@ -362,9 +376,9 @@ export const dnsTargets: readonly Target[] = [
       const stream = streamOf(all, answer)
       const at = [0, ...cuts.map((cut) => cut % (stream.length + 1)).sort((a, b) => a - b), stream.length]
       const pieces = at.slice(1).map((end, index) => stream.subarray(at[index], end))
-      const outcome = await exchangeOverTcp(query, pieces)
-      assert.equal(outcome.kind, firstOf(stream, answer))
-      if (outcome.kind === 'response') assert.deepEqual(outcome.octets, answer)
+      const reply = await replyOverTcp(query, pieces)
+      assert.equal(typeof reply === 'string' ? reply : 'response', firstOf(stream, answer))
+      if (typeof reply !== 'string') assert.deepEqual(reply, answer)
     },
   ),
   target(
@@ -431,8 +445,8 @@ function firstOf(stream: Buffer, answer: Buffer): 'response' | 'malformed' | 'un
   return stream.subarray(2, 2 + length).equals(answer) ? 'response' : 'malformed'
 }
 
-/** One TCP exchange with a peer that sends these pieces, then closes. */
-async function exchangeOverTcp(query: Buffer, pieces: readonly Buffer[]): Promise<ExchangeOutcome> {
+/** The reply to a query over TCP from a peer that sends these pieces, then closes. */
+async function replyOverTcp(query: Buffer, pieces: readonly Buffer[]): Promise<Reply> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
     socket.once('data', async () => {
@@ -449,15 +463,16 @@ async function exchangeOverTcp(query: Buffer, pieces: readonly Buffer[]): Promis
   const fail = (error: unknown): never => assert.fail(error as Error)
   const transport = createTransport(
     nodeTimers(() => performance.now(), fail),
+    new TcpConnections(fail),
     fail,
   )
   try {
     const nameserver = { host: '127.0.0.1', port, text: `127.0.0.1:${port}` }
     const deadlineMs = performance.now() + 10_000
     const { signal } = new AbortController()
-    return await transport.tcp(
-      { nameserver, query, deadlineMs, signal, ownPort: false },
-      (outcome) => outcome,
+    return await transport.send(
+      { nameserver, protocol: 'tcp', octets: query, deadlineMs, signal, ownPort: false },
+      (reply) => reply,
     )
   } finally {
     transport.close()

@@ -6,8 +6,8 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { DomainName } from '../../src/dns/domain-name.ts'
-import type { ExchangeOptions, ExchangeOutcome } from '../../src/dns/exchange.ts'
-import { encodeQuery } from '../../src/dns/query.ts'
+import { encodeQuery } from '../../src/dns/message.ts'
+import { TcpConnections } from '../../src/dns/tcp.ts'
 import { createTransport } from '../../src/dns/transport.ts'
 import { nodeTimers } from '../../src/timers.ts'
 import { addressesOf, BUDGET_MS, TIMEOUT_MS, timed, until, withDns } from '../support/dns.ts'
@@ -262,18 +262,20 @@ test('what a stranger sends to a port before its socket is connected is not an a
     () => performance.now(),
     (error) => assert.fail(error as Error),
   )
-  const transport = createTransport(timers, (error) => assert.fail(error as Error))
-  const options: ExchangeOptions = {
+  const onBug = (error: unknown): never => assert.fail(error as Error)
+  const transport = createTransport(timers, new TcpConnections(onBug), onBug)
+  const sent = {
+    protocol: 'udp' as const,
     nameserver: { host: nameserver.host, port: nameserver.port, text: nameserver.address },
-    query,
+    octets: query,
     deadlineMs: performance.now() + 20_000,
     signal: new AbortController().signal,
     ownPort: false,
   }
   try {
-    const outcome = await transport.udp(options, (one: ExchangeOutcome) => one)
+    const reply = await transport.send(sent, (one) => one)
     assert.equal(told, 1)
-    assert.ok(outcome.kind === 'response' && outcome.octets.length > forged.length, 'the nameserver is heard')
+    assert.ok(typeof reply !== 'string' && reply.length > forged.length, 'the nameserver is heard')
   } finally {
     unsubscribe('udp.socket', onSocket)
     transport.close()

@@ -133,7 +133,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   [
     BOUNDS,
     '| names and addresses of one DNS answer | <n> of names beyond its own length; <n> addresses, of which <n> are kept',
-    constant('dns/decode.ts', 'POINTED_OCTETS_MAX'),
+    constant('dns/message.ts', 'POINTED_OCTETS_MAX'),
     constant('dns/classify.ts', 'ADDRESSES_MAX'),
     constant('dns/address-resolver.ts', 'ADDRESSES_MAX'),
   ],
@@ -331,7 +331,11 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     'null: `options attempts:` (<n>)',
     constant('dns/resolv-conf.ts', 'ATTEMPTS_DEFAULT'),
   ],
-  ['docs/threat-model.md', 'new for each query or shared for <n>;', constant('dns/udp.ts', 'SHARING_MS')],
+  [
+    'docs/threat-model.md',
+    'new for each query or shared for <n>;',
+    constant('dns/transport.ts', 'SHARING_MS'),
+  ],
   [
     'docs/threat-model.md',
     'over TCP one message, <n> connections',

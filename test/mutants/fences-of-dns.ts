@@ -74,7 +74,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: "a forged answer: another query's id",
-    file: 'src/dns/query.ts',
+    file: 'src/dns/message.ts',
     text: '  if (response[0] !== query[0] || response[1] !== query[1]) return false\n',
     without: '',
     test: 'src/dns/query.test.ts',
@@ -90,7 +90,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged answer: a port that is guessed',
-    file: 'src/dns/udp.ts',
+    file: 'src/dns/transport.ts',
     text: 'this.#socket.connect(port, host)',
     without:
       "this.#socket.bind({ port: 20_000 + (process.pid % 10_000), address: '127.0.0.1', exclusive: true })\n    this.#socket.connect(port, host)",
@@ -99,7 +99,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged answer: a port that is searched for',
-    file: 'src/dns/udp.ts',
+    file: 'src/dns/transport.ts',
     text: 'const SHARING_MS = 10\n',
     without: 'const SHARING_MS = 1e9\n',
     test: CACHE,
@@ -107,7 +107,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged answer: a port for all at once',
-    file: 'src/dns/udp.ts',
+    file: 'src/dns/transport.ts',
     text: 'const QUERIES_PER_SOCKET_MAX = 128\n',
     without: 'const QUERIES_PER_SOCKET_MAX = 1e6\n',
     test: CACHE,
@@ -115,7 +115,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged answer: from another address or port',
-    file: 'src/dns/udp.ts',
+    file: 'src/dns/transport.ts',
     text: 'from.port !== this.#peer?.port || from.address !== this.#peer.address || ',
     without: '',
     test: TRANSPORT,
@@ -123,8 +123,8 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged error: an id in flight, and no question',
-    file: 'src/dns/ask.ts',
-    text: "if (reply.questionless && way.protocol === 'udp' && !way.ownPort)",
+    file: 'src/dns/stub-resolver.ts',
+    text: "if (finding.questionless && way.protocol === 'udp' && !way.ownPort)",
     without: 'if (false)',
     test: TRANSPORT,
     titles: /error without a question/,
@@ -132,7 +132,7 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'a TCP answer of frames without messages',
     file: 'src/dns/tcp.ts',
-    text: "else exchange.settle({ kind: 'malformed' })",
+    text: "else pending.settle('malformed')",
     without: '',
     test: TRANSPORT,
     titles: /no longer than a round trip/,
@@ -147,7 +147,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a forged answer: to another question',
-    file: 'src/dns/query.ts',
+    file: 'src/dns/message.ts',
     text: 'return sameQuestion(query, response)',
     without: 'return true || sameQuestion(query, response)',
     test: MESSAGES,
@@ -155,7 +155,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a query, as its own answer',
-    file: 'src/dns/query.ts',
+    file: 'src/dns/message.ts',
     text: '(flags & QR) === 0 || ',
     without: '',
     test: MESSAGES,
@@ -163,7 +163,7 @@ export const DNS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a malformed answer: many long names out of few octets',
-    file: 'src/dns/decode.ts',
+    file: 'src/dns/message.ts',
     text: 'if (this.#pointedOctetsLeft < 0)',
     without: 'if (this.#pointedOctetsLeft < -1e9)',
     test: 'src/dns/message.test.ts',

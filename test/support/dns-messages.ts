@@ -1,9 +1,9 @@
 /** DNS messages for property tests. */
 import * as fc from 'fast-check'
-import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import { ipv4Text, ipv6Text } from '../../src/dns/ip-address.ts'
 import type { Edns, Message, ResourceRecord } from '../../src/dns/message.ts'
+import { decodeMessage, isMalformed } from '../../src/dns/message.ts'
 
 /** `deepEqual` compares prototypes. */
 function recordOf<T extends object>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {

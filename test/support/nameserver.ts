@@ -6,7 +6,6 @@ import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dg
 import { once } from 'node:events'
 import { createServer, type Server, type Socket as TcpSocket } from 'node:net'
 import { encodeMessage } from '../../demo/dns-encode.ts'
-import { decodeMessage, isMalformed } from '../../src/dns/decode.ts'
 import { type DomainName, parseDomainName } from '../../src/dns/domain-name.ts'
 import type {
   AddressRecord,
@@ -17,6 +16,7 @@ import type {
   SoaRecord,
   SrvRecord,
 } from '../../src/dns/message.ts'
+import { decodeMessage, isMalformed } from '../../src/dns/message.ts'
 import { freePort } from './ports.ts'
 
 export interface Query {
