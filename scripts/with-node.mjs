@@ -11,6 +11,8 @@ import { fileURLToPath } from 'node:url'
 
 const NODE_MAJOR_LEAST = 24
 const PARENT_LOOK_MS = 250
+/** They need /proc, addresses such as 127.0.1.1 and an Envoy for the machine, and are tested on Linux only. */
+const ON_LINUX_ONLY = ['src/launch/start.ts', 'demo/demo.ts']
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const say = (text) => process.stderr.write(`zonegate: ${text}\n`)
 
@@ -62,6 +64,12 @@ function nodeBinary() {
 }
 
 const [file, ...args] = process.argv.slice(2)
+if (process.platform !== 'linux' && ON_LINUX_ONLY.includes(file)) {
+  const profile =
+    file === 'demo/demo.ts' ? 'ZONEGATE_CONFIG_DIR=./demo docker compose --profile demo' : 'docker compose'
+  say(`this runs on Linux only, not on ${process.platform}. Use Docker instead: ${profile} up --build`)
+  process.exit(1)
+}
 if (!installed()) install()
 const child = spawn(nodeBinary(), [file, ...args], {
   stdio: 'inherit',

