@@ -43,11 +43,30 @@ test('what is empty in a line is left out', () => {
   )
 })
 
+test('the first answer of a name that is not in DNS is kept where a fallback has its requests', () => {
+  const keptWith = (hasFallback: boolean): object[] => {
+    const kept: object[] = []
+    const recorder = new HistoryRecorder(
+      (event) => kept.push(event),
+      () => 0,
+      () => hasFallback,
+    )
+    const changed = { kind: 'answer_changed', name: 'zone9.test', before: null, nameserver: 'n' } as const
+    const negative = { name: 'zone9.test', ttlSeconds: 5, nameserver: 'n' }
+    recorder.dns({ ...changed, answer: { kind: 'nxdomain', ...negative } })
+    recorder.dns({ ...changed, answer: { kind: 'nodata', ...negative } })
+    return kept
+  }
+  assert.deepEqual(keptWith(false), [])
+  assert.equal(keptWith(true).length, 1)
+})
+
 suite('a refusal that is kept', () => {
   const kept: object[] = []
   const recorder = new HistoryRecorder(
     (event) => kept.push(event),
     () => 0,
+    () => false,
   )
   const request = { method: 'GET', authority: 'a.test', headers: {}, requestId: 'r', traceparent: '' }
   recorder.refused(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { changesText } from './text.ts'
+import { changesText, textOf } from './text.ts'
 
 test('of a rule that is another only what differs in it is told', () => {
   const rule = (tls: object): object[] => [
@@ -18,5 +18,19 @@ test('a value that comes or goes is told as one', () => {
   assert.match(
     changesText([{ key: 'zones.7', before: undefined, after: { as: '8' } }]),
     /^zones\.7: .* -> \{"as":"8"\}$/,
+  )
+})
+
+test('a save that changed no value says what it did change', () => {
+  for (const changes of [[], [{ key: 'rules', before: [{ name: 'a' }], after: [{ name: 'a' }] }]])
+    assert.equal(changesText(changes), 'only comments or layout changed')
+})
+
+test('the time in the line of a pin names its time zone', () => {
+  const until = '2027-01-01T04:00:00.000Z'
+  const pin = { zone: '12', addresses: ['10.0.0.5'], who: 'ada', because: 'disk', since: until, until }
+  assert.equal(
+    textOf({ kind: 'pinned', ...pin }),
+    '12 pinned to 10.0.0.5 by ada until 2027-01-01 04:00:00 UTC, because "disk"',
   )
 })

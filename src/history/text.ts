@@ -50,7 +50,7 @@ export function textOf(event: HistoryEvent): string {
     case 'nack':
       return `Envoy ${event.envoy} refuses ${event.name === undefined ? `resources (${event.resource})` : `${event.resource} ${event.name}`}: ${event.error}`
     case 'pinned':
-      return `${event.zone} pinned to ${event.addresses.join(', ')} by ${event.who} until ${event.until}, because ${JSON.stringify(event.because)}`
+      return `${event.zone} pinned to ${event.addresses.join(', ')} by ${event.who} until ${utcText(Date.parse(event.until))}, because ${JSON.stringify(event.because)}`
     case 'unpinned':
       return `${event.zone} unpinned (was ${event.addresses.join(', ')} by ${event.who})`
     case 'pin_over':
@@ -108,7 +108,6 @@ export function answerText({ result, addresses, denied = [], cause }: AnswerText
 }
 
 export function changesText(changes: readonly ConfigChangeText[]): string {
-  if (changes.length === 0) return 'no value is another'
   const texts = changes.flatMap(({ key, before, after }) => {
     if (before === undefined && after === undefined) return [`${key} (too long to keep)`]
     // Of a rule only what differs in it.
@@ -118,6 +117,7 @@ export function changesText(changes: readonly ConfigChangeText[]): string {
       )
     return [`${key}: ${valueText(before)} -> ${valueText(after)}`]
   })
+  if (texts.length === 0) return 'only comments or layout changed'
   const shown = texts.slice(0, CHANGES_SHOWN)
   const more = texts.length - shown.length
   return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('; ')
@@ -129,6 +129,14 @@ function isCompound(value: unknown): boolean {
 
 export function secondsText(milliseconds: number): string {
   return `${(milliseconds / 1000).toFixed(1)} s`
+}
+
+/** Processor and reader may be in different time zones, so the processor's texts name the zone: `2026-11-29 02:12:03 UTC`. */
+export function utcText(ms: number): string {
+  return new Date(ms)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, ' UTC')
 }
 
 function startedText({
@@ -156,7 +164,11 @@ function refusedText({
   return `refused ${reason}${what === '' ? '' : ` (${what})`}${dns === undefined ? '' : `: ${dns}`}, request ${requestId}${more}`
 }
 
-function sourceText({ ttlSeconds, nameserver }: AnswerText): string {
+/** Who gave an answer, and its TTL; empty where neither is known. */
+export function sourceText({
+  ttlSeconds,
+  nameserver,
+}: Pick<AnswerText, 'ttlSeconds' | 'nameserver'>): string {
   const parts = [
     ...(nameserver === undefined ? [] : [`by ${nameserver}`]),
     ...(ttlSeconds === undefined ? [] : [`TTL ${ttlSeconds} s`]),

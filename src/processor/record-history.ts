@@ -17,6 +17,9 @@ import type { EnvoyFilesEvent } from './told-files.ts'
 /** Names of which nothing was known: so many answers at once, and a second. A scan under a wildcard record has no end of them. */
 const NEW_NAMES_BURST = 5000
 const NEW_NAMES_PER_SECOND = 20
+/** Names that are not in DNS, of rules with a fallback. A scan has no end of them. */
+const ABSENT_NAMES_BURST = 500
+const ABSENT_NAMES_PER_SECOND = 5
 const REQUEST_ID_LENGTH_MAX = 128
 /** As in Envoy's access log. */
 const METHOD_LENGTH_MAX = 32
@@ -29,10 +32,17 @@ export class HistoryRecorder {
   readonly #record: (event: HistoryEvent) => void
   readonly #sample: RefusalSample
   readonly #newNames: TokenBucket
+  readonly #absentNames: TokenBucket
+  readonly #hasFallback: () => boolean
 
-  /** @param now monotonic, milliseconds */
-  constructor(record: (event: HistoryEvent) => void, now: () => number) {
+  /**
+   * @param now monotonic, milliseconds
+   * @param hasFallback true while `zones` sends ids that are not in DNS to another zone
+   */
+  constructor(record: (event: HistoryEvent) => void, now: () => number, hasFallback: () => boolean) {
     this.#record = record
+    this.#hasFallback = hasFallback
+    this.#absentNames = new TokenBucket(ABSENT_NAMES_PER_SECOND, ABSENT_NAMES_BURST, now)
     this.#sample = new RefusalSample(now)
     this.#newNames = new TokenBucket(NEW_NAMES_PER_SECOND, NEW_NAMES_BURST, now)
   }
@@ -118,9 +128,8 @@ export class HistoryRecorder {
     })
   }
 
-  /** That a name is not there, and never was, says the refusal of its request. */
   #answer({ name, answer, before, nameserver }: Extract<DnsEvent, { kind: 'answer_changed' }>): void {
-    if (before === null && (answer.kind !== 'positive' || !this.#newNames.take())) return
+    if (before === null && !this.#isToldFirst(answer)) return
     this.#record({
       kind: 'answer',
       name,
@@ -128,6 +137,12 @@ export class HistoryRecorder {
       ...(nameserver !== undefined && { nameserver }),
       before: before === null ? null : answerText(before),
     })
+  }
+
+  /** Whether the first answer of a name is recorded. A refusal tells that a name is not in DNS; a fallback refuses nothing. */
+  #isToldFirst({ kind }: Answer): boolean {
+    if (kind === 'positive') return this.#newNames.take()
+    return kind === 'nxdomain' && this.#hasFallback() && this.#absentNames.take()
   }
 }
 

@@ -1,16 +1,25 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { SaidNow } from '../cli/said-now.ts'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
+import type { HistoryEvent } from '../history/event.ts'
 import { History } from '../history/history.ts'
-import { NOTHING_SAID } from '../routing/said.ts'
 import { type ExplainedThen, explainThen, type PathThen } from './explain-then.ts'
 import { describedRequest } from './request-description.ts'
 
 const NAME = 'zone12-default.game.test'
 
-/** Zone 12 is learned at 300, by the configuration of 100. */
-async function explained(path?: PathThen, rules: object = {}, fallback = false): Promise<ExplainedThen> {
+type Asked = { id?: string; at?: number; path?: PathThen; rules?: object; zones?: object }
+
+/** By the configuration of 100. Zone 12 has an address from 200 on and is learned at 300; zone 99 is not in DNS until 450. */
+async function explained({
+  id = '12',
+  at = 400,
+  path,
+  rules = {},
+  zones = {},
+}: Asked = {}): Promise<ExplainedThen> {
   const clock = { ms: 100 }
   const log = (): void => undefined
   const history = new History(
@@ -22,25 +31,26 @@ async function explained(path?: PathThen, rules: object = {}, fallback = false):
       onBug: (error) => assert.fail(String(error)),
     },
   )
-  const about = { version: '1', awayMs: null, fallback, file: 'z.yaml', search: 'game.test' }
-  history.record({ kind: 'started', config: {}, ...about })
-  clock.ms = 200
-  history.record({
-    kind: 'answer',
-    name: NAME,
-    result: 'positive',
-    addresses: ['10.0.0.1'],
-    before: null,
-  })
-  clock.ms = 300
-  history.record({ kind: 'learned', zone: 'default/12', name: NAME, why: 'learned' })
+  const record = (ms: number, event: HistoryEvent): void => {
+    clock.ms = ms
+    history.record(event)
+  }
+  const about = { version: '1', awayMs: null, fallback: false, file: 'z.yaml', search: 'game.test' }
+  const absent = { result: 'nxdomain', addresses: [], ttlSeconds: 5, nameserver: 'n' } as const
+  const found = (address: string) => ({ result: 'positive', addresses: [address] }) as const
+  record(100, { kind: 'started', config: {}, ...about })
+  record(200, { kind: 'answer', name: NAME, ...found('10.0.0.1'), before: null })
+  record(300, { kind: 'learned', zone: 'default/12', name: NAME, why: 'learned' })
+  record(350, { kind: 'answer', name: NAME.replace('12', '99'), ...absent, before: null })
+  record(450, { kind: 'answer', name: NAME.replace('12', '99'), ...found('10.0.0.9'), before: absent })
+  const config = configSchema.parse({ rules, zones })
   const world = {
-    rules: rulesOf(configSchema.parse({ rules })),
-    said: NOTHING_SAID,
+    rules: rulesOf(config),
+    said: new SaidNow(config, rulesOf(config), { entries: () => [] }).now(),
     search: 'game.test',
     staleMs: 0,
   }
-  return explainThen(describedRequest({ ids: ['12'] }), 400, { history, world: () => world }, path)
+  return explainThen(describedRequest({ ids: [id] }), at, { history, world: () => world }, path)
 }
 const textOf = ({ steps }: ExplainedThen): string =>
   steps.map(({ step, text }) => `${step} ${text}`).join('\n')
@@ -48,7 +58,7 @@ const textOf = ({ steps }: ExplainedThen): string =>
 suite('a request whose zone was learned before its end', () => {
   for (const path of ['cold', 'hot', 'fallback'] as const)
     test(`is ${path} if its log line says so`, async () => {
-      const then = await explained(path)
+      const then = await explained({ path })
       assert.equal(then.decision.result === 'forward' && then.decision.path, path)
       assert.equal(/by itself \(hot\)/.test(textOf(then)), path === 'hot')
     })
@@ -60,8 +70,31 @@ suite('a request whose zone was learned before its end', () => {
 
 test('that the certificate of a zone behind TLS is not looked at is said, and of no other', async () => {
   assert.match(
-    textOf(await explained('cold', { upstream: { tls: {} } })),
-    /tls .*certificate is not looked at/,
+    textOf(await explained({ path: 'cold', rules: { upstream: { tls: {} } } })),
+    /tls .*does not check the zone's certificate/,
   )
-  assert.doesNotMatch(textOf(await explained('cold')), /certificate/)
+  assert.doesNotMatch(textOf(await explained({ path: 'cold' })), /certificate/)
+})
+
+suite('an id that was not in DNS', () => {
+  const zones = { '*': { fallback: '12' } }
+  test('goes to the fallback, through the processor, however hot that zone was', async () => {
+    const then = await explained({ id: '99', zones })
+    assert.deepEqual(then.decision, { result: 'forward', addresses: ['10.0.0.1:8101'], path: 'cold' })
+    assert.deepEqual(then.zone, { service: 'default', id: '12', name: NAME })
+    assert.match(textOf(then), /zones "99" is not in DNS; zones\.\* sends its requests to "12"/)
+  })
+  test('is refused without a fallback', async () => {
+    const { decision, zone } = await explained({ id: '99' })
+    assert.equal(decision.result === 'refuse' && decision.reason, 'name_not_found')
+    assert.equal(zone?.id, '99')
+  })
+  test('goes to its own zone once it has an address', async () => {
+    const { decision } = await explained({ id: '99', at: 500, zones })
+    assert.deepEqual(decision, { result: 'forward', addresses: ['10.0.0.9:8101'], path: 'cold' })
+  })
+  test('is refused if the fallback is not in DNS either', async () => {
+    const { decision } = await explained({ id: '99', zones: { '*': { fallback: '99' } } })
+    assert.equal(decision.result === 'refuse' && decision.reason, 'name_not_found')
+  })
 })

@@ -1,17 +1,18 @@
 import { isService } from '../dns/service-resolver.ts'
-import type { AnswerText, Recorded, RefusedEvent } from '../history/event.ts'
+import type { Recorded, RefusedEvent } from '../history/event.ts'
 import type { History } from '../history/history.ts'
 import { type GatewayThen, gatewayAt, type NameThen, nameAt, startAfter, upTo } from '../history/past.ts'
 import { collect, isSameZone } from '../history/read-history.ts'
-import { answerText, secondsText, textOf } from '../history/text.ts'
-import { authorityOf } from '../routing/decision.ts'
+import { answerText, secondsText, sourceText, textOf } from '../history/text.ts'
+import { authorityOf, insteadOf } from '../routing/decision.ts'
 import { isZone, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
+import { insteadStep, pinnedByText } from './explain.ts'
 import { explainRules } from './explain-rules.ts'
 import { isReason, REASONS } from './reasons.ts'
 import { type DescribedRequest, requestOf } from './request-description.ts'
 
-/** Where a request would have gone at a moment that is over. Times are milliseconds since 1970. */
+/** Where a request would have gone at a moment in the past. Times are milliseconds since 1970. */
 export interface ExplainedThen {
   readonly at: number
   readonly request: {
@@ -27,7 +28,7 @@ export interface ExplainedThen {
   readonly steps: readonly StepThen[]
 }
 
-/** How a request went through Envoy. `fallback`: Envoy resolved the name itself. */
+/** How a request passed Envoy. `hot`: Envoy had the route. `cold`: Envoy asked the processor. `fallback`: Envoy resolved the name. */
 export type PathThen = 'hot' | 'cold' | 'fallback'
 
 export function isPathThen(text: unknown): text is PathThen {
@@ -47,20 +48,20 @@ export type DecisionThen =
       readonly cause: string
       readonly wayOut: string
     }
-  /** Too little is kept of that time. */
+  /** The history has too little of that time. */
   | { readonly result: 'unknown' }
 
 export interface StepThen {
   readonly step: string
   readonly ok: boolean
   readonly text: string
-  /** When it began to be so, or happened; absent where that isn't known, or of no matter. */
+  /** When it happened or began; absent where that is unknown or does not matter. */
   readonly at?: number | undefined
 }
 
 export interface ThenSeams {
   readonly history: History
-  /** The rules by a configuration of that time, and what is said of zones by it and by the pins; null: it can't be run. */
+  /** The rules and pins in force at that time; null: this version can't run that configuration. */
   readonly world: (then: GatewayThen) => ThenWorld | null
 }
 
@@ -71,10 +72,10 @@ export interface ThenWorld {
   readonly staleMs: number
 }
 
-/** Refusals of a zone that are kept are a minute apart at most, while there are some. */
+/** The history keeps one refusal of a zone a minute (refusal-sample.ts). */
 const SAMPLED_MS = 60_000
 
-/** @param path of the request, where it is known, as from its line of the access log; else that of its zone at the moment */
+/** @param path how the request went, where its line of the access log says so; else it follows from the zone at that moment */
 export async function explainThen(
   described: DescribedRequest,
   at: number,
@@ -98,28 +99,34 @@ export async function explainThen(
   const { rule, steps: ruleSteps } = explainRules(head, by.rules, by.search, zone)
   const steps: StepThen[] = [...before, ...ruleSteps]
   if (!isZone(zone)) return { ...common, rule, zone: null, ...refused(zone.reason, steps) }
-  const own = await eventsOf(zone, history)
-  const found = { zone, then, by, own, at, untilSeq: startAfter(gateway, at)?.seq, path }
-  const named = { service: zone.service.name, id: zone.id, name: zone.name }
-  return { ...common, rule, zone: named, ...zoneThen(found, steps) }
+  const untilSeq = startAfter(gateway, at)?.seq
+  return { ...common, rule, ...(await zoneThen({ zone, then, by, at, untilSeq, path, history }, steps)) }
 }
 
-interface Found {
+interface Asked {
   readonly zone: Zone
   readonly then: GatewayThen
   readonly by: ThenWorld
+  readonly at: number
+  /** Of the event with which the next processor began. */
+  readonly untilSeq: number | undefined
+  /** How the request went; undefined: the caller does not know. */
+  readonly path: PathThen | undefined
+  readonly history: History
+}
+
+interface Found extends Asked {
   /** Events of the zone and its name. */
   readonly own: readonly Recorded[]
-  readonly at: number
-  readonly untilSeq: number | undefined
-  /** Of the request, where it is known. */
-  readonly path: PathThen | undefined
 }
 
 type Outcome = Pick<ExplainedThen, 'decision' | 'steps'>
+type ZoneOutcome = Outcome & Pick<ExplainedThen, 'zone'>
 
-function zoneThen(found: Found, before: readonly StepThen[]): Outcome {
-  const { zone, then, own, at } = found
+async function zoneThen(asked: Asked, before: readonly StepThen[]): Promise<ZoneOutcome> {
+  const { zone, then, at, by, history } = asked
+  const own = await eventsOf(zone, history)
+  const found = { ...asked, own }
   const learned = learnedAt(found)
   const known = found.path ?? (learned === null ? undefined : 'hot')
   const path = known ?? 'cold'
@@ -131,41 +138,41 @@ function zoneThen(found: Found, before: readonly StepThen[]): Outcome {
     ...(pinned === undefined && maintenance === undefined ? nameSteps(zone, name, then) : []),
   ]
   if (path === 'hot')
-    steps.push({
-      step: 'learned',
-      ok: true,
-      text: 'Envoy routed it by itself (hot)',
-      at: learned ?? undefined,
-    })
-  else if (path === 'cold')
-    steps.push({ step: 'learned', ok: true, text: 'its requests asked the processor (cold)' })
+    steps.push(step('learned', true, 'Envoy routed it by itself (hot)', learned ?? undefined))
+  else if (path === 'cold' && zone.insteadOf === undefined)
+    steps.push(step('learned', true, 'Envoy asked the processor for each request (cold)'))
   const last = lastRefusal(found)
-  if (last !== undefined) steps.push({ step: 'refused', ok: false, text: textOf(last), at: last.at })
+  if (last !== undefined) steps.push(step('refused', false, textOf(last), last.at))
   if (zone.service.upstream?.tls)
-    steps.push({ step: 'tls', ok: true, text: "by TLS; the zone's certificate is not looked at here" })
-  const done = (outcome: Outcome): Outcome => ({ ...outcome, steps: [...outcome.steps, ...nextSteps(name)] })
+    steps.push(step('tls', true, "by TLS; explain does not check the zone's certificate"))
+  const named = { service: zone.service.name, id: zone.id, name: zone.name }
+  const done = (outcome: Outcome & Partial<ZoneOutcome>): ZoneOutcome => ({
+    zone: named,
+    ...outcome,
+    steps: [...outcome.steps, ...nextSteps(name)],
+  })
   if (maintenance !== undefined) return done(refused('maintenance', steps))
   const isAway = then.processor.state === 'away'
   const resolvesItself = then.processor.state === 'away' && then.processor.fallback
   if (path === 'fallback' || (resolvesItself && known === undefined)) {
-    const note = "by Envoy's own DNS: what that said is in its access log"
+    const note = 'Envoy resolved the name itself; its access log has the address'
     return done(forwarded([], 'fallback', steps, note))
   }
   if (isAway && path === 'cold') return done(refused('processor_unavailable', steps))
   if (pinned !== undefined) {
     const { addresses, by } = pinned
-    const who = 'key' in by ? by.key : `${by.who}, because ${JSON.stringify(by.because)}`
-    steps.push({ step: 'pin', ok: addresses.length > 0, text: `pinned by ${who}; DNS was not asked` })
+    const text = `pinned ${pinnedByText(by)}; nobody asked DNS`
+    steps.push(step('pin', addresses.length > 0, text))
     if (addresses.length === 0) return done(refused('address_denied', steps))
-    return done(
-      forwarded(
-        addresses.map((each) => authorityOf(each, zone.service.port)),
-        path,
-        steps,
-      ),
-    )
+    const authorities = addresses.map((each) => authorityOf(each, zone.service.port))
+    return done(forwarded(authorities, path, steps))
   }
-  return done(byName(found, name, path, steps, last))
+  const other = name.answer?.result === 'nxdomain' ? insteadOf(zone, by.rules, by.search, by.said) : null
+  if (other === null) return done(byName(found, name, path, steps, last))
+  // Only the processor sends a request to another zone.
+  return done(
+    await zoneThen({ ...asked, zone: other, path: 'cold' }, [...steps, insteadStep(zone, other, by.said)]),
+  )
 }
 
 function byName(
@@ -192,7 +199,7 @@ function byName(
             authorities(lastGood.addresses),
             path,
             steps,
-            'no newer answer was to be had: these served stale',
+            'stale: nameservers failed, so the last answer served on',
           )
         : refused('nameservers_failed', steps)
     default:
@@ -200,7 +207,7 @@ function byName(
   }
 }
 
-/** Since when Envoy routed the zone by itself; null: it did not. */
+/** When Envoy began to route the zone by itself; null: it did not. */
 function learnedAt({ zone, own, at, then, untilSeq = Number.POSITIVE_INFINITY }: Found): number | null {
   const key = `${zone.service.name}/${zone.id}`
   const changes = own.filter(
@@ -214,7 +221,7 @@ function learnedAt({ zone, own, at, then, untilSeq = Number.POSITIVE_INFINITY }:
   return last?.kind === 'learned' ? last.at : null
 }
 
-/** The event after which the processor of that time knew something. */
+/** The event with which the processor of that time began, knowing nothing. */
 function startSeq({ processor }: GatewayThen): number {
   return processor.state === 'serving' ? processor.seq : 0
 }
@@ -243,66 +250,49 @@ async function eventsOf(zone: Zone, history: History): Promise<Recorded[]> {
 }
 
 function gatewaySteps({ processor, config, failing, envoys, refusedConfig }: GatewayThen): StepThen[] {
-  const steps: StepThen[] = []
   if (processor.state === 'unknown')
     return [
-      { step: 'processor', ok: false, text: 'nothing is kept of that time (history.bytes, history.path)' },
+      step(
+        'processor',
+        false,
+        'the history has nothing of that time: raise history.bytes or set history.path',
+      ),
     ]
-  if (processor.state === 'serving')
-    steps.push({ step: 'processor', ok: true, text: 'served', at: processor.since })
+  const steps: StepThen[] = []
+  if (processor.state === 'serving') steps.push(step('processor', true, 'served', processor.since))
   else {
     const instead = processor.fallback ? 'Envoy resolved names itself' : 'requests that asked got 502'
-    const for_ = processor.until === null ? '' : `, for ${secondsText(processor.until - processor.since)}`
-    steps.push({
-      step: 'processor',
-      ok: false,
-      text: `no processor served${for_}; ${instead}`,
-      at: processor.since,
-    })
+    const howLong = processor.until === null ? '' : ` for ${secondsText(processor.until - processor.since)}`
+    steps.push(step('processor', false, `no processor served${howLong}; ${instead}`, processor.since))
   }
   if (config !== null) {
-    const change = config.change === undefined ? 'as at the start' : textOf(config.change)
-    steps.push({
-      step: 'config',
-      ok: config.isWhole,
-      text: `${change}${config.isWhole ? '' : ' (too long to keep whole)'}`,
-      at: config.since,
-    })
+    const change = config.change === undefined ? 'no change since the start' : textOf(config.change)
+    const cut = config.isWhole ? '' : ' (too long to keep whole)'
+    steps.push(step('config', config.isWhole, `${change}${cut}`, config.since))
   }
-  if (refusedConfig !== undefined)
-    steps.push({ step: 'config', ok: false, text: textOf(refusedConfig), at: refusedConfig.at })
+  if (refusedConfig !== undefined) steps.push(step('config', false, textOf(refusedConfig), refusedConfig.at))
   for (const [nameserver, { since, outcome }] of failing)
-    steps.push({ step: 'dns', ok: false, text: `nameserver ${nameserver} failed (${outcome})`, at: since })
-  steps.push({
-    step: 'envoys',
-    ok: true,
-    text: envoys.size === 0 ? 'none was connected' : `${[...envoys].join(', ')} connected`,
-  })
-  return steps
+    steps.push(step('dns', false, `nameserver ${nameserver} failed (${outcome})`, since))
+  const connected = envoys.size === 0 ? 'no Envoy was connected' : `${[...envoys].join(', ')} connected`
+  return [...steps, step('envoys', true, connected)]
 }
 
 function nameSteps(zone: Zone, { answer, lastGood }: NameThen, { processor }: GatewayThen): StepThen[] {
   if (processor.state === 'away' && answer === null) return []
-  if (answer === null)
-    return [{ step: 'answer', ok: false, text: `nothing was known of ${zone.name}, or it has made room` }]
-  const by = [
-    ...(answer.nameserver === undefined ? [] : [`by ${answer.nameserver}`]),
-    ...(answer.ttlSeconds === undefined ? [] : [`TTL ${answer.ttlSeconds} s`]),
-  ]
-  const text = `${zone.name}: ${answerText(answer as AnswerText)}${by.length === 0 ? '' : ` (${by.join(', ')})`}`
-  const known: StepThen = {
-    step: 'answer',
-    ok: answer.result === 'positive',
-    text,
-    at: answer.since ?? undefined,
-  }
+  if (answer === null) return [step('answer', false, `the history has no answer for ${zone.name} up to then`)]
+  const text = `${zone.name}: ${answerText(answer)}${sourceText(answer)}`
+  const known = step('answer', answer.result === 'positive', text, answer.since ?? undefined)
   if (lastGood === null) return [known]
-  return [known, { step: 'stale', ok: true, text: `known before: ${lastGood.addresses.join(', ')}` }]
+  return [known, step('stale', true, `the answer before: ${lastGood.addresses.join(', ')}`)]
 }
 
-/** What came after: whoever asks why a zone was there asks next where it went. */
+function step(name: string, ok: boolean, text: string, at?: number): StepThen {
+  return { step: name, ok, text, ...(at !== undefined && { at }) }
+}
+
+/** The next change of the name: an operator asks for it next. */
 function nextSteps({ next }: NameThen): StepThen[] {
-  return next === undefined ? [] : [{ step: 'later', ok: true, text: textOf(next), at: next.at }]
+  return next === undefined ? [] : [step('later', true, textOf(next), next.at)]
 }
 
 function forwarded(
@@ -315,11 +305,11 @@ function forwarded(
   const text = `forward${to} (${path})${note === undefined ? '' : `; ${note}`}`
   return {
     decision: { result: 'forward', addresses, path },
-    steps: [...steps, { step: 'decision', ok: true, text }],
+    steps: [...steps, step('decision', true, text)],
   }
 }
 
-/** As it is told of a request that Envoy answered by itself, whatever was decided before. */
+/** Adds how the request ended by its log line, which overrules the decision: Envoy may have answered it by itself. */
 export function endedBy(then: ExplainedThen, { reason, status, details }: LoggedEnd): ExplainedThen {
   const { decision } = refused(reason, [])
   if (decision.result !== 'refuse') return then
@@ -330,7 +320,7 @@ export function endedBy(then: ExplainedThen, { reason, status, details }: Logged
   return {
     ...then,
     decision: { ...decision, status: code },
-    steps: [...then.steps, { step: 'ended', ok: false, text }],
+    steps: [...then.steps, step('ended', false, text)],
   }
 }
 
@@ -348,6 +338,6 @@ function refused(reason: string, steps: readonly StepThen[]): Outcome {
     : { status: '502', cause: reason, wayOut: '' }
   return {
     decision: { result: 'refuse', reason, status, cause, wayOut },
-    steps: [...steps, { step: 'decision', ok: false, text: `refuse with ${status} ${reason}` }],
+    steps: [...steps, step('decision', false, `refuse with ${status} ${reason}`)],
   }
 }

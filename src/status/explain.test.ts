@@ -416,7 +416,7 @@ const SAID: [what: string, zones: object, pins: SaidEntry[], answer: Answer, ...
     { 12: { addresses: ['10.9.9.8'] } },
     [byCommand],
     positive,
-    'ok zones: pinned to 10.9.9.9:9000, by ada until 2027-01-01T04:00:00.000Z, because "disk full"; DNS is not asked',
+    'ok zones: pinned to 10.9.9.9:9000, by ada until 2027-01-01 04:00:00 UTC, because "disk full"; DNS is not asked',
     'ok decision: forward to 10.9.9.9:9000',
   ],
   [
@@ -439,7 +439,7 @@ const SAID: [what: string, zones: object, pins: SaidEntry[], answer: Answer, ...
     { '*': { fallback: '0' } },
     [],
     negative('nxdomain'),
-    'ok zones: "12" is not in DNS, and goes to "0" (zones.*), by way of the processor: zone0-default.s.test',
+    'ok zones: "12" is not in DNS; zones.* sends its requests to "0" (zone0-default.s.test), through the processor',
     'no decision: refuse with 502 name_not_found',
   ],
 ]

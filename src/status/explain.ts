@@ -1,6 +1,7 @@
 import { type Addresses, type Answer, areEndpoints, type Endpoint, type Try } from '../dns/answer.ts'
 import type { Explanation } from '../dns/dns.ts'
 import { isService } from '../dns/service-resolver.ts'
+import { utcText } from '../history/text.ts'
 import { authorityOf, decide, insteadOf, pinnedAnswer } from '../routing/decision.ts'
 import { isZone, type RequestHead, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
 import type { PinnedBy, SaidOfZones } from '../routing/said.ts'
@@ -165,11 +166,12 @@ function saidSteps({ id, service, said }: Zone): Step[] {
 
 export function pinnedByText(by: PinnedBy): string {
   if ('key' in by) return `by ${by.key}`
-  return `by ${by.who} until ${new Date(by.untilMs).toISOString()}, because ${JSON.stringify(by.because)}`
+  return `by ${by.who} until ${utcText(by.untilMs)}, because ${JSON.stringify(by.because)}`
 }
 
-function insteadStep({ id, service }: Zone, other: Zone, said: SaidOfZones | undefined): Step {
-  const text = `${JSON.stringify(id)} is not in DNS, and goes to ${JSON.stringify(other.id)} (${said?.fallbackOf(service)?.key}), by way of the processor: ${other.name}`
+/** The id is not in DNS, and the fallback of `zones` has its requests. */
+export function insteadStep({ id, service }: Zone, other: Zone, said: SaidOfZones | undefined): Step {
+  const text = `${JSON.stringify(id)} is not in DNS; ${said?.fallbackOf(service)?.key} sends its requests to ${JSON.stringify(other.id)} (${other.name}), through the processor`
   return { step: 'zones', ok: true, text }
 }
 
