@@ -88,7 +88,7 @@ export function startLasting(
   const worstZones = new WorstZones(activity, () => running().config.metrics.topZones)
   const bugs = new Bugs(log, () => performance.now())
   const history = new History(historyOptions, { date: () => Date.now(), now, log, onBug: bugs.at('timer') })
-  const recorder = new HistoryRecorder((event) => history.record(event), now, () => hasFallback(running()))
+  const recorder = recorderOf(history, running)
   const pins = new Pins(PINS_FILE, {
     log,
     date: () => Date.now(),
@@ -148,9 +148,10 @@ export function startLasting(
   }
 }
 
-/** True where `zones` sends ids that are not in DNS to another zone. */
-function hasFallback({ config }: Running): boolean {
-  return Object.values(config.zones).some(({ fallback }) => fallback !== undefined)
+function recorderOf(history: History, running: () => Running): HistoryRecorder {
+  const hasFallback = (): boolean =>
+    Object.values(running().config.zones).some(({ fallback }) => fallback !== undefined)
+  return new HistoryRecorder((event) => history.record(event), now, hasFallback)
 }
 
 function controlEvents(

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { SaidNow } from '../cli/said-now.ts'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
 import type { HistoryEvent } from '../history/event.ts'
 import { History } from '../history/history.ts'
+import { SaidNow } from '../processor/said-now.ts'
 import { type ExplainedThen, explainThen, type PathThen } from './explain-then.ts'
 import { describedRequest } from './request-description.ts'
 

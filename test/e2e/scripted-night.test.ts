@@ -175,7 +175,7 @@ suite('a scripted night', () => {
       'processor_unavailable',
       JSON.stringify(steps),
     )
-    assert.match(steps[0]?.text ?? '', /^no processor served, for \d+\.\d s; requests that asked got 502$/)
+    assert.match(steps[0]?.text ?? '', /^no processor served for \d+\.\d s; requests that asked got 502$/)
     const pinned = await explainAt('7', Date.now() - 1)
     assert.deepEqual(pinned.decision, { result: 'forward', addresses: [`${OLD}:${port}`], path: 'cold' })
     const seqs = (await history()).events.map(({ seq }) => seq)

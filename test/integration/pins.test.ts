@@ -51,7 +51,7 @@ suite('pins by command', () => {
     assert.match(stdout, /^pinned: 12 to 10\.0\.0\.5, 10\.0\.0\.6:9000 until \d{4}-\S+Z\n$/)
     assert.match(
       await explained('12'),
-      /pinned to 10\.0\.0\.5:8101, 10\.0\.0\.6:9000, by ada until \S+Z, because "disk full"; DNS is not asked/,
+      /pinned to 10\.0\.0\.5:8101, 10\.0\.0\.6:9000, by ada until \S+ \S+ UTC, because "disk full"; DNS is not asked/,
     )
     // By the file, where no processor is asked.
     const offline = await processor.cli(['explain', '--id', '12', '--offline'])
