@@ -70,6 +70,17 @@ export interface Try {
   readonly transport: 'udp' | 'tcp'
 }
 
+/** A name that is resolved again before each answer expires. */
+export interface KeptName {
+  readonly name: string
+  /** The current answer, stale where there is no newer one; null before the first answer. */
+  current(): Answer | null
+  /** When the current answer expires, on the clock of the resolver; null where there is none. */
+  expiresAtMs(): number | null
+  /** Ends it: no callback comes afterwards. Further calls do nothing. */
+  release(): void
+}
+
 /** True where both say the same of a name: for how long, in which order and by whom is of no matter. */
 export function saysTheSame(one: Answer, other: Answer): boolean {
   if (one.kind === 'failure') return other.kind === 'failure' && one.cause === other.cause

@@ -3,11 +3,11 @@ import { randomInt } from 'node:crypto'
 import { isIP } from 'node:net'
 import { nodeTimers, type Timers } from '../timers.ts'
 import { AddressResolver } from './address-resolver.ts'
-import type { Answer, Try } from './answer.ts'
+import type { Answer, KeptName, Try } from './answer.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
-import { type KeptName, KeptNames } from './kept-names.ts'
+import { KeptNames } from './kept-names.ts'
 import { type Nameserver, NameserverSet } from './nameservers.ts'
 import type { ResolverEnvironment } from './resolv-conf.ts'
 import { ResolvConfFile } from './resolv-conf-file.ts'
@@ -19,7 +19,6 @@ import type { NameserverAddress } from './transport.ts'
 import { createTransport } from './transport.ts'
 
 export type { DnsEvent } from './events.ts'
-export type { KeptName } from './kept-names.ts'
 
 const DNS_PORT = 53
 const randomId = (): number => randomInt(0x10000)

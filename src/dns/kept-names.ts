@@ -1,23 +1,13 @@
 /** Names that are kept resolved for as long as someone holds them, and told of when what they resolve to changes. */
 
 import type { Timer, Timers } from '../timers.ts'
-import { type Addresses, type Answer, areEndpoints } from './answer.ts'
+import { type Addresses, type Answer, areEndpoints, type KeptName } from './answer.ts'
 import type { CachedName } from './cached-name.ts'
 import type { CachingResolver } from './caching-resolver.ts'
 import { parseDomainName } from './domain-name.ts'
 
 /** For answers that may not be cached at all (TTL 0). */
 const REFRESH_INTERVAL_MS_MIN = 1000
-
-export interface KeptName {
-  readonly name: string
-  /** What is known now, stale where nothing better is; null before the first answer. */
-  current(): Answer | null
-  /** When the lifetime of the current answer ends, on the clock given to `createDns`; null where there is none. */
-  expiresAtMs(): number | null
-  /** Ends it. No callback comes afterwards. Once is enough: again does nothing. */
-  release(): void
-}
 
 interface Kept {
   readonly cached: CachedName

@@ -1,5 +1,4 @@
-import type { Addresses, Answer } from '../dns/answer.ts'
-import type { KeptName } from '../dns/kept-names.ts'
+import type { Addresses, Answer, KeptName } from '../dns/answer.ts'
 import { CandidateZones } from './candidate-zones.ts'
 
 /** A zone by its service and id: enough to name it, and what Envoy's control plane calls it by. */

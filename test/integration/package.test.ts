@@ -3,6 +3,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
+  cpSync,
   globSync,
   mkdirSync,
   mkdtempSync,
@@ -13,13 +14,17 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { startNameserver } from '../../demo/nameserver.ts'
+import { isInstalled, NAMESERVER_PROGRAMS, withNameserverProgram } from '../support/nameserver-programs.ts'
 import { freePort } from '../support/ports.ts'
+import { eventually } from '../support/processor.ts'
 
 /** What `npm run package` makes, installed under node_modules, where Node strips no types. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -70,6 +75,7 @@ test('the package is small, and has the program, its files and nothing else', as
     .map((path) => path.replace(/^src/, 'dist').replace(/\.ts$/, '.js'))
   const expected = [
     ...emitted,
+    ...['index', 'answer', 'events'].map((name) => `dist/dns/${name}.d.ts`),
     ...globSync(['proto/**/*.{proto,json}', 'envoy/**/*.{yaml,lua}'], { cwd: ROOT }),
     ...['dist/COMMIT', 'package.json', 'zonegate.schema.json'],
     ...['CHANGELOG.md', 'LICENSE', 'README.md', 'README.zh-CN.md'],
@@ -90,6 +96,56 @@ test('npx zonegate: version, commit, and the Envoy that it is made for', async (
 test('npx zonegate: validate says what is wrong with a file', async () => {
   writeFileSync(join(folder, 'broken.yaml'), 'dns:\n  serch: game.test\n')
   await assert.rejects(zonegate('validate', 'broken.yaml'), { code: 1, stdout: /broken\.yaml:2:3: .*serch/ })
+})
+
+/** Under the package's folder, where `zonegate/dns` is found as in a service that has installed it. */
+async function runExample(name: string, ...args: string[]): Promise<string> {
+  cpSync(join(ROOT, 'examples', name), join(folder, name))
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+  const options = { cwd: folder, env: environment, timeout: 20_000 }
+  return (await run(process.execPath, [name, ...args], options)).stdout
+}
+
+const program = NAMESERVER_PROGRAMS.find(isInstalled)
+test('zonegate/dns: the example asks a real nameserver', {
+  skip: program === undefined && 'no nameserver is installed here',
+}, async () => {
+  assert.ok(program !== undefined)
+  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  try {
+    await withNameserverProgram(program, async (nameserver) => {
+      let output = ''
+      const url = `http://ns.game.test:${port}/`
+      // The nameserver needs a moment to start.
+      await eventually('the nameserver answers', async () => {
+        output = await runExample('cached-dns.ts', url, nameserver).catch(() => '')
+        return output !== ''
+      })
+      assert.match(output, /addresses: \[ '127\.0\.0\.1' \]/)
+      assert.match(output, /^status 200$/m)
+    })
+  } finally {
+    server.close()
+  }
+})
+
+test('zonegate/dns: a process ends while it keeps a name, and without close', async () => {
+  const script = `import { createResolver } from 'zonegate/dns'
+    const resolver = createResolver({ nameservers: ['127.0.0.1:9'], timeoutMs: 50, budgetMs: 100 })
+    resolver.keep('kept.test', () => {})
+    console.log((await resolver.lookup('other.test')).kind)`
+  writeFileSync(join(folder, 'ends.mjs'), script)
+  const { stdout } = await run(process.execPath, ['ends.mjs'], { cwd: folder, timeout: 20_000 })
+  assert.equal(stdout, 'failure\n')
+})
+
+test('zonegate/dns: its types are complete, and fit the example', async () => {
+  cpSync(join(ROOT, 'examples'), join(folder, 'examples'), { recursive: true })
+  const compilerOptions = { module: 'nodenext', strict: true, noEmit: true, types: ['node'] }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['examples'] }))
+  await run(join(ROOT, 'node_modules/.bin/tsc'), ['-p', folder])
 })
 
 test('npx zonegate: serve, status, healthcheck, explain, the page, and an end by SIGTERM', async () => {

@@ -39,6 +39,7 @@ const dnsmasq: NameserverProgram = {
   prepare(directory, port) {
     const hosts = join(directory, 'hosts')
     const addresses = [
+      ['ns', '127.0.0.1'],
       ['zone1', '10.0.0.1'],
       ['zone1', '10.0.0.2'],
       ['zone1', '2001:db8::1'],

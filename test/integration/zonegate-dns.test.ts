@@ -1,0 +1,83 @@
+/** The public entry `zonegate/dns`: its options, and the look-up in the shape of Node's. */
+import assert from 'node:assert/strict'
+import type { LookupAddress } from 'node:dns'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { createResolver, type Resolver, type ResolverOptions } from '../../src/dns/index.ts'
+import { a, type Script, startNameserver } from '../support/nameserver.ts'
+
+const script: Script = (query) => {
+  if (query.name.startsWith('gone')) query.reply({ rcode: 3 })
+  else if (query.name.startsWith('broken')) query.reply({ rcode: 2 })
+  else query.reply({ answers: [a(query.name, '10.0.0.1'), a(query.name, '127.0.0.1')] })
+}
+
+async function withResolver(
+  options: ResolverOptions,
+  use: (resolver: Resolver, queries: () => number) => Promise<void>,
+): Promise<void> {
+  const nameserver = await startNameserver(script)
+  const given = { nameservers: [nameserver.address], family: 'ipv4', attempts: 1, ...options } as const
+  const resolver = createResolver(given)
+  try {
+    await use(resolver, () => nameserver.queries.length)
+  } finally {
+    resolver.close()
+    await nameserver.stop()
+  }
+}
+
+function nodeLookup({ nodeLookup }: Resolver, name: string, family = 0): Promise<LookupAddress[]> {
+  return new Promise((resolve, reject) => {
+    nodeLookup(name, { all: true, family }, (error, addresses) => {
+      if (error !== null) reject(error)
+      else resolve(addresses as LookupAddress[])
+    })
+  })
+}
+
+test('a second look-up comes from the cache, at once', async () => {
+  await withResolver({ ttlSeconds: { min: 1, max: 60 } }, async (resolver, queries) => {
+    const first = await resolver.lookup('zone1.test')
+    const second = resolver.lookup('zone1.test')
+    assert.ok(!(second instanceof Promise) && first.kind === 'positive')
+    assert.equal(queries(), 1)
+    assert.equal(resolver.flush(), 1)
+    await resolver.lookup('zone1.test')
+    assert.equal(queries(), 2)
+  })
+})
+
+test('an address that is not admitted is denied', async () => {
+  await withResolver({ admit: (address) => !address.startsWith('127.') }, async (resolver) => {
+    const answer = await resolver.lookup('zone1.test')
+    assert.ok(answer.kind === 'positive')
+    assert.deepEqual([answer.addresses, answer.denied], [['10.0.0.1'], ['127.0.0.1']])
+  })
+})
+
+test('nodeLookup has the shape of dns.lookup: one address or all, of a family, literals, and error codes', async () => {
+  await withResolver({}, async (resolver) => {
+    const all = await nodeLookup(resolver, 'zone1.test')
+    assert.deepEqual(all.map(({ address }) => address).sort(), ['10.0.0.1', '127.0.0.1'])
+    assert.ok(all.every(({ family }) => family === 4))
+    assert.deepEqual(await nodeLookup(resolver, '::1'), [{ address: '::1', family: 6 }])
+    await assert.rejects(nodeLookup(resolver, 'zone1.test', 6), { code: 'ENOTFOUND' })
+    await assert.rejects(nodeLookup(resolver, 'gone.test'), { code: 'ENOTFOUND', hostname: 'gone.test' })
+    await assert.rejects(nodeLookup(resolver, 'no name'), { code: 'ENOTFOUND' })
+    await assert.rejects(nodeLookup(resolver, 'broken.test'), { code: 'EAI_AGAIN' })
+    const one = promisify(resolver.nodeLookup) as (name: string, options: object) => Promise<string>
+    assert.match(await one('zone1.test', {}), /^1[02]/)
+  })
+})
+
+const wrong: [ResolverOptions, RegExp][] = [
+  [{ budgetMs: 0 }, /^RangeError: budgetMs must be a number from 1 to 2147483647, not 0$/],
+  [{ staleSeconds: Number.NaN }, /^RangeError: staleSeconds must be/],
+  [{ ttlSeconds: { min: 60, max: 5 } }, /^RangeError: ttlSeconds\.max must be a number from 60/],
+  [{ nameservers: ['ns.test'] }, /^Error: expected address:port of a nameserver, not "ns\.test"$/],
+]
+for (const [options, fault] of wrong)
+  test(`an option that can't be used is refused: ${Object.keys(options)}`, () => {
+    assert.throws(() => createResolver(options), fault)
+  })
