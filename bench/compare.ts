@@ -67,23 +67,26 @@ export function ratiosOf(turns: readonly Turn[], zones: number, systems: readonl
     return {
       system,
       title: titles.get(system) ?? system,
-      cpu: rounded(bare.cpuMicrosPerRequest.median),
-      requestsPerSecond: rounded(bare.requestsPerSecond.median),
-      p99: rounded(bare.p99Micros.median),
-      mebibytes: Math.round(bytes / 2 ** 20),
+      cpu: bare.cpuMicrosPerRequest.median,
+      requestsPerSecond: bare.requestsPerSecond.median,
+      p99: bare.p99Micros.median,
+      mebibytes: bytes / 2 ** 20,
       turns,
     }
   })
 }
 
-const rounded = (value: number): number => Number(value.toFixed(2))
-
 /** Writes the figures, and the page that shows them. Returns the paths of both. */
 export function renderToFiles(comparison: Comparison): string[] {
-  writeFileSync(comparePaths.figures, `${JSON.stringify(comparison, null, 2)}\n`)
-  writeFileSync(comparePaths.page, render(readFileSync(comparePaths.template, 'utf8'), comparison))
+  const figures = JSON.stringify(comparison, rounded, 2)
+  writeFileSync(comparePaths.figures, `${figures}\n`)
+  writeFileSync(comparePaths.page, render(readFileSync(comparePaths.template, 'utf8'), JSON.parse(figures)))
   return [comparePaths.figures, comparePaths.page].map((file) => relative(process.cwd(), file))
 }
+
+/** Five digits are enough for every figure.. */
+const rounded = (_: string, value: unknown): unknown =>
+  typeof value === 'number' ? Number(value.toPrecision(5)) : value
 
 /**
  * Fills the template. `{{name}}` stands for one of the tables and texts below, `{{figure SYSTEM ZONES}}` for one figure of
@@ -132,7 +135,7 @@ const formats = {
   cpu: ({ cpu }: Speed) => cpu.toFixed(1),
   requestsPerSecond: ({ requestsPerSecond }: Speed) => requestsPerSecond.toFixed(2),
   p99: ({ p99 }: Speed) => p99.toFixed(1),
-  mebibytes: ({ mebibytes }: Speed) => `${mebibytes}`,
+  mebibytes: ({ mebibytes }: Speed) => mebibytes.toFixed(0),
 } as const
 
 function speedTable({ speed }: Comparison): string {
@@ -167,7 +170,8 @@ function speedTable({ speed }: Comparison): string {
 
 const zonesText = (zones: number): string => `${zones} ${zones === 1 ? 'zone' : 'zones'}`
 
-function faultTable(faults: readonly FaultFigures[]): string {
+function faultTable(all: readonly FaultFigures[]): string {
+  const faults = comparedSystems.flatMap((name) => all.filter(({ system }) => system === name))
   const row = (title: string, cell: (figures: FaultFigures) => string) => [title, ...faults.map(cell)]
   const firsts = ({ answered, slowestMs }: FaultFigures['silentNameserver']) =>
     answered === 0 ? 'none' : `${percent(answered)}, ${(slowestMs / 1000).toFixed(1)} s`
@@ -183,6 +187,7 @@ function faultTable(faults: readonly FaultFigures[]): string {
     row('scan: random ids a second', (one) => one.scan.idsPerSecond.toFixed(0)),
     row('scan: DNS queries for each random id', (one) => one.scan.queriesPerId.toFixed(2)),
     row('scan: requests for zones in use that answer', (one) => percent(one.scan.inUse)),
+    row('DNS queries for each of these requests', (one) => one.scan.queriesInUse?.toFixed(2) ?? '–'),
     row(
       'scan: new zones that answer, first try / third',
       ({ scan: { newZones, newZonesRetried } }) => `${percent(newZones)} / ${percent(newZonesRetried)}`,

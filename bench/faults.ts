@@ -39,8 +39,9 @@ export interface ScanFigures {
   readonly idsPerSecond: number
   /** Queries to the nameservers for each random id. */
   readonly queriesPerId: number
-  /** Requests for zones in use meanwhile: the share that got 200. */
+  /** Requests for zones in use meanwhile: the share that got 200, and queries to the nameservers for each of them. */
   readonly inUse: number
+  readonly queriesInUse: number
   /** New zones meanwhile: the share that got 200 at the first try, and at one of three. */
   readonly newZones: number
   readonly newZonesRetried: number
@@ -283,14 +284,14 @@ function shareInOutage(subject: Subject): Promise<number> {
 
 async function underScan(stage: Stage, subject: Subject): Promise<ScanFigures> {
   const { running, nameservers } = subject
-  const names = () => nameservers.flatMap(({ queries }) => queries.map(({ name }) => name)).filter(isScanned)
+  const namesAsked = () => nameservers.flatMap(({ queries }) => queries.map(({ name }) => name))
   const bytes = () =>
     [...usageOf(running.children.map(({ pid }) => pid)).values()].reduce(
       (sum, use) => sum + use.memoryBytes,
       0,
     )
   return withAsk(subject, async (ask) => {
-    const bytesBefore = bytes()
+    const [askedBefore, bytesBefore] = [namesAsked().filter(isUsed).length, bytes()]
     const over = new AbortController()
     const inUse: number[] = []
     const line = async (zone: Zone) => {
@@ -306,12 +307,14 @@ async function underScan(stage: Stage, subject: Subject): Promise<ScanFigures> {
     const answered = await scanned
     over.abort()
     await Promise.all(lines)
-    const asked = names()
+    const names = namesAsked()
+    const asked = names.filter(isScanned)
     return {
       // wrk does not count requests that still wait when it ends.
       queriesPerId: asked.length / Math.max(answered, new Set(asked).size),
       idsPerSecond: answered / scan.seconds,
       inUse: share(inUse),
+      queriesInUse: (names.filter(isUsed).length - askedBefore) / inUse.length,
       newZones: tries.filter((count) => count === 1).length / tries.length,
       newZonesRetried: tries.filter((count) => count <= 3).length / tries.length,
       addedMebibytes: (bytes() - bytesBefore) / 2 ** 20,
@@ -328,6 +331,7 @@ async function triesOf(ask: Ask, zone: Zone): Promise<number> {
   return Number.POSITIVE_INFINITY
 }
 
+const isUsed = (name: string): boolean => name.startsWith('zoneused')
 /** The ids of scan.lua are an x with twelve digits. */
 const isScanned = (name: string): boolean => /^zonex\d{12}-/.test(name)
 const scanScript = fileURLToPath(new URL('../test/soak/scan.lua', import.meta.url))

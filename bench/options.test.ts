@@ -14,6 +14,11 @@ test('lists are separated by commas', () => {
   assert.deepEqual({ zones, chosen }, { zones: [1, 2000], chosen: ['seed'] })
 })
 
+test('a comparison has fewer rounds unless --rounds says otherwise', () => {
+  assert.equal(parseOptions(['--compare'], systems).rounds, 3)
+  assert.equal(parseOptions(['--compare', '--rounds', '9'], systems).rounds, 9)
+})
+
 for (const { args, fault } of [
   { args: ['--zones', '1,x'], fault: /--zones: "x" is not a whole number from 1 to 10000/ },
   { args: ['--rounds', '0'], fault: /--rounds: "0"/ },

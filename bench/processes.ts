@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** A process of the benchmark, with the part it plays ("envoy", "processor", "nginx"). */
+/** A process of the benchmark, with its role ("envoy", "processor", "nginx"). */
 export interface Child {
   readonly role: string
   readonly pid: number
-  /** Why it is no longer running; undefined while it is. */
+  /** Why it has ended; undefined while it runs. */
   ended(): string | undefined
-  /** Resolves with its exit code once it is gone; a signal counts as 1. */
+  /** Resolves with its exit code when it has ended; a signal counts as 1. */
   readonly exit: Promise<number>
   /** What it wrote to stdout and stderr so far. */
   output(): string
@@ -19,10 +19,10 @@ export interface Child {
 
 const termGraceMs = 3_000
 
-/** Those that were not ended yet. */
+/** All that have to be ended. */
 const alive = new Set<Processes>()
 
-/** Whatever way this process ends, by a signal too, everything it started ends with it. */
+/** When this process ends, by a signal too, everything that it started ends as well. */
 export function endAllOnExit(): void {
   process.once('exit', () => {
     for (const processes of alive) processes.kill()
@@ -36,7 +36,7 @@ export function endAllOnExit(): void {
   }
 }
 
-/** Processes that live and end together, with a scratch folder of their own. */
+/** Processes that end together, with a scratch folder. */
 export class Processes {
   readonly scratch = mkdtempSync(join(tmpdir(), 'zonegate-bench-'))
   readonly #running = new Set<Child>()
@@ -45,7 +45,7 @@ export class Processes {
     alive.add(this)
   }
 
-  /** Starts a program as the leader of a session of its own: cost and end then cover its children too. */
+  /** Starts a program as the leader of a new session, so that its children are measured and ended with it. */
   async start(
     role: string,
     command: string,
@@ -65,7 +65,7 @@ export class Processes {
     const exit = new Promise<number>((resolve) => {
       handle.once('exit', (code, signal) => {
         ended = `${role} ended with ${signal ?? `exit code ${code}`}`
-        signalGroup(handle.pid as number, 'SIGKILL') // what it left behind
+        signalGroup(handle.pid as number, 'SIGKILL') // its children
         resolve(code ?? 1)
       })
     })
@@ -85,7 +85,7 @@ export class Processes {
     return child
   }
 
-  /** Ends every process, last started first, and removes the scratch folder. */
+  /** Ends every process, the last one first, and removes the scratch folder. */
   async stop(): Promise<void> {
     for (const child of [...this.#running].toReversed()) {
       if (child.ended() !== undefined) continue
@@ -100,7 +100,7 @@ export class Processes {
     this.kill()
   }
 
-  /** The same at once, for the moment before this process ends itself. */
+  /** The same, at once. */
   kill(): void {
     for (const child of this.#running) {
       if (child.ended() === undefined) signalGroup(child.pid, 'SIGKILL')
@@ -119,11 +119,11 @@ function signalGroup(leader: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-leader, signal)
   } catch {
-    // The whole group is gone already.
+    // The group has ended.
   }
 }
 
-/** Waits until `child` accepts connections at the address; its own words are the error when it never does. */
+/** Waits until `child` accepts connections at the address. Otherwise throws an error with the end of its output. */
 export async function untilListening(child: Child, address: string, port: number, timeoutMs = 15_000) {
   const deadline = Date.now() + timeoutMs
   for (;;) {
@@ -134,7 +134,7 @@ export async function untilListening(child: Child, address: string, port: number
     }
     await sleep(20)
   }
-  // A stranger's listener on that port answers just as well: the child must have stayed.
+  // Another program may listen on that port. Then the child has ended.
   await sleep(20)
   if (child.ended() !== undefined) throw new Error(`${child.ended()}:\n${lastLines(child.output())}`)
 }
@@ -161,7 +161,7 @@ export function lastLines(text: string, count = 8): string {
   return text.trimEnd().split('\n').slice(-count).join('\n')
 }
 
-// Debian keeps daemons where an ordinary user's PATH doesn't look.
+// Debian installs daemons in folders that are not in an ordinary user's PATH.
 const alsoIn = ['/usr/local/sbin', '/usr/sbin', '/sbin']
 
 /** The path of an installed program, or undefined. */
@@ -181,11 +181,11 @@ function isExecutable(path: string): boolean {
 
 export interface Outcome {
   readonly ok: boolean
-  /** stdout and stderr together: programs differ in where they print their version. */
+  /** stdout and stderr, because programs print their version to either. */
   readonly text: string
 }
 
-/** Runs a short command to its end. */
+/** Runs a command that ends within 10 seconds. */
 export function runCommand(command: string, args: readonly string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     execFile(command, args, { timeout: 10_000 }, (error, stdout, stderr) => {
@@ -194,8 +194,22 @@ export function runCommand(command: string, args: readonly string[]): Promise<Ou
   })
 }
 
-/** The first version number that a program prints about itself. */
+/** The first version number in a program's output. */
 export async function versionOf(command: string, ...args: string[]): Promise<string> {
   const { text } = await runCommand(command, args)
   return text.match(/\d+\.\d+(\.\d+)?/)?.[0] ?? 'unknown version'
+}
+
+export type Installed = { readonly version: string } | { readonly missing: string }
+
+/** Whether a program is installed, and in which version. */
+export async function installedProgram(
+  title: string,
+  name: string,
+  ...versionArgs: string[]
+): Promise<Installed> {
+  const path = findCommand(name)
+  return path === undefined
+    ? { missing: `${name} is not installed` }
+    : { version: `${title} ${await versionOf(path, ...versionArgs)}` }
 }

@@ -2,8 +2,8 @@ import type { Machine } from './machine.ts'
 import type { Case, Figures, Turn } from './turn.ts'
 
 /**
- * What is measured against: the limit of the technique, what an operator would write by hand, as lean as can be and with the
- * policy of Zonegate's files, and the recipe to be replaced.
+ * Each system is compared with these: the least that Envoy can cost, a hand-written configuration (lean, and with the policy
+ * of Zonegate's files), and the recipe that Zonegate replaces.
  */
 export const yardsticks = {
   bare: 'envoy-bare',
@@ -15,14 +15,14 @@ export const yardsticks = {
 export interface Row {
   readonly system: string
   readonly requestsPerSecond: number
-  /** Lowest and highest of the turns. */
+  /** The lowest and the highest turn. */
   readonly range: readonly [number, number]
   readonly cpuMicrosPerRequest: number
   readonly p50Micros: number
   readonly p99Micros: number
   readonly coresUsedByOthers: number
   readonly processes: Figures['processes']
-  /** Of a yardstick's throughput and cost, in the same round; undefined where that has no figures. */
+  /** Ratios to each yardstick in the same round; undefined where the yardstick has no figures. */
   readonly against: Readonly<Record<keyof typeof yardsticks, Ratio | undefined>>
   readonly turns: number
 }
@@ -33,15 +33,15 @@ export interface Ratio {
   readonly p99Micros: Spread
 }
 
-/** Of the rounds' values: the median, and the quarters below and above which the outer halves of them lie. */
+/** The median of the rounds, and the quartiles around it. */
 export interface Spread {
   readonly median: number
   readonly quartiles: readonly [number, number]
 }
 
 /**
- * Medians of the turns that count, one row for each system in `order`. A ratio is the median of the rounds' ratios: the
- * two were measured within moments of each other, so a machine that slows down meanwhile doesn't bend it.
+ * Medians of the valid turns, one row for each system in `order`. A ratio is the median of the rounds' ratios. Both turns of
+ * a round were moments apart, so a machine that slows down does not change their ratio.
  */
 export function summarise(turns: readonly Turn[], order: readonly string[]): Row[] {
   const bySystem = new Map(order.map((system) => [system, figuresByRound(turns, system)]))
@@ -168,7 +168,7 @@ export function renderTable(rows: readonly Row[], titles: ReadonlyMap<string, st
   return align([columns, ...cells], [columns.length - 1])
 }
 
-/** How a system stands to each yardstick that ran with it, and how far to trust that. */
+/** The system's ratios to each yardstick that ran with it, with their quartiles. */
 export function renderRatios(row: Row, titles: ReadonlyMap<string, string>): string {
   const title = (name: string) => titles.get(name) ?? name
   const lines = Object.entries(row.against).flatMap(([yardstick, ratio]) => {
@@ -190,7 +190,7 @@ function byProcess(row: Row): string {
   return processes.map(([role, cost]) => `${role} ${cost.cpuMicrosPerRequest.toFixed(1)}`).join(' + ')
 }
 
-/** Lines of a table, figures to the right; the first column is text, and those named. */
+/** The lines of a table. Figures are aligned right; the first column and `textColumns` are text. */
 export function align(lines: readonly (readonly string[])[], textColumns: readonly number[] = []): string {
   const widths = (lines[0] ?? []).map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)))
   const isText = (i: number) => i === 0 || textColumns.includes(i)

@@ -66,7 +66,7 @@ export async function raise(
   }
 }
 
-/** Loads a system and measures what that costs. */
+/** Loads a system and measures its cost. */
 export async function takeTurn(stage: Stage, standing: Standing): Promise<Result> {
   const { running } = standing
   try {

@@ -1,8 +1,8 @@
--- wrk's side of the benchmark: POSTs a small body, the id cycling over the zones, or drawn by Zipf's law: id n comes 1/n as often
--- as id 1. Arguments after `--`: the number of zones, with `zipf` behind it or without; path and body; name and value of each header. `{id}` stands for the id.
--- The last line printed is the result as JSON.
+-- The load as wrk runs it: POSTs with a small body. Ids take turns, or are drawn by Zipf's law (id n comes 1/n as often as id 1).
+-- Arguments after `--`: the number of zones, with or without ` zipf`; path; body; name and value of each header. `{id}` stands
+-- for the id. The last line of the output is the result as JSON.
 local requests, zones, turn = {}, 1, 0
--- How many of all draws fall on an id or one before it.
+-- The sum of the weights of an id and all ids before it.
 local shares
 
 function init(args)

@@ -1,5 +1,3 @@
-/** The zones of a run: their ids, the names they have in DNS, and the receivers behind them. */
-
 export interface Zone {
   readonly id: string
   readonly hostName: string
@@ -8,10 +6,10 @@ export interface Zone {
 
 export const searchDomain = 'bench.test'
 export const receiverPort = 8101
-/** What Zonegate must be allowed to forward to: it denies loopback addresses otherwise. */
+/** For Zonegate's `addresses.allow`, because it denies loopback addresses by default. */
 export const receiverNetwork = '127.0.2.0/24'
 
-/** One process answers on all of them; zones share them in turn. */
+/** One process answers on all of them. Zone 251 has the same address as zone 1. */
 export const receiverAddresses: readonly string[] = Array.from({ length: 250 }, (_, i) => `127.0.2.${i + 1}`)
 
 export function firstZones(count: number): Zone[] {

@@ -7,25 +7,25 @@ const LISTEN = '127.0.0.1:8101'
 const NAMESERVER = { host: '127.0.0.1', port: 8153 }
 const ZONES = { 1: ['127.0.1.1'], 2: ['127.0.2.1', '127.0.2.2'], 3: ['127.0.3.1'] } as const
 
-/** Services of the rules in zonegate.yaml. */
+/** The services of the rules in zonegate.yaml. */
 const SERVICES = ['default', 'mail', 'notify', 'cb', 'chat']
 
 const TRY = `
 Zonegate is up on http://${LISTEN}. Try, in another terminal:
 
-  curl -i -d hello -H 'server: 1' http://${LISTEN}/pay          # 200: the header says the zone, whose receiver echoes what it got
-  curl -i -d hello 'http://${LISTEN}/notify?server_id=2'        # 200: the query says it
-  curl -i -d hello http://${LISTEN}/cb/3/pay                    # 200: the path says it
-  curl -i -d '{"attach": {"server": 1}}' -H 'content-type: application/json' http://${LISTEN}/chat    # 200: a JSON body says it
+  curl -i -d hello -H 'server: 1' http://${LISTEN}/pay          # 200: the id is in a header; the receiver returns what it got
+  curl -i -d hello 'http://${LISTEN}/notify?server_id=2'        # 200: the id is in the query
+  curl -i -d hello http://${LISTEN}/cb/3/pay                    # 200: the id is in the path
+  curl -i -d '{"attach": {"server": 1}}' -H 'content-type: application/json' http://${LISTEN}/chat    # 200: the id is in a JSON body
 
   curl -i -H 'server: 1' http://${LISTEN}/pay                   # 405: not POST
   curl -i -d hello http://${LISTEN}/pay                         # 403: no server header
   curl -i -d hello -H 'server: 99' http://${LISTEN}/pay         # 502: no such zone in DNS
 
-Zones 1 to 3 exist, zone 2 with two receivers. demo/zonegate.yaml has the four rules. Ctrl-C ends it all.
+There are zones 1 to 3; zone 2 has two receivers. demo/zonegate.yaml has the four rules. Ctrl-C ends the demo.
 `
 
-/** Zonegate with zones of its own: a nameserver and receivers on loopback, which need nothing of the machine. */
+/** Zonegate with a nameserver and receivers on loopback, so it needs nothing else on the machine. */
 async function main(): Promise<void> {
   if (process.argv.slice(2).some((argument) => argument === '--help' || argument === '-h')) {
     process.stdout.write(
@@ -54,7 +54,7 @@ function inUse(address: string) {
   return (error: NodeJS.ErrnoException): never => {
     throw new Error(
       error.code === 'EADDRINUSE'
-        ? `${address} is in use; stop what has it and try again`
+        ? `${address} is in use; stop the program that uses it and try again`
         : `${address}: ${error.message}`,
     )
   }

@@ -1,11 +1,11 @@
-/** Message → octets. Names are compressed where RFC 1035 §4.1.4 allows it: owners, and the RDATA of CNAME and SOA. */
+/** Encodes DNS messages. Compresses owner names, and names in CNAME and SOA, as RFC 1035 section 4.1.4 allows. */
 import { type DomainName, NAME_OCTETS_MAX, parentOf, writeLabel, writeName } from '../src/dns/domain-name.ts'
 import { ipOctets } from '../src/dns/ip-address.ts'
 import { type Message, RecordClass, RecordType, type ResourceRecord } from '../src/dns/message.ts'
 
-/** Pointers have 14 bits. */
+/** A compression pointer has 14 bits. */
 const POINTER_OFFSET_MAX = 0x3fff
-/** Where a message begins to be written; with room for any query. */
+/** Every message starts in this buffer, which has room for any query. */
 const scratch = Buffer.allocUnsafe(512)
 
 export function encodeMessage(message: Message): Buffer {
@@ -15,7 +15,7 @@ export function encodeMessage(message: Message): Buffer {
 class Writer {
   #buffer: Buffer = scratch
   #length = 0
-  /** Where names stand that a later one may end in; null in a message of one name. */
+  /** Offsets of names that later names may point to; null in a message with one name. */
   #offsets: Map<DomainName, number> | null = null
 
   message(message: Message): Buffer {

@@ -14,10 +14,10 @@ import { encodeMessage } from './dns-encode.ts'
 const TTL_SECONDS = 5
 const NEGATIVE_TTL_SECONDS = 2
 
-/** Names, lower case and without the final dot, with their IPv4 addresses. Read at each query: it may change. */
+/** IPv4 addresses by name (lower case, no final dot). Each query reads them, so they may change. */
 export type Records = Readonly<Record<string, readonly string[]>>
 
-/** An authoritative nameserver of a few names, over UDP: for the demo and for tests where no other is installed. */
+/** An authoritative nameserver for a few names, over UDP. The demo and some tests use it. */
 export function startNameserver(host: string, port: number, records: Records): Promise<Socket> {
   const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
   socket.on('message', (octets, peer) => {
@@ -57,7 +57,7 @@ function answer(query: Message, records: Records): Message {
   }
 }
 
-/** Says how long the negative answer may be kept (RFC 2308 section 5). */
+/** The SOA record limits how long resolvers cache the negative answer (RFC 2308 section 5). */
 function soa(name: DomainName): ResourceRecord {
   const zone = parseDomainName(name.split('.').slice(-2).join('.')) ?? name
   return {

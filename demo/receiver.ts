@@ -2,10 +2,10 @@ import { createServer, type Server } from 'node:http'
 import { parseArgs } from 'node:util'
 import { parseHostPort } from '../src/config/schema.ts'
 
-/** At most this much of a body is echoed. */
+/** It returns at most this much of a body. */
 const ECHO_MAX_BYTES = 64 * 1024
 
-/** A zone's receiver: answers every request with what it got, as JSON. */
+/** A zone's receiver. Answers every request with what it got, as JSON. */
 export function startReceiver(zone: string, host: string, port: number): Promise<Server> {
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
@@ -28,7 +28,7 @@ export function startReceiver(zone: string, host: string, port: number): Promise
   })
 }
 
-/** In a container of its own: `node demo/receiver.ts --zone 1 --listen 0.0.0.0:8101`. */
+/** For containers: `node demo/receiver.ts --zone 1 --listen 0.0.0.0:8101`. */
 async function main(): Promise<void> {
   const { zone = '1', listen = '' } = parseArgs({
     options: { zone: { type: 'string' }, listen: { type: 'string' } },

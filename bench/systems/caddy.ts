@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../test/support/ports.ts'
-import { findCommand, untilListening, versionOf } from '../processes.ts'
+import { findCommand, installedProgram, untilListening } from '../processes.ts'
 import { receiverPort, searchDomain } from '../zones.ts'
 import type { System } from './system.ts'
 
@@ -10,12 +10,7 @@ export const caddy: System = {
   name: 'caddy',
   title: 'Caddy, dynamic a',
   routesByZone: true,
-  async installed() {
-    const path = findCommand('caddy')
-    return path === undefined
-      ? { missing: 'caddy is not on PATH' }
-      : { version: `Caddy ${await versionOf(path, 'version')}` }
-  },
+  installed: () => installedProgram('Caddy', 'caddy', 'version'),
   async start({ processes, workers, nameservers, ttlSeconds }) {
     const port = await freePort()
     const config = join(processes.scratch, 'Caddyfile')

@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { freePort } from '../../test/support/ports.ts'
-import { type Child, runCommand, untilListening } from '../processes.ts'
-import type { Installed, Running, Setting } from './system.ts'
+import { type Child, type Installed, runCommand, untilListening } from '../processes.ts'
+import type { Running, Setting } from './system.ts'
 
 /** An extension's configuration with its protobuf type. */
 export function typed(type: string, fields: object): object {

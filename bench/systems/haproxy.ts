@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../test/support/ports.ts'
-import { findCommand, untilListening, versionOf } from '../processes.ts'
+import { findCommand, installedProgram, untilListening } from '../processes.ts'
 import { receiverPort, searchDomain } from '../zones.ts'
 import type { System } from './system.ts'
 
@@ -10,12 +10,7 @@ export const haproxy: System = {
   name: 'haproxy',
   title: 'HAProxy, do-resolve',
   routesByZone: true,
-  async installed() {
-    const path = findCommand('haproxy')
-    return path === undefined
-      ? { missing: 'haproxy is not on PATH' }
-      : { version: `HAProxy ${await versionOf(path, '-v')}` }
-  },
+  installed: () => installedProgram('HAProxy', 'haproxy', '-v'),
   async start({ processes, workers, nameservers, ttlSeconds }) {
     const port = await freePort()
     const config = join(processes.scratch, 'haproxy.cfg')

@@ -1,9 +1,16 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../test/support/ports.ts'
-import { findCommand, Processes, runCommand, untilListening, versionOf } from '../processes.ts'
+import {
+  findCommand,
+  type Installed,
+  installedProgram,
+  Processes,
+  runCommand,
+  untilListening,
+} from '../processes.ts'
 import { receiverPort, searchDomain } from '../zones.ts'
-import type { Installed, Running, Setting, System } from './system.ts'
+import type { Running, Setting, System } from './system.ts'
 
 /** nginx as a proxy: with Lua (the recipe) and without. */
 
@@ -13,12 +20,7 @@ export function requireNginx(): string {
   return nginx
 }
 
-export async function nginxInstalled(): Promise<Installed> {
-  const nginx = findCommand('nginx')
-  return nginx === undefined
-    ? { missing: 'nginx is not on PATH' }
-    : { version: `nginx ${await versionOf(nginx, '-v')}` }
-}
+const nginxInstalled = () => installedProgram('nginx', 'nginx', '-v')
 
 /** The folder of nginx's dynamic modules. It is compiled into nginx. */
 export async function modulesPath(nginx: string): Promise<string | undefined> {

@@ -1,4 +1,4 @@
-import type { Child, Processes } from '../processes.ts'
+import type { Child, Installed, Processes } from '../processes.ts'
 import type { Zone } from '../zones.ts'
 
 /** A proxy that the benchmark runs. */
@@ -16,8 +16,6 @@ export interface System {
   /** Starts it. Its processes end with `setting.processes`. */
   start(setting: Setting): Promise<Running>
 }
-
-export type Installed = { readonly version: string } | { readonly missing: string }
 
 export interface Nameserver {
   readonly address: string

@@ -17,11 +17,11 @@ import { generate } from '../../src/envoy-files/generated.ts'
 import { MALLOC_ENV, nodeOptions } from '../../src/launch/instance.ts'
 import { freePort } from '../../test/support/ports.ts'
 import { usageOf } from '../machine.ts'
-import { type Child, untilListening } from '../processes.ts'
+import { type Child, type Installed, untilListening } from '../processes.ts'
 import { askEach, asking, everywhere, expectStatus } from '../requests.ts'
 import { receiverNetwork, searchDomain, type Zone } from '../zones.ts'
 import { envoyInstalled, readStat, runEnvoy, startWithinMs } from './envoy.ts'
-import type { Installed, Running, Setting, System } from './system.ts'
+import type { Running, Setting, System } from './system.ts'
 
 /** Zonegate as it ships, except that no system here writes an access log or makes request ids. Envoy routes learned zones. */
 export const zonegate: System = {

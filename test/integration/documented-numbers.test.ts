@@ -302,8 +302,6 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     dns.unknownNames.queriesBurst * 0.75,
     dns.unknownNames.queriesPerSecond,
   ],
-  ['docs/capacity.md', "Envoy's memory | 220 MB; limit <n> |", kubernetes(1)],
-  ['docs/capacity.md', "processor's memory | 180 MB; limit <n> |", kubernetes(0)],
   ['docs/kubernetes.md', 'Envoy 1 CPU and 256 MiB, limit <n>;', kubernetes(1)],
   ['docs/kubernetes.md', 'processor 0.25 CPU and 256 MiB, limit <n>:', kubernetes(0)],
   [

@@ -1,21 +1,24 @@
 /**
- * Nameservers die, lie, slow down and come back in turn while requests flow; none of a resolved zone may fail, and
- * memory stays flat. Loopback only.
+ * Nameservers die, lie, slow down and come back in turn, under load. No request for a resolved zone may fail, and memory
+ * must not grow. Loopback only.
  */
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Load, percentile, startLoad } from '../support/load.ts'
-import {
-  a,
-  type Query,
-  type Script,
-  type ScriptedNameserver,
-  startNameserver,
-} from '../support/nameserver.ts'
+import { type Query, type ScriptedNameserver, startNameserver } from '../support/nameserver.ts'
 import { freePort } from '../support/ports.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
-import { afflict, faultsOf, seededRandom } from './faults.ts'
-import { mean, pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
+import { afflict, answering, cure, faultsOf, moveSome, seededRandom, shuffled } from './faults.ts'
+import {
+  mean,
+  pause,
+  positiveNumber,
+  readOptions,
+  residentMb,
+  sayAt,
+  together,
+  untilInterrupted,
+} from './run.ts'
 
 const ZONES = 50
 const NAMESERVERS = 3
@@ -25,23 +28,23 @@ const FAULT_MS = 20_000
 const ALL_DEAD = 'all dead for 10 s'
 const ALL_DEAD_MS = 10_000
 const CONNECTIONS = 4
-const PAUSE_MS = 20 // 4 connections, one request in 20 ms each: 200 a second
+const PAUSE_MS = 20 // each of 4 connections sends a request every 20 ms: 200 a second
 const WARM_UP_MS = 60_000
 const SAMPLE_MS = 2_000
 const RSS_GROWTH_MB_MAX = 10
 
 const USAGE = `npm run soak [-- OPTIONS]
 
-Nameservers die, lie, slow down and come back in turn while ${ZONES} zones are requested, through a real Envoy. Says what
-happens as it happens, and the figures at each minute. Uses loopback addresses only.
+Nameservers die, lie, slow down and come back in turn, while clients request ${ZONES} zones through a real Envoy. Prints each
+fault when it begins, and figures every minute. Uses loopback addresses only.
 
-  --minutes 10   how long
-  --seed N       repeats the order of faults of a run that printed this seed
-  --learned      zones are learned, so that Envoy answers by itself
+  --minutes 10   length of the run
+  --seed N       repeats the faults of the run that printed this seed
+  --learned      Envoy learns the zones, so their requests do not ask the processor
   --help
 
-Exits with 1 when a request of a resolved zone failed, or when the processor's resident memory grew by more
-than ${RSS_GROWTH_MB_MAX} MB after the warm-up; with 130 when it was interrupted.`
+Exits with 1 when a request for a resolved zone failed, or when the processor's resident memory grew by more
+than ${RSS_GROWTH_MB_MAX} MB after the warm-up. Exits with 130 when interrupted.`
 
 const options = readOptions(USAGE, {
   minutes: { type: 'string', default: '10' },
@@ -54,58 +57,40 @@ const learned = options['learned'] === true
 const random = seededRandom(seed)
 const interrupted = untilInterrupted()
 const over = new AbortController()
-/** Ctrl-C, or one part of the run has failed. */
+/** Ctrl-C, or a part of the run has failed. */
 const ended = AbortSignal.any([interrupted, over.signal])
 const ids = Array.from({ length: ZONES }, (_, index) => `s${index + 1}`)
 /** Where each zone's receiver is now. */
 const hostOf = new Map(ids.map((id) => [id, HOSTS[0] as string]))
 const started = performance.now()
-const say = (text: string): void => {
-  const seconds = Math.floor((performance.now() - started) / 1000)
-  console.log(`${String(seconds).padStart(4)} s  ${text}`)
-}
+const say = (text: string): void => sayAt(started, text)
 
-const good: Script = (query) => {
-  const [, id = ''] = /^zone(\w+)-/.exec(query.name) ?? []
-  const host = hostOf.get(id)
-  if (host === undefined) query.reply({ rcode: 3 })
-  else query.reply({ answers: query.type === 'A' ? [a(query.name, host, 1)] : [] })
-}
+const good = answering(hostOf, 1)
 
 interface Stage {
   readonly gateway: TestGateway
   readonly nameservers: readonly ScriptedNameserver[]
 }
 
-/** Turns of faults until the end: the whole deck in an order of its own, then again. */
+/** Faults until the end: all of them in random order, then again. */
 async function trouble({ nameservers }: Stage, untilMs: number): Promise<void> {
   const faults = faultsOf(good, POISON, random)
   let deck: string[] = []
   while (performance.now() < untilMs && !ended.aborted) {
-    if (deck.length === 0) deck = shuffled([...Object.keys(faults), ALL_DEAD])
+    if (deck.length === 0) deck = shuffled([...Object.keys(faults), ALL_DEAD], random)
     const kind = deck.pop() ?? ALL_DEAD
     const turnEndsMs = Math.min(untilMs, performance.now() + FAULT_MS)
-    const moved = ids.filter(() => random() < 0.5)
-    for (const id of moved) hostOf.set(id, hostOf.get(id) === HOSTS[0] ? HOSTS[1] : HOSTS[0])
-    const ill = kind === ALL_DEAD ? nameservers : shuffled(nameservers).slice(0, random() < 0.3 ? 2 : 1)
+    const moved = moveSome(hostOf, HOSTS, 0.5, random)
+    const ill =
+      kind === ALL_DEAD ? nameservers : shuffled(nameservers, random).slice(0, random() < 0.3 ? 2 : 1)
     const who = ill.map((nameserver) => nameservers.indexOf(nameserver) + 1).sort()
-    say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved.length} zones moved`)
+    say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved} zones moved`)
     const fault = kind === ALL_DEAD ? 'stopped' : (faults[kind] ?? 'stopped')
     await Promise.all(ill.map((nameserver) => afflict(nameserver, fault)))
     await pause(Math.min(kind === ALL_DEAD ? ALL_DEAD_MS : FAULT_MS, turnEndsMs - performance.now()), ended)
-    for (const nameserver of ill) {
-      nameserver.script = good
-      if (fault === 'stopped') await nameserver.start()
-    }
+    for (const nameserver of ill) await cure(nameserver, fault, good)
     await pause(turnEndsMs - performance.now(), ended)
   }
-}
-
-function shuffled<T>(values: readonly T[]): T[] {
-  return values
-    .map((value) => ({ value, rank: random() }))
-    .sort((one, other) => one.rank - other.rank)
-    .map(({ value }) => value)
 }
 
 interface Figures {
@@ -121,7 +106,7 @@ async function watch(stage: Stage, load: Load, untilMs: number, figures: Figures
     await pause(Math.min(SAMPLE_MS, untilMs - performance.now()), ended)
     const nowMs = performance.now()
     figures.samples.push({ atMs: nowMs, processorMb: residentMb(gateway.processor?.process.pid) })
-    // The records of what was asked are for tests; kept for ten minutes they would weigh on this process.
+    // Tests read these records. Over ten minutes they would take memory and time here.
     for (const { queries } of nameservers) (queries as Query[]).length = 0
     if (nowMs - started < minute * 60_000 || nowMs >= untilMs) continue
     minute += 1
@@ -129,7 +114,7 @@ async function watch(stage: Stage, load: Load, untilMs: number, figures: Figures
   }
 }
 
-/** Prints what happened since the last time, and starts anew. */
+/** Prints what happened since the last call. */
 async function printMinute(gateway: TestGateway, load: Load, figures: Figures): Promise<void> {
   const outcomes = new Map(load.outcomes)
   const durationsMs = [...load.durationsMs]
@@ -160,7 +145,7 @@ async function queriesByOutcome(httpPort: number): Promise<Map<string, number>> 
   return sums
 }
 
-/** Every zone resolved once: what fails from here on, fails though its answer was known. */
+/** Resolves every zone once. From here on a failure is a failure of a known zone. */
 async function resolveAll(gateway: TestGateway): Promise<void> {
   for (const id of ids) {
     const { status, text } = await call(gateway.port, { headers: [['server', id]], body: 'x' })
@@ -169,7 +154,7 @@ async function resolveAll(gateway: TestGateway): Promise<void> {
 }
 
 function verdict({ requests, failures, samples }: Figures): number {
-  // A run too short for the whole warm-up leaves a quarter of itself.
+  // In a short run the warm-up is a quarter of it.
   const from = started + Math.min(WARM_UP_MS, totalMs / 4)
   const warm = samples.filter(({ atMs }) => atMs >= from).map(({ processorMb }) => processorMb)
   const third = Math.max(1, Math.floor(warm.length / 3))
@@ -183,16 +168,6 @@ function verdict({ requests, failures, samples }: Figures): number {
   return failures === 0 && requests > 0 && flat ? 0 : 1
 }
 
-/** Until all have ended; where one fails the others end early. */
-async function together(tasks: readonly Promise<void>[]): Promise<void> {
-  try {
-    await Promise.all(tasks)
-  } finally {
-    over.abort()
-    await Promise.allSettled(tasks)
-  }
-}
-
 async function main(): Promise<number> {
   const figures: Figures = { requests: 0, failures: 0, samples: [] }
   const port = await freePort(HOSTS[0])
@@ -203,7 +178,7 @@ async function main(): Promise<number> {
   try {
     const answer = (_: unknown, response: { end(text: string): void }): void => response.end('ok')
     for (const host of HOSTS) receivers.push(await startReceiver(host, port, answer))
-    // On addresses of their own: one that is stopped finds its port free again, whatever connects from 127.0.0.1.
+    // Each has its own address, where no outgoing connection can take its port while it is stopped.
     for (let i = 1; i <= NAMESERVERS; i += 1) nameservers.push(await startNameserver(good, `127.0.95.${i}`))
     gateway = await startGateway({
       timeoutsAsShipped: true,
@@ -212,7 +187,7 @@ async function main(): Promise<number> {
         dns: {
           nameservers: nameservers.map(({ address }) => address),
           search: 'game.test',
-          rotate: true, // in file order the second and third would hardly be asked
+          rotate: true, // otherwise the second and third would get few queries
           timeoutMs: 200,
           ttlSeconds: { min: 1, max: 2 },
           staleSeconds: 60,
@@ -226,7 +201,7 @@ async function main(): Promise<number> {
     load = startLoad(gateway.port, CONNECTIONS, ids, PAUSE_MS)
     const untilMs = started + totalMs
     const stage = { gateway, nameservers }
-    await together([trouble(stage, untilMs), watch(stage, load, untilMs, figures)])
+    await together([trouble(stage, untilMs), watch(stage, load, untilMs, figures)], over)
     await load.stop()
     await printMinute(gateway, load, figures)
     return interrupted.aborted ? 130 : verdict(figures)

@@ -1,7 +1,7 @@
 /**
- * The nameserver and the receiver of a scan, in a process of their own: what they cost a scanned gateway's neighbour is
- * not what the scan measures. Arguments: the receiver's address and port, TTL of the known zones, `wildcard` or `unknown`.
- * Tells its parent the nameserver's address, and how often zones were asked for whenever the parent asks.
+ * The nameserver and the receiver of a scan, in their own process, so that their work does not delay the load generator.
+ * Arguments: the receiver's address and port, the TTL of the known zones, `wildcard` or `unknown`. Sends the nameserver's
+ * address to its parent, and then, whenever the parent asks, how many queries came.
  */
 import { a, type Query, soa, startNameserver } from '../support/nameserver.ts'
 import { startReceiver } from '../support/receiver.ts'
@@ -25,7 +25,7 @@ async function serve([host = '', port = '', ttlSeconds = '', kind = '']: readonl
     response.end('ok')
   })
   const nameserver = await startNameserver((query) => {
-    // The record of what was asked is for tests of a few queries.
+    // Tests read this record. Here it would only grow.
     ;(nameserver.queries as Query[]).length = 0
     const isKnown = KNOWN_ID.test(/^zone(\w+)-/.exec(query.name)?.[1] ?? '')
     if (isKnown) known += 1
@@ -36,7 +36,7 @@ async function serve([host = '', port = '', ttlSeconds = '', kind = '']: readonl
   })
   const tell = (message: FarSideMessage): void => void process.send?.(message)
   process.on('message', () => tell({ known, scanned }))
-  // Ended by the parent, or with it; Ctrl-C is the parent's to handle.
+  // The parent handles Ctrl-C, and ends this process.
   process.on('SIGINT', () => undefined)
   process.on('disconnect', () => {
     void Promise.all([nameserver.stop(), receiver.close()]).then(() => process.exit())

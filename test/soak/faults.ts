@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { a, type Script, type ScriptedNameserver, silent } from '../support/nameserver.ts'
 
-/** Numbers from 0 to 1, exclusive, that a seed repeats (mulberry32). */
+/** Random numbers from 0 to 1, exclusive. The same seed gives the same numbers (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0
   return () => {
@@ -12,12 +12,15 @@ export function seededRandom(seed: number): () => number {
   }
 }
 
-/** What a nameserver does wrong; `stopped` is not a script: nobody listens, and ICMP says so. */
+/** What a nameserver does wrong. `stopped`: its port is closed. */
 export type Fault = Script | 'stopped'
 
 const SLOW_MS_MAX = 400
 
-/** Every fault by name. `poison` is what a lie says: no receiver listens there, so a lie believed is a failed request. */
+/**
+ * Every fault by name.
+ * @param poison the address in false answers. No receiver listens there, so a false answer in use is a failed request
+ */
 export function faultsOf(good: Script, poison: string, random: () => number): Record<string, Fault> {
   return {
     silent,
@@ -35,7 +38,43 @@ export function faultsOf(good: Script, poison: string, random: () => number): Re
   }
 }
 
+/** Gives the nameserver a fault. */
 export async function afflict(nameserver: ScriptedNameserver, fault: Fault): Promise<void> {
   if (fault === 'stopped') await nameserver.stop()
   else nameserver.script = fault
+}
+
+/** Ends the fault. */
+export async function cure(nameserver: ScriptedNameserver, fault: Fault, good: Script): Promise<void> {
+  nameserver.script = good
+  if (fault === 'stopped') await nameserver.start()
+}
+
+/** The right answers: each zone's present host, NXDOMAIN for other names. */
+export function answering(hostOf: ReadonlyMap<string, string>, ttlSeconds: number): Script {
+  return (query) => {
+    const [, id = ''] = /^zone(\w+)-/.exec(query.name) ?? []
+    const host = hostOf.get(id)
+    if (host === undefined) query.reply({ rcode: 3 })
+    else query.reply({ answers: query.type === 'A' ? [a(query.name, host, ttlSeconds)] : [] })
+  }
+}
+
+export function shuffled<T>(values: readonly T[], random: () => number): T[] {
+  return values
+    .map((value) => ({ value, rank: random() }))
+    .sort((one, other) => one.rank - other.rank)
+    .map(({ value }) => value)
+}
+
+/** Moves some zones to the other of two hosts. Returns how many. */
+export function moveSome(
+  hostOf: Map<string, string>,
+  [one, other]: readonly [string, string],
+  share: number,
+  random: () => number,
+): number {
+  const moved = [...hostOf.keys()].filter(() => random() < share)
+  for (const id of moved) hostOf.set(id, hostOf.get(id) === one ? other : one)
+  return moved.length
 }

@@ -1,19 +1,22 @@
 import type { Failure } from '../support/load.ts'
 
-/** An Envoy was killed (-9): what it held goes with it. */
+/** A kill (-9) of an Envoy, which loses its open connections. */
 export interface KillWindow {
   readonly atMs: number
-  /** The connections that it held: no more requests than that can break off. */
+  /** How many connections it had: at most this many requests may break off. */
   readonly heldMax: number
   brokenOff: number
 }
 
-/** A balancer tells a client within this time that the gateway behind its connection is gone. */
+/** Within this time the balancer closes the clients' connections to a gateway that has ended. */
 const BREAK_OFF_WITHIN_MS = 500
-/** An answer, whatever it says, is none of these: it came from an Envoy that was there. */
+/** Errors without an answer. Any answer came from an Envoy that was alive. */
 const BROKEN_OFF = /socket hang up|ECONNRESET|EPIPE/
 
-/** Failed requests, told apart from those that a killed Envoy took along: so few, so soon, and without an answer. */
+/**
+ * Separates failures from requests that broke off with a killed Envoy: those without an answer, soon after the kill, and
+ * not more than the Envoy had connections.
+ */
 export class Outcomes {
   requests = 0
   readonly failures: Failure[] = []

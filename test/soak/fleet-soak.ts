@@ -1,17 +1,17 @@
-const HELP = `Three gateways behind one TCP balancer, for as long as you say: what kills, faults and changes cost callers.
+const HELP = `Three gateways behind one TCP balancer: what kills, faults and changes cost callers.
 
 usage: npm run soak:fleet [-- --minutes 20] [--zones 2000] [--seed N]
 
-A pod is a real Envoy with its processor; the balancer is an Envoy too. One after the other, at random: a processor is
-killed, ended, stopped for 3 s; an Envoy is drained and replaced, or killed; zonegate.yaml and routes.yaml change in one
-pod after the other, some of them broken. Meanwhile nameservers die, lie and slow down, and zones move. The last pod's
-processes are never killed: their memory shows growth.
+A pod is a real Envoy with its processor; the balancer is an Envoy too. The run picks events at random: it kills a
+processor, ends it, or stops it for 3 s; it drains and replaces an Envoy, or kills it; it changes zonegate.yaml and
+routes.yaml in one pod after the other, sometimes with errors in them. Meanwhile nameservers die, lie and slow down, and
+zones move. The run never kills the last pod's processes, because their memory has to show growth.
 
-Bounds: no request of a resolved zone fails. One exception, counted by itself: an Envoy that is killed (-9) takes the
-connections along that it holds at that moment, so as many requests at most may break off, without an answer, within
-0.5 s. Any answer other than 200 is a failure at all times. Memory of the last pod grows by less than 16 MB in each part.
+Bounds: no request for a resolved zone fails. There is one exception, which the run counts separately: a killed Envoy (-9)
+loses its open connections, so within 0.5 s as many requests may end without an answer. Any answer other than 200 is a
+failure. The memory of each process in the last pod grows by less than 16 MB.
 
-Zones get 2 s for an answer, in place of 0.5: what a busy machine delays is not what this looks for.
+Zones have 2 s for an answer instead of 0.5 s, so that a busy machine causes no failures.
 Loopback only; needs some 1.5 GB. Ctrl-C ends it. Exit code 0 when all bounds hold.
 `
 
@@ -24,11 +24,20 @@ import { type Fleet, learnedIds, startFleet } from '../support/fleet.ts'
 import type { TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Failure, type Load, percentile, startLoad } from '../support/load.ts'
-import { a, type Script, type ScriptedNameserver, startNameserver } from '../support/nameserver.ts'
+import { type ScriptedNameserver, startNameserver } from '../support/nameserver.ts'
 import { freePort } from '../support/ports.ts'
-import { afflict, faultsOf, seededRandom } from './faults.ts'
+import { afflict, answering, cure, faultsOf, moveSome, seededRandom, shuffled } from './faults.ts'
 import { type KillWindow, Outcomes } from './fleet-outcomes.ts'
-import { mean, pause, positiveNumber, readOptions, residentMb, untilInterrupted } from './run.ts'
+import {
+  mean,
+  pause,
+  positiveNumber,
+  readOptions,
+  residentMb,
+  sayAt,
+  together,
+  untilInterrupted,
+} from './run.ts'
 
 const PODS = 3
 const NAMESERVERS = 3
@@ -36,7 +45,7 @@ const HOSTS = ['127.0.91.1', '127.0.91.2'] as const
 const POISON = '127.0.91.9'
 const TTL_SECONDS = 20
 const CONNECTIONS = 12
-const PAUSE_MS = 25 // 12 connections, one request in some 25 ms each: about 400 a second
+const PAUSE_MS = 25 // each of 12 connections sends a request every 25 ms: about 400 a second
 const FAULT_MS = 20_000
 const EVENT_PAUSE_MS = 4_000
 const HANG_MS = 3_000
@@ -44,7 +53,7 @@ const SAMPLE_MS = 5_000
 const RSS_GROWTH_MB_MAX = 16
 const WARM_UP_MS = 300_000
 const WARM_WITHIN_MS = 60_000
-const WARM_POLL_MS = 2_000 // Envoy says it in some MB
+const WARM_POLL_MS = 2_000 // each answer of Envoy has some MB
 const RECEIVER = fileURLToPath(new URL('../../demo/receiver.ts', import.meta.url))
 
 const options = readOptions(HELP, {
@@ -62,17 +71,9 @@ const ended = AbortSignal.any([interrupted, over.signal])
 const ids = Array.from({ length: zones }, (_, index) => `f${index + 1}`)
 const hostOf = new Map(ids.map((id) => [id, HOSTS[0] as string]))
 let started = performance.now()
-const say = (text: string): void => {
-  const seconds = Math.floor((performance.now() - started) / 1000)
-  console.log(`${String(seconds).padStart(4)} s  ${text}`)
-}
+const say = (text: string): void => sayAt(started, text)
 
-const good: Script = (query) => {
-  const [, id = ''] = /^zone(\w+)-/.exec(query.name) ?? []
-  const host = hostOf.get(id)
-  if (host === undefined) query.reply({ rcode: 3 })
-  else query.reply({ answers: query.type === 'A' ? [a(query.name, host, TTL_SECONDS)] : [] })
-}
+const good = answering(hostOf, TTL_SECONDS)
 
 interface Stage {
   readonly fleet: Fleet
@@ -83,7 +84,7 @@ interface Stage {
 
 const of = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T
 
-/** What may happen to a pod, by name. Each returns when the pod is whole again. */
+/** What may happen to a pod, by name. Each returns when the pod is complete again. */
 const EVENTS: Record<string, (stage: Stage, pod: TestGateway) => Promise<void>> = {
   'processor: kill -9': async (_, pod) => {
     await pod.processor?.stop('SIGKILL')
@@ -101,7 +102,7 @@ const EVENTS: Record<string, (stage: Stage, pod: TestGateway) => Promise<void>> 
   },
   'Envoy: drained and replaced': async ({ fleet }, pod) => fleet.replaceEnvoy(pod),
   'Envoy: kill -9': async ({ outcomes }, pod) => {
-    // Those of the moment of the kill: the most requests that may break off.
+    // At most this many requests may end without an answer.
     const held = await pod.stat('http.callback.downstream_cx_active')
     outcomes.envoyKilled(performance.now(), held + 1)
     await pod.envoy.stop('SIGKILL')
@@ -113,7 +114,7 @@ async function trouble(stage: Stage, untilMs: number): Promise<void> {
   const killable = stage.fleet.pods.slice(0, -1)
   let deck: string[] = []
   while (performance.now() < untilMs && !ended.aborted) {
-    if (deck.length === 0) deck = shuffled([...Object.keys(EVENTS), ROLLING_CHANGE])
+    if (deck.length === 0) deck = shuffled([...Object.keys(EVENTS), ROLLING_CHANGE], random)
     const kind = deck.pop() ?? ROLLING_CHANGE
     if (kind === ROLLING_CHANGE) {
       say(kind)
@@ -131,7 +132,7 @@ async function trouble(stage: Stage, untilMs: number): Promise<void> {
 const ROLLING_CHANGE =
   'all pods, one after the other: zonegate.yaml broken, then another; routes.yaml another'
 
-/** As a rollout of a configuration does. What is broken for a while must change nothing. */
+/** Rolls out a configuration. The broken file must change nothing. */
 async function rollChange({ fleet, config }: Stage): Promise<void> {
   const timeoutMs = 150 + Math.floor(random() * 100)
   const perTry = `${(2 + random()).toFixed(2)}s`
@@ -150,7 +151,7 @@ async function rollChange({ fleet, config }: Stage): Promise<void> {
   }
 }
 
-/** Every zone routed by this pod's Envoy itself. */
+/** Waits until this pod's Envoy routes every zone itself. */
 async function untilWarm(pod: TestGateway): Promise<void> {
   const deadline = performance.now() + WARM_WITHIN_MS
   while (!ended.aborted) {
@@ -162,33 +163,22 @@ async function untilWarm(pod: TestGateway): Promise<void> {
   }
 }
 
-/** Turns of nameserver faults, one or two of three at a time. */
+/** Gives faults to one or two of the nameservers at a time. */
 async function nameserverTrouble({ nameservers }: Stage, untilMs: number): Promise<void> {
   const faults = faultsOf(good, POISON, random)
   let deck: string[] = []
   while (performance.now() < untilMs && !ended.aborted) {
-    if (deck.length === 0) deck = shuffled(Object.keys(faults))
+    if (deck.length === 0) deck = shuffled(Object.keys(faults), random)
     const kind = deck.pop() ?? 'silent'
-    const ill = shuffled(nameservers).slice(0, random() < 0.3 ? 2 : 1)
-    const moved = ids.filter(() => random() < 0.1)
-    for (const id of moved) hostOf.set(id, hostOf.get(id) === HOSTS[0] ? HOSTS[1] : HOSTS[0])
+    const ill = shuffled(nameservers, random).slice(0, random() < 0.3 ? 2 : 1)
+    const moved = moveSome(hostOf, HOSTS, 0.1, random)
     const who = ill.map((nameserver) => nameservers.indexOf(nameserver) + 1).sort()
-    say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved.length} zones moved`)
+    say(`nameserver ${who.join(', ')} of ${NAMESERVERS}: ${kind}; ${moved} zones moved`)
     const fault = faults[kind] ?? 'stopped'
     await Promise.all(ill.map((nameserver) => afflict(nameserver, fault)))
     await pause(Math.min(FAULT_MS, untilMs - performance.now()), ended)
-    for (const nameserver of ill) {
-      nameserver.script = good
-      if (fault === 'stopped') await nameserver.start()
-    }
+    for (const nameserver of ill) await cure(nameserver, fault, good)
   }
-}
-
-function shuffled<T>(values: readonly T[]): T[] {
-  return values
-    .map((value) => ({ value, rank: random() }))
-    .sort((one, other) => one.rank - other.rank)
-    .map(({ value }) => value)
 }
 
 interface Sample {
@@ -207,7 +197,7 @@ async function watch(stage: Stage, load: Load, untilMs: number, samples: Sample[
       processorMb: residentMb(last?.processor?.process.pid),
       envoyMb: residentMb(last?.envoy.process.pid),
     })
-    // The records of what was asked are for tests; kept for long they would weigh on this process.
+    // Tests read these records. In a long run they would take memory and time here.
     for (const { queries } of stage.nameservers) (queries as unknown[]).length = 0
     if (performance.now() - started < minute * 60_000) continue
     minute += 1
@@ -233,7 +223,7 @@ async function printMinute({ fleet, outcomes }: Stage, load: Load): Promise<void
 }
 
 function verdict({ outcomes }: Stage, all: readonly Sample[]): number {
-  // Until each kind of change has happened some times: what it takes once is no growth.
+  // By then each kind of change has happened several times. Memory that a change takes only once is no growth.
   const from = Math.min(WARM_UP_MS, totalMs / 4)
   const samples = all.filter(({ atMs }) => atMs - started >= from)
   const third = Math.max(1, Math.floor(samples.length / 3))
@@ -256,7 +246,7 @@ function verdict({ outcomes }: Stage, all: readonly Sample[]): number {
   return lines.every(([, ok]) => ok) ? 0 : 1
 }
 
-/** In a process of its own, which nothing that this one does delays. */
+/** A separate process, which this one can't delay. */
 async function startReceiver(host: string, port: number): Promise<Part> {
   const output = openSync('/dev/null', 'w')
   const args = [RECEIVER, '--zone', '1', '--listen', `${host}:${port}`]
@@ -265,7 +255,7 @@ async function startReceiver(host: string, port: number): Promise<Part> {
   return part
 }
 
-/** Each zone twice through each pod: from then on its Envoy routes it by itself. */
+/** Requests each zone twice through each pod, so that its Envoy learns the zone. */
 async function warmUp({ pods }: Fleet): Promise<void> {
   const queue = pods.flatMap(({ port }) =>
     ids.flatMap((id) => [
@@ -283,16 +273,6 @@ async function warmUp({ pods }: Fleet): Promise<void> {
   for (const pod of pods) await untilWarm(pod)
 }
 
-/** Until all have ended; where one fails the others end early. */
-async function together(tasks: readonly Promise<void>[]): Promise<void> {
-  try {
-    await Promise.all(tasks)
-  } finally {
-    over.abort()
-    await Promise.allSettled(tasks)
-  }
-}
-
 async function main(): Promise<number> {
   const port = await freePort(HOSTS[0])
   const receivers: Part[] = []
@@ -301,7 +281,7 @@ async function main(): Promise<number> {
   let load: Load | undefined
   try {
     for (const host of HOSTS) receivers.push(await startReceiver(host, port))
-    // On addresses of their own: one that is stopped finds its port free again, whatever connects from 127.0.0.1.
+    // Each has its own address, where no outgoing connection can take its port while it is stopped.
     for (let i = 1; i <= NAMESERVERS; i += 1) nameservers.push(await startNameserver(good, `127.0.94.${i}`))
     const config = {
       rules: { port },
@@ -321,7 +301,7 @@ async function main(): Promise<number> {
     say(`seed ${seed}, ${totalMs / 60_000} min, ${PODS} pods, ${zones} zones: warming up`)
     await warmUp(fleet)
     started = performance.now()
-    say('every zone is routed by every Envoy itself')
+    say('every Envoy routes every zone itself')
     const outcomes = new Outcomes((failure: Failure, kill: KillWindow | undefined) => {
       if (kill === undefined) say(`   FAILED: ${failure.outcome}`)
     })
@@ -329,11 +309,10 @@ async function main(): Promise<number> {
     const untilMs = started + totalMs
     const stage: Stage = { fleet, nameservers, config, outcomes }
     const samples: Sample[] = []
-    await together([
-      trouble(stage, untilMs),
-      nameserverTrouble(stage, untilMs),
-      watch(stage, load, untilMs, samples),
-    ])
+    await together(
+      [trouble(stage, untilMs), nameserverTrouble(stage, untilMs), watch(stage, load, untilMs, samples)],
+      over,
+    )
     await load.stop()
     await printMinute(stage, load)
     return interrupted.aborted ? 130 : verdict(stage, samples)

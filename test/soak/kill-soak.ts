@@ -1,6 +1,6 @@
 /**
- * `npm start` while its parts are killed: the processor every 2 s under load, then Envoy some times. No request of a hot
- * zone may fail for a killed processor, and either part must be back within 2 s. Loopback only.
+ * Kills the parts of `npm start`: the processor every 2 s under load, then Envoy several times. A killed processor must
+ * cost no request for a hot zone, and each part must be back within 2 s. Loopback only.
  */
 import { startCheckout } from '../support/checkout.ts'
 import { learnedIds } from '../support/fleet.ts'
@@ -22,10 +22,10 @@ const LOOK_MS = 20
 
 const USAGE = `npm run soak:kills [-- OPTIONS]
 
-Runs "npm start" in a checkout of its own with ${ZONES} hot zones under ${CONNECTIONS} connections, and kills (-9) its processor every
-${KILL_EVERY_MS / 1000} s, then its Envoy ${ENVOY_KILLS} times. Says how many requests failed, and how long a part was away. Needs a quiet machine.
+Runs "npm start" in its own checkout with ${ZONES} hot zones and ${CONNECTIONS} connections. Kills (-9) the processor every
+${KILL_EVERY_MS / 1000} s, then Envoy ${ENVOY_KILLS} times. Prints how many requests failed, and how long each part was away. Needs a quiet machine.
 
-  --seconds 60   how long the processor is killed
+  --seconds 60   length of the part that kills the processor
 `
 
 const ids = Array.from({ length: ZONES }, (_, index) => `k${index + 1}`)
@@ -60,7 +60,7 @@ async function main(): Promise<number> {
       const pid = checkout.pid(name)
       if (pid !== undefined) process.kill(pid, 'SIGKILL')
     }
-    /** Until a zone that nobody asked for is served: both parts are there then. */
+    /** Waits until a new zone is served, which needs both parts. */
     const awayMs = async (): Promise<number> => {
       const began = performance.now()
       while (!signal.aborted && (await status(`cold${colds++}`)) !== 200) await pause(LOOK_MS, signal)
@@ -84,7 +84,7 @@ async function main(): Promise<number> {
     await load.stop()
     const outcomes = Object.fromEntries(load.outcomes)
     report('processor', processorMs)
-    console.log(`requests of hot zones by outcome: ${JSON.stringify(outcomes)}`)
+    console.log(`requests for hot zones by outcome: ${JSON.stringify(outcomes)}`)
 
     const envoyMs: number[] = []
     for (let kill = 0; kill < ENVOY_KILLS && !signal.aborted; kill += 1) {
@@ -94,7 +94,7 @@ async function main(): Promise<number> {
     report('Envoy', envoyMs)
     const good =
       Object.keys(outcomes).join() === '200' && Math.max(...processorMs, ...envoyMs) <= BACK_WITHIN_MS
-    console.log(good ? 'good' : `not good: only 200 was expected, and ${BACK_WITHIN_MS} ms at most`)
+    console.log(good ? 'good' : `not good: expected only 200, and at most ${BACK_WITHIN_MS} ms`)
     return good ? 0 : 1
   } finally {
     await checkout.stop()

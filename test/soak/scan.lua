@@ -1,4 +1,4 @@
--- wrk's side of the scan: every request names another random id, so many a second over all connections.
+-- The scan as wrk runs it: every request has another random id, at a given rate over all connections.
 -- Arguments after `--`: ids a second, a seed. The last line printed is the result as JSON.
 local ffi = require("ffi")
 ffi.cdef [[
@@ -19,7 +19,7 @@ function init(args)
   math.randomseed(tonumber(args[2]))
 end
 
--- Milliseconds until the next request is due: a schedule, so that slow answers don't slow the scan down.
+-- Milliseconds until the next request is due. Requests follow a schedule, so slow answers don't slow the scan down.
 function delay()
   local current = now()
   due = (due or current) + interval

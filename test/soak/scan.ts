@@ -1,7 +1,7 @@
 /**
- * Random ids by the thousand, unknown ones and then, with wildcard DNS, resolving ones, while zones in use are requested
- * at a steady rate: what the scan costs in memory, what it costs those zones, and what of it nameservers see, which
- * dns.unknownNames bounds. Loopback only; the scan is made by wrk.
+ * Scans thousands of random ids, first unknown ones, then (with wildcard DNS) ones that resolve, while clients request
+ * zones in use at a steady rate. Shows what the scan costs in memory, what it costs those zones, and how many queries
+ * nameservers get, which dns.unknownNames bounds. Loopback only; wrk makes the scan.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,7 +18,7 @@ type Kind = 'unknown' | 'wildcard'
 
 const KNOWN_IDS = Array.from({ length: 20 }, (_, index) => `known${index + 1}`)
 const HOST = '127.0.91.1'
-/** Outlives the run: a query for a known zone means that it was evicted. */
+/** Longer than the run, so a query for a known zone means that the cache had evicted it. */
 const KNOWN_TTL_SECONDS = 3600
 const QUIET_MS = 20_000
 const WARM_UP_MS = 5_000
@@ -27,20 +27,20 @@ const PAUSE_MS = 20
 const SCAN_CONNECTIONS = 64
 const RSS_GROWTH_MB_MAX = 30
 const P99_FACTOR_MAX = 2
-/** Of the ids asked for, how many must have been scanned for the run to mean anything. */
+/** The run is valid only if this share of the ids was scanned. */
 const SCANNED_PART_MIN = 0.97
 
 const USAGE = `npm run scan [-- OPTIONS]
 
-Scans random ids, unknown ones and then, with wildcard DNS, resolving ones, while ${KNOWN_IDS.length} zones are in use, through a real
-Envoy. Prints each figure beside its bound. Needs wrk. Uses loopback addresses only.
+Scans random ids through a real Envoy while ${KNOWN_IDS.length} zones are in use: first unknown ids, then (with wildcard DNS) ids that
+resolve. Prints each figure beside its bound. Needs wrk. Uses loopback addresses only.
 
   --rate 5000     ids a second; 1667 is 100,000 in a minute
   --seconds 60    length of each of the two scans
-  --cold          learned zones off, so that the zones in use depend on the processor and its cache, too
+  --cold          learned zones off, so the zones in use depend on the processor too
   --help
 
-Exits with 1 when a figure is out of its bound, with 130 when interrupted.`
+Exits with 1 when a figure is beyond its bound, with 130 when interrupted.`
 
 const options = readOptions(USAGE, {
   rate: { type: 'string', default: '5000' },
@@ -67,17 +67,17 @@ async function startFarSide(port: number, kind: Kind): Promise<FarSide> {
   const exited = once(child, 'exit')
   const next = async (): Promise<FarSideMessage> => {
     const [message] = await Promise.race([once(child, 'message'), exited])
-    if (typeof message !== 'object') throw new Error('nameserver and receiver have ended')
+    if (typeof message !== 'object') throw new Error('the process with nameserver and receiver has ended')
     return message as FarSideMessage
   }
   const first = await next()
-  if (!('nameserver' in first)) throw new Error('the first message is the nameserver')
+  if (!('nameserver' in first)) throw new Error('the first message must be the nameserver')
   return {
     nameserver: first.nameserver,
     queries: async () => {
       child.send('queries')
       const message = await next()
-      if ('nameserver' in message) throw new Error('only the first message is the nameserver')
+      if ('nameserver' in message) throw new Error('only the first message may be the nameserver')
       return message
     },
     stop: async () => {
@@ -112,7 +112,7 @@ async function scan(wrk: string, port: number): Promise<Scanned> {
   await once(child, 'close')
   interrupted.removeEventListener('abort', stop)
   const [result] = /^\{"requests".*\}$/m.exec(output) ?? []
-  if (result === undefined) throw new Error(`wrk was ended or failed:\n${output}`)
+  if (result === undefined) throw new Error(`wrk failed or was killed:\n${output}`)
   return JSON.parse(result) as Scanned
 }
 
@@ -124,11 +124,11 @@ interface Figures {
   readonly knownRequests: number
   readonly knownFailures: ReadonlyMap<string, number>
   readonly queries: Queries
-  /** While wrk ran, and a moment before and after. */
+  /** How long wrk ran, with a moment before and after. */
   readonly scanSeconds: number
-  /** By the processor, by reason. */
+  /** The processor's refusals, by reason. */
   readonly refusals: ReadonlyMap<string, number>
-  /** Known zones that Envoy routes by itself after the scan. */
+  /** How many known zones Envoy routes itself after the scan. */
   readonly hot: number
 }
 
@@ -208,7 +208,7 @@ async function hotIds({ adminPort }: TestGateway): Promise<string[]> {
   return KNOWN_IDS.filter((id) => text.includes(`"name": "zonegate/${id}"`))
 }
 
-/** One scan against a gateway of its own. */
+/** One scan of a new gateway. */
 async function run(kind: Kind, wrk: string): Promise<Figures> {
   const port = await freePort(HOST)
   const far = await startFarSide(port, kind)
@@ -259,8 +259,8 @@ function holds({
       scanned.requests >= idsTotal * SCANNED_PART_MIN && scanned.broken === 0,
     ],
     [
-      `refused by the processor: ${reasons} (all of them, and for ${[...expected].join(' or ')})`,
-      // Those under way when wrk ends are not in its count.
+      `the processor refused: ${reasons} (bound: all refusals, for ${[...expected].join(' or ')})`,
+      // wrk does not count requests that are under way when it ends.
       refused >= scanned.refused &&
         refused <= scanned.refused + SCAN_CONNECTIONS &&
         [...refusals.keys()].every((reason) => expected.has(reason)),
@@ -295,7 +295,7 @@ function holds({
 async function main(): Promise<number> {
   const wrk = findCommand('wrk')
   if (wrk === undefined) {
-    console.error('the scan is made by wrk, which is not installed: apt-get install wrk')
+    console.error('wrk makes the scan, and it is not installed: apt-get install wrk')
     return 2
   }
   let allHold = true
