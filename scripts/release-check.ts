@@ -1,4 +1,4 @@
-/** Whether what is checked out can be released: looks at everything, changes nothing but the SBOM. */
+/** Checks whether the files of this checkout can be released. It writes only the SBOM. */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,38 +7,42 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Fault, faultText } from '../src/config/faults.ts'
 import { ENVOY_VERSION } from '../src/status/version.ts'
+import { noHelm, noValidator } from '../test/support/kubernetes.ts'
 import {
   changelogFaults,
   envoyFaults,
+  FILES_WITH_VERSION,
   licenceFaults,
   lockFaults,
   lockStepFaults,
   type Manifest,
   sbomFaults,
   shippedPart,
+  versionFaults,
 } from './release-rules.ts'
+import { makeSbom } from './sbom.ts'
 
 const USAGE = `npm run release:check [-- OPTIONS]
 
-Looks whether what is checked out can be released: a clean tree, a dated section of CHANGELOG.md for the version, a lock file
-with hashes and without install scripts, licences, known vulnerabilities, one version of Envoy everywhere, types and
-lint, generated files, sample configurations, the package, the image. Writes the list of all parts to sbom.cdx.json
-(CycloneDX). Takes half a minute. Runs no other tests: npm test does.
+Checks whether the files of this checkout can be released: a clean tree, a dated section of CHANGELOG.md for the version,
+one version everywhere, a lock file with hashes and without install scripts, licences, known vulnerabilities, one version of
+Envoy everywhere, types and lint, generated files, sample configurations, the package, the Helm chart, the image. It writes
+the list of all parts to sbom.cdx.json (CycloneDX). It takes a minute or two and runs no other tests: npm test does.
 
-  --strict      what could not be checked is a failure, too
-  --only TEXT   the checks with TEXT in their name
+  --strict      a check that could not run counts as a failure
+  --only TEXT   runs only the checks with TEXT in their name
   --help
 
-Exits with 0, with 1 when something is at fault, with 2 for options that it does not have.`
+Exit codes: 0 no fault, 1 faults, 2 unknown options.`
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const SBOM = 'sbom.cdx.json'
-/** Node's own, which the image is made from, is some 230 MB of it. */
-const IMAGE_OCTETS_MAX = 350_000_000
+/** Node's base image is about 230 MB of it. */
+const IMAGE_BYTES_MAX = 350_000_000
 const IMAGE = 'zonegate'
 const SAMPLES = ['demo/zonegate.yaml', 'deploy/kubernetes/zonegate.yaml']
 
-/** Faults, or why it could not be checked. */
+/** Faults, or the reason why the check could not run. */
 type Outcome = readonly string[] | { readonly notChecked: string }
 
 const read = (path: string): string => readFileSync(path, 'utf8')
@@ -53,10 +57,18 @@ const CHECKS: readonly Check[] = [
     () => changelogFaults(read('CHANGELOG.md'), manifest().version, ENVOY_VERSION),
   ],
   [
+    'one version everywhere',
+    () =>
+      versionFaults(
+        Object.fromEntries(FILES_WITH_VERSION.map((name) => [name, read(name)])),
+        manifest().version,
+      ),
+  ],
+  [
     'package-lock.json has a hash for each package, no registry, no unknown install script',
     () => lockFaults(lock()),
   ],
-  ['package-lock.json is complete, and that of package.json', () => lockStepFaults(lock(), manifest())],
+  ['package-lock.json is complete, and agrees with package.json', () => lockStepFaults(lock(), manifest())],
   ['npm can install from package-lock.json', () => succeeds('npm', ['ci', '--dry-run', '--loglevel=error'])],
   ['licences of what is shipped', () => licenceFaults(lock())],
   ['no known vulnerability', vulnerabilities],
@@ -66,6 +78,7 @@ const CHECKS: readonly Check[] = [
   ...SAMPLES.map((file): Check => [`${file} and envoy/ are sound`, () => validate(file)]),
   [`SBOM, in ${SBOM}`, sbom],
   ['the package: contents, size, and that it runs', () => testPasses('test/integration/package.test.ts')],
+  ['the Helm chart: lint, schemas, and the objects of the kustomization', chart],
   ['the image: of this commit, and its size', image],
 ]
 
@@ -96,12 +109,12 @@ function main(strict: boolean, only: string): number {
 
 function treeIsClean(): Outcome {
   const { status, stdout } = run('git', ['status', '--porcelain'])
-  if (status !== 0) return { notChecked: 'this is no checkout of git' }
-  const unlike = stdout.split('\n').filter((line) => line !== '')
-  return unlike.length === 0 ? [] : ['commit these, or put them away:', ...unlike]
+  if (status !== 0) return { notChecked: 'this is not a git checkout' }
+  const changed = stdout.split('\n').filter((line) => line !== '')
+  return changed.length === 0 ? [] : ['commit or remove these:', ...changed]
 }
 
-/** The registry's list of advisories. One that has none to offer proves nothing. */
+/** Asks the registry for advisories. A registry without advisories proves nothing, so that is not a success. */
 function vulnerabilities(): Outcome {
   const { stdout } = run('npm', ['audit', '--json', '--omit', 'dev'])
   const answer = parse(stdout) as {
@@ -115,33 +128,30 @@ function vulnerabilities(): Outcome {
 }
 
 function filesWithEnvoy(): Record<string, string> {
-  const names = ['docker-compose.yml', 'deploy/kubernetes/deployment.yaml']
+  const names = [
+    'docker-compose.yml',
+    'deploy/kubernetes/deployment.yaml',
+    'deploy/helm/zonegate/values.yaml',
+  ]
   return Object.fromEntries(names.map((name) => [name, read(name)]))
 }
 
-/**
- * Made from the lock file of what is shipped, in a folder of its own: npm leaves out what a package for development needs
- * as well.
- */
 function sbom(): Outcome {
-  const folder = mkdtempSync(join(tmpdir(), 'zonegate-release-'))
   try {
-    const { devDependencies: _, ...shipped } = JSON.parse(read('package.json'))
-    writeFileSync(join(folder, 'package.json'), JSON.stringify(shipped))
-    writeFileSync(join(folder, 'package-lock.json'), JSON.stringify(shippedPart(lock())))
-    const args = ['sbom', '--package-lock-only', '--sbom-format', 'cyclonedx', '--prefix', folder]
-    const { status, stdout, stderr } = run('npm', args)
-    if (status !== 0) return [`npm sbom failed: ${stderr.trim().split('\n')[0]}`]
-    const document = JSON.parse(stdout)
-    Object.assign(document.metadata.component, { name: shipped.name, version: shipped.version })
+    const document = makeSbom(new Date())
     writeFileSync(SBOM, `${JSON.stringify(document, null, 2)}\n`)
     return sbomFaults(document, Object.keys(shippedPart(lock()).packages))
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
+  } catch (error) {
+    return [(error as Error).message]
   }
 }
 
-/** Validates a sample, as a user would. What it leaves to be set, it is given here: without that it has a fault on purpose. */
+function chart(): Outcome {
+  const missing = noHelm() || noValidator()
+  return missing ? { notChecked: missing } : testPasses('test/integration/helm.test.ts')
+}
+
+/** Validates a sample as a user would. A placeholder in it is a fault on purpose, so it gets a value first. */
 function validate(file: string): Outcome {
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-sample-'))
   try {
@@ -156,7 +166,7 @@ function validate(file: string): Outcome {
   }
 }
 
-/** With an Envoy beside it where there is one. */
+/** Envoy validates the file too, where there is one. */
 function validateFile(file: string): Outcome {
   const path = [process.env['PATH'], join(ROOT, '.tools', `envoy-${ENVOY_VERSION}`)].join(delimiter)
   const args = [join(ROOT, 'src/main.ts'), 'validate', file, '--json']
@@ -171,23 +181,27 @@ function validateFile(file: string): Outcome {
   return notChecked?.[0] === undefined ? [] : { notChecked: notChecked.join('; ') }
 }
 
-/** One of an earlier commit would prove nothing of this one. */
+/** The image must be built from this commit: one of an earlier commit proves nothing. */
 function image(): Outcome {
   const inspected = run('docker', ['image', 'inspect', '--format', '{{.Size}}', IMAGE])
-  if (inspected.status === null) return { notChecked: 'there is no docker' }
+  if (inspected.status === null) return { notChecked: 'docker is not installed' }
   if (inspected.status !== 0)
-    return { notChecked: `docker says ${lastLines(inspected.stderr)[0]}; CONTRIBUTING.md has how it is made` }
+    return {
+      notChecked: `docker says ${lastLines(inspected.stderr)[0]}; CONTRIBUTING.md says how to build it`,
+    }
   const said = run('docker', ['run', '--rm', '--network=none', IMAGE, 'src/main.ts', 'version', '--json'])
   const { commit = 'no commit' } = parse(said.stdout) as { commit?: string }
   const head = run('git', ['rev-parse', 'HEAD']).stdout.trim()
-  const octets = Number(inspected.stdout)
+  const bytes = Number(inspected.stdout)
   return [
     ...(/^[0-9a-f]{7,}$/.test(commit) && head.startsWith(commit)
       ? []
-      : [`it is of ${commit}, not of ${head.slice(0, 7)}: make it anew, as CONTRIBUTING.md has it`]),
-    ...(octets <= IMAGE_OCTETS_MAX
+      : [
+          `it was built from ${commit}, not from ${head.slice(0, 7)}: build it again as CONTRIBUTING.md says`,
+        ]),
+    ...(bytes <= IMAGE_BYTES_MAX
       ? []
-      : [`${octets} octets, more than ${IMAGE_OCTETS_MAX}: \`docker history ${IMAGE}\` has where they are`]),
+      : [`${bytes} bytes, more than ${IMAGE_BYTES_MAX}: see \`docker history ${IMAGE}\``]),
   ]
 }
 
@@ -204,7 +218,7 @@ function lastLines(text: string): string[] {
   return text.trim().split('\n').slice(-15)
 }
 
-/** @returns status null where there is no such program */
+/** @returns status null if the program is not installed */
 function run(command: string, args: string[], environment: NodeJS.ProcessEnv = {}) {
   const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', ...environment }
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env })

@@ -11,17 +11,17 @@ import { ENVOY_VERSION } from '../../src/status/version.ts'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const COPIED = [
   ...['package.json', 'package-lock.json', '.npmrc', '.gitignore', 'docker-compose.yml'],
-  ...['demo/zonegate.yaml', 'deploy/kubernetes', 'envoy'],
+  ...['demo/zonegate.yaml', 'deploy/helm/zonegate', 'deploy/kubernetes', 'envoy'],
+  ...['docker-bake.hcl', 'docs/kubernetes.md'],
 ]
-const CHANGELOG = `# Changelog\n\n## 0.1.0 - 2027-01-31\n\nCompatible: Envoy ${ENVOY_VERSION}.\n\n- New.\n`
+const VERSION: string = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version
+const CHANGELOG = `# Changelog\n\n## ${VERSION} - 2027-01-31\n\nCompatible: Envoy ${ENVOY_VERSION}.\n\n- New.\n`
 let copy: string
 
 beforeEach(() => {
   copy = mkdtempSync(join(tmpdir(), 'zonegate-release-check-'))
   for (const part of COPIED) cpSync(join(ROOT, part), join(copy, part), { recursive: true })
   writeFileSync(join(copy, 'CHANGELOG.md'), CHANGELOG)
-  edit('package.json', /"version": ".*"/, '"version": "0.1.0"')
-  edit('package-lock.json', /"version": ".*"/g, (text, at) => (at < 200 ? '"version": "0.1.0"' : text))
   git('init', '--quiet')
   git('add', '.')
   const as = ['user.name=test', 'user.email=test@test.test', 'commit.gpgsign=false']
@@ -33,13 +33,12 @@ function git(...args: string[]): string {
   return execFileSync('git', ['-C', copy, ...args], { encoding: 'utf8' }).trim()
 }
 
-function edit(
-  file: string,
-  what: RegExp | string,
-  by: string | ((text: string, at: number) => string),
-): void {
+function edit(file: string, what: RegExp | string, by: string): void {
   const text = readFileSync(join(copy, file), 'utf8')
-  writeFileSync(join(copy, file), text.replace(what, typeof by === 'string' ? () => by : by))
+  writeFileSync(
+    join(copy, file),
+    text.replace(what, () => by),
+  )
 }
 
 function check(only: string, ...more: string[]): { code: number | null; text: string } {
@@ -64,6 +63,7 @@ test('a copy without a fault passes, and has an SBOM', () => {
   for (const name of [
     'tree is',
     'CHANGELOG',
+    'one version',
     'hash',
     'complete',
     'licences',
@@ -82,7 +82,12 @@ test('a copy without a fault passes, and has an SBOM', () => {
 })
 
 const FAULTS: [title: string, only: string, breaks: () => void, fault: RegExp][] = [
-  ['a changed file', 'tree is', () => edit('.npmrc', 'true', 'false'), /commit these.*\n +M \.npmrc/],
+  [
+    'a changed file',
+    'tree is',
+    () => edit('.npmrc', 'true', 'false'),
+    /commit or remove these.*\n +M \.npmrc/,
+  ],
   ['a new file', 'tree is', () => writeFileSync(join(copy, 'new'), ''), /\?\? new/],
   [
     'an unreleased section',
@@ -101,7 +106,7 @@ const FAULTS: [title: string, only: string, breaks: () => void, fault: RegExp][]
     'a package of one registry',
     'hash',
     () => edit('package-lock.json', '"integrity"', '"resolved": "https://registry.test/a.tgz",\n"integrity"'),
-    /names where it came from/,
+    /names a registry/,
   ],
   [
     'an install script',
@@ -109,12 +114,29 @@ const FAULTS: [title: string, only: string, breaks: () => void, fault: RegExp][]
     () => edit('package-lock.json', '"integrity"', '"hasInstallScript": true,\n"integrity"'),
     /has an install script: read it/,
   ],
-  ['another version', 'complete', () => edit('package.json', '"0.1.0"', '"0.1.1"'), /version is not that of/],
+  [
+    'another version',
+    'complete',
+    () => edit('package.json', `"${VERSION}"`, '"9.9.9"'),
+    /version differs from/,
+  ],
+  [
+    'another version of the chart',
+    'one version',
+    () => edit('deploy/helm/zonegate/Chart.yaml', /^appVersion: .*$/m, 'appVersion: 9.9.9'),
+    /Chart\.yaml has version 9\.9\.9, package\.json /,
+  ],
+  [
+    'another version in the documents',
+    'one version',
+    () => edit('docs/kubernetes.md', /zonegate:[\d.]+/, 'zonegate:9.9.9'),
+    /docs\/kubernetes\.md has version 9\.9\.9/,
+  ],
   [
     'an optional package that npm has dropped',
     'complete',
     () => edit('package-lock.json', '"node_modules/@biomejs/cli-win32-x64"', '"node_modules/gone"'),
-    /biome needs @biomejs\/cli-win32-x64, which is not in it/,
+    /biome needs @biomejs\/cli-win32-x64, which the lock file lacks/,
   ],
   [
     'a licence that is not in the list',
@@ -138,9 +160,14 @@ const FAULTS: [title: string, only: string, breaks: () => void, fault: RegExp][]
     'an image that is too big',
     'image',
     () => dockerWith(900_000_000, git('rev-parse', '--short', 'HEAD')),
-    /900000000 octets, more than/,
+    /900000000 bytes, more than/,
   ],
-  ['an image of another commit', 'image', () => dockerWith(1, 'abc1234'), /it is of abc1234, not of/],
+  [
+    'an image of another commit',
+    'image',
+    () => dockerWith(1, 'abc1234'),
+    /it was built from abc1234, not from/,
+  ],
 ]
 for (const [title, only, breaks, fault] of FAULTS)
   test(`${title}: exit 1, and what to do`, () => {

@@ -12,6 +12,7 @@ import {
   type Manifest,
   sbomFaults,
   shippedPart,
+  versionFaults,
 } from '../../scripts/release-rules.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -32,7 +33,7 @@ describe('a lock file', () => {
 
   const FAULTS: [title: string, entry: object, fault: RegExp][] = [
     ['a package without a hash', { integrity: undefined }, /node_modules\/a has no integrity/],
-    ['a package of one registry', { resolved: 'https://registry.test/a.tgz' }, /names where it came from/],
+    ['a package of one registry', { resolved: 'https://registry.test/a.tgz' }, /names a registry/],
     ['a package with an install script', { hasInstallScript: true }, /has an install script/],
   ]
   for (const [title, entry, fault] of FAULTS)
@@ -58,7 +59,7 @@ describe('a lock file and package.json', () => {
     assert.deepEqual(lockStepFaults(lock({ 'node_modules/a/node_modules/b': {} }), manifest), [])
   })
   test('do not fit where a package is missing, even an optional one', () => {
-    const missing = ['node_modules/a needs b, which is not in it: put its entry back']
+    const missing = ['node_modules/a needs b, which the lock file lacks: put its entry back']
     assert.deepEqual(lockStepFaults(lock(), manifest), missing)
     assert.deepEqual(lockStepFaults(lock({ 'node_modules/c/node_modules/b': {} }), manifest), missing)
     const optional = { 'node_modules/b': { optionalDependencies: { '@c/d': '3' } } }
@@ -66,8 +67,8 @@ describe('a lock file and package.json', () => {
   })
   test('do not fit where version or dependencies differ', () => {
     const all = lock({ 'node_modules/b': {} })
-    assert.match(lockStepFaults(all, { ...manifest, version: '1.0.1' }).join(), /^version is not that of/)
-    assert.match(lockStepFaults(all, { ...manifest, dependencies: {} }).join(), /^dependencies is not/)
+    assert.match(lockStepFaults(all, { ...manifest, version: '1.0.1' }).join(), /^version differs from/)
+    assert.match(lockStepFaults(all, { ...manifest, dependencies: {} }).join(), /^dependencies differs/)
   })
 })
 
@@ -87,11 +88,7 @@ describe('a changelog', () => {
     ['is another one that starts the same', log('1.0.00 - 2026-12-01', text), /^the first section is/],
     ['has no section at all', '# Changelog\n', /^the first section is "## "/],
     ['has no date', log('1.0.0', text), /^"## 1.0.0" has no date/],
-    [
-      'has nothing new',
-      log('1.0.0 - 2026-12-01', 'Compatible: Envoy 1.40.'),
-      /says nothing of what has changed/,
-    ],
+    ['has nothing new', log('1.0.0 - 2026-12-01', 'Compatible: Envoy 1.40.'), /lists no change/],
     ['does not say what it goes with', log('1.0.0 - 2026-12-01', '- New.'), /no line "Compatible/],
     [
       'goes with another Envoy',
@@ -108,6 +105,16 @@ test('Envoy is one version everywhere', () => {
   assert.deepEqual(envoyFaults({ a: text, b: text }, '1.40.0'), [])
   assert.match(envoyFaults({ a: text }, '1.41.0').join(), /a has Envoy 1.40.0/)
   assert.match(envoyFaults({ a: 'image: x' }, '1.40.0').join(), /names no version/)
+})
+
+test('a file without the version where it should be is a fault', () => {
+  const files = {
+    'package-lock.json': '{\n  "version": "1.0.0"\n}',
+    'docker-bake.hcl': 'variable "VERSION" { }',
+  }
+  const faults = versionFaults(files, '1.0.0').join('\n')
+  assert.match(faults, /^docker-bake\.hcl has no version where/m)
+  assert.doesNotMatch(faults, /package-lock/)
 })
 
 test('an SBOM has every dependency', () => {
