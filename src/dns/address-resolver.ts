@@ -1,4 +1,7 @@
-/** A name's addresses in the families in use, as a new answer: admitted, capped, shuffled, its lifetime clamped. */
+/**
+ * A new answer for one name: the addresses of the families in use, without denied ones, at most 32, shuffled, with a
+ * lifetime within its bounds.
+ */
 
 import type { Timer, Timers } from '../timers.ts'
 import type { Answer, Try } from './answer.ts'
@@ -7,9 +10,9 @@ import type { DnsEvent } from './events.ts'
 import type { AddressType, QuestionType } from './message.ts'
 import type { Budget, Charge, Resolution, StubResolver } from './stub-resolver.ts'
 
-/** More than any client would try in turn; sorted first, so that the same ones are kept at each refresh. */
+/** More than any client would try in turn. The list is sorted before, so each refresh uses the same ones. */
 const ADDRESSES_MAX = 32
-/** RFC 8305 §3's Resolution Delay: how long the first family's addresses wait for the other family's. */
+/** RFC 8305 §3, Resolution Delay: how long the first family's addresses wait for the other family's. */
 const RESOLUTION_DELAY_MS = 50
 const NONE: readonly string[] = []
 
@@ -30,20 +33,20 @@ export interface AddressSeams {
   readonly onEvent: (event: DnsEvent) => void
 }
 
-export interface AddressResolution {
+export interface AnswerWithTries {
   readonly answer: Answer
   readonly tries: readonly Try[]
 }
 
-/** How a name is asked for. */
+/** How to ask for a name. */
 export interface Asking {
-  /** A request waits, so one family isn't kept back for long by the other's silence. */
+  /** A request waits, so a silent family doesn't delay the other one for long. */
   readonly awaited: boolean
-  /** Pays for each query; null: nobody needs to. */
+  /** Pays for each query; null: the queries are free. */
   readonly charge: Charge | null
-  /** The name is in use: before a fallback nameserver's word that it has no addresses, the preferred ones are asked again. */
+  /** The name is in use: if a fallback nameserver says that it is gone, the preferred ones are asked again. */
   readonly hadAddresses: boolean
-  /** The end of the budget, on the clock of the timers, where it began earlier. */
+  /** The end of the budget, on the clock of the timers, where the budget started earlier. */
   readonly deadlineMs?: number
 }
 
@@ -53,9 +56,9 @@ export class AddressResolver {
   readonly #resolver: StubResolver
   readonly #settings: AddressSettings
   readonly #seams: AddressSeams
-  /** Idle and in use. */
+  /** All of them, idle or not. */
   readonly #controllers = new Set<AbortController>()
-  /** As many as were ever running at once, at most. */
+  /** For later questions (decision 41). */
   readonly #idle: AbortController[] = []
   #closed = false
   readonly types: readonly [AddressType] | readonly [AddressType, AddressType]
@@ -68,7 +71,7 @@ export class AddressResolver {
   }
 
   /** Never rejects. */
-  resolve(name: DomainName, asking: Asking): Promise<AddressResolution> {
+  resolve(name: DomainName, asking: Asking): Promise<AnswerWithTries> {
     const [type, otherType] = this.types
     return this.#ask(name, otherType === undefined ? type : null, asking, (resolution) => ({
       answer: this.answerOf(name, resolution),
@@ -89,7 +92,6 @@ export class AddressResolver {
     taken: (resolution: Resolution) => T,
   ): Promise<T> {
     if (this.#closed) return Promise.resolve(taken(CLOSED))
-    // A signal that was never aborted serves again: making one costs as much as decoding the response.
     const controller = this.#idle.pop() ?? this.#newController()
     const budget = {
       deadlineMs: deadlineMs ?? this.#seams.timers.now() + this.#settings.budgetMs,
@@ -107,7 +109,7 @@ export class AddressResolver {
     })
   }
 
-  /** Ends what is under way: nothing is asked for from now on. */
+  /** Ends all questions, and asks none from now on. */
   close(): void {
     this.#closed = true
     for (const controller of this.#controllers) controller.abort()
@@ -130,8 +132,8 @@ export class AddressResolver {
   }
 
   /**
-   * A name in use isn't gone because a packet to the preferred nameserver was lost, and the next one, which may see
-   * another part of DNS, doesn't know the name. Where no preferred one answers, the fallback's word counts.
+   * A lost packet to the preferred nameserver must not make a name in use disappear: the next nameserver may see another
+   * part of DNS and not know the name. Where no preferred nameserver answers, the fallback's answer counts.
    */
   async #confirmed(
     found: Resolution,
@@ -146,7 +148,7 @@ export class AddressResolver {
     return preferred.kind === 'failure' ? { ...found, tries } : { ...preferred, tries }
   }
 
-  /** With a controller: aborts the slower family a moment after the faster one brought addresses. */
+  /** @param hurry aborts the slower family a moment after the faster one has addresses; null: waits for both */
   async #resolveBoth(
     name: DomainName,
     budget: Budget,
@@ -197,7 +199,7 @@ export class AddressResolver {
     return {
       kind: 'positive',
       name,
-      // A copy is no longer than what is in it, which an array that grew is: it is kept.
+      // The copy drops the spare room of an array that grew (decision 41).
       addresses:
         admitted.length > 1 ? shuffle(admitted.sort().slice(0, ADDRESSES_MAX), random) : admitted.slice(),
       denied,
@@ -207,7 +209,7 @@ export class AddressResolver {
     }
   }
 
-  /** TTL 0 is the zone's wish not to be cached: no minimum applies. */
+  /** TTL 0 means that the zone doesn't want caching: no minimum applies. */
   lifetimeOf(ttlSeconds: number): number {
     const { min, max } = this.#settings.ttlSeconds
     return ttlSeconds === 0 ? 0 : Math.min(Math.max(ttlSeconds, min), max)
@@ -215,8 +217,8 @@ export class AddressResolver {
 }
 
 /**
- * One family's failure or absence doesn't cost the other's addresses. NXDOMAIN holds for every type (RFC 8020 §2);
- * NODATA for one type only, so it doesn't hide that the other family couldn't be asked.
+ * Addresses of one family count, whatever happens to the other. NXDOMAIN is true for every type (RFC 8020 §2). NODATA is
+ * true for one type only, so it doesn't hide the failure of the other family.
  */
 const PRECEDENCE = { positive: 0, nxdomain: 1, failure: 2, nodata: 3 } as const
 

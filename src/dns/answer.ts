@@ -1,43 +1,44 @@
 /**
- * What a look-up of a zone's name found. Classified first, cached by class afterwards (RFC 2308, RFC 8767).
- * Addresses are canonical texts: dotted quads, or RFC 5952 for IPv6.
+ * The answer to a look-up of a name. Its class decides how it is cached (RFC 2308, RFC 8767). Addresses are canonical
+ * texts: dotted quads, or RFC 5952 for IPv6.
  */
 export type Answer = PositiveAnswer | NegativeAnswer | FailedAnswer
 
-/** Addresses whose port is known elsewhere, or addresses that bring theirs. */
+/** Addresses of a host, or endpoints of a service. Only endpoints have ports. */
 export type Addresses = readonly string[] | readonly Endpoint[]
 
 export interface Endpoint {
   readonly address: string
   readonly port: number
-  /** 0 is used first, a higher one where none below can be reached. 0 is there, and no number between is left out. */
+  /** From 0, without gaps. Clients use an endpoint only if none with a lower number can be reached. */
   readonly priority: number
-  /** Its part of what its priority gets, in proportion to the others' weights: an integer from 1 up. */
+  /** An integer from 1: the endpoint's share among those of the same priority. */
   readonly weight: number
-  /** The SRV record that it is from, as that stands in DNS; absent: from elsewhere. */
+  /** The SRV record in DNS; absent where the endpoint comes from elsewhere. */
   readonly srv?: { readonly target: string; readonly priority: number; readonly weight: number }
 }
 
+/** True for the endpoints of a service; false for addresses, and for an empty list. */
 export function areEndpoints(addresses: Addresses): addresses is readonly Endpoint[] {
   return typeof addresses[0] === 'object'
 }
 
 export interface PositiveAnswer {
   readonly kind: 'positive'
-  /** Owner name that was asked for: absolute, lower case, without the final dot. */
+  /** The name of the look-up: absolute, lower case, without the final dot. */
   readonly name: string
-  /** The admitted addresses, shuffled once per refresh. Empty when every address was denied. */
+  /** The admitted addresses, shuffled at each refresh. Empty where all addresses were denied. */
   readonly addresses: Addresses
-  /** Addresses that policy denied, and SRV targets whose port it denied: never connected to, kept for logs only. */
+  /** Denied addresses, and SRV targets with a denied port. For logs only: never connect to them. */
   readonly denied: readonly string[]
   /**
-   * Remaining lifetime at the moment of the answer, seconds, after clamping. 0: for those who waited only, never learned;
-   * it serves again only stale.
+   * The remaining lifetime, seconds, within the configured bounds. 0: the answer is for the look-ups that waited for it,
+   * and serves again only as a stale one.
    */
   readonly ttlSeconds: number
-  /** True when the lifetime is over and no nameserver gives a newer answer (RFC 8767). */
+  /** True where the lifetime is over and no nameserver gives a newer answer (RFC 8767). */
   readonly stale: boolean
-  /** Of the two families one has these addresses, and the other could not be asked. */
+  /** The addresses are those of one family; the other family could not be asked. */
   readonly incomplete?: true
 }
 
@@ -45,25 +46,31 @@ export interface NegativeAnswer {
   readonly kind: 'nxdomain' | 'nodata'
   readonly name: string
   readonly ttlSeconds: number
-  /** The nameserver that said so, `address:port`. */
+  /** `address:port` of the nameserver that answered. */
   readonly nameserver: string
-  /** NODATA: its SRV record says that the service is not to be had there. */
+  /** NODATA: an SRV record says that the service is not available (RFC 2782, target "."). */
   readonly notOffered?: true
 }
 
 export interface FailedAnswer {
   readonly kind: 'failure'
   readonly name: string
-  /** `overloaded`: queries in flight are at their bound. `rate_limited`: unknown names have used up what they may cost. `timeout`: the budget ended. `invalid_name`: not a domain name. */
+  /**
+   * `nameservers_failed`: no nameserver gave a usable answer. `timeout`: the budget ended. `overloaded`: too many queries
+   * are in flight. `rate_limited`: the limit on queries for unknown names is reached. `invalid_name`: no domain name.
+   */
   readonly cause: 'nameservers_failed' | 'timeout' | 'overloaded' | 'rate_limited' | 'invalid_name'
-  /** Each try in order, for the log line and for explanations. */
+  /** In order. */
   readonly tries: readonly Try[]
 }
 
 /** One query sent to one nameserver. */
 export interface Try {
   readonly nameserver: string
-  /** `NOERROR`, `SERVFAIL`, `REFUSED` ..., or why there is no RCODE: `timeout`, `unreachable`, `truncated`, `malformed`, `lame`, `cname_chain`, `aborted`. */
+  /**
+   * The RCODE (`NOERROR`, `SERVFAIL`, `REFUSED`, …), or why the reply is unusable: `timeout`, `unreachable`, `truncated`,
+   * `malformed`, `lame`, `cname_chain`, `aborted`.
+   */
   readonly outcome: string
   readonly milliseconds: number
   readonly type: 'A' | 'AAAA' | 'SRV'
@@ -81,8 +88,8 @@ export interface KeptName {
   release(): void
 }
 
-/** True where both say the same of a name: for how long, in which order and by whom is of no matter. */
-export function saysTheSame(one: Answer, other: Answer): boolean {
+/** True where both answers mean the same. TTL, order and nameserver don't count. */
+export function meansTheSame(one: Answer, other: Answer): boolean {
   if (one.kind === 'failure') return other.kind === 'failure' && one.cause === other.cause
   if (one.kind !== 'positive')
     return one.kind === other.kind && one.notOffered === (other as NegativeAnswer).notOffered

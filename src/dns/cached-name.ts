@@ -1,21 +1,21 @@
 /**
- * What is known of one name, and until when: the last good addresses, or why there are none, and how its nameservers
- * fail. Times are milliseconds on a monotonic clock, so a jump of the wall clock expires nothing.
+ * The cache entry of one name: the last good addresses, or why there are none, their lifetime, and the failures of its
+ * nameservers. Times are milliseconds on a monotonic clock, so a jump of the wall clock expires nothing.
  */
 import type { Answer, FailedAnswer, NegativeAnswer, PositiveAnswer } from './answer.ts'
 
 /**
- * Back-off after failures: RFC 9520 §3.2 wants a second at least and growth; ten seconds bound how long nameservers
- * that came back go unnoticed. Jittered to half, so that names which failed together don't return together.
+ * The back-off after failures. RFC 9520 §3.2 demands at least a second, and growth. Ten seconds limit how long the
+ * resolver overlooks nameservers that are back. Jitter down to half keeps names that failed together apart.
  */
 const BACKOFF_MS_MIN = 2000
 const BACKOFF_MS_MAX = 10_000
-/** Part of a lifetime after which a name in use is refreshed, spread over the second number. */
+/** A name in use is refreshed after this share of its lifetime, plus a random part of the second number. */
 const REFRESH_AFTER = 0.75
 const REFRESH_SPREAD = 0.15
 /**
- * A name in use that is suddenly gone is asked for again within this time, whatever its SOA says (RFC 2308 §5 gives the
- * longest time, not the least), and stays a name in use for a minute.
+ * When a name in use is suddenly gone, it is asked for again within this time, whatever its SOA says: RFC 2308 §5 sets
+ * the longest time, not the shortest. It stays a name in use for a minute.
  */
 const GONE_MS_MAX = 2000
 const GONE_IN_USE_MS = 60_000
@@ -34,7 +34,7 @@ export class CachedName {
   #inUseUntilMs = Number.NEGATIVE_INFINITY
   #expiresAtMs = 0
   #refreshAtMs = 0
-  /** The last failure, where nothing was learned since. */
+  /** The last failure; null after an answer. */
   #failure: FailedAnswer | null = null
   #failures = 0
   #retryAtMs = 0
@@ -45,17 +45,17 @@ export class CachedName {
     this.#settings = settings
   }
 
-  /** What can be said without asking anybody; null: a nameserver is to be asked first. */
+  /** The answer that the cache can give; null: ask a nameserver first. */
   answerAt(nowMs: number): Answer | null {
     if (nowMs < this.#expiresAtMs) return this.#fresh(nowMs)
     if (this.#failure === null || nowMs >= this.#retryAtMs + BACKOFF_MS_MAX) return null
-    // While nameservers are known to fail nobody is kept waiting (RFC 8767 §5); a while after, they get a new chance.
+    // While nameservers fail, look-ups don't wait (RFC 8767 §5). A while later the nameservers get a new chance.
     const stale = this.staleAt(nowMs)
     if (stale !== null) return stale
     return nowMs < this.#retryAtMs ? this.#failure : null
   }
 
-  /** The last good addresses past their lifetime, where they may still serve (RFC 8767 §4). */
+  /** The last good addresses, where they may serve past their lifetime (RFC 8767 §4). */
   staleAt(nowMs: number): PositiveAnswer | null {
     const answer = this.#answer
     if (answer?.kind !== 'positive' || nowMs >= this.#expiresAtMs + this.#settings.staleSeconds * 1000)
@@ -64,13 +64,13 @@ export class CachedName {
     return { ...answer, ttlSeconds, stale: true }
   }
 
-  /** The last addresses where their TTL is 0, and nameservers give new ones: neither fresh nor stale. */
+  /** The last addresses where their TTL is 0 and nameservers answer: they are neither fresh nor stale. */
   get uncached(): PositiveAnswer | null {
     const answer = this.#answer
     return answer?.kind === 'positive' && answer.ttlSeconds === 0 && this.#failure === null ? answer : null
   }
 
-  /** True when someone who uses the name should have it asked again now, before its lifetime ends or after a failure. */
+  /** True where a look-up of the name should start a refresh: its lifetime ends soon, or a failure is over. */
   isRefreshDue(nowMs: number): boolean {
     return nowMs >= this.nextRefreshAtMs()
   }
@@ -79,29 +79,29 @@ export class CachedName {
     return this.#failure === null ? this.#refreshAtMs : this.#retryAtMs
   }
 
-  /** True where the last answer that was no failure had addresses, though they may be too old, or had a moment ago. */
+  /** True where the last answer had addresses, even expired ones, or had some a moment ago. Failures don't count. */
   isInUse(nowMs: number): boolean {
     return nowMs < this.#inUseUntilMs
   }
 
-  /** When the answer's lifetime ends or ended; null where none is held. */
+  /** The end of the answer's lifetime, also in the past; null where there is no answer. */
   get expiresAtMs(): number | null {
     return this.#answer === null ? null : this.#expiresAtMs
   }
 
-  /** When the last answer or failure came. */
+  /** The time of the last answer or failure. */
   get learnedAtMs(): number {
     return this.#learnedAtMs
   }
 
-  /** True while nameservers have failed and are not to be asked again yet. */
+  /** True where nameservers have failed and the back-off goes on. */
   isBackingOff(nowMs: number): boolean {
     return this.#failure !== null && nowMs < this.#retryAtMs
   }
 
   /**
-   * Takes over a new answer. Addresses with TTL 0 have no lifetime: they serve only stale, while nameservers fail.
-   * @param isKept someone keeps the name resolved, so it is in use from its first answer on
+   * Takes over a new answer. Addresses with TTL 0 have no lifetime: they serve only as stale ones, while nameservers fail.
+   * @param isKept a caller keeps the name resolved, so it is in use from its first answer
    */
   update(answer: Answer, nowMs: number, isKept = false): void {
     this.#learnedAtMs = nowMs
@@ -140,19 +140,19 @@ export class CachedName {
     this.#refreshAtMs = Math.min(retryAtMs, nowMs + lifetimeMs * refreshAfter)
   }
 
-  /** True while addresses of all families are fresh: one family's are not to take their place. */
+  /** True where addresses of all families are fresh: those of a single family don't replace them. */
   #isWhole(nowMs: number): boolean {
     return this.#answer?.kind === 'positive' && this.#answer.incomplete !== true && nowMs < this.#expiresAtMs
   }
 
-  /** Ends the lifetime and the back-off: the next one to ask waits for a nameserver. What was held may still go stale. */
+  /** Ends the lifetime and the back-off: the next look-up waits for a nameserver. Old addresses may still serve stale. */
   expire(nowMs: number): void {
     this.#expiresAtMs = Math.min(this.#expiresAtMs, nowMs)
     this.#refreshAtMs = Math.min(this.#refreshAtMs, nowMs)
     this.endBackoff()
   }
 
-  /** New nameservers have not failed yet. */
+  /** For new nameservers, which haven't failed yet. */
   endBackoff(): void {
     this.#failure = null
     this.#failures = 0
@@ -171,7 +171,7 @@ export class CachedName {
     return this.#jittered(backoffMs)
   }
 
-  /** From half of it to all. */
+  /** From half of the time to all of it. */
   #jittered(milliseconds: number): number {
     return (milliseconds / 2) * (1 + this.#settings.random())
   }
@@ -180,7 +180,7 @@ export class CachedName {
     const answer = this.#answer
     if (answer === null) return null
     const ttlSeconds = secondsUntil(this.#expiresAtMs, nowMs)
-    // The same object serves as long as its text is true: at most one new object a second.
+    // The object serves until its TTL changes: at most one new object a second.
     if (answer.ttlSeconds !== ttlSeconds) this.#answer = { ...answer, ttlSeconds }
     return this.#answer
   }

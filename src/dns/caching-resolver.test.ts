@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { AddressResolution } from './address-resolver.ts'
+import type { AnswerWithTries } from './address-resolver.ts'
 import type { Answer } from './answer.ts'
 import { CachingResolver } from './caching-resolver.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
@@ -15,7 +15,7 @@ const positive = (name: string): Answer => ({
   stale: false,
 })
 
-function cachingResolver(resolve: (name: string) => Promise<AddressResolution>) {
+function cachingResolver(resolve: (name: string) => Promise<AnswerWithTries>) {
   let nowMs = 0
   const bugs: unknown[] = []
   const resolver = new CachingResolver(

@@ -1,11 +1,11 @@
 /**
- * The cache in front of the nameservers. One query per name at a time, whoever asks for it: a request that goes away
- * leaves the query to the others and to the cache. Names in use are asked for again before their lifetime ends.
+ * The cache in front of the nameservers. Each name has one query at a time, which all its look-ups share: when a request
+ * goes away, the others and the cache still get the answer. Names in use are asked for again before their TTL ends.
  */
 
 import type { Timers } from '../timers.ts'
-import type { AddressResolution, Asking } from './address-resolver.ts'
-import { type Answer, areEndpoints, type FailedAnswer, saysTheSame, type Try } from './answer.ts'
+import type { AnswerWithTries, Asking } from './address-resolver.ts'
+import { type Answer, areEndpoints, type FailedAnswer, meansTheSame, type Try } from './answer.ts'
 import { CachedName, type CacheSettings } from './cached-name.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import { RefreshQueue, type RefreshStart } from './refresh-queue.ts'
@@ -13,27 +13,27 @@ import { SegmentedLru } from './segmented-lru.ts'
 import type { Charge } from './stub-resolver.ts'
 import { TokenBucket } from './token-bucket.ts'
 
-/** RFC 8767 §5's client response timer: with stale addresses at hand nobody waits longer for fresh ones. */
+/** RFC 8767 §5, client response timer: where there are stale addresses, no look-up waits longer for fresh ones. */
 const STALE_TIMER_MS_MAX = 1800
-/** Part of the queries in flight that names without addresses may use: a scan leaves room for the names in use. */
+/** The share of the queries in flight for names without addresses: a scan leaves room for names in use. */
 const UNKNOWN_NAMES_SHARE = 7 / 8
 /**
- * Part of the burst that a new unknown name doesn't touch: retries, TCP after UDP and the like of those under way live on
- * it, so that a scan doesn't leave the few that it lets through without their second try.
+ * The share of the burst that new unknown names can't use. It pays for retries, and for TCP after UDP, of unknown names
+ * in flight: a name that gets through during a scan also gets its second try.
  */
 const RETRIES_SHARE = 1 / 4
-/** Part of the burst that names which nobody has asked for yet don't touch: requests for unknown names come first. */
+/** The share of the burst that refreshes can't use for names that don't resolve: requests for unknown names come first. */
 const REQUESTS_SHARE = 1 / 2
-/** However often a name is reported to be in trouble, it isn't asked for more often. */
+/** `refresh` asks for a name at most this often. */
 const REFRESH_INTERVAL_MS_MIN = 1000
 
 export interface CachingSettings extends CacheSettings {
   readonly budgetMs: number
   readonly cacheEntriesMax: number
   readonly queriesInFlightMax: number
-  /** What one name costs: a query per family. */
+  /** One for each family. */
   readonly queriesPerName: number
-  /** What nameservers may be asked for names that aren't in use. */
+  /** The limit on queries for names that aren't in use. */
   readonly unknownNames: { readonly queriesPerSecond: number; readonly queriesBurst: number }
 }
 
@@ -41,42 +41,42 @@ export interface LookupCounts {
   /** Answered from the cache, within the lifetime. */
   fresh: number
   stale: number
-  /** Answered from the cache: the name failed a moment ago. */
+  /** Answered from the cache with a failure: the name's nameservers failed a moment ago. */
   backedOff: number
   /** Waited for nameservers. */
   waited: number
   overloaded: number
-  /** Turned away: names nobody knows have used up what they may cost. */
+  /** Failed: the limit on queries for unknown names was reached. */
   rateLimited: number
 }
 
-/** A name in the cache, or on its way there. One object: each more is one that the collector copies for every name. */
+/** A name in the cache, or on its way there. A subclass, because a second object per name costs memory. */
 class Entry extends CachedName {
   pending: Pending | null = null
-  /** What came of asking last. */
+  /** The last answer, failures included. */
   last: Answer | null = null
-  /** In use, whatever is known of it: someone who uses it keeps it resolved. */
+  /** In use even without addresses: a caller keeps it resolved. */
   pinned = false
 }
 
 interface Pending {
   readonly startedAtMs: number
   readonly settled: Promise<Answer>
-  /** The same, or the stale answer once the stale timer ends; made when someone needs it. */
+  /** The same, or the stale answer once the stale timer ends. Created for the first look-up that needs it. */
   settledOrStale: Promise<Answer> | null
 }
 
-/** Why a name isn't asked for. */
+/** Why no query is sent for a name. */
 type Refusal = 'overloaded' | 'rate_limited' | 'closed'
 
 function causeOf(refusal: Refusal): FailedAnswer['cause'] {
   return refusal === 'closed' ? 'nameservers_failed' : refusal
 }
 
-/** @param before null: nothing was known of the name */
+/** @param before null: this is the first answer */
 type OnChanged = (answer: Answer, before: Answer | null, tries: readonly Try[]) => void
 
-type Resolve = (name: DomainName, asking: Asking) => Promise<AddressResolution>
+type Resolve = (name: DomainName, asking: Asking) => Promise<AnswerWithTries>
 
 export class CachingResolver {
   readonly counts: LookupCounts = {
@@ -93,19 +93,19 @@ export class CachingResolver {
   readonly #timers: Timers
   readonly #resolve: Resolve
   readonly #unknownQueries: TokenBucket
-  /** Reckoned once: V8 kept recompiling what reckons it for each name. */
+  /** Calculated once (decision 41). */
   readonly #tokensForRetries: number
   readonly #tokensForRequests: number
   readonly #charge: Charge
   #namesInFlight = 0
   #closed = false
-  /** Told of each name that was asked for, after the cache took the answer over. */
+  /** Runs for each new answer, once it is in the cache. */
   #onLearned: (cached: CachedName, answer: Answer) => void = () => {}
   readonly #onBug: (error: unknown) => void
 
   #onChanged: OnChanged = () => {}
 
-  /** @param onBug told of an exception: it costs the one answer that it happened over */
+  /** @param onBug receives an exception; it affects one answer of one name */
   constructor(settings: CachingSettings, timers: Timers, resolve: Resolve, onBug: (error: unknown) => void) {
     this.#onBug = onBug
     this.#settings = settings
@@ -124,7 +124,7 @@ export class CachingResolver {
     this.#onLearned = listener
   }
 
-  /** Told of each name about which nameservers say something else than before, or nothing any more. */
+  /** Runs where a new answer differs from the one before. */
   set onChanged(listener: OnChanged) {
     this.#onChanged = listener
   }
@@ -159,8 +159,8 @@ export class CachingResolver {
   }
 
   /**
-   * The addresses of the names that a service leads to, while its own records are being asked for: in its place in flight,
-   * and at its expense. Who fails is told as such, or with stale addresses.
+   * The answers for the targets of a service, in their order. They use the service's place among the queries in flight, and
+   * its payment. A target that fails has a failure or stale addresses.
    */
   async targets(
     names: readonly DomainName[],
@@ -179,7 +179,7 @@ export class CachingResolver {
     const entry = this.#entries.get(name) ?? new Entry(name, this.#settings)
     const known = entry.answerAt(nowMs)
     const isNew = nowMs - entry.learnedAtMs < REFRESH_INTERVAL_MS_MIN
-    // A refresh is for the addresses, too; several services may lead to one name.
+    // A refresh of the service refreshes its targets, too, but once where several services share a target.
     if (known !== null && (asking.awaited || isNew || entry.isBackingOff(nowMs))) return known
     const hadAddresses = entry.isInUse(nowMs)
     const charge = entry.pinned || hadAddresses ? null : asking.charge
@@ -196,17 +196,17 @@ export class CachingResolver {
     })
   }
 
-  /** What `lookup` would say without asking; null: it would ask. */
+  /** The answer that `lookup` would give at once; null where it would wait. */
   peek(name: string): Answer | null {
     return this.#entries.peek(name)?.answerAt(this.#timers.now()) ?? null
   }
 
-  /** What would serve where no nameserver answered. */
+  /** The answer that would serve if no nameserver answered. */
   peekStale(name: string): Answer | null {
     return this.#entries.peek(name)?.staleAt(this.#timers.now()) ?? null
   }
 
-  /** Asks for the name again soon, unless that was done a moment ago or its nameservers fail. */
+  /** Asks for a cached name again soon, unless that happened a moment ago or its nameservers fail. */
   refresh(name: string): void {
     const nowMs = this.#timers.now()
     const entry = this.#entries.peek(name)
@@ -214,14 +214,14 @@ export class CachingResolver {
     if (nowMs - entry.learnedAtMs >= REFRESH_INTERVAL_MS_MIN) this.#refreshes.add(name)
   }
 
-  /** As `refresh`, without conditions: for a caller that keeps its own schedule. */
+  /** The same without conditions, for a caller with its own schedule. */
   refreshNow(name: string): void {
     this.#refreshes.add(name)
   }
 
   /**
    * Keeps the name in the cache until it is unpinned.
-   * @param inUse false: until it resolves, asking for it costs what unknown names may cost
+   * @param inUse false: until it resolves, its queries count as those of an unknown name
    */
   pin(name: DomainName, inUse: boolean): CachedName {
     const entry = this.#entries.peek(name) ?? new Entry(name, this.#settings)
@@ -239,9 +239,9 @@ export class CachingResolver {
   }
 
   /**
-   * Ends the lifetime of one name's answer, or of all: the next request waits for a nameserver. An answer that is on its
-   * way was asked for before: those who wait for it get it, and it is not kept.
-   * @returns how many names it was
+   * Ends the lifetime of one name's answer, or of all: the next look-up waits for a nameserver. Look-ups that wait already
+   * get the answer to their query, which the cache doesn't keep.
+   * @returns the number of names
    */
   flush(name?: string): number {
     const nowMs = this.#timers.now()
@@ -256,7 +256,7 @@ export class CachingResolver {
     return names
   }
 
-  /** True where a name below the domain has addresses, or had some a moment ago. */
+  /** True where a name under the domain has addresses, or had some a moment ago. */
   isInUse(domain: DomainName): boolean {
     const nowMs = this.#timers.now()
     for (const entry of this.#entries.values())
@@ -268,7 +268,7 @@ export class CachingResolver {
     for (const cached of this.names()) cached.endBackoff()
   }
 
-  /** Nothing is asked for, told or kept from now on; those who wait get what they wait for. */
+  /** From now on nothing is asked for or cached. Look-ups that wait already still get their answer. */
   close(): void {
     this.#closed = true
     this.#refreshes.close()
@@ -276,7 +276,7 @@ export class CachingResolver {
     this.#entries.clear()
   }
 
-  /** With those of the names that a service leads to. */
+  /** The entry of a name; for a service, with those of its targets. */
   #entriesOf(text: string): Entry[] {
     const entry = this.#entries.peek(parseDomainName(text) ?? text)
     if (entry === undefined) return []
@@ -329,7 +329,7 @@ export class CachingResolver {
     })
   }
 
-  /** @param inUse such a name may take the last place in flight, and is never limited by rate */
+  /** @param inUse such a name may use the last place in flight, and has no limit on its rate */
   #start(entry: Entry, nowMs: number, awaited: boolean, inUse: boolean): Pending | Refusal {
     const refusal = this.#refusalOf(inUse)
     if (refusal !== null) return refusal
@@ -381,11 +381,11 @@ export class CachingResolver {
     return this.#unknownQueries.tokens >= this.#settings.queriesPerName + this.#tokensForRetries
   }
 
-  /** What those who waited are told: the answer, or while nameservers fail what the cache still has. */
+  /** @returns the answer for the look-ups that waited; if nameservers fail, what the cache still has */
   #learn(entry: Entry, pending: Pending, answer: Answer, tries: readonly Try[]): Answer {
     const nowMs = this.#timers.now()
     this.#namesInFlight--
-    if (entry.pending !== pending) return answer // asked for before a flush, or before the end
+    if (entry.pending !== pending) return answer // the query is older than a flush, or than `close`
     entry.pending = null
     if (answer.kind === 'failure' && (answer.cause === 'rate_limited' || answer.cause === 'overloaded'))
       this.#forget(entry)
@@ -394,7 +394,7 @@ export class CachingResolver {
     return answer.kind === 'failure' ? (entry.answerAt(nowMs) ?? answer) : answer
   }
 
-  /** A query that was not sent says nothing about the name (decision 19). A name that someone keeps gets another turn. */
+  /** A query that was not sent says nothing about the name (decision 19). A pinned name gets another turn. */
   #forget(entry: Entry): void {
     if (entry.learnedAtMs === Number.NEGATIVE_INFINITY) this.#entries.delete(entry.name)
     if (this.#entries.isPinned(entry.name)) this.#refreshes.add(entry.name)
@@ -405,10 +405,10 @@ export class CachingResolver {
     entry.last = answer
     entry.update(answer, nowMs, entry.pinned)
     try {
-      if (before === null || !saysTheSame(answer, before)) this.#onChanged(answer, before, tries)
+      if (before === null || !meansTheSame(answer, before)) this.#onChanged(answer, before, tries)
       this.#onLearned(entry, answer)
     } catch (error) {
-      this.#onBug(error) // of who keeps the name: those who wait for its answer get it
+      this.#onBug(error) // a listener's: the look-ups that wait still get the answer
     }
     const isNegative = answer.kind === 'nxdomain' || answer.kind === 'nodata'
     if (isNegative && answer.ttlSeconds === 0 && !entry.isInUse(nowMs)) this.#entries.delete(entry.name)

@@ -1,4 +1,4 @@
-/** DNS for the rest of the program: a caching stub resolver that goes on when nameservers don't. */
+/** DNS for the rest of the program: a caching stub resolver that survives failing nameservers. Other services use `index.ts`. */
 import { randomInt } from 'node:crypto'
 import { isIP } from 'node:net'
 import { nodeTimers, type Timers } from '../timers.ts'
@@ -23,30 +23,30 @@ export type { DnsEvent } from './events.ts'
 const DNS_PORT = 53
 const randomId = (): number => randomInt(0x10000)
 
-/** Completed once, where the configuration is read. */
+/** All of them are set: the reader of the configuration adds the defaults. */
 export interface DnsOptions {
-  /** Path. */
+  /** A path. */
   readonly resolvConf: string
-  /** `127.0.0.1:5353`, `[::1]:53`. Null: what resolv.conf says. */
+  /** `127.0.0.1:5353`, `[::1]:53`. Null: those of resolv.conf. */
   readonly nameservers: readonly string[] | null
   /** Null: the first search domain of resolv.conf. */
   readonly search: string | null
-  /** The longest a request waits. */
+  /** The longest that a look-up waits. */
   readonly budgetMs: number
-  /** The bounds of a positive answer's lifetime; TTL 0 stays 0. */
+  /** Bounds of the lifetime of a positive answer. TTL 0 stays 0. */
   readonly ttlSeconds: { readonly min: number; readonly max: number }
-  /** One try at one nameserver. Null, here and in the next two: resolv.conf's options. */
+  /** For one query. Null, here and in the next two: the options of resolv.conf. */
   readonly timeoutMs: number | null
   /** Rounds over all nameservers. */
   readonly attempts: number | null
   readonly rotate: boolean | null
   readonly family: 'ipv4' | 'ipv6' | 'both'
-  /** How long past its lifetime an answer serves while nameservers fail. */
+  /** How long an answer serves past its lifetime, while nameservers fail. */
   readonly staleSeconds: number
   readonly negativeTtlSecondsMax: number
   readonly cacheEntriesMax: number
   readonly queriesInFlightMax: number
-  /** Queries for names that aren't in use: so many a second, and so many at once. */
+  /** The limit on queries for names that aren't in use. */
   readonly unknownNames: { readonly queriesPerSecond: number; readonly queriesBurst: number }
 }
 
@@ -56,68 +56,69 @@ export interface DnsSeams {
   readonly environment: ResolverEnvironment
   /** False: the address is never connected to. */
   readonly admit: (address: string) => boolean
-  /** False: no SRV record may lead to this port. */
+  /** False: endpoints of SRV records with this port are denied. */
   readonly admitPort: (port: number) => boolean
   readonly onEvent: (event: DnsEvent) => void
-  /** Asked when a query is sent: for whom, which its event says. Nobody, unless told otherwise. */
+  /** Called when a query is sent; the query's event has the result. */
   readonly askedFor?: () => unknown
-  /** Node's timers, unless told otherwise. */
+  /** Node's by default. */
   readonly timers?: Timers
-  /** From 0 to 1, exclusive: for jitter and shuffling. */
+  /** From 0 to 1, exclusive: for jitter and shuffling. `Math.random` by default. */
   readonly random?: () => number
-  /** Why no zone could be named with a search domain; null: they can. Any can, unless told otherwise. */
+  /** Why no zone can have a name under a search domain; null where zones can. By default every domain is good. */
   readonly searchFault?: (domain: string) => string | null
-  /** The search domain in force till now, where this one takes over from another: it stays. */
+  /** The search domain of the `Dns` that this one replaces: it stays in force. */
   readonly searchBefore?: string | null
-  /** Where the nameservers of resolv.conf listen: 53, except in tests. */
+  /** The port of the nameservers of resolv.conf: 53, except in tests. */
   readonly nameserverPort?: number
 }
 
 export interface Dns {
-  /** The search domain in force; null where there is none. A changed resolv.conf changes it only where no name is in use. */
+  /** The search domain in force; null where there is none. A changed resolv.conf replaces it only while no name uses it. */
   searchDomain(): string | null
-  /** Takes the first search domain of resolv.conf, where another is in force. */
+  /** Makes the first search domain of resolv.conf the one in force. */
   takeSearchDomain(): void
   /** The nameservers in force, in their order, `address:port`. */
   nameservers(): string[]
   /**
-   * At once where the cache knows; else a promise that settles within the budget and never rejects for what DNS does.
-   * `name` is absolute; a name in lower case without the final dot is found fastest. One that begins with an underscore is
-   * a service's: its SRV records are asked for, and the addresses of their targets.
+   * Looks up a name. One that begins with an underscore is a service: its answer has the endpoints of its SRV records.
+   * @param name absolute; lower case without the final dot is fastest
+   * @returns the answer itself where the cache has it, else a promise. It settles within the budget, and never rejects
    */
   lookup(name: string): Answer | Promise<Answer>
   /**
-   * Keeps a name resolved, ahead of its TTL. Null where it is no domain name, and after the end.
-   * @param inUse false: nobody has asked for it yet. Until it resolves it is paid for by `unknownNames`, after all requests
+   * Keeps a name resolved, ahead of its TTL.
+   * @param inUse false: no request has asked for it yet, so until it resolves, `unknownNames` limits its queries
+   * @returns null where the text is no domain name, and after `close`
    */
   keep(name: string, onChange: (answer: Answer) => void, inUse?: boolean): KeptName | null
-  /** Has a cached name asked for again soon: something says its addresses may be wrong. */
+  /** Asks for a cached name again soon, because its addresses may be wrong. */
   refresh(name: string): void
   /**
-   * Ends the lifetime of one name, or of all. While nameservers fail the old answers still serve.
-   * @returns how many names it was, those counted that a service leads to
+   * Ends the lifetime of one name, or of all. Old answers still serve while nameservers fail.
+   * @returns the number of names, including the targets of a service
    */
   flush(name?: string): number
-  /** Asks the nameservers, past the cache, and tells every try. */
+  /** Asks the nameservers without the cache, and lists every try. */
   explain(name: string): Promise<Explanation>
   status(): DnsStatus
   /** Each cached name, in no order. */
   names(): Iterable<NameStatus>
-  /** Nothing is asked for or kept from now on: who waits is told a failure, and so is who comes later. */
+  /** Ends all queries. Look-ups that wait, and later ones, fail. */
   close(): void
 }
 
 export interface Explanation {
   readonly answer: Answer
   readonly tries: readonly Try[]
-  /** What a request would have got from the cache; null: nothing. */
+  /** The cache's answer to a request; null where it has none. */
   readonly cached: Answer | null
 }
 
 export interface DnsStatus {
   readonly nameservers: readonly NameserverStatus[]
   readonly search: string | null
-  /** The first search domain of resolv.conf, where that is another one; `takeSearchDomain` takes it. */
+  /** The first search domain of resolv.conf, where another one is in force. `takeSearchDomain` takes it. */
   readonly searchOffered: string | null
   readonly lookups: Readonly<LookupCounts>
   readonly names: number
@@ -132,17 +133,17 @@ export interface NameserverStatus {
   readonly failures: number
   readonly edns: boolean
   readonly smoothedRttMs: number | null
-  /** Queries by RCODE, or by why there was none. */
+  /** Queries by RCODE, or by the reason why there was none. */
   readonly outcomes: Readonly<Record<string, number>>
 }
 
 export interface NameStatus {
   readonly name: string
-  /** Stale where nothing better is known; null: nothing. With TTL 0: the last addresses that a request waited for. */
+  /** Stale where there is no newer answer; null where there is none. With TTL 0, the last addresses. */
   readonly answer: Answer | null
-  /** Till the lifetime ends, negative past it; null where there is no answer, or one with TTL 0. */
+  /** Until the lifetime ends, negative after it; null where there is no answer, or one with TTL 0. */
   readonly secondsLeft: number | null
-  /** True where the answer is past its lifetime because nobody has asked since, and not because nameservers fail. */
+  /** True where the answer is past its lifetime because no request asked again, not because nameservers fail. */
   readonly expired: boolean
   readonly kept: boolean
 }
@@ -186,7 +187,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
     const before = inForce().join()
     if (options.search === null) search.offer(file.current.search)
     load()
-    // What other nameservers said serves only while the new ones fail.
+    // Answers of the old nameservers serve only while the new ones fail.
     if (inForce().join() === before) resolver.endBackoffs()
     else resolver.flush()
     kept.refreshAll()
@@ -220,7 +221,8 @@ function flush(name: string | undefined, resolver: CachingResolver, kept: KeptNa
   kept.refreshAll()
   return names
 }
-/** What answers are made by, the cache in front. */
+
+/** The resolvers of hosts and of services, and the cache in front. */
 interface Resolvers {
   readonly addresses: AddressResolver
   readonly services: ServiceResolver
@@ -302,7 +304,7 @@ function searchDomainOf(
   const domain = new SearchDomain(parseDomainName(search ?? searchBefore ?? ''), {
     path,
     faultOf: searchFault ?? (() => null),
-    isInUse: (current) => isStart || isInUse(current), // the names in use are another's till now
+    isInUse: (current) => isStart || isInUse(current), // at the start the names in use are those of the `Dns` before
     onEvent,
   })
   if (search === null) domain.offer(file.current.search)
@@ -368,7 +370,7 @@ function searchFrom({ search, resolvConf }: DnsOptions, { LOCALDOMAIN }: Resolve
   return LOCALDOMAIN === undefined ? resolvConf : 'LOCALDOMAIN'
 }
 
-/** Checked where the configuration is read: what isn't an address here is a bug. */
+/** @throws Error where the text is no address: the reader of the configuration checks it before */
 function parseNameserver(text: string): NameserverAddress {
   if (isIP(text) !== 0) return nameserverAddress(text, DNS_PORT)
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? []

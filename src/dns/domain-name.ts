@@ -1,22 +1,22 @@
 /**
- * Domain names: text and wire form (RFC 1035 §3.1, §4.1.4; RFC 4343 for case).
- * As text a name is absolute, in lower case, without the final dot; the root is the empty text. Octets that a
- * host name wouldn't have are written `\.`, `\\` or `\DDD` (RFC 4343 §2.1), so that every wire name has one text.
+ * Domain names: text and wire form (RFC 1035 §3.1, §4.1.4; RFC 4343 for case). The text is absolute, in lower case, without
+ * the final dot; the root is the empty text. Octets that no host name has are written `\.`, `\\` or `\DDD` (RFC 4343
+ * §2.1), so every wire name has exactly one text.
  */
 declare const domainName: unique symbol
 export type DomainName = string & { readonly [domainName]: true }
 
-/** RFC 1035 §2.3.4. The name's limit counts length octets and the root label. */
+/** RFC 1035 §2.3.4. The limit of a name includes length octets and the root label. */
 const LABEL_OCTETS_MAX = 63
 export const NAME_OCTETS_MAX = 255
-/** RFC 1035 §4.1.4: the two top bits of a length octet mark a pointer; 01 and 10 are not in use. */
+/** RFC 1035 §4.1.4: the two top bits of a length octet mark a pointer; 01 and 10 are unused. */
 const POINTER_MARK = 0xc0
 const HEADER_OCTETS = 12
 const [DOT, BACKSLASH, ZERO] = [0x2e, 0x5c, 0x30]
-/** No name has more labels than this, so none needs more pointers. */
+/** The most labels that a name can have: none needs more pointers. */
 const POINTERS_MAX = 127
 
-/** Nearly every name there is: it needs no escapes, and its wire form is two octets longer. */
+/** Nearly every real name: it needs no escapes, and its wire form is two octets longer. */
 const PLAIN_NAME = /^[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/
 const PLAIN_LABEL = /^[a-z0-9_-]{1,63}$/
 /** `a` to `z`, `0` to `9`, `_` and `-`. */
@@ -30,7 +30,7 @@ function isPlainOctet(octet: number): boolean {
 const OCTET_TEXT = /\\(\d{3}|[!-/:-~])|[!-\-/-[\]-~]/y
 const FINAL_DOT = /(?<=^|[^\\])((?:\\\\)*)\.$/
 
-/** Null where the text is no domain name: an empty or overlong label, an overlong name, a broken escape, not ASCII. */
+/** Null where the text is no domain name: an empty or too long label, a too long name, a broken escape, not ASCII. */
 export function parseDomainName(text: string): DomainName | null {
   if (text.length <= NAME_OCTETS_MAX - 2 && PLAIN_NAME.test(text)) return text as DomainName
   if (text === '.') return '' as DomainName
@@ -40,12 +40,12 @@ export function parseDomainName(text: string): DomainName | null {
   return octets > NAME_OCTETS_MAX ? null : (labels.map(labelText).join('.') as DomainName)
 }
 
-/** True for names whose labels are the parts between the dots, octet by octet. */
+/** True where the labels are the texts between the dots. */
 function isPlain(name: DomainName): boolean {
   return !name.includes('\\')
 }
 
-/** The labels as octets, one latin1 character each; null where one is empty, too long or not well written. */
+/** The labels as octets, one latin1 character each; null where one is empty, too long or broken. */
 function labelsOf(text: string): string[] | null {
   const labels: string[] = []
   let label = ''
@@ -68,7 +68,7 @@ function labelsOf(text: string): string[] | null {
   return labels
 }
 
-/** Of one label's octets. */
+/** The text of one label's octets. */
 function labelText(label: string): string {
   if (PLAIN_LABEL.test(label)) return label
   let text = ''
@@ -95,21 +95,21 @@ export function parentOf(name: DomainName): DomainName | null {
   return (dot < 0 ? '' : name.slice(dot + 1)) as DomainName
 }
 
-/** True where an odd number of backslashes stands before. */
+/** True where an odd number of backslashes precedes. */
 function isEscaped(text: string, at: number): boolean {
   let backslashes = 0
   while (text[at - 1 - backslashes] === '\\') backslashes++
   return backslashes % 2 === 1
 }
 
-/** True where `name` is `ancestor` or lies below it. */
+/** True where `name` is `ancestor` or is below it. */
 export function isWithin(name: DomainName, ancestor: DomainName): boolean {
   if (ancestor === '' || name === ancestor) return true
   const dot = name.length - ancestor.length - 1
   return name[dot] === '.' && !isEscaped(name, dot) && name.endsWith(ancestor)
 }
 
-/** Writes the first label with its length octet, and returns the offset behind it. There is room for 64 octets. */
+/** Writes the first label with its length octet. The buffer has room for 64 octets. @returns the offset behind it */
 export function writeLabel(name: DomainName, parent: DomainName, buffer: Buffer, offset: number): number {
   const text = parent === '' ? name : name.slice(0, name.length - parent.length - 1)
   const label = isPlain(text as DomainName) ? text : (labelsOf(text)?.[0] ?? '')
@@ -117,7 +117,7 @@ export function writeLabel(name: DomainName, parent: DomainName, buffer: Buffer,
   return offset + 1 + buffer.write(label, offset + 1, 'latin1')
 }
 
-/** Writes all labels and the root's, and returns the offset behind them. There is room for `NAME_OCTETS_MAX` octets. */
+/** Writes all labels and the root's. The buffer has room for `NAME_OCTETS_MAX` octets. @returns the offset behind them */
 export function writeName(name: DomainName, buffer: Buffer, offset: number): number {
   let at = offset
   if (isPlain(name)) {
@@ -152,9 +152,9 @@ export interface WireName {
 }
 
 /**
- * Reads a name that may be compressed; null where it breaks a rule. Pointers lead strictly backwards, each to before
- * the part that holds it, as "a prior occurrence" (RFC 1035 §4.1.4) demands: no loop is possible. The number of octets
- * and of pointers bounds the work.
+ * Reads a name that may be compressed; null where it breaks a rule. Each pointer leads to before the part that contains
+ * it, because RFC 1035 §4.1.4 speaks of "a prior occurrence": no loop is possible. The limits on octets and pointers
+ * bound the work.
  */
 export function readName(message: Buffer, offset: number): WireName | null {
   let labels = 0
@@ -183,7 +183,7 @@ export function readName(message: Buffer, offset: number): WireName | null {
   }
 }
 
-/** Where the labels of the name that is being read stand, and its text. One name at a time. */
+/** The offsets of the labels, and the text, of the name that `readName` reads: one at a time. */
 const labelOffsets = new Uint16Array(NAME_OCTETS_MAX / 2)
 const nameText = Buffer.alloc(4 * NAME_OCTETS_MAX)
 
@@ -202,7 +202,7 @@ function labelsText(message: Buffer, labels: number): DomainName {
   return nameText.toString('latin1', 0, length) as DomainName
 }
 
-/** As `labelText` has it. Returns the offset behind it. */
+/** Writes an octet as `labelText` does. @returns the offset behind it */
 function writeEscaped(octet: number, offset: number): number {
   let at = offset
   if (octet > 0x20 && octet < 0x7f) {

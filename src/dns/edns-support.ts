@@ -1,21 +1,21 @@
 /**
- * Whether one nameserver's queries carry OPT (RFC 6891 §6.2.2, §7), by what it answered. Most know it; some refuse it, fail
- * by it or drop it. Only an answer to the same question without OPT shows that: one lost packet shows nothing.
+ * Whether queries to one nameserver carry OPT (RFC 6891 §6.2.2, §7). Most nameservers support it; some refuse it, fail on
+ * it or drop the query. An answer to the same question without OPT shows that. A lost packet alone shows nothing.
  */
 
 /**
- * So long after a usable answer to a query with OPT, silence and SERVFAIL aren't put down to OPT. Names in use are asked
- * for once a minute or more.
+ * For this time after a usable answer to a query with OPT, OPT is not blamed for silence or SERVFAIL. Names in use are
+ * asked at least once a minute.
  */
 const TRUSTED_MS = 2 * 60_000
-/** Then OPT is tried again, by one query. Unbound forgets what it knows of a nameserver as soon (`infra-host-ttl`). */
+/** After this time one query tries OPT again. Unbound uses the same time (`infra-host-ttl`). */
 const OFF_MS = 15 * 60_000
-/** Failures with OPT, each followed by a usable answer without: one may be a lost packet, or a fault that passed. */
+/** Failures with OPT that were each followed by a usable answer without. A single one may be a lost packet. */
 const FAILURES_MAX = 2
 
 export class EdnsSupport {
   #answeredAtMs = Number.NEGATIVE_INFINITY
-  /** 0: it is on. */
+  /** 0: OPT is on. */
   #offUntilMs = 0
   #refused = false
   #failedAtMs = Number.NEGATIVE_INFINITY
@@ -26,7 +26,7 @@ export class EdnsSupport {
     return this.#offUntilMs > 0
   }
 
-  /** True where the query that is about to be sent carries OPT. While it is off, that is one in 15 minutes. */
+  /** True where the next query carries OPT. While OPT is off, one query in 15 minutes does. */
   next(nowMs: number): boolean {
     if (nowMs < this.#offUntilMs) return false
     if (this.isOff) this.#offUntilMs = nowMs + OFF_MS
@@ -47,14 +47,14 @@ export class EdnsSupport {
 
   /**
    * A query with OPT failed.
-   * @param refused by an RCODE that is for that; else it may be for another reason
+   * @param refused the RCODE refuses OPT; otherwise the cause may be another
    */
   failed(askedAtMs: number, refused: boolean): void {
     this.#failedAtMs = Math.max(this.#failedAtMs, askedAtMs)
     if (refused) this.#refused = true
   }
 
-  /** A usable answer to a query without OPT. True where that switches OPT off. */
+  /** A usable answer to a query without OPT. True where this switches OPT off. */
   answeredWithout(nowMs: number): boolean {
     // Queries that failed together count once.
     if (this.isOff || this.isTrusted(nowMs) || this.#failedAtMs < this.#helpedAtMs) return false

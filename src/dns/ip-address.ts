@@ -31,7 +31,7 @@ function longestZeroRun(groups: readonly number[]): { start: number; length: num
   return longest
 }
 
-/** 4 or 16 octets. The text was checked before (`net.isIP`). */
+/** 4 or 16 octets. The text must be an IP address (`net.isIP`). */
 export function ipOctets(text: string): Buffer {
   if (!text.includes(':')) return Buffer.from(text.split('.').map(Number))
   const [head = '', tail] = text.split('::')

@@ -1,4 +1,4 @@
-/** Names that are kept resolved for as long as someone holds them, and told of when what they resolve to changes. */
+/** Names that stay resolved until every caller has released them. Callers learn when the answer changes. */
 
 import type { Timer, Timers } from '../timers.ts'
 import { type Addresses, type Answer, areEndpoints, type KeptName } from './answer.ts'
@@ -6,7 +6,7 @@ import type { CachedName } from './cached-name.ts'
 import type { CachingResolver } from './caching-resolver.ts'
 import { parseDomainName } from './domain-name.ts'
 
-/** For answers that may not be cached at all (TTL 0). */
+/** The shortest interval between refreshes, for TTL 0. */
 const REFRESH_INTERVAL_MS_MIN = 1000
 
 interface Kept {
@@ -23,7 +23,7 @@ export class KeptNames {
   readonly #kept = new Map<string, Kept>()
   #closed = false
 
-  /** @param onBug told of an exception in a callback: the others are called all the same */
+  /** @param onBug receives an exception of a callback; the other callbacks still run */
   constructor(resolver: CachingResolver, timers: Timers, onBug: (error: unknown) => void) {
     this.#resolver = resolver
     this.#timers = timers
@@ -40,9 +40,9 @@ export class KeptNames {
   }
 
   /**
-   * Null where the text is no domain name, and after the end. `onChange`: the class, the set of addresses, staleness or
-   * whether it may be cached became another.
-   * @param inUse false: until it resolves, it costs what an unknown name costs
+   * @param onChange runs when the class, the set of addresses, the staleness, or whether the TTL is 0 changes
+   * @param inUse false: until it resolves, its queries count as those of an unknown name
+   * @returns null where the text is no domain name, and after `close`
    */
   keep(text: string, onChange: (answer: Answer) => void, inUse = true): KeptName | null {
     const name = parseDomainName(text)
@@ -56,7 +56,7 @@ export class KeptNames {
     }
     const held = kept
     const { cached, listeners } = held
-    // A function of its own: the same one may be given twice.
+    // A new function, because callers may pass the same one twice.
     const listener = (answer: Answer): void => onChange(answer)
     listeners.add(listener)
     return {
@@ -69,7 +69,7 @@ export class KeptNames {
     }
   }
 
-  /** Lets go of all. No callback comes afterwards. */
+  /** Releases all names. No callback comes afterwards. */
   close(): void {
     this.#closed = true
     for (const kept of [...this.#kept.values()]) {
@@ -78,7 +78,7 @@ export class KeptNames {
     }
   }
 
-  /** New nameservers, or all answers ended: everything is asked for again, at the refresh queue's pace. */
+  /** Schedules all names anew, after a change of the nameservers or of lifetimes. The refresh queue sets the pace. */
   refreshAll(): void {
     for (const kept of this.#kept.values()) this.#schedule(kept)
   }
@@ -115,7 +115,7 @@ export class KeptNames {
   }
 }
 
-/** True where a receiver of addresses would see no difference. */
+/** True where a receiver of addresses sees no difference. */
 function isSame(a: Answer, b: Answer): boolean {
   if (a.kind !== 'positive' || b.kind !== 'positive') return a.kind === b.kind
   if ((a.ttlSeconds === 0) !== (b.ttlSeconds === 0)) return false

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { ResolverEvent } from './events.ts'
+import type { DnsEvent } from './events.ts'
 import { Nameserver, NameserverSet } from './nameservers.ts'
 
 const address = (text: string) => ({ host: '127.0.0.1', port: 53, text })
 
-function setOf(...texts: string[]): { set: NameserverSet; events: ResolverEvent[] } {
-  const events: ResolverEvent[] = []
+function setOf(...texts: string[]): { set: NameserverSet; events: DnsEvent[] } {
+  const events: DnsEvent[] = []
   const set = new NameserverSet((event) => events.push(event))
   set.replace(texts.map(address))
   return { set, events }

@@ -1,12 +1,12 @@
-/** The nameservers in force: their order, their health, and what they have done so far. */
+/** The nameservers in force: their order, their health and their counters. */
 import { EdnsSupport } from './edns-support.ts'
-import type { ResolverEvent } from './events.ts'
+import type { DnsEvent } from './events.ts'
 import type { NameserverAddress } from './transport.ts'
 
 /** How long a failed nameserver stays behind the others, doubling with each failure. */
 const PENALTY_MS_MIN = 1000
 const PENALTY_MS_MAX = 10_000
-/** RFC 6298 §2.3's smoothing. */
+/** The smoothing of RFC 6298 §2.3. */
 const RTT_WEIGHT = 1 / 8
 
 export class Nameserver {
@@ -14,7 +14,7 @@ export class Nameserver {
   readonly edns = new EdnsSupport()
   /** Failures in a row; 0: healthy. */
   failures = 0
-  /** When a penalised nameserver may be asked again beside a healthy one, to see if it is back. */
+  /** When a penalised nameserver gets a probe: a query beside the one to a healthy nameserver. */
   probeAtMs = 0
   probing = false
   smoothedRttMs: number | null = null
@@ -38,7 +38,7 @@ export class Nameserver {
         : this.smoothedRttMs + (milliseconds - this.smoothedRttMs) * RTT_WEIGHT
   }
 
-  /** Failures under a penalty that stands count once: many queries may have been in flight when it died. */
+  /** Failures during a penalty count once: many queries may have been in flight when the nameserver died. */
   penalise(nowMs: number): void {
     if (this.failures > 0 && nowMs < this.probeAtMs) return
     this.failures++
@@ -50,11 +50,11 @@ export class Nameserver {
 const NONE: readonly Nameserver[] = []
 
 export class NameserverSet {
-  readonly #onEvent: (event: ResolverEvent) => void
+  readonly #onEvent: (event: DnsEvent) => void
   #nameservers: readonly Nameserver[] = []
   #turn = 0
 
-  constructor(onEvent: (event: ResolverEvent) => void) {
+  constructor(onEvent: (event: DnsEvent) => void) {
     this.#onEvent = onEvent
   }
 
@@ -62,7 +62,7 @@ export class NameserverSet {
     return this.#nameservers
   }
 
-  /** Takes over a new list, and returns who is no longer on it. A nameserver that was there before keeps what is known of it. */
+  /** Takes over a new list, and returns the nameservers that it drops. The others keep their health and counters. */
   replace(addresses: readonly NameserverAddress[]): readonly Nameserver[] {
     if (isSameList(addresses, this.#nameservers)) return NONE
     const before = new Map(this.#nameservers.map((nameserver) => [nameserver.address.text, nameserver]))
@@ -74,7 +74,7 @@ export class NameserverSet {
     return this.#nameservers.includes(nameserver)
   }
 
-  /** The healthy ones first, in the order of the file or from the next one in turn; then by failures in a row. */
+  /** Healthy ones first, in the order of the list, or rotated by one each time; then by failures in a row. */
   inOrder(rotate: boolean): readonly Nameserver[] {
     const all = this.#nameservers
     const first = rotate ? this.#turn++ % all.length : 0
@@ -82,7 +82,7 @@ export class NameserverSet {
     return [...all.slice(first), ...all.slice(0, first)].sort((a, b) => a.failures - b.failures)
   }
 
-  /** Those that stand before one in the list; none where it isn't in it. */
+  /** Those before one in the list; none where the list doesn't have it. */
   before(text: string): readonly Nameserver[] {
     return this.#nameservers.slice(
       0,
@@ -93,7 +93,7 @@ export class NameserverSet {
     )
   }
 
-  /** Penalised ones to be asked beside a healthy one; each is handed out once per penalty. */
+  /** The penalised ones that are due for a probe. Each is returned once per penalty. */
   takeDueForProbe(nowMs: number): readonly Nameserver[] {
     if (this.allHealthy || this.#nameservers.every(({ failures }) => failures > 0)) return NONE
     const due = this.#nameservers.filter(

@@ -1,15 +1,15 @@
-/** Names to be asked again with nobody waiting: each once, in order, so many a second and no more. */
+/** Names to ask for again while no look-up waits: each once, in order, with a limit per second. */
 import type { Timer, Timers } from '../timers.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 const REFRESHES_PER_SECOND_MAX = 1000
-/** A tenth of a second's worth may start together. */
+/** A tenth of a second's share may start at once. */
 const BURST_MAX = REFRESHES_PER_SECOND_MAX / 10
 const BUSY_RETRY_MS = 50
 
 /**
- * What became of a name's turn. `busy`: too many queries are in flight. `unpaid`: nobody has asked for the name yet, and
- * what such names may cost is used up; others go on.
+ * The result of a name's turn. `busy`: too many queries are in flight. `unpaid`: the name doesn't resolve yet, and the
+ * limit on queries for such names is reached, while other names go on.
  */
 export type RefreshStart = 'started' | 'busy' | 'unpaid'
 
@@ -21,7 +21,7 @@ export class RefreshQueue {
   #timer: Timer | null = null
   #closed = false
 
-  /** @param start asks for the name; one that is not `started` is tried again later */
+  /** @param start asks for the name; unless it returns `started`, the name gets another turn later */
   constructor(timers: Timers, start: (name: string) => RefreshStart) {
     this.#timers = timers
     this.#start = start
@@ -42,7 +42,7 @@ export class RefreshQueue {
     this.#names.delete(name)
   }
 
-  /** Nothing is asked for from now on. */
+  /** Starts nothing from now on. */
   close(): void {
     this.#closed = true
     this.#timer?.cancel()

@@ -1,4 +1,4 @@
-/** resolv.conf(5) as glibc reads it: text → settings. What is wrong in it is told, never thrown. */
+/** Parses resolv.conf(5) as glibc does. It returns faults, and throws none. */
 import { isIP } from 'node:net'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 
@@ -10,7 +10,7 @@ const TIMEOUT_SECONDS_DEFAULT = 5
 const ATTEMPTS_DEFAULT = 2
 
 export interface ResolvConf {
-  /** Addresses as written, IPv6 with its scope id. Empty: no `nameserver` line, which means 127.0.0.1. */
+  /** Addresses as in the file, IPv6 with its scope id. Empty: no `nameserver` line, which means 127.0.0.1. */
   readonly nameservers: readonly string[]
   readonly search: readonly DomainName[]
   readonly timeoutMs: number
@@ -20,7 +20,7 @@ export interface ResolvConf {
   /** Always TCP. */
   readonly useTcp: boolean
   readonly reload: boolean
-  /** Options and lines that have no effect here, as written. */
+  /** Options and lines without an effect here, as in the file. */
   readonly ignored: readonly string[]
 }
 
@@ -41,12 +41,12 @@ interface Draft {
   ignored: string[]
 }
 
-/** Why a text can't be a resolv.conf, or what it says. */
+/** The settings of a resolv.conf, or why the text can't be one. */
 export function parseResolvConf(
   text: string,
   environment: ResolverEnvironment,
 ): ResolvConf | { readonly invalid: string } {
-  if (text.includes('\0')) return { invalid: 'it is not a text' }
+  if (text.includes('\0')) return { invalid: 'it is not a text file' }
   const draft: Draft = {
     nameservers: [],
     search: [],
@@ -59,7 +59,7 @@ export function parseResolvConf(
   }
   let settings = 0
   let nameserverLines = 0
-  // Editors of other systems begin a text with a mark, which would hide the first line.
+  // Some editors begin a file with a byte order mark, which would hide the first line.
   for (const line of text.replace(/^\uFEFF/, '').split(/\r\n|\n|\r/)) {
     if (line.startsWith('#') || line.startsWith(';')) continue
     const words = line.split(/[ \t]+/)
@@ -72,20 +72,20 @@ export function parseResolvConf(
     return { invalid: 'no nameserver in it is an IP address' }
   }
   if (settings === 0) {
-    return { invalid: text.trim() === '' ? 'it is empty' : 'it has no line that is understood' }
+    return { invalid: text.trim() === '' ? 'it is empty' : 'it has no valid line' }
   }
   applyEnvironment(draft, environment)
   return draft
 }
 
-/** What holds where there is no file: glibc asks the nameserver on this machine. */
+/** The settings without a file: glibc asks the nameserver on this machine. */
 export function absentResolvConf(environment: ResolverEnvironment): ResolvConf {
   const conf = parseResolvConf('options', environment)
   if ('invalid' in conf) throw new Error('an options line is always valid')
   return conf
 }
 
-/** False where the line says nothing that is understood. A keyword counts in column 1 only. */
+/** False where the line has no effect. A keyword counts in column 1 only. */
 function applyLine(draft: Draft, words: readonly string[]): boolean {
   const [keyword, ...rest] = words
   const values = rest.filter((word) => word !== '')
@@ -115,7 +115,7 @@ function applyEnvironment(draft: Draft, environment: ResolverEnvironment): void 
     if (option !== '') applyOption(draft, option)
 }
 
-/** The root is left out: `search .` is how resolv.conf says "none". */
+/** Without the root: `search .` means no search domain. */
 function searchDomains(words: readonly string[]): DomainName[] {
   return words.flatMap((word) => {
     const name = parseDomainName(word)
@@ -133,6 +133,6 @@ function applyOption(draft: Draft, option: string): void {
   else if (option === 'rotate') draft.rotate = true
   else if (option === 'use-vc') draft.useTcp = true
   else if (option === 'no-reload') draft.reload = false
-  // Nothing to do: EDNS is always sent.
+  // `edns0` changes nothing: queries carry EDNS in any case.
   else if (option !== 'edns0') draft.ignored.push(`options ${option}`)
 }

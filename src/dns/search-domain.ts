@@ -1,16 +1,16 @@
 /**
- * The search domain in force. Every zone has another name under another one, so a resolv.conf that changes does not
- * simply change it: a VPN or a DHCP client that puts its own domain in front knows none of the zones.
+ * The search domain in force. The names of all zones depend on it, so a changed resolv.conf doesn't simply replace it: a
+ * VPN or a DHCP client may put its own domain first, under which no zone exists.
  */
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 
 export interface SearchDomainSeams {
-  /** Of the resolv.conf. */
+  /** The path of resolv.conf, for events. */
   readonly path: string
-  /** Why no zone could be named with it; null: they can. */
+  /** Why no zone can have a name under the domain; null where zones can. */
   readonly faultOf: (domain: DomainName) => string | null
-  /** A name under it has addresses. */
+  /** True where a name under the domain has addresses. */
   readonly isInUse: (domain: DomainName) => boolean
   readonly onEvent: (event: DnsEvent) => void
 }
@@ -30,14 +30,14 @@ export class SearchDomain {
     return this.#current
   }
 
-  /** The first one of resolv.conf, where another is in force. */
+  /** The first search domain of resolv.conf, where another one is in force. */
   get offered(): DomainName | null {
     return this.#offered
   }
 
   /**
-   * Those of a resolv.conf. The first one comes into force where there is none yet, or where the one in force is neither
-   * among them nor in use.
+   * Offers the search domains of a resolv.conf. The first one comes into force where there is none yet, or where the
+   * current one is neither listed nor in use.
    */
   offer(domains: readonly DomainName[]): void {
     const { path, faultOf, isInUse, onEvent } = this.#seams
@@ -59,7 +59,7 @@ export class SearchDomain {
     } else this.#current = first
   }
 
-  /** Takes what was offered. False where nothing was. */
+  /** Takes the offered domain. False where there is none. */
   take(): boolean {
     if (this.#offered === null) return false
     this.#current = this.#offered

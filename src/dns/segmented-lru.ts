@@ -1,22 +1,22 @@
 /**
- * A bounded map in which entries in use outlive a scan: segmented LRU (Karedla, Love, Wherry 1994). A new entry is on
- * probation; one that is asked for again becomes protected. Only entries on probation are evicted while there are any,
- * so a scan of names that nobody asks for twice passes through probation alone.
+ * A bounded map in which entries in use survive a scan: segmented LRU (Karedla, Love, Wherry 1994). A new entry is on
+ * probation; a second use makes it protected. Entries on probation are evicted first, so a scan of names that are used
+ * once evicts only names of its kind.
  *
- * An entry that is held (its query is in flight) or pinned is never evicted, and takes no place of the others.
+ * An entry that is held (its query is in flight) or pinned is never evicted, and doesn't count against the bound.
  */
 type Ranked = 'probation' | 'protected'
 type Segment = Ranked | 'held' | 'pinned'
 
 const PROTECTED_SHARE = 0.8
-/** An entry survives two young collections, and so isn't young any more, after some thousand others. */
+/** A larger map isn't copied: its entries are old by then, and only a full collection frees them. */
 const RENEWED_ENTRIES_MAX = 5000
 
 interface Node<V> {
   readonly key: string
   value: V
   segment: Segment
-  /** Where a held entry goes when it is released. */
+  /** The segment of a held entry after its release. */
   rank: Ranked
   newer: Node<V> | null
   older: Node<V> | null
@@ -34,7 +34,7 @@ export class SegmentedLru<V> {
     pinned: new List<V>(),
   }
 
-  /** @param entriesMax of those that are neither held nor pinned; whoever holds and pins bounds the others */
+  /** @param entriesMax bounds the entries that are neither held nor pinned; the caller bounds the others */
   constructor(entriesMax: number) {
     this.#entriesMax = entriesMax
     this.#protectedMax = Math.floor(entriesMax * PROTECTED_SHARE)
@@ -57,7 +57,7 @@ export class SegmentedLru<V> {
     return this.#nodes.get(key)?.value
   }
 
-  /** Never evicted until it is released. A new key is on probation then. */
+  /** The entry isn't evicted until its release. After that a new key is on probation. */
   hold(key: string, value: V): void {
     const known = this.#nodes.get(key)
     if (known === undefined) {
@@ -70,7 +70,7 @@ export class SegmentedLru<V> {
     this.#move(known, 'held')
   }
 
-  /** The oldest entry is evicted where there are too many. */
+  /** Evicts the oldest entry where there are too many. */
   release(key: string): void {
     const node = this.#nodes.get(key)
     if (node?.segment !== 'held') return
@@ -79,13 +79,13 @@ export class SegmentedLru<V> {
     this.#evict()
   }
 
-  /** A pinned entry stays. */
+  /** Does nothing for a pinned entry. */
   delete(key: string): void {
     const node = this.#nodes.get(key)
     if (node !== undefined && node.segment !== 'pinned') this.#remove(node)
   }
 
-  /** Never evicted until it is unpinned. */
+  /** The entry isn't evicted until it is unpinned. */
   pin(key: string, value: V): void {
     const known = this.#nodes.get(key)
     if (known !== undefined) this.#remove(known)
@@ -109,7 +109,7 @@ export class SegmentedLru<V> {
     for (const list of Object.values(this.#lists)) list.clear()
   }
 
-  /** Bounded by the number of entries, in no order that matters. */
+  /** In no particular order. */
   *values(): Generator<V> {
     for (const node of this.#nodes.values()) yield node.value
   }
@@ -175,7 +175,7 @@ class List<V> {
     else this.newest = node.older
     if (node.older !== null) node.older.newer = node.newer
     else this.oldest = node.newer
-    // An evicted node that still pointed to its neighbours would keep them from being collected with the young.
+    // Without its neighbours an evicted node doesn't keep them in memory.
     node.newer = null
     node.older = null
     this.length--

@@ -1,11 +1,11 @@
 /**
- * A service's endpoints, as a new answer: the SRV records of its name (RFC 2782), and the addresses of their targets. A
- * service's name begins with an underscore (RFC 8552), as no host's does: that is how the two are told apart. Addresses that
- * come along in the additional section are not used: a target is asked for like any other name.
+ * A new answer for one service: the SRV records of its name (RFC 2782), with the addresses of their targets. The name of a
+ * service begins with an underscore (RFC 8552), and no host name does. Addresses in the additional section don't count:
+ * targets are looked up like any other name.
  */
 
 import type { Timers } from '../timers.ts'
-import type { AddressResolution, AddressResolver, AddressSettings, Asking } from './address-resolver.ts'
+import type { AddressResolver, AddressSettings, AnswerWithTries, Asking } from './address-resolver.ts'
 import {
   type Answer,
   areEndpoints,
@@ -20,16 +20,16 @@ import type { DnsEvent } from './events.ts'
 import type { SrvRecord } from './message.ts'
 import type { Resolution } from './stub-resolver.ts'
 
-/** Of one name: each target costs queries of its own. */
+/** SRV records of one name: each target costs queries. */
 const SERVICES_MAX = 16
 /** As many as addresses of one name. */
 const ENDPOINTS_MAX = 32
-/** What the weights of a priority add up to where they are no integers as they stand. */
+/** The sum of a priority's weights, where they would not be integers. */
 const WEIGHTS_TOTAL = 1_000_000
-/** A name that ends in a number would be an address (RFC 3696 section 2), and is none. */
+/** A name whose last label is a number could be taken for an address (RFC 3696 §2), so it is no target. */
 const ENDS_IN_NUMBER = /(?:^|\.)\d+$/
 
-/** Has targets looked up, within `deadlineMs`: an answer for each, in their order. */
+/** Looks up the targets until `deadlineMs`: one answer for each, in their order. */
 export type AskTargets = (
   targets: readonly DomainName[],
   asking: Asking & { readonly deadlineMs: number },
@@ -37,7 +37,7 @@ export type AskTargets = (
 
 export interface ServiceSeams {
   readonly timers: Timers
-  /** False: no endpoint may have this port. */
+  /** False: endpoints with this port are denied. */
   readonly admitPort: (port: number) => boolean
   readonly onEvent: (event: DnsEvent) => void
 }
@@ -57,8 +57,8 @@ export class ServiceResolver {
     this.#seams = seams
   }
 
-  /** All of it within one budget. Never rejects. */
-  async resolve(name: DomainName, asking: Asking, askTargets: AskTargets): Promise<AddressResolution> {
+  /** Records and targets share one budget. Never rejects. */
+  async resolve(name: DomainName, asking: Asking, askTargets: AskTargets): Promise<AnswerWithTries> {
     const within = { ...asking, deadlineMs: this.#seams.timers.now() + this.#settings.budgetMs }
     const found = await this.#addresses.services(name, within)
     const answer =
@@ -75,7 +75,7 @@ export class ServiceResolver {
   ): Promise<Answer> {
     const ttlSeconds = this.#addresses.lifetimeOf(found.ttlSeconds)
     const offered = (found.services ?? []).filter(({ target }) => target !== '')
-    // RFC 2782, "Target": a lone "." says that the service is decidedly not available.
+    // RFC 2782, "Target": "." means that the service is not available.
     if (offered.length === 0) return { ...this.#none(name, found, ttlSeconds), notOffered: true }
     const admitted = offered.filter(({ port }) => this.#seams.admitPort(port))
     const services = this.#bounded(name, admitted.filter(isOfHost))
@@ -109,7 +109,7 @@ export class ServiceResolver {
     return { kind: 'nodata', name, nameserver, ttlSeconds }
   }
 
-  /** Sorted first, so that the same ones are kept at each refresh. */
+  /** Sorted first, so each refresh uses the same ones. */
   #bounded(name: DomainName, services: readonly SrvRecord[]): readonly SrvRecord[] {
     const each = new Map(services.map((service) => [textOfService(service), service]))
     const sorted = [...each.values()].sort(
@@ -122,15 +122,15 @@ export class ServiceResolver {
   }
 }
 
-/** What was said of targets, by what it means for the service. */
+/** Sorts the answers of the targets by what they mean for the service. */
 function sorted(
   targets: readonly DomainName[],
   answers: readonly Answer[],
 ): {
   readonly byTarget: ReadonlyMap<DomainName, PositiveAnswer>
-  /** One of those that could not be asked for. */
+  /** The answer of a target that failed. */
   readonly failed: Answer | null
-  /** For how long there are no addresses. */
+  /** The TTLs of the negative answers. */
   readonly absentSeconds: readonly number[]
 } {
   const byTarget = new Map<DomainName, PositiveAnswer>()
@@ -139,7 +139,7 @@ function sorted(
   for (const [at, target] of targets.entries()) {
     const answer = answers[at]
     if (answer?.kind === 'nxdomain' || answer?.kind === 'nodata') absentSeconds.push(answer.ttlSeconds)
-    // What is stale was there before: the whole that was made of it then goes stale in its turn, and no longer.
+    // A stale target counts as failed: the service's own earlier answer has its addresses, and goes stale itself.
     else if (answer?.kind === 'positive' && !answer.stale) byTarget.set(target, answer)
     else failed = answer ?? null
   }
@@ -151,7 +151,7 @@ function failureOf(name: DomainName, failed: Answer, tries: readonly Try[]): Fai
   return { kind: 'failure', name, cause: failed.cause, tries: [...tries, ...failed.tries] }
 }
 
-/** The targets whose port is denied, and denied addresses of the others. */
+/** The targets with a denied port, and the denied addresses of the other targets. */
 function deniedOf(
   offered: readonly SrvRecord[],
   admitted: readonly SrvRecord[],
@@ -167,7 +167,7 @@ function deniedOf(
   ].slice(0, ENDPOINTS_MAX)
 }
 
-/** Not a service's name either, which would lead from one to the next. */
+/** A target that is a service again would lead from one to the next. */
 function isOfHost({ target }: SrvRecord): boolean {
   return !isService(target) && !ENDS_IN_NUMBER.test(target)
 }
@@ -177,9 +177,10 @@ function addressesOf(answer: PositiveAnswer | undefined): readonly string[] {
 }
 
 /**
- * The endpoints of records in the order of their priorities, which become 0, 1, 2 without those that have no address. Of one
- * priority a target's part is its weight, however many addresses it has; those of weight 0 together have what weight 1 has
- * (RFC 2782, "Weight", draws from 0 to the sum of the weights, both included), and all have the same where no weight is more.
+ * The endpoints of sorted records. Their priorities become 0, 1, 2, without those that have no address. Within a priority
+ * a target's share is its weight, whatever the number of its addresses. All targets of weight 0 together get the share of
+ * weight 1: RFC 2782, "Weight", draws from 0 to the sum of the weights, both included. Where all weights are 0, the shares
+ * are equal.
  */
 export function endpointsOf(
   services: readonly SrvRecord[],

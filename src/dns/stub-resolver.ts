@@ -8,7 +8,7 @@ import type { Timers } from '../timers.ts'
 import type { Try } from './answer.ts'
 import { type Finding, outcomeOf, readResponse } from './classify.ts'
 import type { DomainName } from './domain-name.ts'
-import type { ResolverEvent } from './events.ts'
+import type { DnsEvent } from './events.ts'
 import { encodeQuery, type QuestionType } from './message.ts'
 import type { Nameserver, NameserverSet } from './nameservers.ts'
 import type { NameserverAddress, Transport } from './transport.ts'
@@ -34,7 +34,7 @@ export interface StubSeams {
   readonly transport: Transport
   /** An integer from 0 to 65,535 that nobody can guess. */
   readonly randomId: () => number
-  readonly onEvent: (event: ResolverEvent) => void
+  readonly onEvent: (event: DnsEvent) => void
   /** For whom a query is sent, which its event reports. */
   readonly askedFor?: (() => unknown) | undefined
   /** Receives an exception that no look-up waits for. */

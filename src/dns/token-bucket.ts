@@ -1,4 +1,4 @@
-/** A token bucket: so many a second in the long run, and so many at once after a pause. */
+/** A token bucket: `perSecond` tokens in the long run, and up to `burst` at once after a pause. */
 export class TokenBucket {
   readonly #perSecond: number
   readonly #burst: number
@@ -7,7 +7,7 @@ export class TokenBucket {
   #countedAtMs: number
 
   /**
-   * Full at the start.
+   * The bucket is full at the start.
    * @param now monotonic, milliseconds
    */
   constructor(perSecond: number, burst: number, now: () => number) {
@@ -18,7 +18,7 @@ export class TokenBucket {
     this.#countedAtMs = now()
   }
 
-  /** From 0 to `burst`; not whole. */
+  /** From 0 to `burst`, with fractions. */
   get tokens(): number {
     const nowMs = this.#now()
     const earned = ((nowMs - this.#countedAtMs) / 1000) * this.#perSecond
@@ -27,14 +27,14 @@ export class TokenBucket {
     return this.#tokens
   }
 
-  /** False, and nothing taken, where there is less than one. */
+  /** Takes one token. False where there is less than one. */
   take(): boolean {
     if (this.tokens < 1) return false
     this.#tokens--
     return true
   }
 
-  /** Until there is a whole one. */
+  /** Until the bucket has a whole token. */
   msUntilNext(): number {
     return Math.max(0, ((1 - this.tokens) * 1000) / this.#perSecond)
   }

@@ -450,7 +450,7 @@ const notTaken: [string, (path: string) => void, RegExp][] = [
     /^it can't be read \(EISDIR\)$/,
   ],
   ['removed', (path) => unlinkSync(path), /^it can't be read \(ENOENT\)$/],
-  ['replaced by binary', (path) => replaceFile(path, 'nameserver 127.0.0.2\0'), /^it is not a text$/],
+  ['replaced by binary', (path) => replaceFile(path, 'nameserver 127.0.0.2\0'), /^it is not a text file$/],
   [
     'left with no usable nameserver',
     (path) => replaceFile(path, 'nameserver nonsense\n'),
