@@ -1,19 +1,19 @@
--- Reads the id in a request's body, for rules with `json` or `form` (docs/configuration.md), and puts it into the key that
--- routes are found by. A body that says it less plainly, or is longer, keeps a key without an id: the processor decides it.
+-- Reads the id in a request's body, for rules with `json` or `form` (docs/configuration.md), and puts it into the request's key.
+-- If the body is long or not plain, the key stays without an id, and the processor decides.
 
--- Octets: what takes a worker of Envoy a few milliseconds at worst.
+-- In octets. Such a body takes a worker of Envoy a few milliseconds at worst.
 local LENGTH_MAX = 16384
 
--- The one place in `text` where `name` stands in quotes, in any case of letters: nil where there is none, or another.
+-- The position after the only quoted `name` in `text`, in any case; nil if there is none or a second one.
 local function only_place(text, name)
   local quoted = '"' .. name:lower() .. '"'
   local first, last = text:find(quoted, 1, true)
   if first and not text:find(quoted, last, true) then return last + 1 end
 end
 
--- The filter id_json has parsed the body. It takes the last of two members with one name, and numbers as they come:
--- each name on the way must stand in the body once, and the id as it is. Escapes may make a name, and two letters beyond ASCII are
--- an "s" and a "k" to Go: the long s, and the sign of Kelvin.
+-- The filter id_json has parsed the body, but it takes the last of two members with one name, and any form of a number. So each
+-- name of the pointer must occur in the body once, and the id literally. Escapes are refused because they could spell a name, and
+-- so are two letters that Go reads as "s" and "k": the long s and the Kelvin sign.
 local function from_json(body, names, parsed)
   local lower, place = body:lower(), nil
   if parsed == nil or not body:find("^%s*{") then return end
@@ -28,12 +28,12 @@ local function from_json(body, names, parsed)
   if id and #id <= 15 and (id == parsed or tonumber(id) == parsed) then return id end
 end
 
--- PHP puts "_" for dots, blanks and a lone bracket.
+-- PHP replaces dots, blanks and a single bracket by "_".
 local function folded(name)
   return (name:lower():gsub("[%. +%[]", "_"))
 end
 
--- A name in other letters, encoded or with an index is the same to some receivers (isAlike in src/routing/fields.ts).
+-- Some receivers treat a name in another case, encoded, or with an index as the same (isAlike in src/routing/fields.ts).
 local function is_alike(field, name)
   local text = field:gsub("^[ +]+", ""):gsub("[ +]+$", "")
   return folded(text) == folded(name) or folded(text:match("^[^%[]*")) == folded(name)
@@ -53,7 +53,7 @@ local function from_form(body, name)
   return id and id:match("^[%w-]+$")
 end
 
--- The type of the body: nil where something stands behind it by which receivers may read other letters.
+-- The type of the body; nil if it has a parameter that may make receivers read other characters.
 local function kind_of(headers)
   if headers:getNumValues("content-type") ~= 1 or headers:get("content-encoding") then return end
   local kind, rest = headers:get("content-type"):lower():match("^([^;, ]*)(.*)$")
@@ -68,7 +68,7 @@ function envoy_on_request(handle)
   local buffer = handle:body()
   if not buffer or buffer:length() > LENGTH_MAX then return end
   local body = buffer:getBytes(0, buffer:length())
-  local headers = handle:headers() -- those from before body() are out of use
+  local headers = handle:headers() -- body() invalidates the headers from before
   local kind = kind_of(headers)
   if not kind then return end
   local id

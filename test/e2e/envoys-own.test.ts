@@ -245,7 +245,7 @@ suite("Envoy's own policies on both paths", () => {
       assert.deepEqual(body, {
         reason: 'rate_limited',
         status: 429,
-        title: 'Too many requests came of late',
+        title: 'Too many requests in a short time',
       })
       assert.equal(headers['content-type'], 'application/problem+json')
     })

@@ -49,7 +49,7 @@ suite('titles', () => {
   for (const [id, reason, title] of [
     ['gone', 'name_not_found', 'The zone is not in DNS'],
     ['empty', 'no_address', 'The zone has no address in DNS'],
-    ['dead', 'nameservers_failed', 'No nameserver could be asked for the zone'],
+    ['dead', 'nameservers_failed', 'No nameserver answered for the zone'],
     ['denied', 'address_denied', "The zone's address is not allowed"],
     ['fenced', 'address_denied', "The zone's address is not allowed"],
     ['tls', 'upstream_reset', "The zone's answer is not valid HTTP; does it expect TLS?"],
@@ -65,8 +65,8 @@ suite('titles', () => {
 
   for (const [what, headers, reason, title] of [
     ['none', [], 'server_header_missing', 'The id header is missing'],
-    ['two', [['x-zone', '1,2']], 'server_header_invalid', 'The id header is no usable zone id'],
-    ['asked for', [['x-zone', 'a_b']], 'server_header_invalid', 'The id header is no usable zone id'],
+    ['two', [['x-zone', '1,2']], 'server_header_invalid', 'The id header has no usable zone id'],
+    ['asked for', [['x-zone', 'a_b']], 'server_header_invalid', 'The id header has no usable zone id'],
   ] as [string, [string, string][], string, string][])
     test(`an id header of another name, ${what}: ${title}`, async () => {
       const reply = await call(gateway.port, { headers, body: 'x' })
