@@ -40,10 +40,12 @@ function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): stri
   const unknown = zones.filter(({ id }) => id === '*').length
   const title = `${zones.length - unknown} of ${live} zones in use would move, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
   if (zones.length === 0) return `${title}\n`
+  const refused = zones.filter(({ changes }) => changes.some(({ change }) => change === 'refused')).length
+  const loss = refused === 0 ? '' : `; ${refused} of them would be refused`
   const rows: Row[] = zones.flatMap((zone) => zone.changes.map((change) => ({ zone, ...change })))
   const shown = rows.slice(0, ROWS_MAX)
   const more = rows.length > shown.length ? `and ${rows.length - shown.length} more: --json has all\n` : ''
-  return `${title}:\n${table(COLUMNS, shown, paint)}${more}`
+  return `${title}${loss}:\n${table(COLUMNS, shown, paint)}${more}`
 }
 
 const COLUMNS: readonly Column<Row>[] = [
@@ -79,7 +81,12 @@ function policyText({ changes, reasonsBefore, reasonsAfter }: PolicyDiff, paint:
 }
 
 function logText({ requests, differently, changes, unknown, unreadable }: LogDiff, paint: Paint): string {
-  const title = `${differently} of ${requests} requests in the log would be decided in another way\n`
+  const refused = changes.reduce(
+    (sum, { kind, requests }) => sum + (kind.startsWith('forwarded, then') ? requests : 0),
+    0,
+  )
+  const loss = refused === 0 ? '' : `; ${refused} of them would be refused`
+  const title = `${differently} of ${requests} requests in the log would be decided in another way${loss}\n`
   const lines = changes.flatMap((change) => [
     `  ${String(change.requests).padStart(7)}  ${paint('bold', change.change)}: ${plain(change.kind)}\n`,
     ...change.examples.map(

@@ -82,7 +82,7 @@ function viewText(status: Status, view: View | undefined, terminal: Terminal): s
 }
 
 function summaryText(
-  { at, build, awayMs, ready, unready, config, dns, policy, certificates = [], exceptions }: Status,
+  { at, build, awayMs, ready, unready, config, dns, policy, certificates = [], spans, exceptions }: Status,
   paint: Paint,
 ): string {
   const upSeconds = (at - Date.parse(build.startedAt)) / 1000
@@ -107,11 +107,16 @@ function summaryText(
     ...certificates.map(({ file, use, what }) =>
       paint('yellow', `certificates for zones: ${file} (upstream.tls.${use}): ${what}`),
     ),
+    ...(spans === undefined ? [] : [paint('yellow', spansText(spans))]),
     ...Object.entries(exceptions)
       .filter(([, count]) => count > 0)
       .map(([place, count]) => paint('red', `bugs caught: ${count} of ${place}; the log has them`)),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function spansText({ made, failed }: NonNullable<Status['spans']>): string {
+  return `tracing: ${failed} of ${made} spans are lost, as the collector of tracing.otlp did not take them; the log says why`
 }
 
 function awayText(awayMs: number): string {

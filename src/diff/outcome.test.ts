@@ -41,6 +41,12 @@ const MOVES: readonly [title: string, before: Outcome, after: Outcome, move: Mov
     null,
   ],
   ['other weights', await forwarded([at(1), at(1, 2)]), await forwarded([at(3), at(1, 2)]), 'weights'],
+  [
+    'other numbers in the SRV records, in the same order and proportion',
+    await forwarded([{ ...at(2), srv: { target: 'h.test', priority: 0, weight: 2 } }]),
+    await forwarded([{ ...at(4), srv: { target: 'h.test', priority: 9, weight: 4 } }]),
+    null,
+  ],
   ['refused', await forwarded(['10.0.0.1']), refused, 'refused'],
   ['forwarded', refused, await forwarded(['10.0.0.1']), 'forwarded'],
   ['another reason', refused, { ...refused, reason: 'no_address' }, 'reason'],
@@ -59,6 +65,16 @@ test('an outcome is one line', async () => {
   assert.equal(
     outcomeText(await forwarded([at(3), at(1, 2)])),
     `${NAME} at 10.0.0.1:2 (priority 0, weight 1), 10.0.0.1:8101 (priority 0, weight 3)`,
+  )
+  const srv = (priority: number, weight: number) => ({ srv: { target: 'h.test', priority, weight } })
+  assert.equal(
+    outcomeText(
+      await forwarded([
+        { ...at(2), ...srv(10, 20) },
+        { ...at(1, 2), priority: 1, ...srv(30, 50) },
+      ]),
+    ),
+    `${NAME} at 10.0.0.1:8101 (priority 10, weight 20), 10.0.0.1:2 (priority 30, weight 50)`,
   )
   assert.equal(outcomeText(refused), '502 name_not_found')
   assert.equal(outcomeText(unknown), `unknown: no answer for ${NAME} (timeout)`)

@@ -1,40 +1,40 @@
-import { type Addresses, type Answer, areEndpoints } from '../dns/answer.ts'
+import { type Addresses, type Answer, areEndpoints, type Endpoint } from '../dns/answer.ts'
 import { authorityOf, createDecider, type Decision } from '../routing/decision.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import type { RequestHead, Rule, Rules } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import { reachText } from '../status/explain.ts'
 
-/** One configuration as far as it says where requests go: the one in force, or a new one. */
+/** The part of a configuration that says where requests go: of the one in force, or of a new one. */
 export interface World {
   readonly rules: Rules
   readonly search: string
   readonly said: SaidOfZones
-  /** What `said` is made of: equal texts say the same of the zones of a rule that is the same. */
+  /** What `said` is made of. Where two rules are equal and these texts too, both configurations say the same of the rule's zones. */
   readonly saidBy: string
-  /** What DNS says of a name. */
+  /** Asks DNS, or the answers that are known already. */
   readonly answerOf: (name: string) => Promise<Answer>
 }
 
-/** What happens to a request, without the turn that it has. */
+/** What happens to a request: all its targets, not only the one whose turn it is. */
 export type Outcome =
   | {
       readonly result: 'forward'
       readonly name: string
       /** In a fixed order. */
       readonly targets: readonly Target[]
-      /** By which protocol, and whose certificate is wanted; empty: HTTP/1.1 in plain text. */
+      /** The protocol, and whose certificate Envoy expects; empty: HTTP/1.1 in plain text. */
       readonly reach: string
-      /** Its answer has TTL 0: such a zone is never learned. */
+      /** The answer has TTL 0: such a zone is never learned. */
       readonly isUncached: boolean
-      /** It goes by way of another zone's id, and so always asks the processor. */
+      /** The fallback zone takes it, so it always asks the processor. */
       readonly isInstead: boolean
     }
   | {
       readonly result: 'refuse'
       readonly reason: RejectReason
       readonly status: number
-      /** What callers are shown, in maintenance. */
+      /** What callers see during maintenance. */
       readonly text?: string
     }
   /** DNS gives no answer. */
@@ -43,12 +43,15 @@ export type Outcome =
 export interface Target {
   readonly address: string
   readonly port: number
+  /** 0 is used first; counted without gaps, so it is not the number in DNS. */
   readonly priority: number
   /** In lowest terms with the others of its priority. */
   readonly weight: number
+  /** Priority and weight as the SRV record has them; absent: from elsewhere. */
+  readonly srv?: Pick<NonNullable<Endpoint['srv']>, 'priority' | 'weight'>
 }
 
-/** What of a request's outcome is another one. */
+/** What changes for a request. */
 export type Move =
   | 'name'
   | 'address'
@@ -64,7 +67,7 @@ export async function outcomeOf(head: RequestHead, world: World): Promise<Outcom
   return outcomeOfDecision(await deciderOf(world, world.answerOf)(head))
 }
 
-/** As `outcomeOf`, of a request whose own zone is not in DNS. */
+/** Like `outcomeOf`, for a request whose own zone is not in DNS. */
 export async function outcomeOfUnknown(head: RequestHead, world: World): Promise<Outcome> {
   let isFirst = true
   const decide = deciderOf(world, (name) => {
@@ -113,7 +116,7 @@ function whyFailed({ cause, tries }: Extract<Answer, { kind: 'failure' }>): stri
 
 function targetsOf(addresses: Addresses, port: number): Target[] {
   const all: Target[] = areEndpoints(addresses)
-    ? addresses.map(({ address, port, priority, weight }) => ({ address, port, priority, weight }))
+    ? addresses.map((endpoint) => ({ ...endpoint }))
     : addresses.map((address) => ({ address, port, priority: 0, weight: 1 }))
   const common = new Map<number, number>()
   for (const { priority, weight } of all) common.set(priority, divisor(common.get(priority) ?? 0, weight))
@@ -130,7 +133,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-/** What a request would notice first; null: nothing. */
+/** The first difference that a request would notice; null: there is none. */
 export function moveOf(before: Outcome, after: Outcome): Move | null {
   if (before.result === 'unknown' || after.result === 'unknown')
     return before.result === after.result ? null : 'unknown'
@@ -145,7 +148,7 @@ export function moveOf(before: Outcome, after: Outcome): Move | null {
   if (differ(({ address }) => address)) return 'address'
   if (differ(targetText)) return 'port'
   if (before.reach !== after.reach) return 'upstream'
-  return differ((target) => JSON.stringify(target)) ? 'weights' : null
+  return differ((target) => `${targetText(target)} ${target.priority} ${target.weight}`) ? 'weights' : null
 }
 
 /** In one line. */
@@ -160,10 +163,10 @@ export function outcomeText(outcome: Outcome): string {
       const isPlain = outcome.targets.every(
         ({ priority, weight }) => priority === 0 && weight === first?.weight,
       )
-      const targets = outcome.targets.map(
-        (target) =>
-          targetText(target) + (isPlain ? '' : ` (priority ${target.priority}, weight ${target.weight})`),
-      )
+      const targets = outcome.targets.map((target) => {
+        const { priority, weight } = target.srv ?? target
+        return targetText(target) + (isPlain ? '' : ` (priority ${priority}, weight ${weight})`)
+      })
       return `${outcome.name} at ${targets.join(', ')}${outcome.reach}`
     }
   }
@@ -173,7 +176,7 @@ function targetText({ address, port }: Target): string {
   return authorityOf(address, port)
 }
 
-/** Equal for rules that are. JSON alone makes nothing of sets, maps and expressions. */
+/** Equal for equal rules. `JSON.stringify` alone drops sets, maps and regular expressions. */
 export function ruleText(rule: Rule): string {
   return JSON.stringify(rule, (_, value: unknown) =>
     value instanceof RegExp

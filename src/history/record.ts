@@ -3,14 +3,14 @@ import { textOf, toneOf } from './text.ts'
 
 const KNOWN: ReadonlySet<string> = new Set(KINDS)
 
-/** One line, with its line break. An event that makes more octets than these loses its longest parts, and says so. */
+/** One line with its line break. An event with more octets loses its longest parts and gets `cut`. */
 export function encode(event: HistoryEvent, seq: number, at: number, octetsMax: number): string {
   const line = `${JSON.stringify({ seq, at, ...event })}\n`
   if (line.length <= octetsMax / 3 || Buffer.byteLength(line) <= octetsMax) return line
   return `${JSON.stringify({ seq, at, ...cut(event), cut: true })}\n`
 }
 
-/** Null for what is no whole record: a line that was being written when the power went, say. */
+/** Null for an incomplete record, such as a line that was being written when the power failed. */
 export function decode(line: string): Recorded | null {
   let value: unknown
   try {
@@ -24,18 +24,21 @@ export function decode(line: string): Recorded | null {
   return isWhole ? (value as Recorded) : null
 }
 
-/** Beyond it no date is told (ECMA-262, "Time Values"). */
+/** The last moment that a `Date` can hold (ECMA-262, "Time Values"). */
 const AT_MAX = 8.64e15
 const SEQ_MAX = 2 ** 52
 
+/** Read as texts without a look at their type. */
+const TEXT_FIELDS = ['zone', 'name', 'method', 'host', 'path']
+
 /**
- * False for a record of a file that can't be told: another version, or somebody, has written it in another way. Kept, it would fail
- * each page of the history.
+ * False for a record that can't be shown, because another version or a person wrote it. One such record would break every
+ * page of the history.
  */
 export function isReadable(record: Recorded): boolean {
   const { seq, at } = record
-  const texts = ['zone', 'name', 'method', 'host', 'path']
-  const values = texts.map((key) => (record as unknown as Record<string, unknown>)[key])
+  const fields: ReadonlyMap<string, unknown> = new Map(Object.entries(record))
+  const values = TEXT_FIELDS.map((name) => fields.get(name))
   if (values.some((value) => value !== undefined && typeof value !== 'string')) return false
   if (seq < 1 || seq > SEQ_MAX || Math.abs(at) > AT_MAX) return false
   try {
@@ -45,7 +48,7 @@ export function isReadable(record: Recorded): boolean {
   }
 }
 
-/** Records of many lines; what is none is passed over. */
+/** Reads the records of many lines and skips other lines. */
 export function* decodeLines(text: string): Generator<Recorded> {
   for (const line of text.split('\n')) {
     const record = line === '' ? null : decode(line)

@@ -137,6 +137,7 @@ function statusSources(
     pins: () => pins.status(),
     certificates: () => certificates.list(),
     said: ({ service, id }) => running().said.of(service, id),
+    spans: () => lasting.tracing.counts,
     controlPlane: control.status,
     decisions,
     exceptions: () => bugs.counts,

@@ -4,6 +4,7 @@ import type { PinsStatus } from '../pins/pins.ts'
 import { authorityOf } from '../routing/decision.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
 import type { Said } from '../routing/said.ts'
+import type { SpanCounts } from '../tracing/request-trace.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
@@ -33,8 +34,10 @@ export interface Status {
   readonly rules: readonly RuleStatus[]
   /** By command. */
   readonly pins: PinsStatus
-  /** Files of `upstream.tls` of which something is to be told; absent: none. */
+  /** Files of `upstream.tls` with a fault or a warning; absent: none. */
   readonly certificates?: readonly CertificateStatus[]
+  /** Spans since the start; absent: none was lost. */
+  readonly spans?: SpanCounts
   readonly zonesLearned: number
   readonly zones: readonly ZoneStatus[]
   readonly envoys: readonly EnvoyStatus[]
@@ -154,6 +157,7 @@ export interface StatusSources {
     readonly fault: string | null
     readonly warning: string | null
   }[]
+  readonly spans: () => SpanCounts
   readonly controlPlane: () => ControlPlaneStatus | null
   readonly decisions: DecisionCounts
   readonly exceptions: () => Readonly<Record<string, number>>
@@ -180,6 +184,7 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
     rules: decisions.rules.list(),
     pins: sources.pins(),
     ...certificatesToTell(sources),
+    ...(sources.spans().failed > 0 && { spans: { ...sources.spans() } }),
     zonesLearned: activity.learnedCount,
     zones: zoneStatuses(sources, history, dns, at),
     envoys: sources.controlPlane()?.envoys ?? [],

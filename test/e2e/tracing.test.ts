@@ -247,6 +247,8 @@ suite('tracing', () => {
     const { text } = await ask(gateway.httpPort, '/metrics')
     assert.match(text, /^zonegate_spans_total\{result="failed"\} [1-9]/m)
     assert.match(text, /^zonegate_spans_total\{result="sent"\} [1-9]/m)
+    const status: Status = JSON.parse((await ask(gateway.httpPort, '/api/status')).text)
+    assert.ok((status.spans?.failed ?? 0) > 0, 'the status counts lost spans')
   })
 
   test('a collector that never answers is given up, each time: nothing is held for it', async () => {
