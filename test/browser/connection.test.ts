@@ -58,9 +58,12 @@ describe("the page's connection", { skip: SKIP }, () => {
     await page.clock.install()
     await page.reload()
     await page.getByText('Live', { exact: true }).waitFor()
-    // And no further: the next try is less than a second away.
     const now = (await page.evaluate('Date.now()')) as number
-    await page.clock.pauseAt(now + 16_000)
+    await page.clock.pauseAt(now + 5000)
+    // Updates come in real time: from the next one on the silence is counted from the paused moment.
+    await page.waitForTimeout(2000)
+    // And no further: the next try is less than a second away.
+    await page.clock.fastForward(15_500)
     await page.getByText('Not live: the processor is silent').waitFor()
     await page.clock.resume()
     await page.getByText('Live', { exact: true }).waitFor()

@@ -113,7 +113,7 @@ describe('the page', { skip: SKIP }, () => {
     for (const text of ['No zone has been asked for yet', 'No Envoy is connected', 'refused nothing']) {
       assert.ok(await page.getByText(text).isVisible(), text)
     }
-    assert.ok(await page.locator('table.zone-table').isHidden())
+    assert.ok(await page.locator('#zones table').isHidden())
   })
 
   it('searches, and says how many it found', async () => {

@@ -36,14 +36,18 @@ const SHAPES = {
 }
 
 export function shape(name) {
-  const made = svgElement('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' }, svgElement('path'))
+  const size = { viewBox: '0 0 16 16', width: '1em', height: '1em' }
+  const line = { 'stroke-width': '1.7', 'stroke-linecap': 'round', 'stroke-linejoin': 'round' }
+  const path = svgElement('path', { 'fill-rule': 'evenodd', ...line })
+  const made = svgElement('svg', { class: 'shape', 'aria-hidden': 'true', ...size }, path)
   setShape(made, name)
   return made
 }
 
 export function setShape(made, name) {
   const { d, solid = false } = SHAPES[name]
-  setAttribute(made, 'class', solid ? 'shape solid' : 'shape')
+  setAttribute(made, solid ? 'fill' : 'stroke', 'currentColor')
+  setAttribute(made, solid ? 'stroke' : 'fill', 'none')
   setAttribute(made.firstChild, 'd', d)
 }
 

@@ -111,7 +111,7 @@ export class ExplainBox {
 
   #explained({ request, decision, steps }, tookMs, back) {
     const forward = decision.result === 'forward'
-    const close = element('button', { type: 'button', class: 'close' }, 'Close')
+    const close = element('button', { type: 'button' }, 'Close')
     close.addEventListener('click', () => {
       this.#place.replaceChildren()
       back()
@@ -126,35 +126,29 @@ export class ExplainBox {
     const verdict = element(
       'div',
       { class: 'verdict', tabindex: '-1', 'data-tone': forward ? 'good' : 'bad' },
-      shape(forward ? 'ok' : 'bad'),
-      element('div', {}, verdictLine(decision), element('p', { class: 'asked' }, asked)),
       close,
+      verdictLine(decision),
+      element('small', {}, asked),
+      ...advice(decision),
     )
-    return [verdict, ...advice(decision), element('ol', { class: 'steps' }, ...steps.map(step))]
+    return [verdict, element('ol', { class: 'steps' }, ...steps.map(step))]
   }
 }
 
 function verdictLine(decision) {
   if (decision.result === 'refuse') {
     const reason = element('code', {}, decision.reason)
-    return element('h3', {}, `Refused with ${decision.status} `, reason)
+    return element('h3', {}, shape('bad'), ` Refused with ${decision.status} `, reason)
   }
   const [first, ...others] = decision.authorities
   const more = others.length === 0 ? '' : ` or ${others.join(', ')}, in turn`
-  return element('h3', {}, 'Forwarded to ', element('code', {}, first), more)
+  return element('h3', {}, shape('ok'), ' Forwarded to ', element('code', {}, first), more)
 }
 
 function advice(decision) {
   if (decision.result === 'forward') return []
   const paragraph = (title, text) => element('p', {}, element('strong', {}, title), ` ${text}`)
-  return [
-    element(
-      'div',
-      { class: 'advice' },
-      paragraph('Why.', decision.cause),
-      paragraph('The way out.', decision.wayOut),
-    ),
-  ]
+  return [paragraph('Why.', decision.cause), paragraph('The way out.', decision.wayOut)]
 }
 
 function step({ step: name, ok, text }) {
@@ -162,13 +156,8 @@ function step({ step: name, ok, text }) {
     'li',
     { 'data-tone': ok ? 'good' : 'bad' },
     shape(ok ? 'ok' : 'bad'),
-    element(
-      'span',
-      { class: 'what' },
-      STEPS[name] ?? name,
-      element('span', { class: 'unseen' }, ok ? ':' : ', failed:'),
-    ),
-    element('span', { class: 'text' }, text),
+    element('small', {}, STEPS[name] ?? name, element('span', { class: 'unseen' }, ok ? ':' : ', failed:')),
+    element('span', {}, text),
   )
 }
 

@@ -111,13 +111,13 @@ export class Happened {
       const height = events === 0 ? 1 : Math.min(STRIP_HEIGHT, 6 + 4 * Math.log2(events))
       setAttribute(this.#bars[at], 'height', height.toFixed(1))
       setAttribute(this.#bars[at], 'y', (STRIP_HEIGHT - height).toFixed(1))
-      setAttribute(this.#bars[at], 'data-tone', events === 0 ? 'none' : TONES[tone])
+      setAttribute(this.#bars[at], 'data-tone', events === 0 ? null : TONES[tone])
     })
   }
 }
 
 function itemOf({ at, text, tone }) {
-  const time = element('time', { datetime: new Date(at).toISOString() }, timeOfDay(at))
+  const time = element('small', {}, element('time', { datetime: new Date(at).toISOString() }, timeOfDay(at)))
   const mark = tone in SHAPES ? shape(SHAPES[tone]) : element('span')
-  return element('li', { 'data-tone': tone }, time, mark, element('span', { class: 'what' }, text))
+  return element('li', { 'data-tone': tone }, mark, time, element('span', {}, text))
 }

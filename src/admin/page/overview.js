@@ -39,10 +39,10 @@ export function createOverview() {
 class Figure {
   element
   #value = element('strong')
-  #note = element('span', { class: 'note' })
+  #note = element('small')
 
   constructor(title, href) {
-    this.element = element('a', { href }, element('span', { class: 'title' }, title), this.#value, this.#note)
+    this.element = element('a', { href }, element('small', {}, title), this.#value, this.#note)
   }
 
   show(value, note, tone = null) {

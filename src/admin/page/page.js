@@ -1,6 +1,6 @@
 // The operator's page: joins the stream of events to what is shown.
 
-import { byId, setAttribute, setText } from './dom.js'
+import { byId, setAttribute, setShape, setText, shape } from './dom.js'
 import { ExplainBox } from './explain.js'
 import { duration, timeOfDay } from './format.js'
 import { Happened } from './happened.js'
@@ -23,6 +23,10 @@ const FIRST_WORDS = { live: 'Live', connecting: 'Connecting', paused: 'Paused wh
 let connection = { kind: 'connecting' }
 /** Why nothing is live; until it is again. */
 let lost = null
+
+/** A filled disc is live, an empty ring is not. */
+const liveShape = shape('cold')
+byId('live-text').before(liveShape)
 
 const stream = new LiveStream({
   fetch: (signal) => api('api/events', { signal }),
@@ -73,7 +77,9 @@ function showStatus() {
 
 function showConnection() {
   const { text, detail } = connectionText()
-  setAttribute(byId('top'), 'data-state', lost === null ? connection.kind : 'lost')
+  const isLive = lost === null && connection.kind === 'live'
+  setAttribute(byId('top'), 'data-tone', lost !== null ? 'bad' : isLive ? 'good' : 'quiet')
+  setShape(liveShape, isLive ? 'hot' : 'cold')
   setText(byId('live-text'), text)
   setText(byId('live-detail'), detail)
   byId('retry').hidden = connection.kind !== 'lost'

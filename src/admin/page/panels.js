@@ -41,7 +41,7 @@ export class Panels {
 /** A table that is patched cell by cell, so that a selection or the reader's place in it survives. */
 class Panel {
   #place
-  #empty = element('p', { class: 'quiet' })
+  #empty = element('small')
   #table
   #body = element('tbody')
   #rows = []
@@ -81,14 +81,11 @@ class PanelRow {
     this.#cells = Array.from({ length: columns }, (_, at) => {
       const [mark, text] = [shape('ok'), element('span')]
       const cell = at === 0 ? element('th', { scope: 'row' }) : element('td')
-      cell.append(element('span', { class: 'value' }, mark, text))
+      cell.append(mark, ' ', text)
       return { cell, mark, text }
     })
     this.#note.colSpan = columns
-    this.elements = [
-      element('tr', {}, ...this.#cells.map(({ cell }) => cell)),
-      element('tr', { class: 'note' }, this.#note),
-    ]
+    this.elements = [element('tr', {}, ...this.#cells.map(({ cell }) => cell)), element('tr', {}, this.#note)]
   }
 
   show({ cells, note }) {

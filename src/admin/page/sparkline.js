@@ -9,14 +9,22 @@ const HEIGHT = 24
 const PEAK_MIN = 1
 
 export function createSparkline() {
-  const area = svgElement('path', { class: 'area' })
-  const line = svgElement('path', { class: 'line', 'vector-effect': 'non-scaling-stroke' })
+  const area = svgElement('path', { fill: 'currentColor', 'fill-opacity': '0.12' })
+  const line = svgElement('path', {
+    class: 'line',
+    fill: 'none',
+    stroke: 'currentColor',
+    'stroke-width': '1.25',
+    'vector-effect': 'non-scaling-stroke',
+  })
   const drawing = svgElement(
     'svg',
     {
       class: 'sparkline',
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       preserveAspectRatio: 'none',
+      width: '100%',
+      height: '1.5em',
       'aria-hidden': 'true',
     },
     area,

@@ -24,6 +24,8 @@ const ROUTES = {
   cold: 'Cold: each request asks the processor',
 }
 
+const ROUTE_TONES = { hot: 'good', cold: 'quiet' }
+
 /** Why it is not hot, in words: those that go by themselves quietly, those that somebody has to do something about loudly. */
 const COLD_REASONS = {
   not_asked: { text: 'not asked for lately', tone: null },
@@ -60,8 +62,8 @@ export class ZoneRow {
       cell('service', '', service),
       cell('name', '', name),
       cell('state', '', state.route, state.answer),
-      cell('addresses', '', addresses.first, addresses.others, addresses.more),
-      cell('ttl', 'TTL', ttl.text, ttl.bar),
+      cell('addresses', '', addresses),
+      ttl.cell,
       cell('rate', '', rates.text, rates.sparkline.element),
       errors.cell,
     )
@@ -77,16 +79,15 @@ export class ZoneRow {
 
   /** Lets time pass: what is left of the answer's lifetime. */
   tick(now) {
-    const { text, bar } = this.#cells.ttl
+    const { cell, text } = this.#cells.ttl
     const { expiresAt, state } = this.zone
     const remaining = expiresAt === null ? null : expiresAt - now
     setText(text, ttlText(remaining, state))
     const part =
       remaining === null ? 0 : Math.min(1, Math.max(0, remaining / 1000 / this.#clock.ttlSecondsMax))
-    // In steps of a hundredth: a bar is a few dozen pixels wide.
-    const size = `${Math.round(part * 100)}% 100%`
-    if (bar.style.backgroundSize !== size) bar.style.backgroundSize = size
-    setAttribute(bar, 'data-tone', state === 'stale' ? 'warn' : part < 0.1 ? 'quiet' : null)
+    // In steps of a hundredth: the bar is a few dozen pixels wide.
+    const left = `${Math.round(part * 100)}%`
+    if (cell.style.getPropertyValue('--left') !== left) cell.style.setProperty('--left', left)
   }
 
   #showZone(zone) {
@@ -111,26 +112,27 @@ function createCells() {
       text: idText,
       button: element('button', { type: 'button', title: 'Explain a request to this zone' }, idText),
     },
-    service: element('span'),
+    service: element('span', { 'data-tone': 'quiet' }),
     name: element('span'),
     state: {
-      route: element('span', { class: 'route' }, shape('cold'), element('span')),
-      answer: element('span', { class: 'answer' }, shape('warn'), element('span')),
+      route: element('span', {}, shape('cold'), ' ', element('span')),
+      answer: element('strong', {}, shape('warn'), ' ', element('span')),
     },
-    addresses: {
-      first: element('span'),
-      others: element('span', { class: 'others' }),
-      more: element('span', { class: 'more' }),
-    },
-    ttl: { text: element('span'), bar: element('span', { class: 'bar', 'aria-hidden': 'true' }) },
+    addresses: element('span'),
+    ttl: createTtl(),
     rates: { text: element('span'), sparkline: createSparkline() },
     errors: createErrors(),
   }
 }
 
+function createTtl() {
+  const text = element('span')
+  return { text, cell: cell('ttl', 'TTL', text) }
+}
+
 function createErrors() {
   const [mark, text] = [shape('warn'), element('span')]
-  return { mark, text, cell: cell('errors', 'Errors', mark, text) }
+  return { mark, text, cell: cell('errors', 'Errors', mark, ' ', text) }
 }
 
 /** @param {string} label stands before the value where the columns have no heads: on a phone */
@@ -149,7 +151,7 @@ function showState({ route, answer }, zone) {
   const reason = COLD_REASONS[zone.coldReason]
   const why = reason === undefined ? '' : `\nWhy: ${reason.text} (${zone.coldReason})`
   setAttribute(route, 'title', ROUTES[zone.route] + why + envoys)
-  setAttribute(route, 'data-route', zone.route)
+  setAttribute(route, 'data-tone', ROUTE_TONES[zone.route] ?? null)
   const words = wordsOf(zone.state, reason)
   // Without an address there is no route: every request asks.
   route.hidden = STATES[zone.state]?.tone === 'bad'
@@ -175,25 +177,17 @@ function showErrors({ cell, mark, text }, { errors }) {
   setAttribute(cell, 'title', errors === 0 ? null : what)
 }
 
-/** CSS shows either all of them or how many more there are than the first. */
-function showAddresses({ first, others, more }, { addresses, endpoints }) {
-  const rest = addresses.slice(1)
-  setText(first, addresses[0] ?? '–')
-  setText(others, rest.map((address) => `, ${address}`).join(''))
-  setText(more, rest.length === 0 ? '' : `  +${rest.length}`)
-  setAttribute(more, 'title', rest.length === 0 ? null : addresses.join('\n'))
-  setAttribute(
-    first,
-    'title',
-    endpoints?.map((endpoint, at) => srvText(endpoint, addresses[at])).join('\n') ?? null,
-  )
+/** The tooltip has those that the column has no room for, and what SRV records say of them. */
+function showAddresses(span, { addresses, endpoints }) {
+  setText(span, addresses.join(', ') || '–')
+  const lines = addresses.map((address, at) => srvText(endpoints?.[at], address))
+  setAttribute(span, 'title', addresses.length > 1 || endpoints !== undefined ? lines.join('\n') : null)
 }
 
-/** What the SRV record of an endpoint says, behind its address. */
-function srvText({ srv }, address) {
-  return srv === undefined
-    ? address
-    : `${address}  ${srv.target}, priority ${srv.priority}, weight ${srv.weight}`
+function srvText(endpoint, address) {
+  const srv = endpoint?.srv
+  if (srv === undefined) return address
+  return `${address}  ${srv.target}, priority ${srv.priority}, weight ${srv.weight}`
 }
 
 function ttlText(remaining, state) {

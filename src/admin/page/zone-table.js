@@ -7,6 +7,7 @@ import { COLUMNS, filterZones, SHOWN, sortZones } from './zone-list.js'
 import { ZoneRow } from './zone-row.js'
 
 const SPOKEN_AFTER_MS = 800
+const ARROWS = { ascending: ' ↑', descending: ' ↓' }
 const OPPOSITE = { ascending: 'descending', descending: 'ascending' }
 
 export class ZoneTable {
@@ -31,6 +32,7 @@ export class ZoneTable {
     this.#window = new RowWindow(this.#body, () => new ZoneRow(clock, onExplain))
     this.#createHeads()
     this.#createChoices()
+    this.#sortBy('id', 'ascending')
     this.#holdWhilePointed()
   }
 
@@ -93,11 +95,11 @@ export class ZoneTable {
         this.filter({ search: '', show: 'all' })
         byId('search').focus()
       })
-      place.replaceChildren(element('p', { class: 'lead' }, 'No zone matches'), all)
+      place.replaceChildren(element('strong', {}, 'No zone matches'), all)
       return
     }
     place.replaceChildren(
-      element('p', { class: 'lead' }, 'No zone has been asked for yet'),
+      element('strong', {}, 'No zone has been asked for yet'),
       element(
         'p',
         {},
@@ -110,7 +112,9 @@ export class ZoneTable {
     this.#sort = { key, direction }
     this.#zones = sortZones([...this.#zones], this.#sort)
     for (const head of byId('columns').children) {
-      setAttribute(head, 'aria-sort', head.dataset['key'] === key ? direction : null)
+      const sorted = head.dataset['key'] === key
+      setAttribute(head, 'aria-sort', sorted ? direction : null)
+      setText(head.querySelector('span'), sorted ? ARROWS[direction] : '')
     }
     byId('sort').value = `${key} ${direction}`
     this.#window.show(this.#zones)
@@ -118,14 +122,13 @@ export class ZoneTable {
 
   #createHeads() {
     for (const { key, title, first } of COLUMNS) {
-      const button = element('button', { type: 'button' }, title)
+      const button = element('button', { type: 'button' }, title, element('span', { 'aria-hidden': 'true' }))
       button.addEventListener('click', () => {
         this.#sortBy(key, this.#sort.key === key ? OPPOSITE[this.#sort.direction] : first)
       })
       const attributes = { role: 'columnheader', scope: 'col', 'data-key': key, class: `c-${key}` }
       byId('columns').append(element('th', attributes, button))
     }
-    byId('columns').firstChild.setAttribute('aria-sort', this.#sort.direction)
   }
 
   #createChoices() {
@@ -133,8 +136,7 @@ export class ZoneTable {
     for (const [value, { title }] of Object.entries(SHOWN)) show.append(element('option', { value }, title))
     for (const { key, title, first } of COLUMNS) {
       for (const direction of [first, OPPOSITE[first]]) {
-        const arrow = direction === 'ascending' ? '↑' : '↓'
-        sort.append(element('option', { value: `${key} ${direction}` }, `${title} ${arrow}`))
+        sort.append(element('option', { value: `${key} ${direction}` }, title + ARROWS[direction]))
       }
     }
     search.addEventListener('input', () => this.filter({ search: search.value }))
