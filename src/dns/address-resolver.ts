@@ -25,7 +25,7 @@ export interface AddressSettings {
   readonly budgetMs: number
 }
 
-export interface AddressSeams {
+interface AddressSeams {
   readonly timers: Timers
   /** From 0 to 1, exclusive. */
   readonly random: () => number
@@ -222,7 +222,7 @@ export class AddressResolver {
  */
 const PRECEDENCE = { positive: 0, nxdomain: 1, failure: 2, nodata: 3 } as const
 
-export function mergeFamilies(a: Resolution, b: Resolution): Resolution {
+function mergeFamilies(a: Resolution, b: Resolution): Resolution {
   const [first, second] = PRECEDENCE[a.kind] <= PRECEDENCE[b.kind] ? [a, b] : [b, a]
   const tries = [...a.tries, ...b.tries]
   if (first.kind === 'positive' && second.kind === 'failure') return { ...first, incomplete: true, tries }

@@ -27,7 +27,7 @@ const REQUESTS_SHARE = 1 / 2
 /** `refresh` asks for a name at most this often. */
 const REFRESH_INTERVAL_MS_MIN = 1000
 
-export interface CachingSettings extends CacheSettings {
+interface CachingSettings extends CacheSettings {
   readonly budgetMs: number
   readonly cacheEntriesMax: number
   readonly queriesInFlightMax: number

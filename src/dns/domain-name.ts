@@ -143,7 +143,7 @@ export function writeName(name: DomainName, buffer: Buffer, offset: number): num
   return at + 1
 }
 
-export interface WireName {
+interface WireName {
   readonly name: DomainName
   /** The offset behind the name. */
   readonly end: number

@@ -51,7 +51,7 @@ export interface Message {
   readonly recursionAvailable: boolean
   /** With the upper eight bits that OPT carries. */
   readonly rcode: number
-  readonly questions: readonly WireQuestion[]
+  readonly questions: readonly Question[]
   readonly answers: readonly ResourceRecord[]
   readonly authorities: readonly ResourceRecord[]
   /** Without OPT, which is `edns`. */
@@ -59,7 +59,7 @@ export interface Message {
   readonly edns: Edns | null
 }
 
-export interface WireQuestion {
+interface Question {
   readonly name: DomainName
   readonly type: number
   readonly class: number
@@ -210,7 +210,7 @@ const NO_OPTIONS = Buffer.alloc(0)
 const POINTED_OCTETS_MAX = 16_384
 const TTL_TOP_BIT = 0x8000_0000
 
-export interface Malformed {
+interface Malformed {
   /** Why the message was rejected. */
   readonly malformed: string
 }
@@ -281,7 +281,7 @@ class Decoder {
     }
   }
 
-  #question(): WireQuestion {
+  #question(): Question {
     return { name: this.#name(), type: this.#uint16(), class: this.#uint16() }
   }
 

@@ -16,7 +16,7 @@ const POLL_MS = 2000
 /** A file is often written in several steps. */
 const SETTLE_MS = 50
 
-export interface ResolvConfSeams {
+interface ResolvConfSeams {
   readonly timers: Timers
   readonly environment: ResolverEnvironment
   readonly onEvent: (event: DnsEvent) => void

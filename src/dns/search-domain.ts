@@ -5,7 +5,7 @@
 import type { DomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
 
-export interface SearchDomainSeams {
+interface SearchDomainSeams {
   /** The path of resolv.conf, for events. */
   readonly path: string
   /** Why no zone can have a name under the domain; null where zones can. */

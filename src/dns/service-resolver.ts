@@ -30,12 +30,12 @@ const WEIGHTS_TOTAL = 1_000_000
 const ENDS_IN_NUMBER = /(?:^|\.)\d+$/
 
 /** Looks up the targets until `deadlineMs`: one answer for each, in their order. */
-export type AskTargets = (
+type AskTargets = (
   targets: readonly DomainName[],
   asking: Asking & { readonly deadlineMs: number },
 ) => Promise<readonly Answer[]>
 
-export interface ServiceSeams {
+interface ServiceSeams {
   readonly timers: Timers
   /** False: endpoints with this port are denied. */
   readonly admitPort: (port: number) => boolean

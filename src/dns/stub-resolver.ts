@@ -29,7 +29,7 @@ export interface ResolverSettings {
   readonly useTcp: boolean
 }
 
-export interface StubSeams {
+interface StubSeams {
   readonly timers: Timers
   readonly transport: Transport
   /** An integer from 0 to 65,535 that nobody can guess. */

@@ -77,7 +77,7 @@ export const DNS_FENCES: readonly Fence[] = [
     file: 'src/dns/message.ts',
     text: '  if (response[0] !== query[0] || response[1] !== query[1]) return false\n',
     without: '',
-    test: 'src/dns/query.test.ts',
+    test: 'src/dns/message.test.ts',
     titles: /of another id/,
   },
   {
