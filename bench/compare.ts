@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type FaultFigures, outageMs, scan, ttlSeconds } from './faults.ts'
+import { type FaultFigures, movedWithinMs, outageMs, scan, ttlSeconds } from './faults.ts'
 import type { Machine } from './machine.ts'
 import { summarise } from './report.ts'
 import type { System } from './systems/system.ts'
@@ -84,7 +84,7 @@ export function renderToFiles(comparison: Comparison): string[] {
   return [comparePaths.figures, comparePaths.page].map((file) => relative(process.cwd(), file))
 }
 
-/** Five digits are enough for every figure.. */
+/** Five digits are enough for every figure. */
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' ? Number(value.toPrecision(5)) : value
 
@@ -177,19 +177,19 @@ function faultTable(all: readonly FaultFigures[]): string {
     answered === 0 ? 'none' : `${percent(answered)}, ${(slowestMs / 1000).toFixed(1)} s`
   return markdownTable([
     row('', ({ title }) => title),
-    row('first nameserver silent: new zones that answer, slowest', (one) => firsts(one.silentNameserver)),
+    row('first nameserver silent: new zones that succeed, slowest', (one) => firsts(one.silentNameserver)),
     row('first nameserver says SERVFAIL: the same', (one) => firsts(one.servfailNameserver)),
-    row('both nameservers silent: zones in use that answer', ({ outage }) => percent(outage)),
-    row('one of two addresses refuses: requests that answer', ({ addressDead }) => percent(addressDead)),
+    row('both nameservers silent: zones in use that succeed', ({ outage }) => percent(outage)),
+    row('one of two addresses refuses: requests that succeed', ({ addressDead }) => percent(addressDead)),
     row('address changed: old one in use for', ({ movedSeconds }) =>
-      movedSeconds === null ? 'more than 20 s' : `${movedSeconds.toFixed(1)} s`,
+      movedSeconds === null ? `more than ${movedWithinMs / 1000} s` : `${movedSeconds.toFixed(1)} s`,
     ),
-    row('scan: random ids a second', (one) => one.scan.idsPerSecond.toFixed(0)),
+    row('scan: random ids answered a second', (one) => one.scan.idsPerSecond.toFixed(0)),
     row('scan: DNS queries for each random id', (one) => one.scan.queriesPerId.toFixed(2)),
-    row('scan: requests for zones in use that answer', (one) => percent(one.scan.inUse)),
-    row('DNS queries for each of these requests', (one) => one.scan.queriesInUse?.toFixed(2) ?? '–'),
+    row('scan: requests for zones in use that succeed', (one) => percent(one.scan.inUse)),
+    row('DNS queries for each of these requests', (one) => one.scan.queriesInUse.toFixed(2)),
     row(
-      'scan: new zones that answer, first try / third',
+      'scan: new zones that succeed, first try / third',
       ({ scan: { newZones, newZonesRetried } }) => `${percent(newZones)} / ${percent(newZonesRetried)}`,
     ),
     row('scan: memory added', (one) => `${one.scan.addedMebibytes.toFixed(0)} MiB`),

@@ -47,7 +47,7 @@ Linux only. Uses ports of 127.0.0.1, 127.0.1.53 and 127.0.2.1-250; of the last, 
 Other measurements, each instead of the tables:
 
   --compare            speed and faults of the systems in docs/compare.md; writes bench/compare.json and docs/compare.md.
-                       3 rounds unless --rounds says otherwise; takes up to 6 minutes
+                       3 rounds unless --rounds says otherwise; takes about 5 minutes
   --instructions       instructions that Envoy spends on a request, counted by valgrind, for the systems that run on
                        Envoy, with the first number of --zones. A busy machine does not change them
   --scale 100,2000     memory and push times for each number of learned zones
