@@ -1,4 +1,5 @@
 import {
+  type Alias,
   type Document,
   isAlias,
   isMap,
@@ -131,6 +132,40 @@ export class EnvoyDocument {
     const place = this.#resolved(node)
     if (!isMap(place)) throw this.error(node, 'expected a mapping')
     return place.clone() as YAMLMap
+  }
+
+  /**
+   * Rewrites every text below a node, except below mappings that `isLeft` names. An alias whose texts change becomes a copy
+   * of what it stands for.
+   * @returns whether any text changed
+   */
+  rewriteTexts(
+    node: unknown,
+    rewrite: (text: string) => string,
+    isLeft: (mapping: unknown) => boolean = () => false,
+  ): boolean {
+    if (isScalar(node)) {
+      const text = String(node.value)
+      const rewritten = rewrite(text)
+      if (rewritten !== text) node.value = rewritten
+      return rewritten !== text
+    }
+    let hasChanged = false
+    const rewritten = (inner: unknown): unknown => {
+      const own = isAlias(inner) ? this.#copyOfTarget(inner) : inner
+      if (!this.rewriteTexts(own, rewrite, isLeft)) return inner
+      hasChanged = true
+      return own
+    }
+    if (isMap(node) && !isLeft(node)) for (const pair of node.items) pair.value = rewritten(pair.value)
+    if (isSeq(node)) node.items = node.items.map(rewritten)
+    return hasChanged
+  }
+
+  #copyOfTarget(alias: Alias): unknown {
+    const copy = alias.resolve(this.#document)?.clone()
+    if (isScalar(copy) || isMap(copy) || isSeq(copy)) delete copy.anchor
+    return copy
   }
 
   error(node: unknown, what: string): RenderError {

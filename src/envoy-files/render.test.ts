@@ -50,6 +50,43 @@ test('routes that zones share find the cluster by a script, which no file has th
   assert.equal(pluginsOf(''), undefined)
 })
 
+describe("the operator's formats with the address of a zone", () => {
+  const format = '%DYNAMIC_METADATA(zonegate:address)%'
+  const dialled = '%DYNAMIC_METADATA(zonegate:dialled)%'
+  const own = `[{ header: { key: x-dialled, value: "${format}" } }]`
+  const routes = edited('routes', 'domains: ["*"]', `domains: ["*"]\n    response_headers_to_add: ${own}`)
+  routes.text = routes.text.replace(
+    '    - name: forward\n',
+    `$&      response_headers_to_add: [&own { header: { key: x-dialled, value: "${format}" } }, *own]\n`,
+  )
+  const listener = edited('listener', /json_format:.*\n( +)/, `$&dialled: "${format}"\n$1`)
+  const renderedBy = (config: string): { host: Yaml; forwards: Yaml[]; manager: Yaml } => {
+    const generated = generate(rulesOf(parseConfig(config, '')))
+    const [host] = parse(renderRoutes(routes, generated)).resources[0].virtual_hosts.slice(-1)
+    const forwards = host.routes.filter(({ name }: Yaml) => name === 'forward')
+    return { host, forwards, manager: managerOf(parse(renderListener(listener, generated))) }
+  }
+  const valuesIn = (part: Yaml): string[] =>
+    [...JSON.stringify(part).matchAll(/%DYNAMIC_METADATA\(zonegate:(?:address|dialled)\)%/g)].map(String)
+
+  test('have the address alone where a rule has an upstream, except for what routes are found by', () => {
+    const { host, forwards, manager } = renderedBy('rules: { upstream: { tls: {} } }')
+    const [copy, forward] = forwards
+    assert.deepEqual(valuesIn(copy), [dialled, dialled, dialled])
+    assert.deepEqual(valuesIn(forward), [format, format, format])
+    assert.deepEqual(valuesIn(host.response_headers_to_add), [dialled])
+    assert.deepEqual(valuesIn(manager.local_reply_config), [dialled])
+    assert.deepEqual(valuesIn(manager.http_filters), [format, format])
+    const ask = host.routes.at(-1)
+    assert.deepEqual(valuesIn(ask.typed_per_filter_config), [format])
+  })
+
+  test('stay as they are where none has', () => {
+    const { host, manager } = renderedBy('')
+    assert.ok([...valuesIn(host), ...valuesIn(manager)].every((value) => value === format))
+  })
+})
+
 test('the scripts of the routes before stay beside them', () => {
   const routes = (config: string, before = ''): string => {
     const generated = generate(rulesOf(parseConfig(config, '')))

@@ -5,7 +5,7 @@ import { EnvoyDocument } from './envoy-document.ts'
 import type { FallbackRoute } from './fallback.ts'
 import type { Generated } from './generated.ts'
 import { type NamesCluster, namesCluster } from './names-cluster.ts'
-import { dialledIn, type UpstreamRoute } from './upstreams.ts'
+import { nameDialled, type UpstreamRoute } from './upstreams.ts'
 import { withEarlier, type ZoneOfKey } from './zone-of-key.ts'
 
 /** The operator's files. */
@@ -166,6 +166,7 @@ export function renderListener(
   { listen }: Pick<Addresses, 'listen'> = {},
 ): string {
   const file = new EnvoyDocument(source)
+  if (generated.upstreams !== undefined) nameDialled(file, file.root)
   const listeners = file.items(file.root, 'resources').filter((item) => isOf(file, item, LISTENER))
   if (listeners.length === 0) throw file.error(file.root, `resources: expected ${LISTENER}`)
   const asking = askingManagers(file, listeners)
@@ -299,6 +300,9 @@ export function renderRoutes(
   const own = file.items(everyDomain, 'routes')
   const routes = file.list(everyDomain, 'routes')
   const { fallback, upstreams } = generated
+  const forward = own.find((route) => file.text(route, 'name') === FORWARD)
+  // The addresses that `forward` itself takes have no cluster in front.
+  if (upstreams !== undefined) nameDialled(file, file.root, (mapping) => mapping === forward)
   if (own.length > 0) setSettings(file, own.at(-1), generated.askSettings)
   const asking = generated.asks.map(({ match, settings }) => {
     const ask = file.copyOf(own.at(-1))
@@ -306,7 +310,6 @@ export function renderRoutes(
     setSettings(file, ask, settings)
     return ask
   })
-  const forward = own.find((route) => file.text(route, 'name') === FORWARD)
   const fallbacks =
     fallback === undefined || names === undefined || forward === undefined || !takesAllPaths(file, forward)
       ? []
@@ -372,6 +375,7 @@ function upstreamRoute(
   { cluster, header, settings }: UpstreamRoute,
 ): object {
   const route = file.copyOf(forward)
+  nameDialled(file, route)
   const match = file.mapping(route, 'match')
   const own = file
     .items(match, 'headers')
@@ -380,8 +384,6 @@ function upstreamRoute(
   setSettings(file, route, settings)
   const action = file.mapping(route, 'route')
   file.set(action, 'cluster', cluster)
-  const host = file.text(action, 'host_rewrite')
-  if (host !== undefined) file.set(action, 'host_rewrite', dialledIn(host))
   return route
 }
 

@@ -6,6 +6,7 @@ import { ROUTE_HEADER, UPSTREAMS } from '../ext-proc/messages.ts'
 import { type Rules, type Upstream, upstreamsOf } from '../routing/rules.ts'
 import type { SecretFile, UpstreamCluster } from '../xds/upstream.ts'
 import type { FilterSettings } from './body-filters.ts'
+import type { EnvoyDocument } from './envoy-document.ts'
 
 /**
  * Zones that are reached by TLS or HTTP/2. Each way has a cluster beside `zones`, and a copy of the route `forward` in front of that,
@@ -16,9 +17,11 @@ import type { FilterSettings } from './body-filters.ts'
 
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http'
 const SECRET = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret'
-/** Of an answer: which of the two it says. */
+/** In the metadata of the processor's answer: what routes are found by, and the address alone. */
 const ADDRESS = 'zonegate:address'
 const DIALLED = 'zonegate:dialled'
+/** The filter state that has the former. */
+const ADDRESS_STATE = 'zonegate.address'
 /** Text of an address, as `forward` has it. */
 const ADDRESS_PATTERN = String.raw`(?:(\d+\.){3}\d+:\d+|\[[0-9a-f:.]+\]:\d+)`
 const HASH_LENGTH = 12
@@ -60,7 +63,7 @@ export function generateUpstreams(rules: Rules): GeneratedUpstreams | undefined 
       route_again: {
         '@type': `${HTTP}.set_filter_state.v3.Config`,
         on_request_headers: [
-          state('zonegate.address', `%DYNAMIC_METADATA(${ADDRESS})%`, 'envoy.string'),
+          state(ADDRESS_STATE, `%DYNAMIC_METADATA(${ADDRESS})%`, 'envoy.string'),
           state('envoy.network.upstream_server_name', '%DYNAMIC_METADATA(zonegate:server_name)%'),
         ],
         clear_route_cache: true,
@@ -74,9 +77,23 @@ export const STREAMED: FilterSettings = {
   buffer: { '@type': `${HTTP}.buffer.v3.BufferPerRoute`, disabled: true },
 }
 
-/** The same format with the address alone, of an answer that has the cluster in front of it. */
-export function dialledIn(format: string): string {
-  return format.replaceAll(ADDRESS, DIALLED)
+/**
+ * Has the operator's formats give the address alone where rules have an `upstream`: for their zones, `zonegate:address` has the
+ * cluster in front. What routes are found by stays as it is.
+ */
+export function nameDialled(
+  file: EnvoyDocument,
+  node: unknown,
+  isLeft: (mapping: unknown) => boolean = () => false,
+): void {
+  const isForRouting = (mapping: unknown): boolean =>
+    file.text(mapping, 'key')?.toLowerCase() === ROUTE_HEADER ||
+    file.text(mapping, 'object_key') === ADDRESS_STATE
+  file.rewriteTexts(
+    node,
+    (text) => text.replaceAll(`DYNAMIC_METADATA(${ADDRESS}`, `DYNAMIC_METADATA(${DIALLED}`),
+    (mapping) => isForRouting(mapping) || isLeft(mapping),
+  )
 }
 
 /** Settings of one route by two that want something of the same filters. */

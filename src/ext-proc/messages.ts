@@ -17,9 +17,9 @@ import type { Maintenance } from '../routing/said.ts'
  */
 export const ROUTE_HEADER = 'x-zonegate-route'
 /**
- * Namespace of the dynamic metadata: `address` is where Envoy forwards to, `zone` is for its access log. Of a zone that is not
- * reached by HTTP/1.1 in plain text, `address` has the cluster in front, so that no route but that cluster's takes it; then
- * `dialled` is the address alone, and `server_name` the name that the zone's certificate must have.
+ * Namespace of the dynamic metadata. `address` is where Envoy forwards to, `zone` the zone's name for Envoy's access log. If a
+ * zone's rule has an `upstream`, `address` starts with the name of its cluster, so that only that cluster's route takes it, and
+ * `server_name` is the name that the zone's certificate must have. If any rule has one, `dialled` is the address alone, for every zone.
  */
 const METADATA_NAMESPACE = 'zonegate'
 /**
@@ -101,14 +101,17 @@ export function sendsBody({ request_headers, protocol_config }: ProcessingReques
   return request_headers?.end_of_stream !== true && protocol_config?.request_body_mode === 'BUFFERED'
 }
 
-/** Turns decisions into encoded `ProcessingResponse`s, each encoded once and sent again as the same bytes. */
-export function createEncoder(): Encoder {
+/**
+ * Turns decisions into encoded `ProcessingResponse`s, each encoded once and sent again as the same bytes.
+ * @param hasUpstreams some rule has an `upstream`: every answer has `dialled`
+ */
+export function createEncoder(hasUpstreams: boolean): Encoder {
   const encoded = new Map<string, Buffer>()
   return (decision, asked) => {
     const key = `${asked} ${keyOf(decision)}`
     const known = encoded.get(key)
     if (known !== undefined) return known
-    const bytes = externalProcessor.Process.responseSerialize(responseTo(decision, asked))
+    const bytes = externalProcessor.Process.responseSerialize(responseTo(decision, asked, hasUpstreams))
     // Names of refused zones are the client's choice: they would push out those in use.
     if (decision.kind === 'reject' && decision.zone !== undefined) return bytes
     if (encoded.size >= ENCODED_MAX) encoded.clear()
@@ -127,10 +130,10 @@ function keyOf(decision: Decision): string {
   return `${decision.reason} ${decision.rule?.name ?? ''} ${decision.zone?.name ?? ''}`
 }
 
-function responseTo(decision: Decision, asked: Asked): ProcessingResponse {
+function responseTo(decision: Decision, asked: Asked, hasUpstreams: boolean): ProcessingResponse {
   const fields = {
     ...(decision.zone && { zone: { stringValue: decision.zone.name } }),
-    ...(decision.kind === 'forward' && destination(decision)),
+    ...(decision.kind === 'forward' && destination(decision, hasUpstreams)),
   }
   const metadata = {
     dynamic_metadata: { fields: { [METADATA_NAMESPACE]: { structValue: { fields } } } },
@@ -146,13 +149,15 @@ function responseTo(decision: Decision, asked: Asked): ProcessingResponse {
   return { ...continued(asked), ...metadata }
 }
 
-/** Where to, and how. */
-function destination({ zone, authority }: Decision & { readonly kind: 'forward' }): Record<string, Value> {
+/** Where Envoy forwards to, and how it gets there. */
+function destination(
+  { zone, authority }: Decision & { readonly kind: 'forward' },
+  hasUpstreams: boolean,
+): Record<string, Value> {
   const { upstream } = zone.service
-  if (upstream === undefined) return { address: { stringValue: authority } }
   return {
-    address: { stringValue: `${upstream.cluster}/${authority}` },
-    dialled: { stringValue: authority },
+    address: { stringValue: upstream === undefined ? authority : `${upstream.cluster}/${authority}` },
+    ...(hasUpstreams && { dialled: { stringValue: authority } }),
     ...(zone.serverName !== undefined && { server_name: { stringValue: zone.serverName } }),
   }
 }

@@ -13,8 +13,8 @@ import { type ExtProcOptions, externalProcessorService, type Handling, handlingO
 
 const { decode } = codec<ProcessingResponse>('envoy.service.ext_proc.v3.ProcessingResponse')
 
-const handlingBy = (id: string): Handling => {
-  const rules = rulesOf(parseConfig(`rules: { id: ${id} }`, 'zonegate.yaml'))
+const handlingBy = (id: string, services = '{ default: {} }'): Handling => {
+  const rules = rulesOf(parseConfig(`rules: { id: ${id}, services: ${services} }`, 'zonegate.yaml'))
   return handlingOf(
     rules,
     createDecider(
@@ -86,6 +86,20 @@ test('one that has no body is decided at once', () => {
   const request = head({ 'content-type': 'application/json' }, BUFFERED)
   stream.message({ ...request, request_headers: { ...request.request_headers, end_of_stream: true } })
   assert.equal(zoneOf(answersOf(stream)[0]), 'id_missing')
+})
+
+test('answers have the address alone beside the one with the cluster, where any rule has an upstream', () => {
+  const metadataBy = (services: string): unknown => {
+    const stream = opened([handlingBy('{ header: server }', services)])
+    stream.message(head({ server: '7' }))
+    const zonegate = answersOf(stream)[0]?.dynamic_metadata?.fields['zonegate']
+    const fields = zonegate !== undefined && 'structValue' in zonegate ? zonegate.structValue.fields : {}
+    return [fields['address'], fields['dialled']]
+  }
+  const address = { stringValue: '10.0.0.1:8101' }
+  assert.deepEqual(metadataBy('{ default: {} }'), [address, undefined])
+  const tls = '{ mail: { paths: ["/mail"], upstream: { tls: {} } }, default: {} }'
+  assert.deepEqual(metadataBy(tls), [address, address])
 })
 
 test('a body that no rule asks for is let go on', () => {

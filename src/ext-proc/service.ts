@@ -50,15 +50,16 @@ export interface Handling {
 }
 
 export function handlingOf(rules: Rules, decide: Decider): Handling {
+  const clusters = upstreamsOf(rules).map(({ cluster }) => cluster)
   return {
     headers: new Set(headersOf(rules)),
-    clusters: upstreamsOf(rules).map(({ cluster }) => cluster),
+    clusters,
     needsBody: (head) => {
       const rule = ruleOf(head, rules)
       return rule !== undefined && looksIntoBody(rule)
     },
     decide,
-    encode: createEncoder(),
+    encode: createEncoder(clusters.length > 0),
   }
 }
 

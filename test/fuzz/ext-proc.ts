@@ -14,7 +14,7 @@ import { codec, type ProcessingRequest, type ProcessingResponse } from '../../sr
 import { createDecider } from '../../src/routing/decision.ts'
 import { addressPolicy } from '../../src/routing/denied-addresses.ts'
 import { STATUS_OF_REASON } from '../../src/routing/reject-reason.ts'
-import { headersOf, isZone, type Rules, zoneOf } from '../../src/routing/rules.ts'
+import { headersOf, isZone, type Rules, upstreamsOf, zoneOf } from '../../src/routing/rules.ts'
 import { explain } from '../../src/status/explain.ts'
 import { type DescribedRequest, requestOf } from '../../src/status/request-description.ts'
 import { addressTexts } from '../../src/status/status.ts'
@@ -203,7 +203,7 @@ export const extProcTargets: readonly Target[] = [
         if (values.length !== 1) assert.equal(decision.kind, 'reject')
       }
       const own = answer.kind === 'positive' ? addressTexts(answer.addresses) : []
-      const encode = createEncoder()
+      const encode = createEncoder(upstreamsOf(rules).length > 0)
       checkResponse(encode(decision, 'request_headers'), own, rules)
       assert.deepEqual(encode(decision, 'request_headers'), encode(decision, 'request_headers'))
     },

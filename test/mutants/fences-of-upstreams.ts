@@ -15,8 +15,8 @@ export const UPSTREAMS_FENCES: readonly Fence[] = [
   {
     attack: 'a route in plain text for what is for TLS',
     file: 'src/ext-proc/messages.ts',
-    text: '  if (upstream === undefined) return { address:',
-    without: '  if (upstream?.http !== 2) return { address:',
+    text: 'stringValue: upstream === undefined ? authority',
+    without: 'stringValue: upstream?.http !== 2 ? authority',
     test: TEST,
     titles: /dialled by its address/,
   },
