@@ -135,7 +135,7 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
       ],
     },
     [
-      /limit: learned zones can't take this over: Envoy counts .*docs\/recipes\/envoy\.md.*; no zone is learned/,
+      /limit: learned zones can't do this: Envoy would count .*docs\/recipes\/envoy\.md.*; no zone is learned/,
       /disabled, and no route turns it on/,
     ],
   ],

@@ -33,24 +33,24 @@ export interface AdsOptions extends RolloutOptions {
   readonly timers: Timers
   readonly log: Log
   readonly isTestedVersion: (version: string) => boolean
-  /** An Envoy has zones that the catalogue doesn't know: some of them. Called before anything is answered. */
+  /** An Envoy has zones that the catalogue doesn't know. Called once for each part of its request, before the answer. */
   onZonesFound(envoy: string, zones: RolloutEvent['found']): void
-  /** An Envoy that has nothing yet has connected. */
+  /** An Envoy without any resources has connected: it has just started. */
   onStarted?(): void
-  /** An Envoy has said what it is. */
+  /** An Envoy has sent its name, version and inline headers. */
   onIntroduced?(): void
   /** An Envoy has answered a push. */
   onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
-  /** Told of what becomes of Envoys. */
+  /** An Envoy connected, disconnected or refused something. */
   onEnvoy?(event: EnvoyEvent): void
-  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  /** Hears of an exception, which is a bug. It ends one stream and no other. */
   readonly onBug: OnBug
 }
 
 export type EnvoyEvent =
   | { readonly kind: 'envoy_connected'; readonly envoy: string; readonly version: string | null }
   | { readonly kind: 'envoy_disconnected'; readonly envoy: string; readonly why: string }
-  /** Once for each resource that is found to be at fault; `name` is absent while it is searched for. */
+  /** Once for each resource at fault. `name` is absent while it is not known which of several it is. */
   | {
       readonly kind: 'nack'
       readonly envoy: string
@@ -63,14 +63,14 @@ export type EnvoyEvent =
 export interface EnvoyStatus {
   /** `node.id` of its bootstrap; several Envoys may have the same. */
   readonly envoy: string
-  /** What it says of itself, `1.40.0`; null where it says nothing. */
+  /** The version that it reports, such as `1.40.0`; null if it reports none. */
   readonly version: string | null
-  /** False where it is known to be another Envoy than the one that this release is tested with. */
+  /** False if this release is tested with another version of Envoy. */
   readonly testedVersion: boolean
   readonly connectedMs: number
-  /** By kind: how many resources it has acknowledged, how many versions it refuses, what it answered so far. */
+  /** For each kind: how many resources it has and refuses, and how often it has acknowledged and refused. */
   readonly resources: Readonly<Record<Kind, ResourceStatus>>
-  /** Envoy's text of the last NACK. */
+  /** Envoy's error text of the last NACK. */
   readonly lastRejection: string | undefined
 }
 
@@ -78,7 +78,7 @@ export interface EnvoyStatus {
 export interface EnvoyWithZone {
   readonly envoy: string
   readonly state: ZoneOnEnvoy
-  /** Its text of the last NACK, where it refuses the zone. */
+  /** Its error text of the last NACK, if it refuses the zone. */
   readonly rejection?: string | undefined
 }
 
@@ -87,21 +87,21 @@ export interface ResourceStatus {
   readonly rejected: number
   readonly acks: number
   readonly nacks: number
-  /** From the last response to its answer. */
+  /** Time from the last response to its answer. */
   readonly lastAckMs: number | undefined
 }
 
-/** A large request comes as octets, to be read in parts. */
+/** A large request stays undecoded, to be read in parts. */
 type Incoming = DeltaDiscoveryRequest | Buffer
 type Call = ServerDuplexStream<Incoming, Buffer>
 
-/** Envoy's text about 2,000 resources can be long. */
+/** A text of Envoy about many resources can be long. */
 const REJECTION_LENGTH_MAX = 2_000
 
-/** Requests of one Envoy that wait for a turn; it is asked for no more then. */
+/** Requests of one Envoy that may wait for their turn. While there are as many, no more are read from its stream. */
 const WAITING_MAX = 4
 
-/** Of a type URL that nobody here knows. */
+/** Characters of an unknown type URL in the log. */
 const TYPE_LENGTH_MAX = 200
 
 const { requestDeserialize } = aggregatedDiscovery.DeltaAggregatedResources
@@ -116,7 +116,7 @@ export const adsDefinition = {
   },
 }
 
-/** One Envoy that stands still doesn't hold up a policy that others have accepted. */
+/** How long to wait for further Envoys once one has accepted: an Envoy that hangs must not hold up a policy. */
 const PROOF_WITHIN_MS = 10_000
 
 /** The aggregated discovery service: a stream for each Envoy, each with its own state. */
@@ -137,7 +137,7 @@ export class AdsService {
   /** The gRPC method DeltaAggregatedResources. */
   readonly handle = (call: Call): void => {
     if (this.#isClosed) {
-      call.emit('error', { code: status.UNAVAILABLE, details: 'it has ended' })
+      call.emit('error', { code: status.UNAVAILABLE, details: 'shutting down' })
       return
     }
     if (this.#streams.size >= ENVOYS_MAX) {
@@ -150,14 +150,14 @@ export class AdsService {
     const stream = new AdsStream(call, this.#options, this.#limit, this.#turns, {
       onClose: () => {
         this.#streams.delete(stream)
-        this.#look()
+        this.#endProofIfAccepted()
       },
       onAnswer: (received) => this.#answered(received),
     })
     this.#streams.add(stream)
   }
 
-  /** Request headers that all connected Envoys keep apart from others; undefined where none has connected. */
+  /** The inline headers that all connected Envoys have; undefined if none is connected. */
   inlineHeaders(): ReadonlySet<string> | undefined {
     const all = [...this.#streams].flatMap(({ inlineHeaders: names }) => (names === undefined ? [] : [names]))
     const [first, ...others] = all
@@ -174,8 +174,8 @@ export class AdsService {
   }
 
   /**
-   * Asks all connected Envoys, or the first that connects, whether they accept a route configuration and the cold cluster.
-   * What one refuses is refused. One that doesn't answer is waited for some seconds. A later question replaces this one.
+   * Asks all connected Envoys, or the first that connects, whether they accept a route configuration and the cold clusters. One
+   * refusal is enough. An Envoy that does not answer is ignored after some seconds. A later proof replaces this one.
    */
   prove(configuration: RouteConfiguration, done: (fault: string | undefined) => void): void {
     this.cancelProof()
@@ -195,7 +195,7 @@ export class AdsService {
     const isProof = (resource: Resource): boolean => proof.get(resource.name) === resource
     if (received.kind === 'ack') {
       if (received.updated.some(isProof)) this.#proof.acked = true
-      this.#look()
+      this.#endProofIfAccepted()
       return
     }
     const refused = received.atFault?.resource
@@ -203,8 +203,8 @@ export class AdsService {
       this.#proved(received.message)
   }
 
-  /** Whether all have accepted what is asked. */
-  #look(): void {
+  /** Ends the proof if all Envoys have accepted it. */
+  #endProofIfAccepted(): void {
     const proof = this.#proof
     if (proof === undefined || !proof.acked) return
     proof.timer ??= this.#options.timers.start(() => this.#proved(undefined), PROOF_WITHIN_MS)
@@ -226,7 +226,7 @@ export class AdsService {
   }
 }
 
-/** Joins one gRPC stream, the catalogue and time to a Rollout, which decides everything. */
+/** Connects one gRPC stream, the catalogue and timers with a Rollout, which makes all decisions. */
 class AdsStream {
   readonly #call: Call
   readonly #options: AdsOptions
@@ -250,7 +250,7 @@ class AdsStream {
   readonly #turns: Turns
   readonly #task = (): boolean => this.#guard(() => this.#work()) ?? false
   readonly #waiting: Incoming[] = []
-  /** What is left of a large request, and what its first part meant. */
+  /** The rest of a large request, and what its first part meant. */
   #parts: Iterator<DeltaDiscoveryRequest | null> | undefined
   #partsOf: RolloutEvent | undefined
   #foundCount = 0
@@ -270,7 +270,7 @@ class AdsStream {
     this.#turns = turns
     this.#rollout = new Rollout(options.catalog, options)
     this.#connectedAtMs = options.timers.now()
-    // Changes of one turn of the event loop leave together.
+    // Changes made in one turn of the event loop are sent together.
     const changed = (mark: () => void): void => {
       this.#guard(mark)
       if (this.#open) turns.later(this.#task)
@@ -280,7 +280,6 @@ class AdsStream {
       changedAll: () => changed(() => this.#rollout.markAll()),
       refusalsMayEnd: () => changed(() => this.#rollout.forgetRefusals()),
     })
-    // Envoy's first request comes with the stream.
     const silence = options.timers.start(
       () => this.#fail(status.DEADLINE_EXCEEDED, 'no request'),
       FIRST_REQUEST_WITHIN_MS,
@@ -340,20 +339,20 @@ class AdsStream {
     }
   }
 
-  /** One step: a request, or a part of one, and what is to be answered. @returns true where there is more to do */
+  /** One step: handles a request, or a part of one, and sends what is due. @returns true if there is more to do */
   #work(): boolean {
     if (!this.#open) return false
     const request = this.#nextPart()
     if (request !== undefined) {
       if (request !== null) this.#receive(request)
-      // A request that came in parts is answered when it is read to its end.
+      // A request that is read in parts is answered after the last part.
       if (this.#open && this.#parts !== undefined) return true
     }
     this.#flush()
     return this.#open && this.#waiting.length > 0
   }
 
-  /** @returns undefined where nothing waits, null where it is still being read */
+  /** @returns undefined: no request waits; null: a request is being read, and this step has no part of it */
   #nextPart(): DeltaDiscoveryRequest | null | undefined {
     if (this.#parts === undefined) {
       const incoming = this.#waiting.shift()
@@ -372,10 +371,8 @@ class AdsStream {
 
   #receive(request: DeltaDiscoveryRequest): void {
     const { timers } = this.#options
-    // "Basic Protocol Overview": only the first request is sure to say who asks.
-    if (this.#envoy === '') {
-      this.#introduce(request.node)
-    }
+    // "Basic Protocol Overview": only the first request must have `node`.
+    if (this.#envoy === '') this.#introduce(request.node)
     const kind = kindOf(request.type_url)
     const fault = faultOfRequest(request, this.#named(kind))
     if (fault !== null) {
@@ -389,7 +386,7 @@ class AdsStream {
     const event = this.#rollout.receive(request, timers.now())
     if (event === undefined) {
       const type = request.type_url?.slice(0, TYPE_LENGTH_MAX)
-      this.#log('warn', { type }, 'asked for a type of resource that is not served here')
+      this.#log('warn', { type }, 'an Envoy asked for an unknown type of resource')
       this.#parts = undefined
       return
     }
@@ -411,7 +408,7 @@ class AdsStream {
     this.#options.onZonesFound(this.#envoy, zones)
   }
 
-  /** A whole request, whether it came in parts or not. */
+  /** Call it after the last part of a request. */
   #readToEnd(event: RolloutEvent | undefined): void {
     this.#sayFound()
     const isFirst = event?.first === true && event.kind === 'cluster'
@@ -421,11 +418,11 @@ class AdsStream {
   #sayFound(): void {
     const zones = this.#foundCount
     this.#foundCount = 0
-    if (zones > 0) this.#log('info', { zones }, 'an Envoy brought along zones of an earlier processor')
+    if (zones > 0) this.#log('info', { zones }, 'an Envoy has zones from an earlier processor')
   }
 
   #refuse(kind: Kind | undefined, fault: string): void {
-    this.#log('warn', { kind, fault }, 'an Envoy asked for what no Envoy can need')
+    this.#log('warn', { kind, fault }, 'an Envoy asked for too much; its stream was closed')
     this.#fail(status.RESOURCE_EXHAUSTED, fault)
   }
 
@@ -466,7 +463,7 @@ class AdsStream {
       this.#log(
         'warn',
         { kind, resources, error },
-        'an Envoy has refused resources; it is searched for the one',
+        'an Envoy refused resources; searching for the one at fault',
       )
     } else if (!atFault.again) {
       const { name } = atFault.resource
@@ -474,12 +471,12 @@ class AdsStream {
       this.#log(
         'warn',
         { kind, name, error },
-        'an Envoy refuses a resource; it keeps what it had, the others go on',
+        'an Envoy refuses a resource and keeps its previous version; other resources are not affected',
       )
     }
   }
 
-  /** Never more than one response of each kind is under way, so a slow Envoy's buffer is bounded. */
+  /** At most one response of each kind is in flight, so the buffer for a slow Envoy is bounded. */
   #flush(): void {
     const { timers } = this.#options
     const nowMs = timers.now()
@@ -504,18 +501,18 @@ class AdsStream {
     this.#tell({ kind: 'envoy_disconnected', envoy: this.#envoy, why: reason })
   }
 
-  /** As often as the log would: an Envoy that comes and goes fills nothing. */
+  /** Limited like the log, so that an Envoy that keeps reconnecting does not fill the history. */
   #tell(event: EnvoyEvent): void {
     if (this.#limit(`told ${event.kind}`) !== null) this.#options.onEnvoy?.(event)
   }
 
-  /** Each text is a kind of its own: a client that comes and goes, or asks for nonsense, fills no log. */
+  /** Limited for each text, so that an Envoy that keeps reconnecting or sends nonsense does not flood the log. */
   #log(level: 'info' | 'warn' | 'error', fields: object, text: string): void {
     const due = this.#limit(text)
     if (due !== null) this.#options.log[level]({ envoy: this.#envoy, ...fields, ...due }, text)
   }
 
-  /** A fault of ours costs one stream: the Envoy keeps what it has, and connects again. */
+  /** An exception ends one stream: its Envoy keeps what it has and connects again. */
   #guard<Result>(run: () => Result): Result | undefined {
     try {
       return run()
@@ -532,7 +529,7 @@ class AdsStream {
 
   #fail(code: status, details: string): void {
     this.#close('error')
-    // Not `destroy`, which sends nothing: the Envoy would go on waiting.
+    // `destroy` would send nothing, so the Envoy would go on waiting.
     this.#call.emit('error', { code, details })
   }
 }
@@ -541,7 +538,7 @@ function perKind<Value>(value: (kind: Kind) => Value): Record<Kind, Value> {
   return { cluster: value('cluster'), endpoints: value('endpoints'), virtualHost: value('virtualHost') }
 }
 
-/** Why, of an Envoy's text: it stands beside the whole resource, which may be long. */
+/** The reason within an Envoy's error text, which may also contain the whole resource. */
 function wordsOf(text: string): string {
   const [, why] = /((?:Proto constraint validation failed \(|Unable to |Error ).*)/s.exec(text) ?? []
   return (why ?? text.slice(-WORDS_LENGTH_MAX)).slice(0, WORDS_LENGTH_MAX).replaceAll(/\s+/g, ' ').trim()

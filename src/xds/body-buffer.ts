@@ -1,10 +1,9 @@
 import type { Place, YamlFile } from './yaml-file.ts'
 
 /**
- * While the processor is asked, Envoy holds what comes of the body and stops reading at the listener's
- * `per_connection_buffer_limit_bytes`; what was read by then is at most 2.25 times as much, as it reads by so much. The filter
- * `buffer` then sets a limit of its own, and Envoy reads on only below half of that (Envoy: WatermarkBuffer). Above it the
- * request would hang, which a learned zone refuses with 413.
+ * While the processor is asked, Envoy buffers the body and stops reading at the listener's `per_connection_buffer_limit_bytes`. It
+ * reads in large steps, so it may have up to 2.25 times as much by then. The filter `buffer` then sets its own limit, and Envoy
+ * reads on only while it has less than half of that (Envoy: WatermarkBuffer). With a smaller limit the request would hang.
  */
 const CONNECTION_LIMITS_MIN = 5
 /** Envoy's default for `per_connection_buffer_limit_bytes`. */
@@ -20,7 +19,7 @@ interface SmallBuffer {
   readonly what: string
 }
 
-/** Settings of the filter `buffer` for a route, a virtual host or all routes with which requests would hang. */
+/** Settings of the filter `buffer`, for a route, a virtual host or all routes, with which requests would hang. */
 export function smallBuffersOfRoute(file: YamlFile, route: Place, listeners: YamlFile): SmallBuffer[] {
   return file
     .entries(either(file, route, 'typed_per_filter_config', 'typedPerFilterConfig'))
@@ -31,7 +30,7 @@ export function smallBuffersOfRoute(file: YamlFile, route: Place, listeners: Yam
     .flatMap((setting) => tooSmall(file, file.at(setting, 'buffer'), listeners, askingListeners(listeners)))
 }
 
-/** The same of the filter itself, wherever in Envoy's listeners it stands. */
+/** The same for the filter itself, wherever it is in Envoy's listeners. */
 export function smallBuffersOfListeners(listeners: YamlFile): SmallBuffer[] {
   return askingListeners(listeners).flatMap((listener) =>
     ofType(listeners, listener, FILTER).flatMap((buffer) =>
@@ -57,14 +56,14 @@ function tooSmall(
   return [{ place, what }]
 }
 
-/** Those that ask the processor. */
+/** The listeners that ask the processor. */
 function askingListeners(listeners: YamlFile): Place[] {
   return listeners
     .items(listeners.at(listeners.root, 'resources'))
     .filter((listener) => ofType(listeners, listener, EXT_PROC).length > 0)
 }
 
-/** The messages of a type in a part of a file. */
+/** All messages of a type at or below a place. */
 function ofType(file: YamlFile, place: Place, type: RegExp): Place[] {
   const inner = [...file.items(place), ...file.entries(place).map(([, value]) => value)]
   const found = inner.flatMap((each) => ofType(file, each, type))

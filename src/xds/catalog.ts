@@ -18,7 +18,7 @@ import {
   VirtualHosts,
 } from './virtual-host.ts'
 
-/** What learned zones take over from Envoy's own files. */
+/** What learned zones copy from the operator's Envoy files. */
 export interface ZonePolicy {
   readonly routes: RoutePolicy
   readonly cluster: ClusterPolicy
@@ -30,44 +30,42 @@ export interface LearnedZone extends ZoneAddresses {
   readonly id: string
 }
 
-/** A zone that Envoys route by themselves. */
+/** A zone whose requests Envoys route without asking the processor. */
 export interface CatalogZone {
   readonly service: string
   readonly id: string
-  /** Since it was learned. Envoy takes another cluster for it once, and not at each change of their number. */
+  /** Whether it has had several addresses since it was learned. So its cluster changes once, not each time their number does. */
   readonly hasHadSeveralAddresses: boolean
-  /** Absent for a zone that an Envoy brought along and whose addresses are not known yet. */
+  /** Absent if an Envoy has the zone from an earlier processor, and DNS has not answered yet. */
   readonly known?: { readonly addresses: ZoneAddresses; readonly resource: Resource }
 }
 
-/** Told of what becomes another, comes or goes. */
+/** Hears of changes. */
 export interface CatalogListener {
+  /** A resource was added, changed or removed. */
   changed(kind: Kind, name: string): void
-  /** Every cluster and every virtual host may be another one. */
+  /** Every cluster and every virtual host may have changed. */
   changedAll(): void
-  /** What an Envoy refused may be acceptable now. */
+  /** Envoys may accept what they refused before. */
   refusalsMayEnd(): void
 }
 
 /**
- * Of the time for which addresses are good, an Envoy has at least so much left when the processor dies. The rest is what
- * it costs not to send all endpoints at every refresh.
+ * The same addresses are sent again once less than this part of their time is left. So if the processor dies, Envoys can use
+ * them for at least this part of the time; a higher value would mean more pushes.
  */
 const REMAINING_MIN = 0.75
 
-/**
- * What every Envoy should have in the end: the learned zones as resources. Which of them an Envoy may be told of now is
- * rollout.ts's business.
- */
+/** What every Envoy should have in the end: the learned zones as resources. rollout.ts decides what an Envoy is sent when. */
 export class Catalog {
   readonly #zones = new Map<ZoneKey, CatalogZone>()
   readonly #servicesOfHost = new Map<HostKey, Set<string>>()
-  /** By the name of the virtual host that they share, where their rules share any. */
+  /** Virtual hosts of single ids, by the name of the shared one that they may be part of. Only of rules that share. */
   readonly #hostsOfShare = new Map<string, Set<HostKey>>()
   readonly #listeners = new Set<CatalogListener>()
   readonly #epoch: string
   #rules: RoutingRules
-  /** By service. */
+  /** By service, or by service and server name. */
   readonly #clusters = new Map<string, ClusterTemplates>()
   #clusterPolicy: ClusterPolicy
   #virtualHosts: VirtualHosts
@@ -79,7 +77,7 @@ export class Catalog {
   #provedPins: readonly Pin[] = []
   #publications = 0
 
-  /** @param epoch tells this process from the ones before and after it, in the versions of endpoints */
+  /** @param epoch unique for each process: it makes versions of endpoints differ from those of earlier ones */
   constructor(policy: ZonePolicy, rules: RoutingRules, epoch: string) {
     this.#rules = rules
     this.#epoch = epoch
@@ -88,16 +86,13 @@ export class Catalog {
     this.#pins = policy.routes.pins ?? []
   }
 
-  /** @returns ends it */
+  /** @returns stops it */
   onChange(listener: CatalogListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
-  /**
-   * The clusters of the cold path, one for each way to reach zones; none while they can't be read: Envoys keep those that they
-   * have.
-   */
+  /** The clusters of the cold path, one for each way to reach zones. While empty (unreadable), Envoys keep those that they have. */
   get coldClusters(): ReadonlyMap<string, Resource> {
     return this.#coldClusters
   }
@@ -109,7 +104,7 @@ export class Catalog {
       this.#changed('cluster', name)
   }
 
-  /** The cluster by which Envoys resolve names themselves; undefined: none. */
+  /** The cluster with which Envoys resolve names themselves; undefined: none. */
   get namesCluster(): Resource | undefined {
     return this.#namesCluster
   }
@@ -121,12 +116,12 @@ export class Catalog {
       if (name !== undefined) this.#changed('cluster', name)
   }
 
-  /** What Envoys are asked whether they accept it, by name. */
+  /** Virtual hosts that are sent only to see whether Envoys accept them, by name (proof.ts). */
   get proof(): ReadonlyMap<string, VirtualHostResource> {
     return this.#proof
   }
 
-  /** Asks Envoys about a route configuration, or about none any more. */
+  /** Asks Envoys whether they accept a route configuration. @param configuration undefined: stop asking */
   setProof(configuration: RouteConfiguration | undefined): void {
     const before = this.#proof
     this.#proofs += 1
@@ -134,7 +129,7 @@ export class Catalog {
     const hosts = configuration === undefined ? [] : proofOf(configuration, version)
     this.#proof = new Map(hosts.map((host) => [host.name, host]))
     for (const name of new Set([...before.keys(), ...this.#proof.keys()])) this.#changed('virtualHost', name)
-    // Envoy will refuse to read the file while it has a learned virtual host for one of its domains.
+    // Envoy refuses the file while it has a learned virtual host for one of the file's domains, so those are withdrawn.
     const pinsBefore = this.#provedPins
     this.#provedPins = configuration === undefined ? [] : pinsOf(configuration)
     for (const host of this.#servicesOfHost.keys())
@@ -160,8 +155,8 @@ export class Catalog {
   }
 
   /**
-   * Adds a zone, or changes its addresses. An Envoy counts the time for which addresses are good from when it is sent
-   * them; the same addresses are sent again only when it has used up some of that time.
+   * Adds a zone, or changes its addresses. Envoys may use addresses for a limited time from when they receive them. The same
+   * addresses are sent again only once a part of that time has passed (REMAINING_MIN).
    */
   publish(zone: LearnedZone, nowMs: number): void {
     const key = zoneKey(zone.service, zone.id)
@@ -169,7 +164,7 @@ export class Catalog {
     if (before?.known !== undefined && sameAddresses(before.known.addresses, zone)) {
       const remainingMs = before.known.addresses.staleAtMs - nowMs
       const wantedMs = zone.staleAtMs - nowMs
-      // Nor may it go on for much longer: addresses that were pinned may be good without an end.
+      // Nor may they last much longer than they should: those of a pin may have no end.
       const isEnough = remainingMs >= wantedMs * REMAINING_MIN && remainingMs * REMAINING_MIN <= wantedMs
       if (remainingMs > 0 && isEnough) return
     }
@@ -185,7 +180,7 @@ export class Catalog {
     if (before === undefined) this.#hostChanged(this.hostOf(zone))
   }
 
-  /** Adds a zone that an Envoy has from an earlier processor, so that it stays until its addresses are known. */
+  /** Adds a zone without addresses, which an Envoy has from an earlier processor: it stays until the addresses are known. */
   adopt(service: string, id: string): void {
     const key = zoneKey(service, id)
     if (this.#zones.has(key)) return
@@ -194,12 +189,12 @@ export class Catalog {
     this.#hostChanged(this.hostOf(zone))
   }
 
-  /** Adds a zone whose requests Envoys answer by themselves: it needs no cluster, and has none unless it had one before. */
+  /** Adds a zone whose requests Envoys answer themselves (maintenance). It needs no cluster. */
   publishAnswered(service: string, id: string): void {
     this.adopt(service, id)
   }
 
-  /** What Envoys answer to the requests of a zone by themselves; undefined: they are forwarded. */
+  /** What Envoys answer to a zone's requests themselves; undefined: they forward them. */
   answerOf(host: HostKey, service: string): OwnAnswer | undefined {
     const id = partsOf(host, this.#rules)?.id
     return id === undefined ? undefined : this.#rules.said?.(service, id)?.answer
@@ -222,8 +217,8 @@ export class Catalog {
   }
 
   /**
-   * Gives all zones other routes and clusters. What that makes of each zone is worked out when an Envoy is sent it: at
-   * 10,000 zones and 50 Envoys it would hold the event loop for a third of a second.
+   * Gives all zones other routes and clusters. The new resources are made when they are sent: making them all here would block
+   * the event loop for a third of a second at 10,000 zones and 50 Envoys.
    */
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void {
     this.#rules = rules
@@ -231,14 +226,14 @@ export class Catalog {
     this.#clusterPolicy = policy.cluster
     this.#clusters.clear()
     this.#pins = policy.routes.pins ?? []
-    // By other rules the same zones have other virtual hosts.
+    // With other rules the same zones have other virtual hosts.
     this.#servicesOfHost.clear()
     this.#hostsOfShare.clear()
     for (const zone of this.#zones.values()) this.#serve(zone)
     for (const listener of this.#listeners) listener.changedAll()
   }
 
-  /** Says that what Envoys refused may be acceptable now: the operator has saved a file that they read. */
+  /** Call it when the operator has saved a file that Envoys read: they may accept what they refused before. */
   retryRefused(): void {
     for (const listener of this.#listeners) listener.refusalsMayEnd()
   }
@@ -257,57 +252,56 @@ export class Catalog {
     return hostKeyOf(service, id, this.#rules)
   }
 
-  /** The name of the virtual host of its own. */
+  /** The name of the virtual host of one id. */
   nameOfHost(host: HostKey): string {
     return this.#virtualHosts.nameOf(host)
   }
 
-  /** The name of the virtual host that an id would share with others. */
+  /** The name of the shared virtual host that an id belongs to. */
   shareOf(host: HostKey): string {
     return this.#virtualHosts.shareOf(host)
   }
 
-  /** True for the name of a virtual host of many ids, by these rules or others. */
+  /** True for the name of a shared virtual host, of these rules or others. */
   isShared(virtualHost: string): boolean {
     return this.#virtualHosts.isShared(virtualHost)
   }
 
-  /** True where the rule of an id has virtual hosts of many ids. */
+  /** True if the rule of an id has shared virtual hosts. */
   sharesRoutes(host: HostKey): boolean {
     return this.#virtualHosts.sharedServiceOf(host) !== undefined
   }
 
-  /** Of a virtual host: how many usual ones it is as long to look at as. */
+  /** How much work a virtual host is, in virtual hosts of one id. */
   sizeOf(virtualHost: string): number {
     return 1 + (this.#hostsOfShare.get(virtualHost)?.size ?? 0) / HOSTS_PER_SIZE
   }
 
-  /** False where shared virtual hosts have no routes of this service, or would not by the rules in force. */
+  /** False if the rules in force have shared virtual hosts, but without routes to this service. */
   sharesService(host: HostKey, service: string): boolean {
     const shared = this.#virtualHosts.sharedServiceOf(host)
     return shared === undefined || shared === service
   }
 
-  /** Those that may share a virtual host; empty where none does. */
+  /** The ids that belong to a shared virtual host. */
   hostsOfShare(virtualHost: string): Iterable<HostKey> {
     return this.#hostsOfShare.get(virtualHost) ?? []
   }
 
-  /** True for an id of which exactly the service is learned whose zones share virtual hosts. */
+  /** True if an id needs no virtual host of its own: only its service without paths is learned, and nothing is said of the zone. */
   mayShare(host: HostKey, services: ReadonlySet<string>): boolean {
     const shared = this.#virtualHosts.sharedServiceOf(host)
     if (shared === undefined || services.size !== 1 || !services.has(shared)) return false
-    // Of which something is said, that has routes of its own.
     const id = partsOf(host, this.#rules)?.id ?? ''
     return this.#rules.said?.(shared, id) === undefined
   }
 
-  /** The virtual host of ids that may share it. */
+  /** The shared virtual host of these ids. */
   sharedVirtualHost(name: string, hosts: readonly HostKey[]): VirtualHostResource {
     return this.#virtualHosts.shared(name, hosts)
   }
 
-  /** The virtual host of the operator's own that has this zone's requests, now or in what Envoys are asked about. */
+  /** The operator's virtual host that gets this zone's requests, in the files in force or in those that are being proved. */
   pinOf(zone: { readonly service: string; readonly id: string }): string | undefined {
     return this.pinOfHost(this.hostOf(zone))
   }
@@ -320,7 +314,7 @@ export class Catalog {
     return pinOf(pins, host, this.#virtualHosts.nameOf(host), this.#rules)
   }
 
-  /** True for a learned virtual host that Envoys are to give back because an operator's own takes its place. */
+  /** True for a learned virtual host that Envoys must drop, because a virtual host of the operator takes its place. */
   isPinned(virtualHost: string): boolean {
     const host = this.#virtualHosts.keyOf(virtualHost)
     return host !== undefined && this.pinOfHost(host) !== undefined
@@ -345,7 +339,7 @@ export class Catalog {
     return undefined
   }
 
-  /** What a virtual host is for, and the services that are learned of it. */
+  /** The id of a virtual host, and which of its services are learned; undefined: none is. */
   learnedOf(
     virtualHost: string,
   ): { readonly host: HostKey; readonly id: string; readonly services: ReadonlySet<string> } | undefined {
@@ -361,7 +355,7 @@ export class Catalog {
     return this.#virtualHosts.resource(host, services)
   }
 
-  /** Alike but for the id. @param said of a zone whose certificate has another name than others */
+  /** The clusters of a service differ only in the id. @param said the server name, if `zones` sets one for this zone */
   #clustersOf(service: string, said?: string): ClusterTemplates {
     const alike = said === undefined ? service : `${service} ${said}`
     let clusters = this.#clusters.get(alike)
@@ -403,7 +397,7 @@ export class Catalog {
     if (hosts?.size === 0) this.#hostsOfShare.delete(share)
   }
 
-  /** Whichever virtual host has its routes. */
+  /** Marks both virtual hosts that may have the routes of an id: its own and the shared one. */
   #hostChanged(host: HostKey): void {
     this.#changed('virtualHost', this.nameOfHost(host))
     if (this.sharesRoutes(host)) this.#changed('virtualHost', this.shareOf(host))

@@ -4,18 +4,18 @@ import { MESSAGE_NAMES, type Resource, reachingVersion, type ZoneKey } from './r
 import { type Template, template } from './template.ts'
 import { type UpstreamCluster, withUpstream } from './upstream.ts'
 
-/** Envoy's cold cluster, whole but for its name and discovery. */
+/** The cluster of the cold path, without its name and the fields about discovery. */
 export type ClusterPolicy = Omit<Cluster, 'name' | 'type' | 'eds_cluster_config' | 'lb_policy'> & {
   readonly health_checks?: readonly unknown[]
 }
 
-/** Envoy takes no further cluster while one waits for its endpoints, so there is an end to that. */
+/** Limits the wait for endpoints, because Envoy takes no other cluster while one waits. */
 const ENDPOINTS_TIMEOUT_SECONDS = 5
 
 /**
- * Of a zone's several addresses, one that refuses connections is left out for a while. What an application answers counts
- * nothing, and one address always stays: with none left Envoy would not even try (Envoy doc: Outlier detection).
- * A cold cluster with `outlier_detection` of its own has it instead.
+ * If a zone has several addresses, one that refuses connections is ejected for a while. HTTP answers do not count. One address
+ * always stays, because with none left Envoy would not even try (Envoy doc: Outlier detection). `outlier_detection` of the
+ * cold cluster takes precedence.
  */
 const OUTLIER_DETECTION = {
   split_external_local_origin_errors: true,
@@ -30,12 +30,12 @@ const OUTLIER_DETECTION = {
   enforcing_local_origin_success_rate: { value: 0 },
   enforcing_failure_percentage: { value: 0 },
 } as const
-/** Addresses that are left out stay so, however few are left. */
+/** Ejected addresses get no requests even if few others are left. */
 const COMMON_LB_CONFIG = { healthy_panic_threshold: { value: 0 } } as const
 
 /**
- * Of several addresses, one whose checks fail gets no request. Where all fail each is tried, as it is on the cold path, which has no
- * checks. An address that DNS has no more is gone at once: by default Envoy would keep it while its checks succeed.
+ * With health checks: an address whose checks fail gets no requests. If all fail, all are tried, as on the cold path, which has no
+ * checks. An address that is no longer in DNS is removed at once; by default Envoy would keep it while its checks succeed.
  */
 const CHECKED = {
   before: { common_lb_config: { healthy_panic_threshold: { value: 1 } } },
@@ -44,25 +44,25 @@ const CHECKED = {
 
 const { encode } = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
 
-/** The clusters of all zones: alike but for the name, and for what only several addresses need. */
+/** The clusters of zones differ in their names, and in what only several addresses need. */
 export interface ClusterTemplates {
   /**
-   * Nothing is to choose from here: without outlier detection, which costs Envoy 4.6 KB and a timer for each zone, and with
-   * the choice that keeps no state, which costs 1.4 KB less. Nor is the address checked.
+   * With one address there is nothing to choose: no health checks, no outlier detection (it costs Envoy 4.6 KB and a timer for
+   * each zone), and the load balancer that keeps no state (it saves 1.4 KB).
    */
   readonly oneAddress: Template
   readonly severalAddresses: Template
 }
 
-/** What of the clusters of a service follows from the zone, or from the service. */
+/** What follows from the zone or from its service. `text` is what the template stamps. */
 export interface ZoneClusters {
-  /** Of the text that is stamped; without it, that. */
+  /** The cluster's name; absent: the text itself. */
   readonly nameOf?: (text: string) => string
-  /** For metadata that tells Envoy's access log the zone, where its route doesn't: the name in DNS of a cluster. */
+  /** The zone's DNS name for Envoy's access log, as metadata of the cluster. Undefined: the route has it. */
   readonly zoneName?: ((text: string) => string) | undefined
-  /** Undefined: they are reached by HTTP/1.1 in plain text. */
+  /** Undefined: HTTP/1.1 in plain text. */
   readonly upstream?: UpstreamCluster | undefined
-  /** The name in a zone's certificate. */
+  /** The name that the zone's certificate must have. */
   readonly serverName?: ((text: string) => string) | undefined
 }
 
@@ -80,7 +80,7 @@ export function clusterTemplates(
   const checked = checks.length > 0
   return {
     oneAddress: clusterTemplate({ ...unchecked, lb_policy: 'RANDOM' }),
-    // In turn: a retry's next address is another one. Least request would prefer a dead address, which has none.
+    // Round robin, so that a retry goes to another address. Least request would prefer a dead address: it has no requests.
     severalAddresses: clusterTemplate({
       outlier_detection: OUTLIER_DETECTION,
       ...(checked && CHECKED.before),
@@ -97,7 +97,7 @@ function clusterOf(name: string, policy: Omit<Cluster, 'name'>): Cluster {
     ...policy,
     name,
     type: 'EDS',
-    // Endpoints come over the stream that the cluster came over.
+    // Endpoints come over the same stream as the cluster.
     eds_cluster_config: {
       eds_config: {
         ads: {},
@@ -116,8 +116,8 @@ function withZone(policy: Omit<Cluster, 'name'>, zone: string): Omit<Cluster, 'n
 }
 
 /**
- * @param text what the template stamps: the key as a rule
- * @param reach how it reaches receivers; absent: by HTTP/1.1 in plain text
+ * @param text what the template stamps, usually the key
+ * @param reach the cold path's cluster for its `upstream`; absent: HTTP/1.1 in plain text
  */
 export function clusterResource(
   key: ZoneKey,

@@ -3,10 +3,10 @@ import { messageOf } from './message-yaml.ts'
 import type { Any, Cluster } from './messages.ts'
 import { contentVersion, MESSAGE_NAMES, type Resource, typeUrl } from './resource.ts'
 
-/** Addresses as CIDRs, each as Envoy reads it: one for IPv6 says nothing about IPv4, nor the other way round. */
+/** Addresses as CIDRs. As in Envoy, an IPv6 CIDR never matches an IPv4 address, nor the other way round. */
 export interface AddressFence {
   readonly denied: readonly string[]
-  /** Exceptions. */
+  /** Exceptions from `denied`. */
   readonly allowed: readonly string[]
 }
 
@@ -29,13 +29,13 @@ const clusters = messageCodec<Cluster>(MESSAGE_NAMES.cluster)
 export const httpOptions = messageCodec<HttpOptions>(HTTP_OPTIONS)
 
 /**
- * The operator's cluster with a fence in front of its filters: whatever the processor named, Envoy dials no denied address.
- * Upstream, so that it is looked at for each request after the address is chosen, and no route can go round it.
+ * The operator's cluster with a filter that refuses denied addresses, whatever the processor named. It is an upstream filter:
+ * these run for each request after the address is chosen, so no route can bypass it.
  *
- * Without health checks: an ORIGINAL_DST cluster checks each address that it was told, and dials one that fails all the same.
+ * Health checks are left out: an ORIGINAL_DST cluster would check every address it has seen, and still use one that fails.
  */
 export function coldClusterResource(
-  { health_checks: _useless, ...cluster }: Cluster,
+  { health_checks: _unused, ...cluster }: Cluster,
   fence: AddressFence,
 ): Resource {
   const all = cluster.typed_extension_protocol_options ?? {}
@@ -43,7 +43,7 @@ export function coldClusterResource(
   const filters = [
     messageOf<HttpFilter>(HTTP_FILTER, fenceFilter(fence)),
     ...http_filters,
-    // Envoy wants it in the end, and adds it only where there are no filters at all.
+    // The last filter must be this one. Envoy adds it only if there are no filters at all.
     ...(http_filters.length === 0
       ? [{ name: 'upstream_codec', typed_config: { type_url: typeUrl(CODEC) } }]
       : []),
@@ -56,14 +56,14 @@ export function coldClusterResource(
   return { name: cluster.name ?? '', version: contentVersion(encoded), encode: () => encoded }
 }
 
-/** A cluster in proto3's JSON mapping, as it is. */
+/** A resource of a cluster in proto3's JSON mapping. */
 export function clusterResourceOf(cluster: object): Resource {
   const message = messageOf<Cluster>(MESSAGE_NAMES.cluster, cluster)
   const encoded = clusters.encode(message)
   return { name: message.name ?? '', version: contentVersion(encoded), encode: () => encoded }
 }
 
-/** Default deny, with one policy for what is on neither list and one for the exceptions. In proto3's JSON mapping. */
+/** RBAC that allows addresses outside `denied`, and the exceptions. In proto3's JSON mapping. */
 export function fenceFilter({ denied, allowed }: AddressFence): object {
   const anyone = [{ any: true }]
   const others = {

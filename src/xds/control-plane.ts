@@ -18,34 +18,34 @@ import type { RouteConfiguration } from './messages.ts'
 import type { Kind, Resource, ZoneKey } from './resource.ts'
 import { FORWARD, type RoutingRules } from './virtual-host.ts'
 
-/** Envoy's control plane, as those who know the zones see it. */
+/** Envoy's control plane. */
 export interface ControlPlane {
-  /** Gives all Envoys a zone, or its newer addresses. Cheap where nothing has changed: call it at every refresh. */
+  /** Gives all Envoys a zone, or its new addresses. Cheap if nothing has changed, so call it at every refresh. */
   publish(zone: LearnedZone): void
-  /** Has all Envoys answer a zone's requests by themselves, with what the rules say of it. */
+  /** Has all Envoys answer a zone's requests themselves, as its rules say (maintenance). */
   publishAnswered(zone: { readonly service: string; readonly id: string }): void
-  /** Takes a zone back: its requests ask the processor again. */
+  /** Removes a zone from all Envoys: its requests ask the processor again. */
   withdraw(key: ZoneKey): void
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void
-  /** Asks Envoys whether they accept a route configuration and the cold cluster. @param done undefined: they do */
+  /** Asks Envoys whether they accept a route configuration and the cold clusters. @param done gets their error text; undefined: they accept */
   prove(configuration: RouteConfiguration, done: (fault: string | undefined) => void): void
   cancelProof(): void
-  /** The virtual host of the operator's own that has a zone's requests: it isn't learned. */
+  /** The operator's virtual host that gets a zone's requests, so that the zone isn't learned; undefined: none does. */
   pinOf(zone: { readonly service: string; readonly id: string }): string | undefined
   /** What each connected Envoy has of a zone. */
   zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): readonly EnvoyWithZone[]
   /** Gives all Envoys the clusters of the cold path. */
   setColdClusters(clusters: readonly Resource[]): void
-  /** Gives all Envoys the cluster by which they resolve names themselves; undefined: takes it back. */
+  /** Gives all Envoys the cluster with which they resolve names themselves. @param cluster undefined: removes it */
   setNamesCluster(cluster: Resource | undefined): void
-  /** What Envoys refused may be acceptable now: a file that they read was saved. */
+  /** Call it when a file that Envoys read was saved: they may accept what they refused before. */
   retryRefused(): void
-  /** Every zone that is published, or found and not yet withdrawn. */
+  /** Every zone that was published or found, and not withdrawn since. */
   zones(): Iterable<ZoneKey>
-  /** Request headers that all connected Envoys keep apart from others; undefined where none has connected. */
+  /** The inline headers that all connected Envoys have; undefined if none is connected. */
   inlineHeaders(): ReadonlySet<string> | undefined
   status(): ControlPlaneStatus
-  /** Ends the streams of all Envoys, which go on with what they have. */
+  /** Ends the streams of all Envoys. They keep what they have. */
   close(): void
   /** Handles one stream of the aggregated discovery service. */
   readonly handleDiscovery: AdsService['handle']
@@ -58,22 +58,19 @@ export interface ControlPlaneStatus {
   readonly envoys: readonly EnvoyStatus[]
 }
 
-/** What the control plane tells. */
+/** What the control plane reports. */
 export interface ControlPlaneEvents {
-  /**
-   * An Envoy has zones that were published by an earlier processor. They stay as they are, with the addresses that the
-   * Envoy has, until they are published or withdrawn.
-   */
+  /** An Envoy has zones from an earlier processor. It keeps them, with their addresses, until they are published or withdrawn. */
   onZonesFound(envoy: string, zones: readonly { service: string; id: string; key: ZoneKey }[]): void
-  /** What an Envoy did for a zone in the last period; a zone without requests is reported too. */
+  /** What an Envoy did for a zone in the last period. Zones without requests are reported, too. */
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
-  /** An Envoy that has nothing yet has connected: it has just started. */
+  /** An Envoy without any resources has connected: it has just started. */
   onStarted?(): void
-  /** An Envoy has connected: `inlineHeaders` may be others. */
+  /** An Envoy has connected: `inlineHeaders` may have changed. */
   onIntroduced?(): void
-  /** An Envoy has taken over what was pushed to it, or refused it. */
+  /** An Envoy has accepted or refused a push. */
   onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
-  /** What has become of an Envoy. */
+  /** An Envoy connected, disconnected or refused something. */
   onEnvoy?(event: EnvoyEvent): void
 }
 
@@ -83,11 +80,11 @@ export interface ControlPlaneOptions {
   readonly events: ControlPlaneEvents
   readonly timers: Timers
   readonly log: Log
-  /** Told of an exception in the stream of an Envoy, or in that of its load reports. */
+  /** Hears of an exception, which is a bug, in an Envoy's ADS stream or in that of its load reports. */
   readonly onBug: (place: 'envoy' | 'load_report') => OnBug
   /** Whether this release is tested with an Envoy of that version. */
   readonly isTestedVersion: (version: string) => boolean
-  /** Another one for each process: tells its versions of endpoints from those of earlier ones. */
+  /** Unique for each process: it makes versions of endpoints differ from those of earlier ones. */
   readonly epoch: string
   readonly loadReportIntervalMs: number
 }
@@ -163,12 +160,12 @@ export function controlPlaneServices(plane: () => ControlPlane | undefined): rea
   ]
 }
 
-/** Route timeouts that are off leave the idle timeout; Envoy's own default for that is 5 minutes. */
+/** The default of Envoy's idle timeout, which counts if the route timeout is off. */
 const DRAIN_MS_MAX = 300_000
 /** Envoy's default for `timeout` of a RouteAction. */
 const ROUTE_TIMEOUT_MS_DEFAULT = 15_000
 
-/** A route timeout: as long as a request that came over a withdrawn route may still have to be tried again. */
+/** How long a request that used a withdrawn route may still need a retry: the route's timeout. */
 function drainMs({ routes }: ZonePolicy): number {
   const action = routes.coldRoutes.find(({ name }) => name === FORWARD)?.route
   if (action?.timeout === undefined) return ROUTE_TIMEOUT_MS_DEFAULT

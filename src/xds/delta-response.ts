@@ -14,10 +14,9 @@ const RESOURCE = { version: 1, resource: 2, name: 3 } as const
 const ANY = { typeUrl: 1, value: 2 } as const
 
 /**
- * Encodes a DeltaDiscoveryResponse. Its resources are encoded already, so little is left to do: written out by hand,
- * 2,000 of them take a third of the time of the general serializer, and that time holds the event loop.
- *
- * @param nowMs the moment of sending
+ * Encodes a DeltaDiscoveryResponse from encoded resources. The general serializer takes three times as long for 2,000 of them,
+ * and blocks the event loop meanwhile.
+ * @param nowMs the time of sending
  */
 export function encodeDeltaResponse(response: DeltaResponse, nowMs: number): Buffer {
   const { typeUrl, nonce, updated, removed } = response
@@ -55,10 +54,10 @@ function anyLength(typeUrl: string, value: Buffer): number {
   return fieldLength(typeUrl.length) + fieldLength(value.length)
 }
 
-/** Wire type of texts, bytes and messages: a length, and so many octets (protobuf encoding, "Message Structure"). */
+/** Wire type of texts, bytes and messages: a length, then as many octets (protobuf encoding, "Message Structure"). */
 const LENGTH_DELIMITED = 2
 
-/** Octets of a length-delimited field with a number below 16. */
+/** Octets of a length-delimited field with a field number below 16. */
 function fieldLength(length: number): number {
   let octets = 2
   for (let rest = length >>> 7; rest > 0; rest >>>= 7) octets += 1
@@ -73,7 +72,7 @@ class WireWriter {
     this.buffer = Buffer.allocUnsafe(length)
   }
 
-  /** Begins a field of which the content follows. */
+  /** Begins a field; the caller writes its content next. */
   open(field: number, length: number): void {
     this.buffer[this.#length++] = (field << 3) | LENGTH_DELIMITED
     let rest = length

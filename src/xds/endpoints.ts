@@ -5,11 +5,11 @@ import { MESSAGE_NAMES, type Resource, type ZoneKey } from './resource.ts'
 
 /** A zone's addresses, and how long they may be used. */
 export interface ZoneAddresses {
-  /** Canonical IP addresses, at least one. The order says nothing. */
+  /** Canonical IP addresses, at least one, in any order. */
   readonly addresses: readonly string[] | readonly EndpointAddress[]
-  /** Of addresses that bring none. */
+  /** The port of addresses that have none of their own. */
   readonly port: number
-  /** The moment, ms on the control plane's clock, after which no Envoy may use them any more. Infinity: there is none. */
+  /** From when no Envoy may use them any more, ms on the control plane's clock. Infinity: never. */
   readonly staleAtMs: number
 }
 
@@ -22,18 +22,19 @@ export interface EndpointAddress {
 }
 
 /**
- * In percent. A priority has all requests while one of 100 of its addresses is well (Envoy doc: Priority levels); by default
- * the next one would have a part of them as soon as 29 % are not. RFC 2782 wants the lowest that can be reached.
+ * Percent. RFC 2782 wants all requests at the lowest priority that can be reached. With this value a priority gets all of them
+ * while 1 % of its addresses are healthy; with the default, the next priority gets some once 29 % are unhealthy (Envoy doc:
+ * Priority levels).
  */
 const OVERPROVISIONING_FACTOR = 10_000
 
 const { encode } = codec<ClusterLoadAssignment>(MESSAGE_NAMES.endpoints)
 
-/** @param version another one for other addresses and for another moment: Envoy counts from when it is sent a version */
+/** @param version a new one for new addresses and for a new `staleAtMs`, because Envoy counts the time from when it receives a version */
 export function endpointsResource(key: ZoneKey, zone: ZoneAddresses, version: string): Resource {
   const endpoints = endpointsOf(zone)
   const encoded = encode({ cluster_name: key, endpoints })
-  // A copy, as the encoder's buffer is a part of a larger one, which would be kept with it.
+  // A copy, because the encoder's buffer is a slice of a larger one, which would stay in memory.
   const assignment = Buffer.allocUnsafeSlow(encoded.length)
   assignment.set(encoded)
   return {
@@ -41,21 +42,21 @@ export function endpointsResource(key: ZoneKey, zone: ZoneAddresses, version: st
     version,
     encode(nowMs) {
       const remainingMs = zone.staleAtMs - nowMs
-      if (remainingMs <= 0) return encode({ cluster_name: key }) // Envoy takes 0 for "for ever"
-      // Messages that follow each other are one message (protobuf encoding, "Last One Wins"): the addresses are
-      // encoded once, the remaining time at each sending.
+      if (remainingMs <= 0) return encode({ cluster_name: key }) // a time of 0 means "for ever" to Envoy
+      // Two encoded parts make one message (protobuf encoding, "Last One Wins"): the addresses are encoded once, the remaining
+      // time each time it is sent.
       return Buffer.concat([assignment, policyFor(remainingMs, endpoints.length > 1)])
     },
   }
 }
 
-/** Above this, whole seconds are exact enough: rounded down, never longer than allowed. */
+/** Longer times are rounded down to whole seconds. */
 const EXACT_BELOW_MS = 10_000
 let last:
   | { readonly milliseconds: number; readonly hasPriorities: boolean; readonly bytes: Buffer }
   | undefined
 
-/** Most endpoints of a response have the same time left, so the last encoding is kept. */
+/** Most endpoints of a response have the same time left, so the last encoding is cached. */
 function policyFor(remainingMs: number, hasPriorities: boolean): Buffer {
   const isBounded = Number.isFinite(remainingMs)
   const milliseconds =
@@ -97,13 +98,13 @@ function lbEndpoint(address: string, port: number): LbEndpoint {
   return {
     endpoint: {
       address: { socket_address: { address, port_value: port } },
-      // `auto_host_rewrite` makes this the request's `:authority`: the same that the cold path gives it.
+      // `auto_host_rewrite` makes this the request's `:authority`, as on the cold path.
       hostname: `${host}:${port}`,
     },
   }
 }
 
-/** True where an Envoy would do the same with both: addresses in any order, and the port. */
+/** True if both have the same addresses, in any order, and the same port. */
 export function sameAddresses(a: ZoneAddresses, b: ZoneAddresses): boolean {
   if (a.port !== b.port || a.addresses.length !== b.addresses.length) return false
   const known = new Set(textsOf(a.addresses))

@@ -1,12 +1,12 @@
-/** Envoy's own messages for its bootstrap, listeners, routes and clusters: `proto/envoy-api.json`, which `scripts/envoy-api.ts` reads from Envoy's program. */
+/** The messages of Envoy's bootstrap, listeners, routes and clusters. `scripts/envoy-api.ts` reads them from Envoy's binary into `proto/envoy-api.json`. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import protobuf from 'protobufjs'
 
-/** Beside `src/`. */
+/** `proto/` is beside `src/`, and beside `dist/` in the package. */
 export const MESSAGE_FILE = fileURLToPath(new URL('../../proto/envoy-api.json', import.meta.url))
 
-/** A message, or an enum. */
+/** Describes a message (`fields`, `oneofs`) or an enum. */
 export interface MessageDescription {
   /** By name: number, type (a scalar, or a fully qualified name), and `repeated` or `map KEYTYPE`. */
   fields?: Record<string, readonly [number: number, type: string, rule?: string]>
@@ -35,12 +35,12 @@ function described(): Record<string, MessageDescription> {
   return descriptions
 }
 
-/** @returns undefined for a name that is no message of Envoy's. Nothing is defined: it is there to be looked at. */
+/** The fields of a message, without defining it; undefined: Envoy has no message of this name. */
 export function fieldsOf(name: string): MessageDescription['fields'] {
   return described()[name]?.fields
 }
 
-/** @returns undefined for a name that is no message of Envoy's. Defined at its first use, with all that it reaches. */
+/** The message type, defined at its first use with all that it refers to; undefined: Envoy has no message of this name. */
 export function messageType(name: string): protobuf.Type | undefined {
   const descriptions = described()
   const isKnown = descriptions[name]?.fields !== undefined || name.startsWith('google.protobuf.')
@@ -50,7 +50,7 @@ export function messageType(name: string): protobuf.Type | undefined {
   return found instanceof protobuf.Type ? found : undefined
 }
 
-/** Packs and unpacks one kind of message, as plain objects. @throws for an unknown name, which is a bug */
+/** Encodes and decodes one type of message, as plain objects. @throws for an unknown name, which is a bug */
 export function messageCodec<Kind extends object>(
   name: string,
 ): { encode(message: Kind): Buffer; decode(bytes: Uint8Array): Kind } {
@@ -65,7 +65,7 @@ export function messageCodec<Kind extends object>(
   }
 }
 
-/** Adds a message and all that it reaches, the outer ones first. */
+/** Defines a message and all that it refers to. Outer messages come before those nested in them. */
 function define(name: string, all: Record<string, MessageDescription>): void {
   const missing: string[] = []
   const todo = [name]

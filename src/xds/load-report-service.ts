@@ -14,27 +14,24 @@ import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, nodeName } from './envoy-client.ts
 import { parseZoneKey, type ZoneKey } from './resource.ts'
 import { MalformedMessage, WHOLE_OCTETS_MAX, WireReader } from './wire.ts'
 
-/** What one Envoy did for a zone since its report before. */
+/** What one Envoy did for a zone since its last report. */
 export interface ZoneLoad {
-  /** Requests begun in the period, and those begun earlier that are still under way. */
+  /** Requests that began in the period, plus earlier ones still under way. */
   readonly requests: number
-  /**
-   * Tries that ended with a 5xx status or without an answer, failed connections among them; a request that was tried
-   * again may have succeeded.
-   */
+  /** Tries that ended with a 5xx status or without an answer, including failed connections. A retry may have succeeded. */
   readonly errors: number
 }
 
 export interface LoadReportOptions {
-  /** How often an Envoy reports. */
+  /** How often each Envoy reports. */
   readonly intervalMs: number
   readonly timers: Timers
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
-  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  /** Hears of an exception, which is a bug. It ends one stream and no other. */
   readonly onBug: OnBug
 }
 
-/** A large report comes as octets, to be read in parts. */
+/** A large report stays undecoded, to be read in parts. */
 type Incoming = LoadStatsRequest | Buffer
 type Call = ServerDuplexStream<Incoming, LoadStatsResponse>
 
@@ -49,10 +46,10 @@ export const loadReportDefinition = {
   },
 }
 
-/** Reports of one Envoy that wait for a turn; it is asked for no more then. */
+/** Reports of one Envoy that may wait for their turn. While there are as many, no more are read from its stream. */
 const WAITING_MAX = 4
 
-/** The load reporting service: tells which zones are in use, though their requests never come here. */
+/** The load reporting service. From it the processor knows which learned zones are in use, though it never sees their requests. */
 export class LoadReportService {
   readonly #options: LoadReportOptions
   readonly #calls = new Set<Call>()
@@ -68,20 +65,20 @@ export class LoadReportService {
   readonly handle = (call: Call): void => {
     if (this.#isClosed || this.#calls.size >= ENVOYS_MAX) {
       const code = this.#isClosed ? status.UNAVAILABLE : status.RESOURCE_EXHAUSTED
-      call.emit('error', { code, details: this.#isClosed ? 'it has ended' : 'too many Envoys' })
+      call.emit('error', { code, details: this.#isClosed ? 'shutting down' : 'too many Envoys' })
       return
     }
     const { onBug, timers } = this.#options
     let envoy: string | undefined
     let parts: Iterator<LoadStatsRequest> | undefined
     const waiting: Incoming[] = []
-    // Not `destroy`, which sends nothing: the Envoy would go on waiting.
+    // `destroy` would send nothing, so the Envoy would go on waiting.
     const fail = (code: status, details: string): void => {
       forget()
       call.emit('error', { code, details })
     }
     const take = (report: LoadStatsRequest): void => {
-      // The first request says who reports, and waits to be told what of.
+      // The first request names the Envoy. The answer says which clusters to report.
       if (envoy === undefined) {
         envoy = nodeName(report.node)
         call.write({
@@ -91,7 +88,7 @@ export class LoadReportService {
       }
       this.#report(envoy, report)
     }
-    /** One step: a report, or a part of one. @returns true where there is more to do */
+    /** One step: handles a report, or a part of one. @returns true if there is more to do */
     const work = (): boolean => {
       if (parts === undefined) {
         const incoming = waiting.shift()
@@ -159,13 +156,13 @@ export class LoadReportService {
 /** Field numbers of LoadStatsRequest. */
 const FIELD = { node: 1, clusterStats: 2 } as const
 const CLUSTERS_PER_PART = 200
-/** Fields that are looked at before others get a turn. */
+/** Fields to read before other tasks get their turn. */
 const FIELDS_PER_STEP = 5_000
 
 const reports = codec<LoadStatsRequest>('envoy.service.load_stats.v3.LoadStatsRequest')
 
 /**
- * Reads a large report in parts: decoding that of 10,000 zones at once would hold the event loop.
+ * Reads a large report in parts, because decoding one of 10,000 zones at once would block the event loop.
  * @throws MalformedMessage
  */
 function* reportParts(bytes: Buffer): Generator<LoadStatsRequest, void> {
@@ -193,7 +190,7 @@ function decodeReport(fields: readonly Buffer[]): LoadStatsRequest {
   }
 }
 
-/** An idle cluster is reported too: without localities. */
+/** A report of an idle cluster has no localities. */
 function loadOf({ upstream_locality_stats: localities = [] }: ClusterStats): ZoneLoad {
   let requests = 0
   let errors = 0

@@ -3,11 +3,11 @@ import { type Message, messageType } from './envoy-api.ts'
 import { type Place, YamlFile } from './yaml-file.ts'
 
 export interface MessageReading {
-  /** As Envoy reads it; undefined where there are faults or unknown parts. */
+  /** Undefined if there are faults or unknown parts. */
   readonly message: Message | undefined
-  /** Values of the wrong kind, with what was expected: Envoy refuses them, too. */
+  /** Values of the wrong type, with what was expected. Envoy refuses them, too. */
   readonly faults: readonly Remark[]
-  /** What this release's copy of Envoy's API doesn't have: fields, types of extensions. Another Envoy may. */
+  /** Fields and extension types that this release's copy of Envoy's API does not have. Another Envoy may know them. */
   readonly unknown: readonly Remark[]
 }
 
@@ -16,10 +16,7 @@ export interface Remark {
   readonly what: string
 }
 
-/**
- * Reads YAML as a message of Envoy's, as Envoy does (proto3's JSON mapping). Everything is read in one go: the faults are
- * complete.
- */
+/** Reads YAML as one of Envoy's messages, the way Envoy does (proto3's JSON mapping). Finds all faults, not just the first. */
 export function readMessage(file: YamlFile, name: string, place: Place): MessageReading {
   const type = messageType(name)
   if (type === undefined) throw new Error(`Envoy has no message ${name}`)
@@ -30,7 +27,7 @@ export function readMessage(file: YamlFile, name: string, place: Place): Message
   return { message: isComplete ? message : undefined, faults, unknown }
 }
 
-/** What is made here, in proto3's JSON mapping, as a message. @throws Error for what Envoy's API doesn't have */
+/** A message from proto3's JSON mapping that the processor generated. @throws Error for a field that Envoy's API doesn't have */
 export function messageOf<Kind>(name: string, json: object): Kind {
   const file = new YamlFile({ path: 'zonegate.yaml', text: JSON.stringify(json) })
   const { message, faults, unknown } = readMessage(file, name, file.root)
@@ -74,7 +71,8 @@ class Reader {
     if (this.#file.scalar(place) === null && !isValue) return undefined
     if (field instanceof protobuf.MapField) {
       if (!this.#file.isMapping(place)) return this.#fault(place, 'a mapping')
-      if (field.keyType !== 'string') return this.#unknown(place, 'not read here: its keys are no texts')
+      if (field.keyType !== 'string')
+        return this.#unknown(place, 'not supported here: a map with keys that are not texts')
       const entries = this.#file.entries(place)
       return Object.fromEntries(entries.map(([key, at]) => [key, this.#single(field, at)]))
     }
@@ -101,7 +99,7 @@ class Reader {
         return this.#list(place)
       case '.google.protobuf.Timestamp':
       case '.google.protobuf.FieldMask':
-        return this.#unknown(place, `not read here: ${resolvedType.name}`)
+        return this.#unknown(place, `not supported here: ${resolvedType.name}`)
       default:
         return this.message(resolvedType, place)
     }
@@ -117,7 +115,7 @@ class Reader {
       return typeof number === 'number' && Number.isFinite(number) ? number : this.#fault(place, 'a number')
     }
     const bits = INTEGERS[type]
-    if (bits === undefined) return this.#unknown(place, `not read here: ${type}`)
+    if (bits === undefined) return this.#unknown(place, `not supported here: ${type}`)
     const integer = integerOf(value)
     const isSigned = !type.startsWith('u') && !type.startsWith('f')
     if (integer !== undefined && integer === (isSigned ? BigInt.asIntN : BigInt.asUintN)(bits, integer))
@@ -158,9 +156,9 @@ class Reader {
     if (url === undefined) return this.#fault(place, 'a message with its "@type"')
     const name = url.slice(url.lastIndexOf('/') + 1)
     const type = messageType(name)
-    // protobuf's own are written in another way there.
+    // protobuf's own messages have another form in an Any.
     if (type === undefined || name.startsWith('google.protobuf.'))
-      return this.#unknown(place, `no type of Envoy's API that is known here: ${name}`)
+      return this.#unknown(place, `unknown type: ${name}`)
     const faults = this.faults.length + this.unknown.length
     const message = this.message(type, place)
     if (this.faults.length + this.unknown.length > faults) return undefined
@@ -211,7 +209,7 @@ const WRAPPED: Readonly<Record<string, string>> = {
   '.google.protobuf.BytesValue': 'bytes',
 }
 
-/** Bits. */
+/** Bits of the integer types. */
 const INTEGERS: Readonly<Record<string, number>> = {
   uint32: 32,
   int32: 32,
@@ -226,7 +224,7 @@ const INTEGERS: Readonly<Record<string, number>> = {
 /** Seconds with up to nine decimals (proto3's JSON mapping of Duration). */
 const DURATION = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$/
 
-/** Whole numbers, as such or as texts; Envoy takes `1e3` and `5.0` as well, here they are doubtful. */
+/** Whole numbers, plain or as texts. Envoy also takes `1e3` and `5.0`; they are refused here because they are likely mistakes. */
 function integerOf(value: unknown): bigint | undefined {
   if (typeof value === 'number') return BigInt(value)
   return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined

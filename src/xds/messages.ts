@@ -1,15 +1,15 @@
 /**
- * What of Envoy's resources is looked at or built by name here. Each interface is a part of the message of the same name in
- * Envoy's API, with its field names; the fields that are only carried over are the index signatures' business.
+ * The parts of Envoy's messages that this code reads or writes. Each interface has the name and the field names of its message in
+ * Envoy's API. Index signatures stand for all fields that are only copied.
  */
 import type { Struct } from '../grpc/protos.ts'
 
-/** Fields of a message that are copied without a look inside. */
+/** Fields that are copied without being read. */
 export interface Carried {
   readonly [field: string]: unknown
 }
 
-/** 64-bit numbers are decimal texts where they were read. */
+/** In a decoded message, 64-bit numbers are decimal texts. */
 export interface Duration {
   readonly seconds?: number | string
   readonly nanos?: number
@@ -69,7 +69,7 @@ export interface VirtualHost extends VirtualHostFields {
   readonly routes?: readonly Route[]
 }
 
-/** What a virtual host says of all its routes. */
+/** The fields of a virtual host that apply to all its routes. */
 export interface VirtualHostFields extends Carried {
   readonly retry_policy?: RetryPolicy
   readonly request_headers_to_add?: readonly HeaderValueOption[]

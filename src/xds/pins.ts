@@ -9,8 +9,8 @@ export function pinsOf({ virtual_hosts = [] }: RouteConfiguration): Pin[] {
 }
 
 /**
- * The virtual host of the operator's own that has an id's requests, or the name that the learned one would have. Envoy refuses
- * a second one for a domain or of a name, and would prefer a learned one to a domain with a wildcard.
+ * The operator's virtual host that gets an id's requests, or that has the name of the id's learned virtual host. The id must not be
+ * learned then: Envoy refuses two virtual hosts with one domain or name, and would prefer a learned one to a wildcard domain.
  */
 export function pinOf(
   pins: readonly Pin[],
@@ -30,7 +30,7 @@ export function pinOf(
   )?.virtualHost
 }
 
-/** Envoy looks at domains without regard to case; a wildcard stands for one character or more. */
+/** Envoy ignores the case of domains. A wildcard stands for at least one character. */
 function covers(domain: string, key: string): boolean {
   const text = domain.toLowerCase()
   if (text.startsWith('*')) return key.length >= text.length && key.endsWith(text.slice(1))

@@ -3,12 +3,11 @@ import { FORWARD, HOST_REWRITE, KEPT_KEY } from './virtual-host.ts'
 import type { Place, YamlFile } from './yaml-file.ts'
 
 /**
- * What of the cold path's policy would mean something else on a learned route: copied as it is, a caller or a zone could
- * tell. Everything else is copied. What Envoy's API gets anew stands in a list in policy-differences.test.ts, and so is
- * looked at.
+ * Fields that would mean something else on a learned route, so that a caller or a zone could tell the paths apart. Nothing is learned
+ * if they are set. All other fields are copied; policy-differences.test.ts lists them, so that a field new in Envoy's API gets noticed.
  *
- * On the cold path a request first comes to the last route, which answers by itself and asks the processor, and only then
- * to `forward`: what Envoy or a filter takes from the first route of a request is not that of `forward`.
+ * On the cold path a request first matches the last route, which asks the processor, and only then `forward`. So what Envoy or
+ * a filter takes from the first route of a request does not come from `forward`.
  */
 export const DIFFERENT: Readonly<
   Record<
@@ -17,10 +16,10 @@ export const DIFFERENT: Readonly<
   >
 > = {
   configuration: [
-    'request_mirror_policies', // the copy's Host is the zone's address there, the client's here
+    'request_mirror_policies', // the mirrored request has another Host on each path
     'route_specifiers',
-    'ignore_path_parameters_in_path_matching', // services are told apart by the whole path
-    // Envoy says what it thinks of these only when it reads its file; hot zones would have changed by then.
+    'ignore_path_parameters_in_path_matching', // services are chosen by the whole path
+    // A proof can't cover these: Envoy checks them only when it reads its file, after learned zones have changed.
     'internal_only_headers',
     'cluster_specifier_plugins',
     'validate_clusters',
@@ -74,24 +73,24 @@ export const DIFFERENT: Readonly<
   httpOptions: ['outlier_detection', 'request_mirror_policies'],
 }
 
-/** Conditions that a request can meet once and then not again: on the cold path such a route is asked twice. */
+/** Conditions whose result may change between the two times that the cold path looks for a route. */
 const ASKED_TWICE = ['runtime_fraction', 'dynamic_metadata', 'filter_state']
 
 /**
- * Counts of a route, a virtual host or all routes: on the cold path there is one for all zones, each learned zone would have its own, and
- * whatever virtual host it is of, Envoy begins it anew at each push of learned virtual hosts.
+ * Filters with a counter for each route or virtual host. On the cold path all zones share one. Each learned zone would have its own,
+ * and Envoy resets them all at each push of learned virtual hosts.
  */
 const COUNTING =
   /\/envoy\.extensions\.filters\.http\.(?:local_ratelimit\.v3\.LocalRateLimit|bandwidth_limit\.v3\.BandwidthLimit)$/
 
-const TEXT = "learned zones can't take this over"
-const COUNTS = `${TEXT}: Envoy counts for each of them by itself, and anew whenever another is learned. Count in envoy/listener.yaml (docs/recipes/envoy.md)`
+const TEXT = "learned zones can't do this"
+const COUNTS = `${TEXT}: Envoy would count for each of them, and start again whenever another is learned. Count in envoy/listener.yaml (docs/recipes/envoy.md)`
 
 interface Names {
   readonly routeHeader: string
 }
 
-/** @returns `file:line:column: field: why`, one for each */
+/** What in the routes stops learning. @returns each as `file:line:column: field: why` */
 export function differencesOfRoutes(
   file: YamlFile,
   configuration: Place,
@@ -118,7 +117,9 @@ export function differencesOfRoutes(
     ...[configuration, host].flatMap((place) => filterSettings(file, place, names.coldFilters)),
     ...formats(file, configuration, names, new Set(['virtual_hosts', 'virtualHosts', 'vhds'])),
     ...formats(file, host, names, new Set(['routes'])),
-    ...formats(file, forwardPlace, names, new Set(['match', 'metadata', 'typed_per_filter_config'])),
+    ...formats(file, forwardPlace, names, new Set(['match', 'metadata', 'typed_per_filter_config'])).filter(
+      (place) => !isTranslated(file, place),
+    ),
   ]
   const lines = [
     ...found.map((place) => file.line(place, TEXT)),
@@ -134,7 +135,7 @@ export function differencesOfRoutes(
   return lines
 }
 
-/** @param omit fields that are not copied */
+/** The same for the cluster. @param omit fields that are not copied */
 export function differencesOfCluster(
   file: YamlFile,
   cluster: Place,
@@ -151,31 +152,40 @@ export function differencesOfCluster(
   ].map((place) => file.line(place, TEXT))
 }
 
-/** The fields of a message that are among these, in either spelling. */
+/** Those of the named fields that a message has. */
 function fieldsOf(file: YamlFile, place: Place | undefined, names: readonly string[]): Place[] {
   return names.map((name) => fieldOf(file, place, name)).filter((field) => field !== undefined)
 }
 
-/** A field of a message, in either spelling; null is none. */
+/** A field of a message, in snake case or camel case; undefined if it is absent or null. */
 export function fieldOf(file: YamlFile, place: Place | undefined, name: string): Place | undefined {
   const other = name.replace(/_(.)/g, (_, next: string) => next.toUpperCase())
   const found = file.at(place, name) ?? file.at(place, other)
   return found === undefined || file.scalar(found) === null ? undefined : found
 }
 
-/** A Host that is neither the client's nor the address. */
+/** A `host_rewrite` to anything but the address. */
 function otherHosts(file: YamlFile, action: Place | undefined): Place[] {
   return fieldsOf(file, action, ['host_rewrite']).filter((place) => file.text(place) !== HOST_REWRITE)
 }
 
-/** Settings of filters that count, wherever they stand. */
+/** True for the two formats of `forward` that a learned route replaces by its own. */
+function isTranslated(file: YamlFile, place: Place): boolean {
+  const text = file.text(place)
+  return (
+    (text === HOST_REWRITE && /\.route\.(?:host_rewrite|hostRewrite)$/.test(place.path)) ||
+    (text === KEPT_KEY && /\.(?:request_headers_to_add|requestHeadersToAdd)\[\d+\]\./.test(place.path))
+  )
+}
+
+/** Settings of filters that count, anywhere in the file. */
 function counting(file: YamlFile, place: Place): Place[] {
   if (COUNTING.test(file.text(place, '@type') ?? '')) return [place]
   const inner = [...file.items(place), ...file.entries(place).map(([, value]) => value)]
   return inner.flatMap((each) => counting(file, each))
 }
 
-/** Settings, for all routes at once, of filters that learned zones do without. */
+/** Settings for all routes of filters that only the cold path has. */
 function filterSettings(file: YamlFile, place: Place, names: ReadonlySet<string>): Place[] {
   return file
     .entries(fieldOf(file, place, 'typed_per_filter_config'))
@@ -183,7 +193,7 @@ function filterSettings(file: YamlFile, place: Place, names: ReadonlySet<string>
     .map(([, setting]) => setting)
 }
 
-/** Filters run as the route says to which a request comes first, or as the one says to which it comes in the end. */
+/** Some filters take their settings from a request's first route, some from its last, so both must have the same. */
 function sameFilterSettings(forward: Route, ask: Route, coldFilters: ReadonlySet<string>): boolean {
   const others = ({ typed_per_filter_config: all = {} }: Route): readonly (readonly [string, Any])[] =>
     Object.entries(all).filter(([name]) => !coldFilters.has(name))
@@ -199,7 +209,7 @@ function isSame(a: Any, b: Any | undefined): boolean {
   )
 }
 
-/** Commands of format strings that say the same of a request on both paths. */
+/** Commands of format strings with the same result on both paths. */
 const ALIKE = new Set([
   'REQ',
   'RESP',
@@ -212,13 +222,12 @@ const ALIKE = new Set([
   'STREAM_ID',
 ])
 
-/** Texts with a command that may say something else. */
+/** Texts with a command whose result may differ between the paths. */
 function formats(file: YamlFile, place: Place, names: Names, omit: ReadonlySet<string>): Place[] {
   const found: Place[] = []
   const walk = (at: Place, skip: ReadonlySet<string>): void => {
     const text = file.text(at)
-    if (text?.includes('%') && text !== KEPT_KEY && text !== HOST_REWRITE && !isAlike(text, names))
-      found.push(at)
+    if (text?.includes('%') && !isAlike(text, names)) found.push(at)
     for (const item of file.items(at)) walk(item, NOTHING)
     for (const [key, value] of file.entries(at)) if (!skip.has(key)) walk(value, NOTHING)
   }

@@ -9,20 +9,20 @@ import {
 } from './policy.ts'
 
 export interface PolicySourceOptions {
-  /** Envoy's files as they are now. @throws where one can't be read */
+  /** Envoy's files as they are now. @throws if one can't be read */
   read(): PolicyFiles
-  /** What else there is to find out of the files, once they could be read. @throws where something is wrong */
+  /** Further checks of files that could be read. @throws if something is wrong */
   check?(files: PolicyFiles): void
   readonly log: Pick<Log, 'warn' | 'error'>
 }
 
-/** What the files say that could be read last. */
+/** The meaning of the last files that could be read. */
 export type Policy =
   | { readonly kind: 'policy'; readonly policy: ZonePolicy; readonly cold: ColdPath }
   /** Nothing may be learned: each reason is `file:line:column: field: why`. */
   | { readonly kind: 'cold only'; readonly reasons: readonly string[]; readonly cold: ColdPath }
 
-/** Keeps what Envoy's files said when they could be read last: what can't be read changes nothing, as with Envoy itself. */
+/** Keeps the policy of the last files that could be read: as in Envoy, files that can't be read change nothing. */
 export class PolicySource {
   readonly #options: PolicySourceOptions
   #current: Policy = {
@@ -42,7 +42,7 @@ export class PolicySource {
     return this.#current
   }
 
-  /** The files that `current` is from, or others that say the same; undefined: none could be read yet. */
+  /** The files of `current`, or later ones with the same meaning; undefined: none could be read yet. */
   get files(): PolicyFiles | undefined {
     return this.#files
   }
@@ -52,10 +52,7 @@ export class PolicySource {
     return this.#faults
   }
 
-  /**
-   * Reads the files again.
-   * @returns what they say, if it is something else than before
-   */
+  /** Reads the files again. @returns the new policy, if its meaning has changed */
   reload(rules: PolicyRules): Policy | undefined {
     const { files, reading } = this.#read(rules)
     if (reading.kind === 'faults') {
@@ -71,7 +68,7 @@ export class PolicySource {
     if (reading.kind === 'cold only')
       this.#options.log.warn(
         { reasons: reading.reasons },
-        'no zone is learned: learned zones could not do all that the cold path does',
+        'no zone is learned: learned zones could not do everything that the cold path does',
       )
     return this.#current
   }
@@ -90,11 +87,11 @@ export class PolicySource {
   #tellFaults(faults: readonly string[]): void {
     if (JSON.stringify(faults) === JSON.stringify(this.#faults)) return
     this.#faults = faults
-    const after = this.#text === '' ? 'no zone is learned' : 'learned zones keep what they have'
+    const after = this.#text === '' ? 'no zone is learned' : 'learned zones keep their policy'
     for (const fault of faults.slice(0, FAULTS_LOGGED_MAX))
       this.#options.log.error({ fault }, `Envoy's files: ${after}`)
   }
 }
 
-/** One mistake can make many. */
+/** One mistake can cause many faults. */
 const FAULTS_LOGGED_MAX = 20

@@ -180,7 +180,7 @@ describe('what a learned zone could not do stops learning, and is named with its
       'the virtual host',
       'domains: ["*"]',
       'domains: ["*"]\n    rate_limits: [{ actions: [{ remote_address: {} }] }]',
-      /^routes\.yaml:12:18: .*virtual_hosts\[1\]\.rate_limits: learned zones can't take this over$/,
+      /^routes\.yaml:12:18: .*virtual_hosts\[1\]\.rate_limits: learned zones can't do this$/,
     ],
     [
       'the route configuration',
@@ -192,19 +192,33 @@ describe('what a learned zone could not do stops learning, and is named with its
       'a condition of "forward"',
       '{ contains: "." } }] }',
       '{ contains: "." } }], grpc: {} }',
-      /^routes\.yaml:18:97: .*routes\[1\]\.match\.grpc: learned zones can't take this over$/,
+      /^routes\.yaml:18:97: .*routes\[1\]\.match\.grpc: learned zones can't do this$/,
     ],
     ...['host_rewrite: a', 'host_rewrite_literal: a'].map((field): [string, string, string, RegExp] => [
       field,
       'host_rewrite: "%DYNAMIC_METADATA(zonegate:address)%"',
       field,
-      /^routes\.yaml:21:\d+: .*routes\[1\]\.route\.host_rewrite.*: learned zones can't take this over$/,
+      /^routes\.yaml:21:\d+: .*routes\[1\]\.route\.host_rewrite.*: learned zones can't do this$/,
     ]),
     [
       'a format that tells the paths apart',
       'domains: ["*"]',
       'domains: ["*"]\n    request_headers_to_add: [{ header: { key: a, value: "%ROUTE_NAME%" } }]',
       /virtual_hosts\[1\]\.request_headers_to_add\[0\]\.header\.value: /,
+    ],
+    ...['%DYNAMIC_METADATA(zonegate:address)%', '%FILTER_STATE(zonegate.key:PLAIN)%'].map(
+      (format): [string, string, string, RegExp] => [
+        `${format}, which only the cold path has, for all routes`,
+        'domains: ["*"]',
+        `domains: ["*"]\n    request_headers_to_add: [{ header: { key: a, value: "${format}" } }]`,
+        /virtual_hosts\[1\]\.request_headers_to_add\[0\]\.header\.value: /,
+      ],
+    ),
+    [
+      'the address in a header of "forward"',
+      '- name: forward',
+      '- name: forward\n      request_headers_to_add: [{ header: { key: a, value: "%DYNAMIC_METADATA(zonegate:address)%" } }]',
+      /routes\[1\]\.request_headers_to_add\[0\]\.header\.value: /,
     ],
     [
       'a format with the Host, which is the address on the cold path',
@@ -222,7 +236,7 @@ describe('what a learned zone could not do stops learning, and is named with its
       'a filter of an unknown type',
       'FilterConfig, config: {}',
       'FilterConfig, config: { "@type": type.googleapis.com/a.B }',
-      /ext_proc\.config: no type of Envoy's API that is known here: a\.B$/,
+      /ext_proc\.config: unknown type: a\.B$/,
     ],
     [
       'a condition that is asked twice',
@@ -314,14 +328,14 @@ describe('text that Envoy itself can hardly have meant is refused:', () => {
     [
       'an alias inside of what it stands for',
       ROUTES.replace('a: { text: b,', 'a: &a { self: *a, text: b,'),
-      /\*a refers to what it stands in/,
+      /expected no alias to a node around it: \*a/,
     ],
     [
       'aliases that multiply',
       `${billionLaughs()}${ROUTES.replace('a: { text: b,', 'a: { b: *l9, text: b,').replace('resources:', 'resources:')}`,
       /at most 50000 nodes/,
     ],
-    ['the same where no field is', `what: &a [*a]\n${ROUTES}`, /refers to what it stands in/],
+    ['the same where no field is', `what: &a [*a]\n${ROUTES}`, /expected no alias to a node around it/],
     ['an alias of nothing', ROUTES.replace('0s', '*nothing'), /expected an anchor &nothing before it/],
     [
       'a key that is there twice',
@@ -485,7 +499,7 @@ describe('a fault is named with its place and what was expected:', () => {
     const off = LISTENER.replaceAll('- { name:', '- { disabled: true, name:')
     assert.match(
       String(faults(ROUTES, CLUSTERS, off)),
-      /^routes\.yaml:25:7: .*routes\[2\]: typed_per_filter_config: expected key, without which/,
+      /^routes\.yaml:25:7: .*routes\[2\]: typed_per_filter_config: expected key: without it the processor/,
     )
   })
 

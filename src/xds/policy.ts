@@ -11,21 +11,21 @@ import { mayMatch } from './route-match.ts'
 import { FORWARD, type RoutePolicy } from './virtual-host.ts'
 import { type Place, type SourceFile, YamlFile } from './yaml-file.ts'
 
-/** Each text is `file:line:column: field: what`. */
+/** What Envoy's files mean for learned zones. Each text is `file:line:column: field: what`. */
 export type PolicyReading =
   | { readonly kind: 'policy'; readonly policy: ZonePolicy; readonly cold: ColdPath }
-  /** Learned zones would not do what the cold path does, which may well be sound: nothing is learned. */
+  /** Learned zones would not behave as the cold path does, so nothing is learned. The files may well be as intended. */
   | {
       readonly kind: 'cold only'
       readonly reasons: readonly string[]
-      /** Those of the reasons that are mistakes: without what they ask for no zone could ever be learned. */
+      /** The reasons that are mistakes: until they are fixed, no zone can be learned whatever else the files say. */
       readonly mistakes: readonly string[]
       readonly cold: ColdPath
     }
   /** A file can't be read. */
   | { readonly kind: 'faults'; readonly faults: readonly string[] }
 
-/** What the files say of the cold path, as far as it can be read: a part that another Envoy may know is absent. */
+/** The cold path, as far as it can be read. A part with fields that only another Envoy may know is absent. */
 export interface ColdPath {
   readonly configuration?: RouteConfiguration
   readonly cluster?: Cluster
@@ -37,21 +37,21 @@ export interface PolicyFiles {
   readonly listener: SourceFile
 }
 
-/** What follows from the processor's rules. Headers are in lower case. */
+/** What the processor's rules add to the operator's files. Headers are in lower case. */
 export interface PolicyRules {
-  /** By which Envoy finds virtual hosts. */
+  /** The header by which Envoy finds virtual hosts. */
   readonly routeHeader: string
-  /** Routes in proto3's JSON mapping that the virtual host for every domain has beside its own. */
+  /** Routes that are added to the virtual host for every domain, in proto3's JSON mapping. */
   readonly routes: readonly object[]
-  /** In front of its last route, which asks the processor: that one again with another match and further settings. */
+  /** Copies of its last route, which asks the processor, with another match and further settings. They stand before it. */
   readonly asks: readonly { readonly match: object; readonly settings: Readonly<Record<string, object>> }[]
-  /** Settings of filters that the last route has in place of its own. */
+  /** Filter settings that replace those of the last route. */
   readonly askSettings?: Readonly<Record<string, object>> | undefined
-  /** Where they stand among its own, whose names these are. */
+  /** Where to insert `routes`. @param names of its own routes */
   readonly placeOfRoutes: (names: readonly (string | undefined)[]) => number
 }
 
-/** How the cold cluster finds addresses, and its own name. A learned one is told them, and has another. */
+/** Fields of the cold cluster that are not copied: its name, and how it finds addresses. */
 const DISCOVERY = new Set([
   'name',
   'alt_stat_name',
@@ -78,8 +78,8 @@ const ROUTE = 'envoy.config.route.v3.Route'
 const CLUSTER = MESSAGE_NAMES.cluster
 
 /**
- * Reads from Envoy's own files what learned zones take over: the whole virtual host for every domain, and the whole cluster
- * that its route `forward` leads to.
+ * Reads what learned zones copy from the operator's files: the virtual host for every domain, and the cluster that its route
+ * `forward` leads to.
  */
 export function readPolicy(files: PolicyFiles, rules: PolicyRules): PolicyReading {
   const reading = new Reading(files, rules)
@@ -96,7 +96,6 @@ export function readPolicy(files: PolicyFiles, rules: PolicyRules): PolicyReadin
 class Reading {
   readonly reasons: string[] = []
   readonly mistakes: string[] = []
-  /** What could be read. */
   cold: ColdPath = {}
   readonly #routes: YamlFile
   readonly #clusters: YamlFile
@@ -172,8 +171,8 @@ class Reading {
   }
 
   /**
-   * Without these no request that the processor is to decide comes to a zone. A file that was cut off while it was saved may
-   * well be sound to Envoy, which would answer 502 or 503 from then on.
+   * Checks what the cold path needs. Envoy may accept a file without it, such as one that was cut off while it was saved, and would
+   * then answer 502 or 503 to every request that asks.
    */
   #requireColdPath(host: Place, { routes = [] }: VirtualHost, filters: readonly ColdFilter[]): undefined {
     const file = this.#routes
@@ -189,17 +188,17 @@ class Reading {
       for (const { name } of missing)
         this.#broken(
           places.at(-1) ?? host,
-          `typed_per_filter_config: expected ${name}, without which the processor isn't asked, or its answer isn't used`,
+          `typed_per_filter_config: expected ${name}: without it the processor isn't asked, or its answer isn't used`,
         )
     }
     const settings = Object.values(routes[at]?.typed_per_filter_config ?? {})
     if (settings.some(({ type_url = '' }) => FORWARD_PROXY.test(type_url)))
       this.#broken(
         file.at(places[at], 'typed_per_filter_config') ?? host,
-        `expected no forward proxy, but host_rewrite in route, without which zones get the client's Host (${UPGRADE})`,
+        `expected host_rewrite in route instead of the forward proxy: without it zones get the client's Host (${UPGRADE})`,
       )
     const { routeHeader } = this.#headers
-    // What the listener puts there: the method and the id. The processor's answer, an address, takes its place.
+    // Before the processor is asked, the header has the method and the id, afterwards the address.
     const asked = { [routeHeader]: { values: ['POST/0'] } }
     const surelyHolds = (condition: HeaderMatcher): boolean => {
       const inverted = { ...condition, invert_match: condition.invert_match !== true }
@@ -211,7 +210,7 @@ class Reading {
     if (conditions.every(surelyHolds))
       this.#broken(
         file.at(places[at], 'match') ?? host,
-        `headers: expected a condition on ${routeHeader} that only an address meets: what the processor answers`,
+        `headers: expected a condition on ${routeHeader} that only an address fulfils, which is what the processor answers`,
       )
     return undefined
   }
@@ -228,7 +227,7 @@ class Reading {
         this.#mistake(
           file,
           places[index] ?? host,
-          `name: expected no route ${name}: it follows from zonegate.yaml, take this one out`,
+          `name: expected no route ${name}: zonegate adds it, so remove this one`,
         )
     const at = routes.findIndex(({ name }) => name === FORWARD)
     const [ask, ...more] = routes.slice(at + 1)
@@ -242,7 +241,7 @@ class Reading {
     return undefined
   }
 
-  /** The processor sends it, so what it can't read nobody can: that is a fault. */
+  /** Reads the cold cluster. The processor sends it to Envoy, so everything that it can't read is a fault. */
   cluster(routes: RoutePolicy | undefined): ClusterPolicy | undefined {
     const file = this.#clusters
     if (file.faults.length > 0) return undefined
@@ -304,12 +303,12 @@ class Reading {
     return { ...host, routes: routes.toSpliced(-1, 0, ...asks) }
   }
 
-  /** Envoy refuses a configuration with two virtual hosts of one name, or for one domain. It compares without case. */
+  /** Envoy refuses two virtual hosts with the same name, or with the same domain in any case. */
   #requireUnique(file: YamlFile, configuration: Place, hosts: readonly VirtualHost[]): void {
     const places = file.items(file.at(configuration, 'virtual_hosts'))
     const seen = new Set<string>()
     for (const [index, { name = '', domains = [] }] of hosts.entries()) {
-      // The proof has names of its own (proof.ts), so Envoy couldn't say it.
+      // The proof (proof.ts) gives virtual hosts other names, so Envoy would not notice this.
       if (name === '') this.#faults.push(file.line(places[index] ?? configuration, 'name: expected a text'))
       const keys = [`name ${name}`, ...domains.map((domain) => `domain ${domain.toLowerCase()}`)]
       for (const key of keys) {
@@ -322,7 +321,7 @@ class Reading {
     }
   }
 
-  /** What Envoy would take, and then not answer as it should on the cold path. */
+  /** Adds a fault that Envoy would accept, but with which the cold path would not work. */
   #broken(place: Place, what: string): undefined {
     this.#faults.push(this.#routes.line(place, what))
     return undefined
@@ -334,7 +333,7 @@ class Reading {
   }
 }
 
-/** What a rendered file says to Envoy; undefined where that can't be read here. */
+/** The route configuration of a rendered file; undefined if it can't be read. */
 export function routeConfigurationIn(text: string): RouteConfiguration | undefined {
   const file = new YamlFile({ path: 'run/routes.yaml', text })
   const [place] = file.items(file.at(file.root, 'resources'))
@@ -347,25 +346,25 @@ function withSettings(route: Route, settings: Readonly<Record<string, object>>):
   return { ...route, typed_per_filter_config: { ...route.typed_per_filter_config, ...further } }
 }
 
-/** What `forward` said before. */
+/** `forward` had this setting in earlier releases. */
 const FORWARD_PROXY = /\.dynamic_forward_proxy\.v3\.PerRouteConfig$/
 const UPGRADE = 'CHANGELOG.md, "To upgrade"'
 
-/** A cluster's words for that it dials the address of the processor's metadata, and nothing else. */
+/** `original_dst_lb_config` that takes the address from the processor's metadata and from nowhere else. */
 const DIALS_ADDRESS = JSON.stringify({ metadata_key: { key: 'zonegate', path: [{ key: 'address' }] } })
 
-/** A route in proto3's JSON mapping as a message. */
+/** A generated route as a message. @param route in proto3's JSON mapping */
 export function generatedRoute(route: object): Route {
   return messageOf<Route>(ROUTE, route)
 }
 
-/** The filters by which a request gets to a zone on the cold path: the one that asks, and those that use the answer. */
+/** The cold path's filters: the one that asks the processor, and those that use its answer. */
 const COLD_FILTER = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
 const ANSWER = /DYNAMIC_METADATA\(zonegate:address\)|^zonegate\.key$/m
 
 interface ColdFilter {
   readonly name: string
-  /** True: off where no route turns it on. */
+  /** True: it runs only for routes that turn it on. */
   readonly disabled: boolean
 }
 
@@ -390,7 +389,7 @@ function textsIn(file: YamlFile, place: Place | undefined): string {
   return [file.text(place) ?? '', ...inner.map((each) => textsIn(file, each))].join('\n')
 }
 
-/** What only TLS reads, which learned zones don't speak. Envoy would parse each request's Host for it. */
+/** Used by TLS only. In a cluster without TLS it costs, because Envoy parses each request's Host for it. */
 const TLS_OPTIONS = 'upstream_http_protocol_options'
 
 function withoutTls(all: Readonly<Record<string, Any>>): Readonly<Record<string, Any>> {

@@ -3,7 +3,7 @@ import type { RouteConfiguration, VirtualHost } from './messages.ts'
 import { MESSAGE_NAMES } from './resource.ts'
 import type { VirtualHostResource } from './virtual-host.ts'
 
-/** Fields of a RouteConfiguration that Envoy reads and judges as the virtual host's fields of the same names. */
+/** Fields of a RouteConfiguration that Envoy checks in the same way as the virtual host's fields of the same names. */
 export const PROVED_AS_VIRTUAL_HOST = [
   'request_headers_to_add',
   'request_headers_to_remove',
@@ -19,9 +19,9 @@ const PROOF_ID = '.proof'
 const { encode } = messageCodec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
 /**
- * A RouteConfiguration as virtual hosts that no request finds, as a method has no space: what Envoy says of them, it would
- * say of the file. One has what the configuration says of all routes, each of the others a virtual host of the file.
- * @param version another one for each proof
+ * A RouteConfiguration as virtual hosts that no request can find, because no method has the spaces of their domains. If Envoy accepts them
+ * it will accept the file, too. The first has the configuration's fields for all routes, the others are the file's virtual hosts.
+ * @param version a new one for each proof
  */
 export function proofOf(configuration: RouteConfiguration, version: string): VirtualHostResource[] {
   const common: VirtualHost = Object.fromEntries(

@@ -1,45 +1,45 @@
 import type { Resource } from './resource.ts'
 
 /**
- * How long a refused version is not sent again: after its first refusal, and at most. The wait doubles, so that what is
- * put right soon is tried soon, and what stays wrong costs little.
+ * How long a refused version is not sent again: after its first refusal, and at most. The wait doubles each time, so a fault
+ * that is soon fixed is tried again soon, and a lasting one costs little.
  */
 export const REFUSED_MS = { first: 1_000, max: 60_000 } as const
-/** So many refusals in a row belong to the search for one resource among as many as a response has. */
+/** A search for one bad resource in a full response needs up to this many refusals in a row. */
 const REFUSALS_IN_A_ROW = 16
-/** After more of them (all resources are at fault, say) the search goes on more slowly: each wait is twice as long. */
+/** After more refusals in a row (all resources are at fault, for example) the search slows down: each wait doubles. */
 const SEARCH_WAIT_MS = { first: 100, max: 10_000 } as const
 
 interface Refusal {
   readonly version: string
   /** How often this version was refused by itself. */
   readonly times: number
-  /** Infinity once it is to be tried again. */
+  /** Infinity once the wait is over and it will be tried again. */
   readonly untilMs: number
 }
 
-/** A resource that a client refuses though nothing else came with it. */
+/** A resource that a client refused alone. */
 export interface AtFault<R extends Resource> {
   readonly resource: R
-  /** True where the client has refused this version before. */
+  /** True if the client has refused this version alone before. */
   readonly again: boolean
 }
 
 /**
- * What a client has refused. A NACK names no resource, so a refused response is searched for what is at fault: its two
- * halves are sent again, each by itself. The search goes by level, so that the halves without a fault come first. What is
- * refused alone is at fault, and rests for a while.
+ * What a client has refused. A NACK does not name the resource at fault, so a refused response is bisected: its two halves are
+ * sent again one after the other, and so on. All halves of one size come before smaller ones, so that most resources without
+ * a fault arrive early. A resource that is refused alone is at fault, and is not sent for a while.
  */
 export class Refusals<R extends Resource> {
   readonly #atFault = new Map<string, Refusal>()
-  /** Names to be sent again, each group in one response, the first of them next. */
+  /** Suspects: each group goes into one response. The first group is next. */
   readonly #groups: Set<string>[] = []
   readonly #groupOf = new Map<string, Set<string>>()
-  /** What has rested long enough, or has another version: the group that others join. */
+  /** The group of resources at fault whose wait is over, or that have a new version. */
   #again: Set<string> | undefined
   #inARow = 0
   #searchAtMs = Number.NEGATIVE_INFINITY
-  /** No later than the end of the first rest. */
+  /** The earliest time at which a wait may end. */
   #restsUntilMs = Number.POSITIVE_INFINITY
 
   /** How many resources are at fault. */
@@ -47,28 +47,28 @@ export class Refusals<R extends Resource> {
     return this.#atFault.size
   }
 
-  /** All that is suspected or at fault. */
+  /** All suspects, and all resources at fault. */
   names(): Set<string> {
     return new Set([...this.#groupOf.keys(), ...this.#atFault.keys()])
   }
 
-  /** True where this very version rests. */
+  /** True if this version is at fault and its wait is not over. */
   rests({ name, version }: Resource): boolean {
     const refusal = this.#atFault.get(name)
     return refusal?.version === version && refusal.untilMs !== Number.POSITIVE_INFINITY
   }
 
-  /** True for what was refused by itself, and not accepted since. */
+  /** True if the resource was refused alone, and not accepted since. */
   isAtFault(name: string): boolean {
     return this.#atFault.has(name)
   }
 
-  /** True where a name must not be sent with others. */
+  /** True if the resource must not be sent together with ordinary ones. */
   isSuspect(name: string): boolean {
     return this.#groupOf.has(name) || this.#atFault.has(name)
   }
 
-  /** Takes a refused response. @returns the resource at fault, once it is found */
+  /** Call it with the resources of a refused response. @returns the resource at fault, once it is found */
   refuse(resources: readonly R[], nowMs: number): AtFault<R> | undefined {
     const [only, ...others] = resources
     if (only === undefined) return undefined
@@ -84,13 +84,13 @@ export class Refusals<R extends Resource> {
     return { resource: only, again: times > 1 }
   }
 
-  /** Takes a removal that was refused with nothing beside it. */
+  /** Call it when a removal was refused with nothing beside it. */
   refuseRemoval(name: string, nowMs: number): void {
     const before = this.#atFault.get(name)
     this.#rest(name, REMOVED, before?.version === REMOVED ? before.times + 1 : 1, nowMs)
   }
 
-  /** A response of suspects was answered. */
+  /** Call it when the client has answered a response of suspects. */
   searched(accepted: boolean, nowMs: number): void {
     this.#inARow = accepted ? 0 : this.#inARow + 1
     const beyond = this.#inARow - REFUSALS_IN_A_ROW
@@ -98,7 +98,7 @@ export class Refusals<R extends Resource> {
     this.#searchAtMs = nowMs + waitMs
   }
 
-  /** Has a name sent again, by itself or with other suspects. */
+  /** Has a resource sent again, alone or with other suspects. */
   suspect(name: string): void {
     if (this.#groupOf.has(name)) return
     if (this.#again === undefined) {
@@ -109,14 +109,14 @@ export class Refusals<R extends Resource> {
     this.#groupOf.set(name, this.#again)
   }
 
-  /** The client has accepted it, has no use for it any more, or asks for it anew. */
+  /** Call it when the client has accepted a resource, no longer subscribes to it, or subscribes anew. */
   forget(name: string): void {
     this.#atFault.delete(name)
     this.#groupOf.get(name)?.delete(name)
     this.#groupOf.delete(name)
   }
 
-  /** What was refused may be acceptable now. */
+  /** Call it when the client may accept what it refused before. */
   forgetAll(): void {
     this.#atFault.clear()
     this.#groups.length = 0
@@ -127,7 +127,7 @@ export class Refusals<R extends Resource> {
     this.#restsUntilMs = Number.POSITIVE_INFINITY
   }
 
-  /** The names to send now, with nothing else beside them. */
+  /** The suspects to send now, in a response without other resources. */
   next(max: number, nowMs: number): readonly string[] {
     if (nowMs >= this.#restsUntilMs) this.#wake(nowMs)
     if (nowMs < this.#searchAtMs) return []
@@ -174,5 +174,5 @@ export class Refusals<R extends Resource> {
   }
 }
 
-/** In place of a version: a removal. */
+/** The "version" of a removal. */
 const REMOVED = ''

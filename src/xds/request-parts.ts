@@ -6,22 +6,22 @@ import { MalformedMessage, WireReader } from './wire.ts'
 const FIELD = { node: 1, typeUrl: 2, subscribe: 3, unsubscribe: 4, versions: 5, nonce: 6, error: 7 } as const
 const SINGLE: ReadonlySet<number> = new Set([FIELD.node, FIELD.typeUrl, FIELD.nonce, FIELD.error])
 const ENTRY = { key: 1, value: 2 } as const
-/** Of all that is no list: an Envoy's own description, with the names of its extensions, has some 50 KB. */
+/** Octets of all fields that are not lists. An Envoy's `node`, with the names of its extensions, has about 50 KB. */
 const SINGLE_OCTETS_MAX = 256 * 1024
-/** Fields that are looked at before others get a turn. */
+/** Fields to read before other tasks get their turn. */
 const FIELDS_PER_STEP = 5_000
-/** Names in one part: what follows from them (zones adopted, names resolved) belongs to the same slice of time. */
+/** Names in one part. Handling them (adopting zones, resolving names) is part of the same turn of the event loop. */
 export const NAMES_PER_PART = 500
 
 const { decode } = codec<DeltaDiscoveryRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
 
-/** A request that can't be one of an Envoy's, seen before its names cost anything. */
+/** A request is over its limits. Thrown before its names are read. */
 export class RequestFault extends Error {}
 
 /**
- * Reads a large request in parts, as decoding 100,000 names at once would hold the event loop for a quarter of a second. The
- * first part has all that is no list; the lists are spread over all parts.
- * @returns parts, and null where it only has worked for a while
+ * Reads a large request in parts, because decoding 100,000 names at once would block the event loop for a quarter of a second.
+ * The first part has all fields that are not lists; the lists are spread over all parts.
+ * @returns parts, or null after some work that completed no part
  * @throws RequestFault, MalformedMessage
  */
 export function* requestParts(bytes: Buffer): Generator<DeltaDiscoveryRequest | null, void> {
@@ -92,7 +92,7 @@ function emptyLists() {
   return {
     resource_names_subscribe: [] as string[],
     resource_names_unsubscribe: [] as string[],
-    // Names come from outside: none of them is a property of Object.
+    // Without a prototype, because a client may send names such as `__proto__`.
     initial_resource_versions: Object.create(null) as Record<string, string>,
   }
 }

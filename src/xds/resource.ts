@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** The kinds of resource that a learned zone is made of, in the order in which an Envoy may be told of them. */
+/** The kinds of resource that a learned zone consists of, in the order in which Envoy needs them. */
 export const KINDS = ['cluster', 'endpoints', 'virtualHost'] as const
 
 export type Kind = (typeof KINDS)[number]
@@ -28,32 +28,32 @@ export function kindOf(url: string | undefined): Kind | undefined {
 export interface Resource {
   readonly name: string
   readonly version: string
-  /** How many usual ones it is as long in the making as; absent: it is one. */
+  /** How much work it is to make, in ordinary resources; absent: 1. */
   readonly size?: number
-  /** The encoded message. @param nowMs the moment of sending, for what is said in remaining time */
+  /** The encoded message. @param nowMs the time of sending, from which remaining times are calculated */
   encode(nowMs: number): Buffer
 }
 
 /**
- * The version of a cluster that reaches receivers in this way. What Envoy has of an earlier processor is known by its version alone.
- * @param reach without blanks; undefined: by HTTP/1.1 in plain text
+ * Adds the protocol to a cluster's version, because the version is all that is known of a cluster from an earlier processor.
+ * @param reach the cold path's cluster for the protocol, without spaces; undefined: HTTP/1.1 in plain text
  */
 export function reachingVersion(version: string, reach: string | undefined): string {
   return reach === undefined ? version : `${version} ${reach}`
 }
 
-/** False for versions of clusters that reach receivers in different ways. */
+/** True if two clusters use the same protocol to their receivers. */
 export function isReachedAlike(a: Pick<Resource, 'version'>, b: Pick<Resource, 'version'>): boolean {
   return a.version.split(' ')[1] === b.version.split(' ')[1]
 }
 
-/** A zone's name in Envoy: `<service>/<id>`, which is the name of its cluster and of its endpoints. */
+/** A zone's name in Envoy, `<service>/<id>`: the name of its cluster and of its endpoints. */
 export type ZoneKey = `${string}/${string}`
 
-/** @param id in lower case, as the names of zones are compared without case (RFC 4343) */
+/** @param id in lower case, because DNS names ignore case (RFC 4343) */
 export const zoneKey = (service: string, id: string): ZoneKey => `${service}/${id}`
 
-/** Reads back a cluster's name; undefined where it is no zone's. */
+/** The inverse of `zoneKey`; undefined: the name is not a zone's. */
 export function parseZoneKey(
   name: string,
 ): { readonly key: ZoneKey; readonly service: string; readonly id: string } | undefined {
@@ -64,7 +64,7 @@ export function parseZoneKey(
 
 const VERSION_LENGTH = 12
 
-/** A version that says what the content is, so that a restarted processor recognises what an Envoy already has. */
+/** A version derived from the content, so that a restarted processor recognises what an Envoy already has. */
 export function contentVersion(...content: readonly (Buffer | string)[]): string {
   const hash = createHash('sha256')
   for (const part of content) hash.update(part)

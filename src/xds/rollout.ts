@@ -16,40 +16,40 @@ import { type Desired, type Offer, type Received, Subscription } from './subscri
 import type { HostKey, VirtualHostResource } from './virtual-host.ts'
 
 /**
- * Keeps the making of one response, which holds the event loop, within a few milliseconds, also in a process that has just
- * started. Of virtual hosts there are more, since each push of them costs Envoy a new route table.
+ * Making a response blocks the event loop. With so many resources it takes a few milliseconds, even in a process that has just
+ * started. Responses have more virtual hosts, because each push of virtual hosts makes Envoy build a new route table.
  */
 const RESOURCES_PER_RESPONSE_MAX = { cluster: 150, endpoints: 150, virtualHost: 300 } as const
-/** Envoy builds its whole route table anew at each push of virtual hosts, in its main thread. */
+/** At each push of virtual hosts Envoy's main thread builds the whole route table anew. */
 const ROUTE_INTERVAL_MIN_MS = 100
-/** So that this work takes a fifth of that thread's time at most, however large the table is. */
+/** The pause between pushes, in times Envoy needed for the last one: the work takes at most a fifth of the thread's time. */
 const ROUTE_INTERVAL_PER_ACK = 5
-/** So that one acknowledgement that a stopped machine held up for an hour doesn't hold up the next push for five. */
+/** The longest pause. Without it, a machine that slept for an hour would delay the next push by five hours. */
 const ROUTE_INTERVAL_MAX_MS = 10_000
-/** What a missing id reads as in Envoy's formats, so no zone has it. */
+/** No zone has this id: in Envoy's formats it means "no value". */
 const NO_ID = '-'
 
 export interface RolloutOptions {
-  /** How long a cluster outlives its last route: requests under way may still have to be tried again. */
+  /** How long a cluster outlives its last route, milliseconds: requests under way may still need a retry. */
   drainMs(): number
 }
 
-/** Whether an Envoy routes a zone: it does, it refuses to, or it has not got or acknowledged all of it yet. */
+/** Whether an Envoy routes a zone: yes (`held`), it refused (`refused`), or it has not acknowledged everything yet (`pending`). */
 export type ZoneOnEnvoy = 'held' | 'refused' | 'pending'
 
-/** What a request meant, and what it told of an earlier processor's zones. */
+/** What a request meant, and which zones of an earlier processor it mentioned. */
 export interface RolloutEvent {
   readonly kind: Kind
-  /** The first of this kind on its stream. */
+  /** Whether it was the first request of this kind on its stream. */
   readonly first: boolean
   readonly received: Received<Resource>
-  /** Zones that this Envoy has and the catalogue hasn't. */
+  /** Zones that this Envoy has but the catalogue has not. */
   readonly found: readonly { readonly service: string; readonly id: string; readonly key: ZoneKey }[]
 }
 
 /**
  * Brings one Envoy from what it has to what the catalogue says, make-before-break ("Eventual consistency
- * considerations" of the xDS protocol). What is desired of a name depends on what this Envoy has acknowledged:
+ * considerations" of the xDS protocol). What this Envoy should have next depends on what it has acknowledged:
  *
  *   cluster ─► endpoints ─► virtual host         a zone is learned
  *   virtual host ─► (drain) ─► cluster           a zone is forgotten
@@ -63,15 +63,15 @@ export class Rollout {
 
   readonly #catalog: Catalog
   readonly #options: RolloutOptions
-  /** Clusters without a zone or a route, by the moment at which they may go. */
+  /** Clusters without a zone or a route → the time from which they may be removed. */
   readonly #draining = new Map<string, number>()
-  /** Clusters whose moment has come. */
+  /** Clusters that may be removed now. */
   readonly #drained = new Set<string>()
-  /** Clusters without a zone to which this Envoy still has a route. */
+  /** Clusters that must not be changed or removed yet because this Envoy still has a route to them. */
   readonly #routed = new Set<string>()
-  /** Virtual hosts that wait until Envoy has given back a domain that another one has. */
+  /** Virtual hosts with a domain that another virtual host still has on this Envoy. */
   readonly #waiting = new Set<string>()
-  /** Shared virtual hosts that this Envoy refuses: their ids have each a virtual host of its own, so that one spoils no other. */
+  /** Shared virtual hosts that this Envoy refused. Each of their ids gets its own, so that a bad one does not affect the others. */
   readonly #apart = new Set<string>()
   #nowMs = 0
   #routesSentAtMs = Number.NEGATIVE_INFINITY
@@ -98,27 +98,25 @@ export class Rollout {
     })
   }
 
-  /** Says that the catalogue has changed. */
+  /** Call it when the catalogue has changed one name. */
   mark(kind: Kind, name: string): void {
     this.subscription(kind).mark(name)
   }
 
-  /** Says that clusters and virtual hosts may all be others. */
+  /** Call it when every cluster and every virtual host may have changed. */
   markAll(): void {
     this.clusters.markAll()
     this.virtualHosts.markAll()
   }
 
-  /** Says that what this Envoy refused may be acceptable now. */
+  /** Call it when this Envoy may accept what it refused before. */
   forgetRefusals(): void {
     for (const kind of KINDS) this.subscription(kind).forgetRefusals()
     for (const name of this.#apart) this.#markShare(name)
     this.#apart.clear()
   }
 
-  /**
-   * Takes a request, or the first part of one. @returns undefined for a type that isn't served here
-   */
+  /** Takes a request, or the first part of one. @returns undefined for a resource type that isn't served here */
   receive(request: DeltaDiscoveryRequest, nowMs: number): RolloutEvent | undefined {
     const kind = kindOf(request.type_url)
     if (kind === undefined) return undefined
@@ -136,12 +134,12 @@ export class Rollout {
     }
     if (received.kind === 'nack' && received.atFault?.again === true)
       this.#setApart(received.atFault.resource.name)
-    // Virtual hosts wait until it is known which clusters and endpoints a reconnected Envoy has.
+    // After a reconnect, virtual hosts wait until the Envoy has said which clusters and endpoints it has.
     if (kind !== 'virtualHost' && first) this.virtualHosts.markAll()
     return { kind, first, received, found: this.#foundBy(kind, first, request) }
   }
 
-  /** Takes a further part of a request. Nothing is to be answered before the last one. */
+  /** Takes a further part of a request. Don't call `next` before the last part. */
   receiveMore(request: DeltaDiscoveryRequest, { kind, first }: RolloutEvent): RolloutEvent['found'] {
     this.subscription(kind).receiveMore(request, first)
     return this.#foundBy(kind, first, request)
@@ -151,7 +149,8 @@ export class Rollout {
   next(nowMs: number): DeltaResponse[] {
     this.#nowMs = nowMs
     this.#endDrains(nowMs)
-    // Clusters and virtual hosts take turns: a large push of the ones would pass for a slow table of the others.
+    // Clusters and virtual hosts are never in flight together: the time that Envoy needs for clusters would count as time for
+    // its route table.
     const routes = this.#routesAreDue(nowMs) ? this.virtualHosts.next(nowMs) : undefined
     if (routes !== undefined) this.#routesSentAtMs = nowMs
     const clusters = this.virtualHosts.inFlight ? undefined : this.clusters.next(nowMs)
@@ -160,11 +159,11 @@ export class Rollout {
     return [clusters, this.endpoints.next(nowMs), routes].filter((response) => response !== undefined)
   }
 
-  /** When `next` may have something that it hasn't now, without a request or a change. */
+  /** When `next` may have something to send although no request came and nothing changed; undefined: never. */
   wakeAtMs(): number | undefined {
     let atMs = Number.POSITIVE_INFINITY
     for (const drainedAtMs of this.#draining.values()) atMs = Math.min(atMs, drainedAtMs)
-    // What is under way is answered by a request, which is a reason to look by itself.
+    // A kind with a response in flight needs no timer: the caller asks again when the answer comes.
     if (!this.endpoints.inFlight) atMs = Math.min(atMs, this.endpoints.wakeAtMs())
     if (!this.clusters.inFlight && !this.virtualHosts.inFlight) {
       atMs = Math.min(atMs, this.clusters.wakeAtMs())
@@ -202,16 +201,17 @@ export class Rollout {
     return refused ? 'refused' : 'pending'
   }
 
-  // Stages: what is desired of a name on this Envoy, as things are.
+  // What this Envoy should have under a name now.
 
   #cluster(name: string): Desired<Resource> {
     const zone = this.#catalog.zone(name)
     if (zone !== undefined) {
       this.#stay(name)
-      // Envoy warms a new or changed cluster until its endpoints are sent: without any it would wait.
+      // Envoy would wait for the endpoints of a new or changed cluster, and there are none to send yet.
       if (zone.known === undefined) return 'later'
       const cluster = this.#catalog.cluster(zone)
-      // Its endpoints come to the cluster before, too, for a moment in which requests could go in plain text to a port for TLS.
+      // New endpoints reach the old cluster, too: for a moment requests could go in plain text to a TLS port. So a cluster changes
+      // between plain text and TLS only once no route leads to it.
       const held = this.clusters.held.get(name)
       if (held !== undefined && !isReachedAlike(held, cluster) && this.#isRouted(name)) {
         this.#routed.add(name)
@@ -227,9 +227,9 @@ export class Rollout {
     }
     if (namesCluster?.name === name) return namesCluster
     if (!this.#hasCluster(name)) return 'absent'
-    // The cold path's own, of a file that can't be read now.
+    // A cluster of the cold path, whose file can't be read now: the Envoy keeps it.
     if (coldClusters.size === 0 && !name.includes('/')) return 'later'
-    // "Stale CDS clusters ... can then be removed": when no route is left, and no request that came over one.
+    // "Stale CDS clusters ... can then be removed": once no route leads there and no request that used one is left.
     if (this.#isRouted(name)) {
       this.#routed.add(name)
       return 'later'
@@ -247,12 +247,12 @@ export class Rollout {
       const isOthers = sent !== undefined && !isReachedAlike(sent, this.#catalog.cluster(zone))
       return isOthers ? 'later' : (zone.known?.resource ?? 'later')
     }
-    // The cluster of a forgotten zone keeps its endpoints while it drains. But one that is being warmed waits for an
-    // answer, and Envoy takes no other cluster before.
+    // The cluster of a forgotten zone keeps its endpoints while it drains. But if Envoy asks for them, it is warming the cluster
+    // and takes no other one before it has an answer.
     return asked || !this.#hasCluster(name) ? 'absent' : 'later'
   }
 
-  /** True where this Envoy has taken what it was asked for, or asks for no virtual hosts. */
+  /** True once this Envoy has accepted the proof and the cold clusters, and if it does not subscribe to virtual hosts at all. */
   get accepts(): boolean {
     const { proof, coldClusters } = this.#catalog
     const hasClusters = [...coldClusters.values()].every(
@@ -275,7 +275,7 @@ export class Rollout {
     const { host, services } = ready
     const share = this.#catalog.shareOf(host)
     if (this.#catalog.mayShare(host, services) && !this.#apart.has(share)) return 'absent'
-    // Envoy refuses a second virtual host for a domain.
+    // Envoy refuses two virtual hosts with the same domain.
     if (this.#mayRoute(share, host)) {
       this.#waiting.add(name)
       return 'later'
@@ -283,7 +283,7 @@ export class Rollout {
     return this.#catalog.virtualHost(host, services)
   }
 
-  /** Of an id, what this Envoy can be given a route to. */
+  /** The services of an id that this Envoy can route to now. */
   #ready(name: string): { host: HostKey; services: ReadonlySet<string> } | 'absent' | 'later' {
     const learned = this.#catalog.learnedOf(name)
     if (learned === undefined || this.#catalog.pinOfHost(learned.host) !== undefined) return 'absent'
@@ -296,7 +296,7 @@ export class Rollout {
       }
       const key = zoneKey(service, learned.id)
       if (!this.clusters.holds(key) || this.#isReachedOtherwise(key)) continue
-      // After a reconnect: what it has of the endpoints is in a request that is yet to come.
+      // After a reconnect: the request that says which endpoints the Envoy has is yet to come.
       if (!this.endpoints.started) return 'later'
       if (this.endpoints.holds(key)) services.add(service)
     }
@@ -317,14 +317,14 @@ export class Rollout {
     return hosts.length === 0 ? 'absent' : this.#catalog.sharedVirtualHost(name, hosts)
   }
 
-  /** True where a shared virtual host that this Envoy has, or is being sent, may have the routes of an id. */
+  /** True if a shared virtual host that this Envoy has, or is being sent, may have the routes of an id. */
   #mayRoute(share: string, host: HostKey): boolean {
     if (this.virtualHosts.inFlightOf(share)?.hosts?.has(host) === true) return true
     const held = this.virtualHosts.held.get(share)
     return held !== undefined && (this.#hostsHeld(share)?.has(host) ?? true)
   }
 
-  /** Undefined where an earlier processor has sent other ones. */
+  /** Undefined if an earlier processor sent a version with other ids, which are unknown here. */
   #hostsHeld(share: string): ReadonlySet<HostKey> | undefined {
     const held = this.virtualHosts.held.get(share)
     if (held?.resource !== undefined) return held.resource.hosts
@@ -352,7 +352,7 @@ export class Rollout {
       this.virtualHosts.mark(this.#catalog.nameOfHost(host))
   }
 
-  /** True where this Envoy has another cluster of the zone, which its routes leave before it changes. */
+  /** True if this Envoy's cluster for the zone uses another protocol (TLS, HTTP/2). Routes to it go before it changes. */
   #isReachedOtherwise(key: string): boolean {
     const zone = this.#catalog.zone(key)
     const held = this.clusters.held.get(key)
@@ -363,7 +363,7 @@ export class Rollout {
     return this.clusters.held.has(name) || this.clusters.isInFlight(name)
   }
 
-  /** True where a virtual host that this Envoy has, or is being sent, may lead to the cluster. */
+  /** True if a virtual host that this Envoy has, or is being sent, may lead to the cluster. */
   #isRouted(name: string): boolean {
     const zone = parseZoneKey(name)
     if (zone === undefined) return false
@@ -378,23 +378,23 @@ export class Rollout {
     return services?.has(zone.service) ?? true
   }
 
-  /** A virtual host from an earlier stream is known by its version, if it is the one that would be sent now. */
+  /** A virtual host from an earlier stream is recognised by its version if the same one would be sent now. */
   #servicesOfVersion(virtualHost: string, version: string): ReadonlySet<string> | undefined {
     const desired = this.#virtualHost(virtualHost)
     return typeof desired === 'object' && desired.version === version ? desired.services : undefined
   }
 
-  // What an acknowledgement sets going.
+  // What follows from an acknowledgement.
 
   #clustersRemoved(removed: readonly string[]): void {
     for (const name of removed) {
       this.#stay(name)
-      // Should the zone come back, its endpoints are those of another cluster.
+      // Envoy dropped the endpoints with the cluster: if the zone comes back, it needs them again.
       this.endpoints.forget(name)
     }
   }
 
-  /** An Envoy acknowledges a new cluster and its endpoints in either order. */
+  /** Call it for clusters and for endpoints, because an Envoy acknowledges the two in either order. */
   #markRoutesTo(clusters: readonly Resource[]): void {
     for (const { name } of clusters) {
       const zone = this.#catalog.zone(name)

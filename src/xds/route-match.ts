@@ -1,14 +1,14 @@
 import type { HeaderMatcher, Route, StringMatcher } from './messages.ts'
 
-/** What is known of a header of all the requests that a list of routes is for: its values, as far as case is known. */
+/** What is known about a header of all requests to a virtual host: its possible values, perhaps in any case. */
 export interface KnownHeader {
   readonly values: readonly string[]
   readonly anyCase?: boolean
 }
 
 /**
- * False where a route surely matches none of the requests, so that it need not be in the list: each route that a virtual
- * host doesn't have saves Envoy 2 to 3 KB for every zone, and a look at it for every request.
+ * False if a route can match none of these requests, so the virtual host need not have it. Each route left out saves Envoy 2 to
+ * 3 KB for every zone, and one comparison for every request.
  *
  * @param known by header name, in lower case
  */
@@ -23,13 +23,13 @@ export function mayMatch({ match }: Route, known: Readonly<Record<string, KnownH
 
 function mayHold(matcher: HeaderMatcher, value: string, anyCase: boolean): boolean {
   const { string_match, present_match, invert_match = false } = matcher
-  // Of a value in any case it is known what it doesn't match, but not what it does.
+  // If the case is unknown, a value may surely not match, but it never surely matches.
   if (invert_match && anyCase) return true
   const result = string_match === undefined ? present_match : matches(string_match, value, anyCase)
   return result !== invert_match
 }
 
-/** Undefined where that is Envoy's to say. */
+/** Undefined: unknown, only Envoy can tell. */
 function matches(matcher: StringMatcher, text: string, anyCase: boolean): boolean | undefined {
   const fold = (part: string): string => (anyCase || matcher.ignore_case ? part.toLowerCase() : part)
   const value = fold(text)
@@ -41,12 +41,12 @@ function matches(matcher: StringMatcher, text: string, anyCase: boolean): boolea
   return undefined
 }
 
-/** Patterns that RE2 and JavaScript read alike: no groups, no escapes but \d, \s, \w and of punctuation. */
+/** Patterns that mean the same to RE2 and JavaScript: no groups, no escapes except \d, \s, \w and of punctuation. */
 const READ_ALIKE = /^(?:[^\\(]|\\[dDsSwW\W])*$/
-/** JavaScript tries every way in which repetitions can share a text between them, RE2 does not. */
+/** JavaScript backtracks, RE2 does not: more repetitions could take very long. */
 const REPETITIONS_MAX = 3
 
-/** Undefined where only RE2 can say: Envoy's regular expressions match the whole value. */
+/** Whether a regular expression matches the whole value, as in Envoy. Undefined: only RE2 can tell. */
 export function matchesPattern(regex: string, text: string, anyCase: boolean): boolean | undefined {
   if (!READ_ALIKE.test(regex) || (regex.match(/[*+{]/g) ?? []).length > REPETITIONS_MAX) return undefined
   try {

@@ -88,7 +88,7 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
     call.emit('data', { type_url: TYPE_URLS.endpoints, resource_names_subscribe: names })
   }
   assert.equal(call.failed?.code, status.RESOURCE_EXHAUSTED)
-  assert.deepEqual(warnings, ['an Envoy asked for what no Envoy can need'])
+  assert.deepEqual(warnings, ['an Envoy asked for too much; its stream was closed'])
   assert.deepEqual(ads.status(), [])
 })
 

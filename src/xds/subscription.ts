@@ -4,30 +4,30 @@ import { type AtFault, Refusals } from './refusals.ts'
 import type { Resource } from './resource.ts'
 
 /**
- * What a client should have under a name: a resource, nothing (`absent`), or what it has until something else has
- * happened (`later`; whoever says so marks the name again).
+ * What a client should have under a name: a resource, nothing (`absent`), or for now what it has already (`later`; whoever
+ * returns this calls `mark` when it is time).
  */
 export type Desired<R extends Resource> = R | 'absent' | 'later'
 
 /** Where a subscription looks up what to send. */
 export interface Offer<R extends Resource> {
-  /** Every name for which something may be desired. */
+  /** Every name that may have a resource. */
   names(): Iterable<string>
   /** @param asked the client waits for an answer about this name */
   desired(name: string, asked: boolean): Desired<R>
-  /** How many usual names it is as long to look at as; absent: one. */
+  /** How much work `desired` is for this name, in ordinary names; absent: 1. */
   sizeOf?(name: string): number
   /**
-   * A name that no resource ever has. Its removal tells a client that starts that there is nothing: Envoy passes an
-   * empty response on to watchers of everything, but not to those of a namespace (its class WatchMap), and what waits
-   * for such a one, a listener for its virtual hosts, would wait until `initial_fetch_timeout`.
+   * A name that no resource ever has. If there is nothing to send to a client that starts, the response removes this name.
+   * Envoy does not pass an empty response on to watchers of a namespace (its class WatchMap), so a listener would wait for its
+   * virtual hosts until `initial_fetch_timeout`.
    */
   readonly noneOf?: () => string
 }
 
 /** What a request meant. */
 export type Received<R extends Resource> =
-  /** A change of the subscription, or an answer to a response that is settled already. */
+  /** A change of the subscription, or an answer to an older response. */
   | { readonly kind: 'request' }
   | { readonly kind: 'ack'; readonly updated: readonly R[]; readonly removed: readonly string[] }
   | {
@@ -36,7 +36,7 @@ export type Received<R extends Resource> =
       readonly message: string
       readonly updated: readonly R[]
       readonly removed: readonly string[]
-      /** Undefined while it is searched for among several. */
+      /** The resource that the client refused; undefined while it is not known which of several it was. */
       readonly atFault: AtFault<R> | undefined
     }
 
@@ -53,22 +53,22 @@ interface InFlight<R extends Resource> {
   readonly isSearch: boolean
 }
 
-/** So many names are looked at for one response: what looks at them holds the event loop. */
+/** Names looked at for one response. Looking at them blocks the event loop. */
 const NAMES_PER_LOOK_MAX = 500
 
 const WILDCARD = '*'
-/** In place of the version of what a client was told to remove in a response that it refused. */
+/** The version of a resource that was to be removed by a response that the client refused: it may or may not have it. */
 const MAY_BE_GONE = ''
 
 /**
  * The server's side of one resource type on one delta xDS stream, without the stream: requests go in, at most one
- * response at a time comes out. References in quotes are to headings of Envoy's document "xDS REST and gRPC protocol".
+ * response at a time comes out. Texts in quotes are headings of Envoy's document "xDS REST and gRPC protocol".
  *
- * One response in flight keeps the protocol simple and the memory bounded: while the client is busy, names gather in a
- * set, and what is sent next is their latest state.
+ * One response in flight keeps the protocol simple and the memory bounded: while the client is busy, changed names are
+ * collected in a set, and the next response has their latest state.
  */
 export class Subscription<R extends Resource = Resource> {
-  /** Acknowledged by the client. */
+  /** What the client has acknowledged, by name. */
   readonly held = new Map<string, Held<R>>()
 
   readonly #typeUrl: string
@@ -80,21 +80,21 @@ export class Subscription<R extends Resource = Resource> {
   #namedOctets = 0
   /** Names whose desired state may differ from the client's. */
   readonly #dirty = new Set<string>()
-  /** Names that must be answered, whatever the client has. */
+  /** Names that must be answered even if the client has their latest state. */
   readonly #owed = new Set<string>()
   readonly #refusals = new Refusals<R>()
-  /** Of a response that it refuses a client may take over what is acceptable, as Envoy does with clusters. */
+  /** Names of refused responses. The client may have applied the acceptable part of one, as Envoy does with clusters. */
   readonly #uncertain = new Set<string>()
-  /** Of all names, those that are still to be looked at. */
+  /** After `markAll`: the names that are still to be looked at. */
   #rest: Iterator<string> | undefined
-  /** Suspects and all others take turns, so that neither keeps the other waiting. */
+  /** Responses with suspects and ordinary responses take turns, so that neither keeps the other waiting. */
   #isSearchesTurn = false
-  /** A response is due even if there is nothing to say. */
+  /** A response is due even if it is empty. */
   #replyOwed = false
   #inFlight: InFlight<R> | undefined
   #responses = 0
 
-  /** @param resourcesMax in one response; what is left follows in the next */
+  /** @param resourcesMax resources in one response; the others follow in the next ones */
   constructor(typeUrl: string, offer: Offer<R>, resourcesMax: number) {
     this.#typeUrl = typeUrl
     this.#offer = offer
@@ -115,22 +115,22 @@ export class Subscription<R extends Resource = Resource> {
     return this.#dirty.size > 0 || this.#replyOwed || this.#rest !== undefined
   }
 
-  /** When there may be something to send, without a request or a change. */
+  /** When there may be something to send although no request came and nothing changed. */
   wakeAtMs(): number {
     return this.pending ? Number.NEGATIVE_INFINITY : this.#refusals.wakeAtMs()
   }
 
-  /** What is kept because the client has named it. */
+  /** How many names the client has subscribed to. */
   get namesCount(): number {
     return this.#named.size
   }
 
-  /** Of these names. */
+  /** Characters of these names. */
   get namesOctets(): number {
     return this.#namedOctets
   }
 
-  /** True for what the client has refused, and not accepted since. */
+  /** True if the client has refused the resource and has not accepted it since. */
   refuses(name: string): boolean {
     return this.#refusals.isAtFault(name)
   }
@@ -139,46 +139,46 @@ export class Subscription<R extends Resource = Resource> {
     return this.#refusals.size
   }
 
-  /** True for what the client has acknowledged, and wasn't told to remove. */
+  /** True if the client has acknowledged the resource and was not told to remove it. */
   holds(name: string): boolean {
     const held = this.held.get(name)
     return held !== undefined && held.version !== MAY_BE_GONE && !this.#inFlight?.removed.has(name)
   }
 
-  /** What a response under way carries under a name. */
+  /** The resource of this name in the response in flight. */
   inFlightOf(name: string): R | undefined {
     return this.#inFlight?.updated.get(name)
   }
 
-  /** True where a response under way carries the name. */
+  /** True if the response in flight has a resource of this name. */
   isInFlight(name: string): boolean {
     return this.#inFlight?.updated.has(name) ?? false
   }
 
-  /** Says that the desired state of a name may have changed. */
+  /** Call it when the desired state of a name may have changed. */
   mark(name: string): void {
     if (this.#wants(name)) this.#dirty.add(name)
   }
 
-  /** Says that the desired state of every name may have changed. Costs nothing now, and little at each response. */
+  /** Call it when the desired state of every name may have changed. The names are looked at bit by bit, at each response. */
   markAll(): void {
     if (this.#started) this.#rest = this.#everyName()
   }
 
-  /** Says that what was refused may be acceptable now. */
+  /** Call it when the client may accept what it refused before. */
   forgetRefusals(): void {
     for (const name of this.#refusals.names()) this.mark(name)
     this.#refusals.forgetAll()
   }
 
-  /** Has a name sent again even if the client has its version. */
+  /** Sends a name again even if the client has its version. */
   resend(name: string): void {
     if (!this.#wants(name)) return
     this.#owed.add(name)
     this.#dirty.add(name)
   }
 
-  /** Says that the client has dropped a name by itself, though it may still be subscribed. */
+  /** Call it when the client has dropped a resource by itself, though it may still be subscribed to it. */
   forget(name: string): void {
     this.held.delete(name)
     this.#uncertain.delete(name)
@@ -192,18 +192,18 @@ export class Subscription<R extends Resource = Resource> {
     const subscribe = request.resource_names_subscribe ?? []
     const unsubscribe = request.resource_names_unsubscribe ?? []
 
-    // "How the client specifies what resources to return": a client that names nothing at first means everything.
-    // Only the first request can say so: an ACK names nothing either.
+    // "How the client specifies what resources to return": a first request without names subscribes to everything. In later
+    // ones it means nothing: an ACK has no names either.
     if (first && subscribe.length === 0 && unsubscribe.length === 0) this.#subscribeAll()
     // "Incremental xDS": changes of the subscription count even where the nonce is stale.
     for (const name of subscribe) this.#subscribe(name)
     for (const name of unsubscribe) this.#unsubscribe(name)
-    // "Incremental xDS": on reconnect the client says what it has; before that nothing of it is known.
+    // "Incremental xDS": after a reconnect the first request says what the client has.
     if (first) this.#recognise(request.initial_resource_versions ?? {})
     return received
   }
 
-  /** Takes what is left of a request that came in parts, before anything is answered. @param first it was the first one */
+  /** Takes a further part of a request, before anything is answered. @param first whether that request was the first one */
   receiveMore(request: DeltaDiscoveryRequest, first: boolean): void {
     for (const name of request.resource_names_subscribe ?? []) this.#subscribe(name)
     for (const name of request.resource_names_unsubscribe ?? []) this.#unsubscribe(name)
@@ -217,7 +217,7 @@ export class Subscription<R extends Resource = Resource> {
     return this.#latest() ?? this.#search(nowMs)
   }
 
-  /** What has changed, but for what is suspected. */
+  /** A response with what has changed, without suspects. */
   #latest(): DeltaResponse<R> | undefined {
     const updated = new Map<string, R>()
     const removed = new Set<string>()
@@ -230,7 +230,7 @@ export class Subscription<R extends Resource = Resource> {
       const desired = this.#offer.desired(name, this.#owed.has(name))
       if (desired === 'later') continue
       if (desired === 'absent') {
-        // "Knowing When a Requested Resource Does Not Exist": a name asked for is answered by its removal.
+        // "Knowing When a Requested Resource Does Not Exist": the answer to a name without a resource is its removal.
         if (this.held.has(name) || this.#owed.has(name) || this.#uncertain.has(name)) removed.add(name)
         this.#refusals.forget(name)
       } else if (this.#refusals.isSuspect(name)) {
@@ -252,7 +252,7 @@ export class Subscription<R extends Resource = Resource> {
     return this.#response(updated, removed, false)
   }
 
-  /** What was refused with others, or has rested: without anything else beside it. */
+  /** A response with suspects only: resources refused together with others, or refused long enough ago to be tried again. */
   #search(nowMs: number): DeltaResponse<R> | undefined {
     for (;;) {
       const names = this.#refusals.next(this.#resourcesMax, nowMs)
@@ -284,7 +284,7 @@ export class Subscription<R extends Resource = Resource> {
     return { typeUrl: this.#typeUrl, nonce, updated: [...updated.values()], removed: [...removed] }
   }
 
-  /** Takes names to look at: those that have changed, then of all those that are left, only so many. */
+  /** Takes the next names to look at: first those marked one by one, then those left of `markAll`. */
   *#namesToLookAt(): Iterable<string> {
     let looked = 0
     const sizeOf = (name: string): number => this.#offer.sizeOf?.(name) ?? 1
@@ -309,7 +309,7 @@ export class Subscription<R extends Resource = Resource> {
     yield* this.#offer.names()
   }
 
-  /** True where neither side has anything, now or soon. */
+  /** True if there is nothing to offer and the client has nothing. */
   #isEmpty(): boolean {
     const [any] = this.#offer.names()
     return any === undefined && this.held.size === 0
@@ -321,10 +321,10 @@ export class Subscription<R extends Resource = Resource> {
     return this.held.get(name)?.version !== desired.version
   }
 
-  /** "ACK/NACK and resource type instance version": a request with the nonce of the response under way settles it. */
+  /** "ACK/NACK and resource type instance version": a request with the nonce of the response in flight is its answer. */
   #settle(request: DeltaDiscoveryRequest, nowMs: number): Received<R> {
     const inFlight = this.#inFlight
-    // "Incremental xDS": a nonce pairs a request with a response. Any other nonce is of a response settled before.
+    // "Incremental xDS": a nonce pairs a request with a response. Any other nonce belongs to an older response.
     if (inFlight === undefined || request.response_nonce !== inFlight.nonce) return { kind: 'request' }
     this.#inFlight = undefined
     const updated = [...inFlight.updated.values()]
@@ -335,11 +335,11 @@ export class Subscription<R extends Resource = Resource> {
       for (const name of removed) this.forget(name)
       return { kind: 'ack', updated, removed }
     }
-    // "ACK and NACK semantics summary": a refused version is refused again. Which of several it was nobody says.
+    // "ACK and NACK semantics summary": the client would refuse the same version again. It does not say which of several it was.
     const wanted = updated.filter(({ name }) => this.#wants(name))
     const atFault = this.#refusals.refuse(wanted, nowMs)
     if (wanted.length > 1) for (const { name } of wanted) this.#uncertain.add(name)
-    // A removal can't be wrong: it was refused for the company it kept, and goes again without it.
+    // A removal can't be at fault. It was refused because of the resources beside it, so it is sent again without them.
     for (const name of removed) {
       if (!this.#wants(name)) continue
       if (updated.length === 0) this.#refusals.refuseRemoval(name, nowMs)
@@ -364,9 +364,9 @@ export class Subscription<R extends Resource = Resource> {
   #subscribeAll(): void {
     this.#wildcard = true
     this.markAll()
-    // What is on its way may have been withdrawn while nobody wanted it.
+    // The resources in flight may have changed while the client was not subscribed to them.
     for (const name of this.#inFlight?.updated.keys() ?? []) this.#dirty.add(name)
-    // A client that starts waits for the answer, be it that there is nothing.
+    // A client that starts waits for an answer, even an empty one.
     this.#replyOwed = true
   }
 
@@ -377,7 +377,7 @@ export class Subscription<R extends Resource = Resource> {
     }
     if (!this.#named.has(name)) this.#namedOctets += name.length
     this.#named.add(name)
-    // "Subscribing to Resources": sent even if the client should have it: it may have forgotten it.
+    // "Subscribing to Resources": sent even if the client should have it, because it may have forgotten it.
     this.#refusals.forget(name)
     this.resend(name)
   }
@@ -389,7 +389,7 @@ export class Subscription<R extends Resource = Resource> {
         if (!this.#wants(known)) this.forget(known)
       return
     }
-    // "Unsubscribing from Resources": phantom unsubscriptions are ignored, and nothing need be answered ...
+    // "Unsubscribing from Resources": phantom unsubscriptions are ignored, and no answer is needed ...
     if (!this.#named.delete(name)) return
     this.#namedOctets -= name.length
     // ... unless the wildcard may cover the name: then only an answer tells the client whether to keep it.

@@ -1,21 +1,21 @@
 import { contentVersion } from './resource.ts'
 
-/** Encoded messages that differ in one text only, such as the virtual hosts of all ids: encoded once, then stamped. */
+/** Encoded messages that differ only in one text, such as the virtual hosts of all ids. Encoded once, then the text is written into copies. */
 export interface Template {
-  /** Of everything but the text. */
+  /** A hash of everything except the text. */
   readonly version: string
   stamp(text: string): Buffer
 }
 
-/** Encodings of texts of one length: in protobuf's wire format they have the same length, and differ only where the text stands. */
+/** The message with a text of one length. With other texts of that length, only the octets at `offsets` differ. */
 interface Mould {
   readonly bytes: Buffer
   readonly offsets: readonly number[]
 }
 
 /**
- * @param encode makes the message that carries `text`, as it is and any number of times. Texts are printable ASCII: two
- *   samples without a common character are encoded, and where they differ the text stands.
+ * @param encode encodes the message with `text` in it, unchanged, any number of times. To find where, two texts without a common
+ *   character are encoded and compared. `text` is printable ASCII.
  */
 export function template(encode: (text: string) => Buffer): Template {
   const moulds = new Map<number, Mould>()

@@ -4,12 +4,12 @@ import type { Place, YamlFile } from './yaml-file.ts'
 export const BOOTSTRAP = 'envoy.config.bootstrap.v3.Bootstrap'
 
 /**
- * Fields that Envoy's API doesn't have, each `file:line:column: field: what`. In what it reads while it runs Envoy passes over
- * them without a word, and its defaults hold; with one in its bootstrap it doesn't start.
+ * Fields that Envoy's API doesn't have, each as `file:line:column: field: what`. Envoy silently ignores them in files that it reads
+ * while it runs, and does not start with one in its bootstrap.
  */
 export function unknownFields(file: YamlFile, message: string, place: Place = file.root): string[] {
   const fields = fieldsOf(message)
-  if (fields === undefined) return [] // no message, or an extension of another Envoy
+  if (fields === undefined) return [] // not a message, or an extension of another Envoy
   return file.entries(place).flatMap(([key, at]) => {
     if (key === '@type') return []
     // proto3's JSON mapping takes a field's name in either case.
@@ -27,7 +27,7 @@ export function unknownFields(file: YamlFile, message: string, place: Place = fi
   })
 }
 
-/** The same of the resources of a file that Envoy follows. */
+/** The same for the resources of a file that Envoy watches. */
 export function unknownFieldsOfResources(file: YamlFile): string[] {
   return file.items(file.at(file.root, 'resources')).flatMap((resource) => inAny(file, resource))
 }

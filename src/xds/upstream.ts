@@ -3,9 +3,9 @@ import { messageOf } from './message-yaml.ts'
 import type { Any, Carried, Cluster } from './messages.ts'
 import { typeUrl } from './resource.ts'
 
-/** How a cluster reaches receivers, where it is not HTTP/1.1 in plain text. */
+/** `upstream` of a rule or service: how its receivers are reached, other than by HTTP/1.1 in plain text. */
 export interface UpstreamCluster {
-  /** The cold path's cluster for it. */
+  /** Name of the cold path's cluster for it. */
   readonly cluster: string
   readonly http: 1 | 2
   readonly tls: {
@@ -14,7 +14,7 @@ export interface UpstreamCluster {
   } | null
 }
 
-/** Where Envoy finds a secret, by the paths in a file. */
+/** A file from which Envoy reads a secret (SDS): it has the paths of certificates and keys. */
 export interface SecretFile {
   readonly name: string
   readonly path: string
@@ -22,26 +22,26 @@ export interface SecretFile {
 
 const TLS_CONTEXT = 'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext'
 const TRANSPORT_SOCKET = 'envoy.config.core.v3.TransportSocket'
-/** Files are read at once. What is not there must not hold up other clusters: Envoy takes them one after the other. */
+/** Envoy reads the files at once. A missing one must not delay other clusters, which Envoy takes one after the other. */
 const SECRET_WITHIN = '1s'
-/** No certificate has it (RFC 2606 section 2): a request whose zone has no name is refused. */
+/** No certificate has this name (RFC 2606 section 2), so a request without the name of its zone fails. */
 const NO_NAME = 'unset.invalid'
 
-/** What says which protocol Envoy speaks, of which one is set. */
+/** The fields that choose the protocol. One of them is set. */
 const PROTOCOLS = ['explicit_http_config', 'use_downstream_protocol_config', 'auto_config'] as const
-/** Envoy would take the name for TLS from the Host. */
+/** With this field Envoy would take the name for TLS from the Host. */
 const NAME_OF_HOST = 'upstream_http_protocol_options'
-/** The operator's own ways to choose a transport socket for an address: Envoy prefers what they choose, which may be plain text. */
+/** These fields choose a transport socket for each address. Envoy prefers that one, and it may be plain text. */
 const CHOICES = ['transport_socket_matches', 'transport_socket_matcher'] as const
-/** As on the listener: what one zone can make Envoy hold. The defaults are 16 and 24 MiB. */
+/** Bounds what one zone can make Envoy buffer, as on the listener. The defaults are 16 and 24 MiB. */
 const HTTP2 = {
   http2_protocol_options: { initial_stream_window_size: 65_536, initial_connection_window_size: 1_048_576 },
 }
 const explicitHttp2 = messageOf<Carried>(HTTP_OPTIONS, { explicit_http_config: HTTP2 })
 
 /**
- * The cluster, by TLS or HTTP/2.
- * @param serverName what a certificate must have; absent: each request brings it
+ * A copy of the cluster that uses TLS or HTTP/2.
+ * @param serverName the name that certificates must have; absent: each request brings its own
  */
 export function withUpstream<Part extends Partial<Cluster>>(
   cluster: Part,
@@ -67,7 +67,7 @@ function without<Part extends object>(message: Part, fields: readonly string[]):
   return Object.fromEntries(Object.entries(message).filter(([field]) => !fields.includes(field))) as Part
 }
 
-/** Envoy's checks speak HTTP/1.1 unless they are told otherwise. */
+/** Envoy's health checks use HTTP/1.1 by default. */
 function byHttp2(checks: unknown): unknown {
   return (checks as readonly { readonly http_health_check?: object }[]).map((check) =>
     check.http_health_check === undefined
@@ -76,7 +76,7 @@ function byHttp2(checks: unknown): unknown {
   )
 }
 
-/** The cold path's cluster for it: the address is the one in front of which the processor names the cluster. */
+/** The cold path's cluster for an `upstream`. It connects to `dialled` of the processor's metadata, the address alone. */
 export function coldUpstream(cluster: Cluster, upstream: UpstreamCluster): Cluster {
   const address = {
     original_dst_lb_config: { metadata_key: { key: 'zonegate', path: [{ key: 'dialled' }] } },
@@ -99,7 +99,7 @@ function transportSocket(
       '@type': typeUrl(TLS_CONTEXT),
       sni: serverName,
       auto_sni_san_validation: true,
-      // Each handshake is a whole one, with the certificates of that moment: what is resumed is checked no more.
+      // No session resumption: a resumed session would skip the check of the certificate.
       max_session_keys: 0,
       common_tls_context: {
         alpn_protocols: [http === 2 ? 'h2' : 'http/1.1'],

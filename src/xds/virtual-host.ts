@@ -15,38 +15,38 @@ import { type KnownHeader, mayMatch } from './route-match.ts'
 import { type Template, template } from './template.ts'
 import type { UpstreamCluster } from './upstream.ts'
 
-/** What a learned zone's routes take over from Envoy's cold virtual host. */
+/** What a learned zone's routes copy from the virtual host of the cold path. */
 export interface RoutePolicy {
-  /** Name of the RouteConfiguration that asks for virtual hosts. */
+  /** Name of the RouteConfiguration that gets virtual hosts over VHDS. */
   readonly routeConfiguration: string
-  /** All routes of the cold virtual host in their order, one of which is the route `forward`. */
+  /** All routes of the cold virtual host in their order. One of them is `forward`, the next asks the processor. */
   readonly coldRoutes: readonly Route[]
-  /** What else the cold virtual host has. */
+  /** The other fields of the cold virtual host. */
   readonly fields?: VirtualHostFields
-  /** The virtual hosts of the file, for the ids that are not learned because of them. */
+  /** The operator's virtual hosts. Ids whose requests they get are not learned. */
   readonly pins?: readonly Pin[]
-  /** Settings that `forward` has for filters which are on both paths; undefined: none. */
+  /** Settings in `forward` for filters that are on both paths; undefined: none. */
   readonly filterSettings?: Route['typed_per_filter_config']
 }
 
-/** A virtual host of the operator's own, which has requests for some ids: a pin. */
+/** A pin: a virtual host of the operator that gets the requests of some ids. */
 export interface Pin {
   readonly virtualHost: string
-  /** `*` is none: the cold path's. */
+  /** Without `*`, the domain of the cold path. */
   readonly domains: readonly string[]
 }
 
-/** What of the processor's rules shapes learned routes. */
+/** The part of the processor's rules that shapes learned routes. */
 export interface RoutingRules {
-  /** Header by which Envoy finds the virtual host, in lower case. The processor puts the address in its place. */
+  /** The header by which Envoy finds the virtual host, in lower case. On the cold path the address replaces its value. */
   readonly routeHeader: string
-  /** With prefixes of their own, and services that no other one has. */
+  /** Each has another prefix, and services that no other rule has. */
   readonly rules: readonly RuleRoutes[]
-  /** The zone's name in DNS, for Envoy's access log: `zone` in the route's metadata `zonegate`. */
+  /** The zone's DNS name, for Envoy's access log: `zone` in the route's metadata `zonegate`. */
   readonly zoneName: (service: string, id: string) => string
-  /** The name in the certificate of a zone that is reached by TLS, whatever is said of it. */
+  /** The name that the certificate of a zone with TLS must have, unless `said` has another. */
   readonly serverName?: (service: string, id: string) => string
-  /** What is another than for other ids; undefined: nothing. */
+  /** What `zones` of the configuration or a pin says of a zone; undefined: nothing. */
   readonly said?: (service: string, id: string) => SaidOfZone | undefined
 }
 
@@ -55,11 +55,11 @@ export interface SaidOfZone {
   readonly zoneName?: string
   /** In place of `serverName`. */
   readonly serverName?: string
-  /** Its requests are answered so, and not forwarded. */
+  /** Envoy answers its requests with this instead of forwarding them. */
   readonly answer?: OwnAnswer
 }
 
-/** What Envoy answers by itself. */
+/** An answer that Envoy gives without a zone. */
 export interface OwnAnswer {
   readonly status: number
   readonly text: string
@@ -68,28 +68,28 @@ export interface OwnAnswer {
 
 export interface RuleRoutes {
   /**
-   * In front of the id in the names of virtual hosts: empty, or a name with a dot behind it. Of a name with two slashes Envoy takes
-   * over nothing, and says nothing.
+   * Stands before the id in names of virtual hosts: empty, or a name with a dot at the end. It has no slash, because Envoy silently
+   * ignores virtual hosts with two slashes in their names.
    */
   readonly prefix: string
-  /** What the listener makes of requests for an id, to find the virtual host by: each method is in one of its own. */
+  /** Domains of an id's virtual host: the keys that the listener makes from its requests, one for each method. */
   readonly domains: (id: string) => readonly string[]
-  /** Methods that are forwarded: only requests with one of them come to a learned zone's virtual host. */
+  /** Methods that are forwarded. Only requests with one of them reach a learned zone's virtual host. */
   readonly methods: readonly string[]
-  /** Services by literal path. Exactly one has no paths: it has all the others. */
+  /** Services by literal path. Exactly one has no paths: it gets all other paths. */
   readonly services: readonly ServiceRoutes[]
-  /** Requests with the key of a zone that Envoy can't read as strictly as the processor does: that one decides them. */
+  /** Requests that Envoy can't check as strictly as the processor does. They ask it although their zone is learned. */
   readonly unusual: readonly RouteMatch[]
-  /** What is known of the headers of every request with the key of an id, beside its key and method. */
+  /** What is known about the headers of every request with an id's key, besides the key and the method. */
   readonly knownHeaders: (id: string) => Readonly<Record<string, KnownHeader>>
-  /** Further settings of filters on the route that asks the processor, for requests of this rule. */
+  /** Further filter settings on the route that asks the processor, for requests of this rule. */
   readonly askSettings?: Route['typed_per_filter_config']
   /**
-   * What chooses the cluster in virtual hosts of many ids, by name: ids of which the service without paths alone is learned have their
-   * routes there. Undefined: there are none.
+   * Name of the plugin that chooses the cluster in shared virtual hosts. They have the routes of ids of which only the service
+   * without paths is learned. Undefined: the rule has no shared virtual hosts.
    */
   readonly zoneOfKey?: string | undefined
-  /** And on the routes of its learned zones. */
+  /** Further filter settings on the routes of learned zones. */
   readonly settings?: Route['typed_per_filter_config']
 }
 
@@ -100,7 +100,7 @@ export interface ServiceRoutes {
   readonly hasPriorities?: boolean
   /** Undefined: its zones are reached by HTTP/1.1 in plain text. */
   readonly upstream?: UpstreamCluster | undefined
-  /** Of filters on the routes of its learned zones, above all others. */
+  /** Filter settings on the routes of its learned zones. They override all others. */
   readonly settings?: Route['typed_per_filter_config']
 }
 
@@ -108,16 +108,16 @@ export interface ServiceRoutes {
 export const FORWARD = 'forward'
 /** The name of a learned route: `%ROUTE_NAME%` in Envoy's access log. */
 export const LEARNED = 'learned'
-/** The name of the route of a zone that Envoy answers for: `local_reply_config` of the listener knows it. */
+/** The name of the route of a zone in maintenance. `local_reply_config` of the listener refers to it. */
 const MAINTENANCE = 'maintenance'
 
-/** In front of the names of what chooses a cluster by the key, in Envoy's own routes (src/envoy-files/zone-of-key.ts). */
+/** Prefix of the names of the plugins that choose a cluster by the key (src/envoy-files/zone-of-key.ts). */
 export const ZONE_OF_KEY = 'zonegate.zone_of_key'
 
-/** What `forward` puts back into the header by which routes are found, where a learned zone's request has it still. */
+/** The cold path puts the key back into the route header with this format. On the hot path the header still has it. */
 export const KEPT_KEY = '%FILTER_STATE(zonegate.key:PLAIN)%'
 
-/** What `forward` makes of Host, where it doesn't leave the client's: learned endpoints have the same as their names. */
+/** The Host that `forward` sets, if it does not leave the client's. Learned endpoints have the same text as their host name. */
 export const HOST_REWRITE = '%DYNAMIC_METADATA(zonegate:address)%'
 
 /** Namespace of route metadata and of the processor's dynamic metadata. */
@@ -128,8 +128,8 @@ const PREVIOUS_HOSTS: TypedExtensionConfig = {
   typed_config: { type_url: typeUrl('envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate') },
 }
 /**
- * A try that failed may have been the last address of its priority: the next one is sent to the next priority. Envoy notices for
- * good after three.
+ * Sends each retry to the next priority, because the failed address may have been the last one of its priority. Outlier detection
+ * notices that only after three failures.
  */
 const NEXT_PRIORITY: TypedExtensionConfig = {
   name: 'envoy.retry_priorities.previous_priorities',
@@ -138,15 +138,15 @@ const NEXT_PRIORITY: TypedExtensionConfig = {
     value: Buffer.from([0x08, 1]), // update_frequency: 1
   },
 }
-/** How often a retry draws an address anew because it drew one that the request has tried. */
+/** How often a retry picks again if it picked an address that the request has tried. */
 const HOST_SELECTION_ATTEMPTS = 5
 
 const { encode } = messageCodec<VirtualHost>(MESSAGE_NAMES.virtualHost)
 
-/** Of the virtual host that an id has by a rule: `12` or `pay.12`. */
+/** Identifies the virtual host of an id: the rule's prefix and the id, `12` or `pay.12`. */
 export type HostKey = string
 
-/** The rule and the id of a virtual host; undefined where no rule has such. */
+/** The rule and the id of a virtual host; undefined if no rule has its prefix. */
 export function partsOf(
   hostKey: HostKey,
   { rules }: Pick<RoutingRules, 'rules'>,
@@ -156,43 +156,43 @@ export function partsOf(
   return rule && { rule, id: hostKey.slice(at) }
 }
 
-/** The virtual host of a zone; one of a service that no rule has, which is on its way out, has the id alone. */
+/** The virtual host of a zone. A service that no rule has any more counts as one without a prefix. */
 export function hostKeyOf(service: string, id: string, { rules }: Pick<RoutingRules, 'rules'>): HostKey {
   const rule = rules.find(({ services }) => services.some(({ name }) => name === service))
   return `${rule?.prefix ?? ''}${id}`
 }
 
-/** A virtual host that says which services it routes, each to the cluster `<service>/<id>`. */
+/** A virtual host, with the services that it routes, each to the cluster `<service>/<id>`. */
 export interface VirtualHostResource extends Resource {
   readonly services: ReadonlySet<string>
-  /** Of many ids: their virtual hosts, which this one stands for. */
+  /** If it is a shared one: the virtual hosts of single ids that it replaces. */
   readonly hosts?: ReadonlySet<HostKey>
 }
 
 const NOTHING_SAID: ReadonlyMap<string, SaidOfZone> = new Map()
 
-/** What no id has: tells the name of a virtual host of many ids. */
+/** A character that no id has. Names of shared virtual hosts begin with it. */
 const SHARED = '~'
-/** So many of them: a change of one id sends the domains of those that share with it. */
+/** Number of shared virtual hosts. When one id changes, the domains of all ids in its shared virtual host are sent again. */
 const SHARED_HOSTS = 128
-/** Of a shared virtual host so many cost as much to make, or to look at, as the virtual host of one id. */
+/** So many ids of a shared virtual host are as much work as one virtual host of a single id. */
 export const HOSTS_PER_SIZE = 8
 
-/** Where the virtual host of an id belongs: as good as any hash that is the same in each process (FNV-1a). */
+/** Which shared virtual host an id belongs to: FNV-1a, because the hash must be the same in each process. */
 function shareOfKey(hostKey: HostKey): number {
   let hash = 0x811c9dc5
   for (let at = 0; at < hostKey.length; at++) hash = Math.imul(hash ^ hostKey.charCodeAt(at), 0x01000193)
   return (hash >>> 0) % SHARED_HOSTS
 }
 
-/** The virtual hosts of one policy: those of ids with the same services learned are alike but for the id. */
+/** Makes the virtual hosts of one policy. Those of ids with the same learned services differ only in the id. */
 export class VirtualHosts {
   readonly #policy: RoutePolicy
   readonly #rules: RoutingRules
   readonly #templates = new Map<string, { services: ReadonlySet<string>; hosts: Template }>()
-  /** What shared virtual hosts have in common: all but names and domains. */
+  /** The encoded part that shared virtual hosts have in common: everything except names and domains. */
   readonly #common = new Map<string, { services: ReadonlySet<string>; bytes: Buffer }>()
-  /** Cold routes that requests of an id may match: the same for many, and asked for again and again. */
+  /** The cold routes that requests of an id may match. Only for ids in shared virtual hosts, which need them often. */
   readonly #routesOf = new Map<HostKey, readonly Route[]>()
 
   constructor(policy: RoutePolicy, rules: RoutingRules) {
@@ -205,24 +205,24 @@ export class VirtualHosts {
     return `${this.#policy.routeConfiguration}/${hostKey}`
   }
 
-  /** Reads the key back; undefined where the name is another route configuration's. */
+  /** The inverse of `nameOf`; undefined for a name of another route configuration. */
   keyOf(name: string): HostKey | undefined {
     const prefix = `${this.#policy.routeConfiguration}/`
     return name.startsWith(prefix) ? name.slice(prefix.length) : undefined
   }
 
-  /** The name of the virtual host that this one shares with others, if its rule shares any. */
+  /** The name of the shared virtual host that an id belongs to, if its rule has any. */
   shareOf(hostKey: HostKey): string {
     const prefix = hostKey.slice(0, hostKey.indexOf('.') + 1)
     return this.nameOf(`${prefix}${SHARED}${shareOfKey(hostKey)}`)
   }
 
-  /** Of a name, whether it is that of a virtual host of many ids. */
+  /** True for the name of a shared virtual host. */
   isShared(name: string): boolean {
     return this.keyOf(name)?.includes(SHARED) === true
   }
 
-  /** The service whose zones may share, of the rule of an id; undefined: its rule shares nothing. */
+  /** The service that shared virtual hosts of an id's rule route; undefined: the rule has none. */
   sharedServiceOf(hostKey: HostKey): string | undefined {
     const { rule } = partsOf(hostKey, this.#rules) ?? {}
     return rule?.zoneOfKey !== undefined
@@ -230,7 +230,7 @@ export class VirtualHosts {
       : undefined
   }
 
-  /** The virtual host of many ids of one rule, of which each has the service without paths learned, and no other. */
+  /** The shared virtual host of ids of one rule. Each has only the service without paths learned. */
   shared(name: string, hostKeys: readonly HostKey[]): VirtualHostResource {
     const hosts = new Set(hostKeys)
     const { rule, id: sample } = this.#parts(hostKeys[0] ?? '')
@@ -261,7 +261,7 @@ export class VirtualHosts {
       services,
       hosts,
       size: 1 + hosts.size / HOSTS_PER_SIZE,
-      // Fields of a message may come in any order, and in parts (protobuf encoding, "Field Order").
+      // Two encoded parts make one message (protobuf encoding, "Last One Wins").
       encode: () => Buffer.concat([bytes, encode({ name, domains: domains() })]),
     }
   }
@@ -304,7 +304,7 @@ export class VirtualHosts {
     return this.#build(rule, id, services, this.#routesBefore(rule, id), this.#saidOf(rule, id))
   }
 
-  /** By service; most ids have none. */
+  /** What is said of an id's zones, by service. Empty for most ids. */
   #saidOf({ services }: RuleRoutes, id: string): ReadonlyMap<string, SaidOfZone> {
     const said = new Map<string, SaidOfZone>()
     for (const { name } of services) {
@@ -321,8 +321,8 @@ export class VirtualHosts {
   }
 
   /**
-   * Its learned services lead to their clusters, the paths of the others to the route that asks the processor. In front
-   * stand the cold routes that stand before `forward` there.
+   * Routes to the clusters of the learned services; the other services' paths ask the processor. The cold routes that stand before
+   * `forward` come first here, too.
    */
   #build(
     { prefix, domains, services: all, unusual, askSettings, settings, zoneOfKey }: RuleRoutes,
@@ -381,7 +381,7 @@ export class VirtualHosts {
         ...unusual.map((match): Route => ({ ...ask, match })),
         ...byPath,
         ...others.map((service) => routeTo(service, { prefix: '/' })),
-        // What fails a further condition of `forward` is refused where it fails it on the cold path.
+        // A request that fails another condition of `forward` ends in the same route as on the cold path.
         ...(isConditional ? [ask] : []),
       ],
     }
@@ -397,12 +397,12 @@ export class VirtualHosts {
     return routes
   }
 
-  /** The cold routes that a request with this id, which has come to its virtual host, can match. */
+  /** The cold routes before `forward` that a request in this id's virtual host can match. */
   #routesBefore({ domains, methods, knownHeaders }: RuleRoutes, id: string): Route[] {
     const values = domains(id)
     const known = {
       ...knownHeaders(id),
-      // Envoy finds the virtual host without regard to case, and over HTTP/2 a method comes as the client wrote it.
+      // Envoy finds the virtual host whatever the case of the key, and over HTTP/2 the method is as the client wrote it.
       ':method': { values: methods, anyCase: true },
       ...(!values.some((value) => value.endsWith('*')) && {
         [this.#rules.routeHeader]: { values, anyCase: true },
@@ -414,8 +414,8 @@ export class VirtualHosts {
 }
 
 /**
- * The cold route with the processor's part taken out and the zone's own cluster put in.
- * @param zone without a key: it is told by that of each request
+ * A copy of `forward` without the processor's part, and with the zone's own cluster.
+ * @param zone without `key`: the route of a shared virtual host, where the request's key says which zone it is for
  */
 function learnedRoute(
   forward: Route,
@@ -432,12 +432,12 @@ function learnedRoute(
     readonly routeHeader: string
   },
 ): Route {
-  // Services are told apart by the case of their paths.
+  // The paths of services are case-sensitive, whatever `forward` says.
   const { prefix: _all, case_sensitive: _always, ...match } = forward.match ?? {}
-  // HTTP filters run as the route says to which a request comes first: on the cold path the one that asks. The two have the
-  // same settings, but for the filters that are on that path alone.
+  // HTTP filters take their settings from the first route that a request matches, on the cold path the one that asks. Its
+  // settings are those of `forward`, except for filters of the cold path (`differencesOfRoutes` checks it).
   const { typed_per_filter_config: _unused, request_headers_to_add: added = [], ...rest } = forward
-  // Written anew all the same, so that the header stands where it stands on the cold path.
+  // The header has this value already. It is written again so that it stands in the same place as on the cold path.
   const addedHere = added.map((option) =>
     option.header?.value === KEPT_KEY
       ? { ...option, header: { ...option.header, value: `%REQ(${kept.routeHeader})%` } }
@@ -455,14 +455,14 @@ function learnedRoute(
     route: {
       ...(zone.key === undefined ? bySharedKey(action, zone.zoneOfKey) : { ...action, cluster: zone.key }),
       ...(host_rewrite === HOST_REWRITE && { auto_host_rewrite: { value: true } }),
-      // On the cold path it replaces "/", here it would replace the whole path.
+      // In `forward` it replaces the prefix "/"; with a literal path it would replace the whole path.
       ...(prefix_rewrite && path.path && { prefix_rewrite: prefix_rewrite + path.path.slice(1) }),
       ...(retry_policy && { retry_policy: toOthers(retry_policy, zone.hasPriorities) }),
     },
   }
 }
 
-/** Answers as the processor does for the zone. */
+/** Gives the same answer as the processor does for a zone in maintenance. */
 function answeredRoute(
   { status, text, retryAfterSeconds }: OwnAnswer,
   zoneName: string,
@@ -482,7 +482,7 @@ function answeredRoute(
   }
 }
 
-/** The header conditions of `forward` but the one that the processor fulfils. */
+/** The header conditions of `forward`, except for the one on the route header, which the address fulfils. */
 function conditionsOf(forward: Route, { routeHeader }: RoutingRules): readonly HeaderMatcher[] {
   return (forward.match?.headers ?? []).filter(({ name }) => name?.toLowerCase() !== routeHeader)
 }
@@ -505,7 +505,7 @@ function bySharedKey({ cluster: _cold, ...action }: RouteAction = {}, zoneOfKey 
   return { ...action, cluster_specifier_plugin: zoneOfKey }
 }
 
-/** @param zone its name in DNS; undefined where the cluster says it */
+/** @param zone its DNS name; undefined if the cluster's metadata has it */
 function hotMetadata(metadata: Route['metadata'], zone?: string): NonNullable<Route['metadata']> {
   const others = metadata?.filter_metadata ?? {}
   const fields: Record<string, Value> = {

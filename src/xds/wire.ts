@@ -1,13 +1,13 @@
 /** Wire types (protobuf encoding, "Message Structure"). */
 const WIRE = { varint: 0, fixed64: 1, length: 2, fixed32: 5 } as const
 
-/** A message of fewer octets is decoded at once, in a millisecond or two; a larger one in parts. */
+/** Messages up to this many octets are decoded at once, in a millisecond or two; larger ones in parts. */
 export const WHOLE_OCTETS_MAX = 32 * 1024
 
-/** Octets that are no message. */
+/** The octets are not a valid message. */
 export class MalformedMessage extends Error {}
 
-/** Reads fields one after the other. Each method throws MalformedMessage where the message ends before its field does. */
+/** Reads fields one after the other. Each method throws MalformedMessage if the message ends within a field. */
 export class WireReader {
   offset = 0
   readonly #bytes: Buffer

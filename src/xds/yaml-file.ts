@@ -12,16 +12,16 @@ import {
   visit,
 } from 'yaml'
 
-/** One mistake in YAML makes many, each a line in the log. */
+/** One mistake in YAML can cause many faults, each a line in the log. */
 const SYNTAX_FAULTS_MAX = 20
-/** Some repeat what they did not understand. */
+/** Some parser messages quote the text that they did not understand. */
 const MESSAGE_LENGTH_MAX = 300
-/** Reading more would hold the event loop for too long. Envoy's files as shipped have 30 KB. */
+/** Reading more would block the event loop for too long. The shipped files have 30 KB. */
 const CHARACTERS_MAX = 256 * 1024
 
-/** Aliases can make much of little. Envoy's files as shipped have 1,500 nodes. */
+/** With aliases a small file can stand for very many nodes. The shipped files have 1,500. */
 const NODES_MAX = 50_000
-/** Deeper than any message of Envoy's. */
+/** Deeper than any of Envoy's messages. */
 const DEPTH_MAX = 100
 
 interface Extent {
@@ -34,26 +34,25 @@ export interface SourceFile {
   readonly text: string
 }
 
-/** Somewhere in a document. */
+/** A place in a document. */
 export interface Place {
   readonly node: Node
   /** As in `routes[2].route.timeout`. */
   readonly path: string
 }
 
-/** What Envoy makes of a scalar: whole numbers of 32 bits are numbers, all other numbers texts. */
+/** A scalar as Envoy reads it: whole numbers of 32 bits are numbers, other numbers are texts. */
 export type ScalarValue = string | number | boolean | null
 
 /**
- * A YAML file of Envoy's to walk through, in which every place can be named: `file:line:column`. Scalars mean what they
- * mean to Envoy (yaml-cpp, and `parseYamlNode` in Envoy's source/common/protobuf/yaml_utility.cc). What is doubtful there,
- * keys that are there twice and explicit tags, is a fault.
+ * One of Envoy's YAML files, with the position of every value. Scalars mean what they mean to Envoy (yaml-cpp, and `parseYamlNode`
+ * in Envoy's source/common/protobuf/yaml_utility.cc). Duplicate keys and explicit tags are faults.
  */
 export class YamlFile {
   readonly root: Place
-  /** `file:line:column: what is wrong`, in the order found. */
+  /** Each `file:line:column: what is wrong`, in the order found. */
   readonly faults: string[] = []
-  /** False where this is no YAML at all: Envoy can't read it either. */
+  /** False if the file is not valid YAML: Envoy can't read it either. */
   readonly isYaml: boolean
 
   readonly #source: SourceFile
@@ -74,7 +73,7 @@ export class YamlFile {
     return found?.[1]
   }
 
-  /** Keys and values of a mapping; none where there is no mapping. */
+  /** Keys and values of a mapping; empty if it is not a mapping. */
   entries(place: Place | undefined): [key: string, value: Place][] {
     const node = this.#resolved(place?.node)
     if (!isMap(node)) return []
@@ -95,14 +94,14 @@ export class YamlFile {
     return isSeq(this.#resolved(place.node))
   }
 
-  /** The values of a list; none where there is no list. */
+  /** The values of a list; empty if it is not a list. */
   items(place: Place | undefined): Place[] {
     const node = this.#resolved(place?.node)
     if (!isSeq(node)) return []
     return node.items.map((item, index) => ({ node: item as Node, path: `${place?.path}[${index}]` }))
   }
 
-  /** A scalar as Envoy reads it; undefined where there is a list or a mapping. */
+  /** A scalar as Envoy reads it; undefined for a list or a mapping. */
   scalar(place: Place | undefined): ScalarValue | undefined {
     const node = this.#resolved(place?.node)
     return isScalar(node) ? scalarOf(node) : undefined
@@ -120,7 +119,7 @@ export class YamlFile {
     return typeof value === 'number' ? value : undefined
   }
 
-  /** Notes what is wrong at a place. */
+  /** Adds a fault at a place. */
   fault(place: Place, what: string): undefined {
     this.faults.push(this.line(place, what))
     return undefined
@@ -158,13 +157,13 @@ export class YamlFile {
         this.faults.push(`${this.#position(pos[0])}: ${message.slice(0, MESSAGE_LENGTH_MAX)}`)
       return document
     } catch (error) {
-      // Nested so deep that the parser's stack overflows.
+      // The parser's stack overflows if the nesting is very deep.
       this.faults.push(`${path}:1:1: ${String(error).slice(0, MESSAGE_LENGTH_MAX)}`)
       return undefined
     }
   }
 
-  /** Finds what each alias stands for: the nearest anchor of that name before it. */
+  /** Resolves each alias: it stands for the nearest anchor of its name before it. */
   #visit(document: Document): void {
     const anchors = new Map<string, Node>()
     visit(document, (key, node, ancestors) => {
@@ -173,7 +172,7 @@ export class YamlFile {
         if (target === undefined)
           this.fault({ node, path: '' }, `expected an anchor &${node.source} before it`)
         else if (ancestors.includes(target))
-          this.fault({ node, path: '' }, `expected an end: *${node.source} refers to what it stands in`)
+          this.fault({ node, path: '' }, `expected no alias to a node around it: *${node.source}`)
         else this.#targets.set(node, target)
         return
       }
@@ -187,11 +186,11 @@ export class YamlFile {
     if (nodes > NODES_MAX || depth > DEPTH_MAX)
       this.fault(
         this.root,
-        `expected at most ${NODES_MAX} nodes, ${DEPTH_MAX} deep, with what aliases stand for`,
+        `expected at most ${NODES_MAX} nodes and ${DEPTH_MAX} levels, with aliases resolved`,
       )
   }
 
-  /** With what aliases stand for, which may be much more than is written. */
+  /** The size with aliases resolved, which may be much more than is written. */
   #extent(node: unknown, known: Map<unknown, Extent>): Extent {
     const resolved = this.#resolved(node)
     const before = known.get(resolved)
@@ -215,13 +214,13 @@ export class YamlFile {
   }
 }
 
-/** Envoy leaves out a key with this tag. */
+/** Envoy ignores a key with this tag. */
 const IGNORE = '!ignore'
-/** The parser notes it of an empty value. */
+/** The parser gives empty values this tag. */
 const isDefaultTag = (tag: string): boolean => tag === ''
 
 const NULLS = new Set(['', '~', 'null', 'Null', 'NULL'])
-/** As yaml-cpp reads them, in lower case, capitals or with one capital. */
+/** As in yaml-cpp: in lower case, in upper case, or with a capital first letter. */
 const BOOLEANS: Readonly<Record<string, boolean>> = {
   y: true,
   yes: true,
@@ -233,7 +232,7 @@ const BOOLEANS: Readonly<Record<string, boolean>> = {
   off: false,
 }
 const ONE_CASE = /^(?:[a-z]+|[A-Z]+|[A-Z][a-z]*)$/
-/** As C++ streams read them: hexadecimal with 0x, octal with 0. */
+/** As C++ streams read them: with 0x hexadecimal, with 0 octal. */
 const INTEGER = /^([+-]?)(?:0[xX]([\da-fA-F]+)|0([0-7]+)|(0|[1-9]\d*))$/
 
 function scalarOf(node: Scalar): ScalarValue {

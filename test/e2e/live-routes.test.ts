@@ -88,7 +88,7 @@ suite('live routes', () => {
     for (const [broken, fault] of [
       ['resources: [', /routes\.yaml:1:13: /],
       [good.replace('num_retries: 3', 'num_retries: many'), /num_retries: expected a whole number/],
-      [good.replace('{ path: cold }', '&a { path: *a }'), /refers to what it stands in/],
+      [good.replace('{ path: cold }', '&a { path: *a }'), /expected no alias to a node around it/],
       ['\u0000\u0001', /routes\.yaml:1:1: /],
     ] as const) {
       writeFileSync(routes, broken)

@@ -402,7 +402,7 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
     'routes.yaml',
     / +# Only what is forwarded waits for its body\./,
     '        dynamic_forward_proxy: { "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig, host_rewrite_header: x-zonegate-route }',
-    /^envoy\/routes\.yaml:\d+:\d+: .*typed_per_filter_config: expected no forward proxy, but host_rewrite in route/,
+    /^envoy\/routes\.yaml:\d+:\d+: .*typed_per_filter_config: expected host_rewrite in route instead of the forward proxy/,
   ],
   [
     'the cluster of the time of the forward proxy',
@@ -416,7 +416,7 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
     'routes.yaml',
     '    - name: loop_detected',
     '    - { name: method_not_allowed, match: { prefix: "/" }, direct_response: { status: 405 } }\n    - name: loop_detected',
-    /^envoy\/routes\.yaml:\d+:\d+: .*name: expected no route method_not_allowed: it follows from zonegate\.yaml, take this one out/,
+    /^envoy\/routes\.yaml:\d+:\d+: .*name: expected no route method_not_allowed: zonegate adds it, so remove this one/,
   ],
   [
     'a bootstrap of the time when the listener stood in it',
@@ -503,7 +503,7 @@ test('what no learned zone could do is a note, as every request may ask the proc
   assert.equal(code, 0)
   assert.match(
     lines.join('\n'),
-    /^note {3}envoy\/routes\.yaml:\d+:34: resources\[0\]\.virtual_hosts\[0\]\.routes\[\d\]\.route\.append_x_forwarded_host: learned zones can't take this over; no zone is learned$/m,
+    /^note {3}envoy\/routes\.yaml:\d+:34: resources\[0\]\.virtual_hosts\[0\]\.routes\[\d\]\.route\.append_x_forwarded_host: learned zones can't do this; no zone is learned$/m,
   )
 })
 
