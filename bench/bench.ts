@@ -8,7 +8,7 @@ import { describeMachine } from './machine.ts'
 import { measureMany, newZones, renderMany } from './many.ts'
 import { help, type Options, parseOptions } from './options.ts'
 import { endAllOnExit } from './processes.ts'
-import { caseTitle, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
+import { caseTitle, columnsLegend, renderMachine, renderRatios, renderTable, summarise } from './report.ts'
 import { measureScale, renderScale, sampleSize } from './scale.ts'
 import { type Stage, setStage } from './stage.ts'
 import { caddy } from './systems/caddy.ts'
@@ -259,7 +259,7 @@ function report(
   console.log(
     `wrk: 1 thread, ${options.connections} connections; medians of ${options.rounds} turns of ${options.seconds} s`,
   )
-  process.stdout.write(noteOn(systems))
+  process.stdout.write(`${columnsLegend}\n${noteOn(systems)}`)
   for (const { rows, voids, ...current } of summaries) {
     console.log(`\n${caseTitle(current)}\n${rows.length === 0 ? 'no figures' : renderTable(rows, titles)}`)
     const own = rows.find((row) => row.system === zonegate.name)

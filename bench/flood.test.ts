@@ -18,11 +18,11 @@ for (const { what, received, outcome } of [
     outcome: { text: '502 no_address', closes: true },
   },
 ]) {
-  test(`${what} is ${outcome === undefined ? 'waited for' : 'read'}`, () =>
+  test(`${what} is ${outcome === undefined ? 'not complete' : 'complete'}`, () =>
     assert.deepEqual(outcomeOf(received), outcome))
 }
 
-test('exactly as many requests are sent, over as many connections, and torn ones are told', async () => {
+test('a flood sends exactly as many requests as it was told, and counts broken connections', async () => {
   let [connections, requests] = [0, 0]
   const server = createServer((socket) => {
     connections += 1

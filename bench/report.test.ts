@@ -22,7 +22,7 @@ test('the median of an even number of values lies between the two in the middle'
   assert.equal(median([4]), 4)
 })
 
-test('a ratio compares within a round, so a machine that slows down does not bend it', () => {
+test('a ratio compares within a round, so a machine that slows down does not change it', () => {
   const turns = [
     turn('envoy-bare', 0, 20_000, 40),
     turn('zonegate', 0, 18_000, 44),
@@ -64,7 +64,7 @@ test('without a yardstick its columns stay empty', () => {
   )
 })
 
-test('ratios say how far apart the rounds were, and leave out who did not run', () => {
+test('ratios show how far apart the rounds were, and leave out yardsticks that did not run', () => {
   const rates = [15_000, 16_000, 17_000, 18_000]
   const turns = rates.flatMap((rate, round) => [
     turn('envoy-static', round, 20_000, 50),

@@ -141,6 +141,9 @@ const columns = [
   'CPU µs/req by process',
 ]
 
+export const columnsLegend = `× bare, hand, policy, seed: ratio to bare Envoy, to hand-written Envoy (lean, or with the same policy), and to the recipe.
+Others: CPU of other programs meanwhile, where 100 % is one core.`
+
 export function caseTitle({ zones, workers }: Case): string {
   return `${zones} ${zones === 1 ? 'zone' : 'zones'}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`
 }

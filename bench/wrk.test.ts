@@ -25,5 +25,5 @@ for (const { what, load, fault } of [
   },
   { what: 'no answer at all', load: { ...clean, requests: 0 }, fault: 'no answers' },
 ]) {
-  test(`${what} is ${fault === undefined ? 'counted' : 'void'}`, () => assert.equal(faultOf(load), fault))
+  test(`${what} is ${fault === undefined ? 'valid' : 'void'}`, () => assert.equal(faultOf(load), fault))
 }
