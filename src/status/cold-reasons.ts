@@ -14,7 +14,7 @@ export type ColdReason =
   | 'spelling'
 
 interface Text {
-  /** What holds the zone, in a sentence. */
+  /** Why the zone is cold, in a sentence. */
   readonly cause: string
   /** What to do, in a sentence. */
   readonly wayOut: string
@@ -31,7 +31,7 @@ export const COLD_REASONS: Readonly<Record<ColdReason, Text>> = {
   },
   zones_max: {
     cause:
-      'As many zones are learned as learned.zonesMax allows, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since this one had its last.',
+      'learned.zonesMax zones are learned, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since the last one of this zone.',
     wayOut:
       'Raise learned.zonesMax, with memory for it (docs/capacity.md), or spread the ids over more gateways.',
   },
@@ -45,21 +45,21 @@ export const COLD_REASONS: Readonly<Record<ColdReason, Text>> = {
       "Look at Envoy's log, and at listen.grpc of zonegate.yaml: Envoy connects to it within 2 seconds of its start.",
   },
   envoy_files: {
-    cause: "Envoy's files say what no learned zone could do, or can't be read.",
+    cause: "Envoy's files have a setting that a learned zone could not have, or can't be read.",
     wayOut: 'Run "zonegate validate": it names the file, the line and the field.',
   },
   pinned: {
     cause: 'A virtual host of envoy/routes.yaml has the requests of this id.',
-    wayOut: 'Nothing, if it is meant; else remove its domain from envoy/routes.yaml.',
+    wayOut: 'Nothing if this is intended; otherwise remove its domain from envoy/routes.yaml.',
   },
   ttl_zero: {
     cause: 'DNS gives its addresses with a TTL of 0: each request asks a nameserver.',
     wayOut: 'Give the record a TTL.',
   },
   keys_changed: {
-    cause: 'The rules have changed, and requests still come by the listener of the rules before.',
+    cause: 'The rules have changed, and some requests still come through the listener of the old rules.',
     wayOut:
-      'Wait until Envoy has taken its listener, which takes seconds, and until clients that keep a connection have opened another one. If "zonegate status" says that Envoy refuses the listener, mend envoy/listener.yaml.',
+      'Wait some seconds until Envoy has the new listener, and until clients have opened new connections. If "zonegate status" says that Envoy refuses the listener, correct envoy/listener.yaml.',
   },
   being_pushed: {
     cause: 'It is learned, and this Envoy has not acknowledged its cluster, its addresses and its route yet.',
@@ -67,12 +67,12 @@ export const COLD_REASONS: Readonly<Record<ColdReason, Text>> = {
   },
   refused_by_envoy: {
     cause: 'It is learned, and this Envoy refuses its cluster, its addresses or its route.',
-    wayOut: 'Read LAST NACK of "zonegate status envoys", and mend what it names in envoy/.',
+    wayOut: 'Read LAST NACK of "zonegate status envoys", and correct what it names in envoy/.',
   },
   spelling: {
-    cause: 'This request says its id in a way that Envoy does not read: it is cold however often it comes.',
+    cause: 'Envoy does not read an id that is written like this one, so such a request is always cold.',
     wayOut:
-      'Have the caller write the id plainly (docs/configuration.md, "What Envoy decides alone", says what is plain in each place).',
+      'Have the caller write the id plainly (docs/configuration.md, "What Envoy decides alone", has the plain spelling of each place).',
   },
 }
 

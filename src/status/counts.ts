@@ -7,10 +7,10 @@ import { RuleCounts } from './rule-counts.ts'
 /** From answers of the cache (tens of microseconds) to a whole `dns.budgetMs`. */
 const DECISION_SECONDS = [0.000_025, 0.000_1, 0.000_25, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 0.5, 1, 2.5]
 
-/** How DNS answered the requests that got as far as that. */
+/** How DNS answered, for requests that needed an address. */
 export type AnswerClass = 'positive' | 'stale' | 'nxdomain' | 'nodata' | 'failure'
 
-/** What became of the requests that asked the processor, since its start. Plain numbers: counting costs nothing. */
+/** Outcomes of the requests that asked the processor, since its start. Plain numbers, because each request is counted. */
 export class DecisionCounts {
   forwarded = 0
   readonly refused: Record<RejectReason, number>
@@ -40,7 +40,7 @@ export class DecisionCounts {
   }
 
   /**
-   * The same decider, its time taken.
+   * Wraps a decider and measures its time.
    * @param now milliseconds
    */
   timed(decide: Decider, now: () => number): Decider {
@@ -59,20 +59,20 @@ function classOf(answer: Answer): AnswerClass {
   return answer.kind === 'positive' && answer.stale ? 'stale' : answer.kind
 }
 
-/** From a cache beside us to a timeout. */
+/** From a local cache to a timeout. */
 const QUERY_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
-/** Nameservers counted at once. More are in force by nobody's wish; the one counted longest goes. */
+/** Nameservers with counters, more than any configuration has. A new one beyond them replaces the oldest. */
 const NAMESERVERS_MAX = 16
-/** A nameserver may answer with any of 4,096 RCODEs; those with a name are told apart. */
+/** RCODEs without a name count as `other`: a nameserver can send 4,096 of them. */
 const NUMBERED_RCODE = /^RCODE\d+$/
 
 export interface QueryCounts {
   readonly outcomes: Map<string, number>
-  /** Queries that were answered, by whatever RCODE. */
+  /** How long queries took, whatever their outcome. */
   readonly seconds: Histogram
 }
 
-/** DNS queries since the start, by nameserver; they outlive a reload. */
+/** DNS queries since the start, by nameserver. A reload keeps them. */
 export class DnsQueryCounts {
   readonly #byNameserver = new Map<string, QueryCounts>()
 
@@ -101,7 +101,7 @@ export interface Answers {
   readonly nacks: number
 }
 
-/** What Envoys answered to pushes, since the start. */
+/** ACKs and NACKs of all Envoys since the start. */
 export class PushCounts {
   readonly #totals: Readonly<Record<Kind, { acks: number; nacks: number }>> = {
     cluster: { acks: 0, nacks: 0 },
@@ -119,7 +119,7 @@ export class PushCounts {
   }
 }
 
-/** Observations by upper bound, as Prometheus counts them. An observation costs a few comparisons and no allocation. */
+/** A histogram as Prometheus defines it. `observe` allocates nothing. */
 export class Histogram {
   /** Upper bounds, ascending; above the last one is infinity. */
   readonly bounds: readonly number[]
@@ -151,7 +151,7 @@ export class Histogram {
     }
   }
 
-  /** How many were at most as large as each bound. */
+  /** Observations at or below each bound. */
   cumulative(): number[] {
     let sum = 0
     return [...this.#counts].map((count) => {

@@ -1,12 +1,4 @@
-import { ShellFault, shellWords } from './shell-words.ts'
-
-/** A curl command that can't be taken for a request, and why. */
-export class CurlFault extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'CurlFault'
-  }
-}
+import { CommandFault, shellWords } from './shell-words.ts'
 
 /** The request that a curl command would send. */
 export interface CurlRequest {
@@ -17,11 +9,11 @@ export interface CurlRequest {
   /** `name: value` lines. */
   readonly headers: readonly string[]
   readonly body: string
-  /** A file that holds the body: it is not read here. */
+  /** The file that holds the body; nobody reads it here. */
   readonly bodyFile: string | undefined
 }
 
-/** What an option does to the request; `ignore`: nothing that decides where it goes. */
+/** What an option does to the request; `ignore`: it does not change where the request goes. */
 type Option = 'ignore' | ((asked: Asked, value: string) => void)
 
 interface Asked {
@@ -47,7 +39,7 @@ const VALUED: Readonly<Record<string, Option>> = {
   },
   '--url': setUrl,
   '--header': (asked, value) => {
-    if (value.startsWith('@')) throw new CurlFault(`${value} names a file of headers: write them out`)
+    if (value.startsWith('@')) throw new CommandFault(`${value} names a file of headers: write them out`)
     asked.headers.push(value)
   },
   '--data': addDataOrFile,
@@ -66,7 +58,7 @@ const VALUED: Readonly<Record<string, Option>> = {
     asked.bodyFile = value
   },
   '--cookie': (asked, value) => {
-    if (!value.includes('=')) throw new CurlFault(`--cookie ${value} names a file: write name=value`)
+    if (!value.includes('=')) throw new CommandFault(`--cookie ${value} names a file: write name=value`)
     asked.headers.push(`cookie: ${value}`)
   },
   '--user-agent': (asked, value) => asked.headers.push(`user-agent: ${value}`),
@@ -82,7 +74,7 @@ const VALUED: Readonly<Record<string, Option>> = {
   ),
 }
 
-/** Options without one. */
+/** Options without a value. */
 const FLAGS: Readonly<Record<string, Option>> = {
   '--get': (asked) => {
     asked.dataInQuery = true
@@ -151,14 +143,14 @@ function ignored(...lists: string[]): Record<string, Option> {
 }
 
 /**
- * Reads a curl command line, such as browsers and API tools copy, for the request that it would send (curl's manual).
- * No file is read and nothing is run.
- * @throws CurlFault with what is not understood
+ * Parses a curl command, as browsers and API tools copy it, into the request that it would send. Reads no file and runs
+ * nothing.
+ * @throws CommandFault with what is not understood
  */
 export function parseCurl(command: string): CurlRequest {
-  const [program, ...words] = wordsOf(command)
+  const [program, ...words] = shellWords(command)
   if (program === undefined || !/^(?:.*\/)?curl(?:\.exe)?$/.test(program))
-    throw new CurlFault(`expected a command that begins with curl, got ${quoted(program ?? '')}`)
+    throw new CommandFault(`expected a command that begins with curl, got ${quoted(program ?? '')}`)
   const asked: Asked = {
     method: undefined,
     url: undefined,
@@ -175,20 +167,11 @@ export function parseCurl(command: string): CurlRequest {
   return requestOf(asked)
 }
 
-function wordsOf(command: string): string[] {
-  try {
-    return shellWords(command)
-  } catch (error) {
-    if (error instanceof ShellFault) throw new CurlFault(error.message)
-    throw error
-  }
-}
-
 function takeWords(words: readonly string[], asked: Asked): void {
   let next = 0
   const value = (name: string): string => {
     const text = words[next]
-    if (text === undefined) throw new CurlFault(`${name} has no value`)
+    if (text === undefined) throw new CommandFault(`${name} has no value`)
     next += 1
     return text
   }
@@ -205,7 +188,7 @@ function takeWords(words: readonly string[], asked: Asked): void {
   }
 }
 
-/** `-sXPOST`: flags in one word, and the last with its value. */
+/** `-sXPOST`: several options in one word, the last one with its value. */
 function takeShort(letters: string, nextWord: (name: string) => string, asked: Asked): void {
   for (let at = 0; at < letters.length; at += 1) {
     const letter = letters.charAt(at)
@@ -218,7 +201,7 @@ function takeShort(letters: string, nextWord: (name: string) => string, asked: A
 }
 
 function takeOption(name: string, value: () => string, asked: Asked): void {
-  if (name === '--next') throw new CurlFault('--next begins a second request: ask about one')
+  if (name === '--next') throw new CommandFault('--next begins a second request: ask about one')
   if (Object.hasOwn(VALUED, name)) {
     const text = value()
     const option = VALUED[name]
@@ -229,15 +212,13 @@ function takeOption(name: string, value: () => string, asked: Asked): void {
   } else throw unknownOption(name)
 }
 
-function unknownOption(name: string): CurlFault {
-  return new CurlFault(
-    `the option ${name} is not understood here: leave it out if the request is the same without`,
-  )
+function unknownOption(name: string): CommandFault {
+  return new CommandFault(`unknown option ${name}: leave it out if the request stays the same`)
 }
 
 function setUrl(asked: Asked, url: string): void {
   if (asked.url !== undefined)
-    throw new CurlFault(`two URLs, ${quoted(asked.url)} and ${quoted(url)}: ask about one`)
+    throw new CommandFault(`two URLs, ${quoted(asked.url)} and ${quoted(url)}: ask about one`)
   asked.url = url
 }
 
@@ -258,7 +239,7 @@ function addFile(asked: Asked, value: string, contentType: string): void {
 
 /** `content`, `=content` or `name=content`, of which the content is encoded. */
 function addEncoded(asked: Asked, value: string): void {
-  if (/^[^=]*@/.test(value)) throw new CurlFault(`${value} names a file: write its content`)
+  if (/^[^=]*@/.test(value)) throw new CommandFault(`${value} names a file: write its content`)
   addData(asked, encodedPair(value), '&', FORM)
 }
 
@@ -272,7 +253,7 @@ function encodedPair(value: string): string {
   return name === '' ? encoded : `${name}=${encoded}`
 }
 
-/** No rule looks into such a body: its content does not matter. */
+/** No rule reads a multipart body, so its content does not matter. */
 function addMultipart(asked: Asked): void {
   asked.data ??= ''
   asked.contentType = 'multipart/form-data; boundary=-'
@@ -300,7 +281,7 @@ function requestOf(asked: Asked): CurlRequest {
   }
 }
 
-/** `name;` sends an empty header, `name:` takes away one of curl's own. */
+/** `name;` sends an empty header, `name:` removes one of curl's own. */
 function sentHeaders(lines: readonly string[]): string[] {
   return lines
     .filter((line) => !/^[^:;]*:\s*$/.test(line))
@@ -312,14 +293,14 @@ function nameOf(line: string): string {
 }
 
 function targetOf({ url, pathAsIs, noGlob }: Asked): { host: string; path: string } {
-  if (url === undefined) throw new CurlFault('no URL')
-  if (/\s/.test(url)) throw new CurlFault(`the URL ${quoted(url)} has a space in it`)
+  if (url === undefined) throw new CommandFault('no URL')
+  if (/\s/.test(url)) throw new CommandFault(`the URL ${quoted(url)} has a space in it`)
   const [, scheme = 'http', host = '', rest = ''] =
     /^(?:([a-z][a-z0-9+.-]*):\/\/)?(?:[^@/?#]*@)?([^/?#]*)([^#]*)/i.exec(url) ?? []
-  if (!/^https?$/i.test(scheme)) throw new CurlFault(`expected a URL of HTTP, got ${quoted(url)}`)
-  if (host === '') throw new CurlFault(`the URL ${quoted(url)} has no host`)
+  if (!/^https?$/i.test(scheme)) throw new CommandFault(`expected a URL of HTTP, got ${quoted(url)}`)
+  if (host === '') throw new CommandFault(`the URL ${quoted(url)} has no host`)
   if (!noGlob && /[{}[\]]/.test(rest))
-    throw new CurlFault(
+    throw new CommandFault(
       `curl makes several requests of the braces or brackets in ${quoted(url)}: ask about one`,
     )
   const path = rest.startsWith('/') ? rest : `/${rest}`

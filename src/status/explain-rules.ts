@@ -23,7 +23,7 @@ import {
   type Zone,
 } from '../routing/rules.ts'
 
-/** One step of a decision, in words. `ok: false` is where it ends, or what went wrong on the way. */
+/** One step of a decision in words. `ok: false`: the step failed, or refuses the request. */
 export interface Step {
   readonly step:
     | 'rule'
@@ -45,16 +45,16 @@ export interface Step {
 }
 
 export interface ExplainedRules {
-  /** Name of the rule that decides; null: none fits. */
+  /** Name of the rule that decides; null: no rule fits. */
   readonly rule: string | null
-  /** What a source of the rule says, as it is there: `query server_id`, `12`; null: none has an id. */
+  /** The id as the request writes it, and where: `12`, `query server_id`; null: there is none. */
   readonly id: { readonly source: string; readonly value: string } | null
   readonly steps: readonly Step[]
-  /** Envoy refuses such a body before anybody reads an id in it. */
+  /** Envoy refuses such a body, so nobody reads an id in it. */
   readonly isTooLarge: boolean
 }
 
-/** What the rules say to a request, as far as it comes. */
+/** Explains rule, method, id, service and name, up to the step that refuses the request. */
 export function explainRules(
   head: RequestHead,
   rules: Rules,
@@ -93,7 +93,7 @@ function noRuleSteps(head: RequestHead, rules: Rules): Step[] {
   return [{ step: 'rule', ok: false, text: none }, ...rules.map((rule) => whyNot(head, rule))]
 }
 
-/** What a rule wants that the request has not. */
+/** What a rule expects and the request lacks. */
 function whyNot(head: RequestHead, { name, match }: Rule): Step {
   const path = wanted('path', match.paths, pathOf(head.path))
   const host = wanted('host', match.hosts, hostOf(head.authority))

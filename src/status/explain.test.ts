@@ -68,7 +68,7 @@ test('a request that is forwarded: every step, to each Envoy', async () => {
     'ok addresses: 10.0.0.1, 10.0.0.2',
     'ok decision: forward to 10.0.0.1:8101 or 10.0.0.2:8101, in turn',
     'ok envoy: a: hot, routed inside Envoy',
-    'ok envoy: b: cold, asks the processor, zones_max: As many zones are learned as learned.zonesMax allows, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since this one had its last.',
+    'ok envoy: b: cold, asks the processor, zones_max: learned.zonesMax zones are learned, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since the last one of this zone.',
     'ok envoy: c: cold, asks the processor, pinned: A virtual host of envoy/routes.yaml has the requests of this id. (own)',
   ])
   assert.deepEqual(decision, { result: 'forward', authorities: ['10.0.0.1:8101', '10.0.0.2:8101'] })
@@ -136,7 +136,7 @@ const REFUSALS: Record<
     { kind: 'nodata', name, ttlSeconds: 3, nameserver: 'n', notOffered: true },
     /the service is not offered \(SRV target "\."\), for 3 s/,
   ],
-  nameservers_failed: [post, failure, /nameservers say: none in time/],
+  nameservers_failed: [post, failure, /nameservers say: no answer in time/],
   address_denied: [post, denied, /none to use; denied by policy: 127\.0\.0\.1 \(addresses\.allow\)/],
   resolver_overloaded: [post, { ...failure, cause: 'overloaded' }, /too many queries/],
   lookup_rate_limited: [post, { ...failure, cause: 'rate_limited' }, /too many names that are not in use/],

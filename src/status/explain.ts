@@ -11,9 +11,9 @@ import { REASONS, type Reason } from './reasons.ts'
 import { type DescribedRequest, requestOf } from './request-description.ts'
 import { addressesIn, addressesOf, saidState, stateOf, type ZoneState } from './status.ts'
 
-/** Why a request would go where it goes. */
+/** Where a request would go now, and why. */
 export interface Explained extends Pick<ExplainedRules, 'rule' | 'id' | 'steps'> {
-  /** What was asked about, before its ids were put in place. */
+  /** The request as it was described, before its ids are put in place. */
   readonly request: {
     readonly method: string
     readonly authority: string
@@ -22,7 +22,7 @@ export interface Explained extends Pick<ExplainedRules, 'rule' | 'id' | 'steps'>
     readonly bodyOctets: number
   }
   readonly zone: { readonly service: string; readonly id: string; readonly name: string } | null
-  /** How the zone's receivers are reached; absent: by HTTP/1.1 in plain text. */
+  /** How Envoy reaches the zone's receivers; absent: HTTP/1.1 in plain text. */
   readonly upstream?: { readonly http: 1 | 2; readonly tls: { readonly serverName: string } | null }
   readonly dns: ExplainedDns | null
   readonly decision:
@@ -42,7 +42,7 @@ export interface ExplainedDns {
   /** What a request gets now: from the cache, else from the nameservers. */
   readonly state: ZoneState
   readonly addresses: readonly string[]
-  /** The same with their ports, priorities and weights, where they are from SRV records. */
+  /** The same with port, priority and weight, where SRV records give them. */
   readonly endpoints?: readonly Endpoint[]
   readonly denied: readonly string[]
   readonly ttlSecondsLeft: number | null
@@ -58,22 +58,22 @@ export interface ExplainedEnvoy {
   readonly route: 'hot' | 'cold'
   /** Why it is cold; absent where it is hot. */
   readonly reason?: ColdReason
-  /** What is at fault, by name: a virtual host, a line of a file, Envoy's own words. */
+  /** The cause by name: a virtual host, a line of a file, Envoy's error message. */
   readonly detail?: string | undefined
 }
 
 export interface ExplainSeams {
   readonly rules: Rules
   readonly search: string
-  /** What is said of zones beside DNS; absent: nothing. */
+  /** Pins, merges, maintenance and fallbacks; absent: there are none. */
   readonly said?: SaidOfZones
-  /** Asks the nameservers, past the cache. */
+  /** Asks the nameservers, and tells what the cache has beside their answer. */
   readonly explainName: (name: string) => Promise<Explanation>
-  /** Of a request to a zone, on each connected Envoy. Null: nobody can know, as no processor is asked. */
+  /** The request's route on each connected Envoy. Null: unknown, because no processor is asked. */
   readonly envoys: ((zone: Zone, state: ZoneState, head: RequestHead) => readonly ExplainedEnvoy[]) | null
 }
 
-/** Walks a request through the decision, past the cache, and tells every step. */
+/** Decides a request as the processor would, and explains each step. It always asks the nameservers, too. */
 export async function explain(described: DescribedRequest, seams: ExplainSeams): Promise<Explained> {
   const { rules, search, said } = seams
   const head = requestOf(described, rules)
@@ -125,7 +125,7 @@ function explainAnswer(
 ): ExplainedZone {
   const decision = decide(zone, answer, 0)
   const state = saidState(zone.said) ?? stateOf(answer)
-  // By way of another zone's id its requests ask the processor, however hot it is.
+  // A fallback is a decision of the processor, so the request asks it even if the fallback zone is hot.
   const envoys = zone.insteadOf === undefined ? (seams.envoys?.(zone, state, head) ?? []) : []
   const common = { zone: { service: zone.service.name, id: zone.id, name: zone.name }, dns, envoys }
   if (decision.kind === 'reject') return { ...refusal(decision.reason, steps), ...common }
@@ -143,7 +143,7 @@ function explainAnswer(
   }
 }
 
-/** What is said of the zone beside DNS, and by whom. */
+/** What `zones` and pins say of the zone, and who pinned it. */
 function saidSteps({ id, service, said }: Zone): Step[] {
   const { merged, pinned, maintenance } = said ?? {}
   const steps: Step[] = []
@@ -175,12 +175,12 @@ export function insteadStep({ id, service }: Zone, other: Zone, said: SaidOfZone
   return { step: 'zones', ok: true, text }
 }
 
-/** Without headers: they may hold secrets, and a step has what decides. */
+/** Without headers, which may hold secrets. The steps show the header that decides. */
 function requestText({ method, authority, path, ids, body }: DescribedRequest): Explained['request'] {
   return { method, authority, path, ids, bodyOctets: body?.length ?? 0 }
 }
 
-/** @param ownStatus in place of the reason's */
+/** @param ownStatus replaces the reason's status */
 function refusal(
   reason: Reason,
   steps: readonly Step[],
@@ -246,7 +246,7 @@ function answerText(answer: Answer): string {
     case 'failure':
       return {
         nameservers_failed: 'no usable answer',
-        timeout: 'none in time',
+        timeout: 'no answer in time',
         overloaded: 'too many queries',
         rate_limited: 'too many names that are not in use',
         invalid_name: 'no domain name',
@@ -271,7 +271,7 @@ function explainedDns(
   }
 }
 
-/** What each says of where it is from. */
+/** Each address, with the SRV record that gave it. */
 function describedAddresses(addresses: Addresses): readonly string[] {
   if (!areEndpoints(addresses)) return addresses
   return addresses.map((endpoint) => {
@@ -288,7 +288,7 @@ function upstreamOf({ service: { upstream }, serverName = '' }: Zone): Pick<Expl
   return { upstream: { http: upstream.http, tls: upstream.tls && { serverName } } }
 }
 
-/** How receivers are reached; nothing of HTTP/1.1 in plain text. */
+/** The protocol to the receivers; empty for HTTP/1.1 in plain text. */
 export function reachText({ service: { upstream }, serverName }: Zone): string {
   if (upstream === undefined) return ''
   const { tls, http } = upstream

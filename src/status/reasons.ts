@@ -47,13 +47,13 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   id_missing: {
     cause: 'The request carries no id in any of the places that its rule looks at.',
     wayOut:
-      'Ask "zonegate explain" with the whole request: it says of each place why there is none. Correct the caller, or rules.id; a body must have the content-type of JSON or of a form.',
+      'Ask "zonegate explain" with the whole request: it says for each place why it holds no id. Correct the caller, or rules.id; a body must have the content-type of JSON or of a form.',
   },
   id_invalid: {
     cause:
       'The id stands there more than once, can be read in several ways, does not match rules.idPattern, or makes no host name.',
     wayOut:
-      'Ask "zonegate explain" with the whole request: it says what is wrong with it. Have the caller send one id of letters, digits and hyphens, in one place and one spelling; if it is a good one, widen rules.idPattern.',
+      'Ask "zonegate explain" with the whole request: it says what is wrong with the id. Have the caller send one id of letters, digits and hyphens, in one place and one spelling; if the id is valid, widen rules.idPattern.',
   },
   server_header_missing: {
     cause: 'The request carries no id: its id header is absent or empty.',
@@ -63,7 +63,7 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   server_header_invalid: {
     cause:
       'The id header stands there more than once, does not match rules.idPattern, or makes no host name.',
-    wayOut: 'Have the caller send one id; if it is a good one, widen rules.idPattern.',
+    wayOut: 'Have the caller send one id; if the id is valid, widen rules.idPattern.',
   },
   name_not_found: {
     cause: "A nameserver says that the zone's name does not exist (NXDOMAIN).",
@@ -77,36 +77,37 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
       'Add an A record to the name or to the target, or an AAAA record and dns.family: both; with port: srv, add the SRV record.',
   },
   service_not_offered: {
-    cause: 'The zone\'s SRV record has the target ".": its DNS says that the service is not to be had there.',
+    cause:
+      'The zone\'s SRV record has the target ".": by that the zone says that it does not offer the service.',
     wayOut:
-      'Put the receivers into the SRV record, or take the record away where the port is always the same.',
+      'Put the receivers into the SRV record; if their port never changes, set it in rules.services instead of srv.',
   },
   nameservers_failed: {
     cause:
       'No nameserver gave an answer within dns.budgetMs, and no earlier answer is young enough to serve.',
     wayOut:
-      'See which one fails with "zonegate status nameservers"; mend it, or name others in resolv.conf or dns.nameservers.',
+      'Find the failing one with "zonegate status nameservers"; repair it, or set others in resolv.conf or dns.nameservers.',
   },
   address_denied: {
     cause:
       "Every address of the zone's name is one that no request may reach, such as loopback or link-local, or its SRV records lead to ports outside of addresses.ports.",
     wayOut:
-      'Correct the record in DNS; if the address or the port is meant, let it through in addresses.allow or addresses.ports.',
+      'Correct the record in DNS; if the address or the port is intended, allow it in addresses.allow or addresses.ports.',
   },
   resolver_overloaded: {
     cause: 'As many DNS queries are under way as dns.queriesInFlightMax allows.',
     wayOut:
-      'Look for slow nameservers ("zonegate status nameservers") or a flood of unknown ids; raise dns.queriesInFlightMax if the load is honest.',
+      'Look for slow nameservers ("zonegate status nameservers") or a flood of unknown ids; if the load is legitimate, raise dns.queriesInFlightMax.',
   },
   lookup_rate_limited: {
     cause:
-      'Names that were not in use were asked for faster than dns.unknownNames allows; those in use go on.',
+      'Callers asked for names that were not in use faster than dns.unknownNames allows; names in use still work.',
     wayOut:
-      'Look for a scan of random ids and stop it in front; if the load is honest, such as very many zones after a start, raise dns.unknownNames.',
+      'Look for a scan of random ids and stop it before it reaches the gateway; if the load is legitimate, such as very many zones after a start, raise dns.unknownNames.',
   },
   maintenance: {
-    cause: 'An entry of zones says that the zone is in maintenance, with a status and a text of its own.',
-    wayOut: 'When the maintenance is over, take the entry out of zones; "zonegate pin" goes before it.',
+    cause: 'An entry of zones puts the zone in maintenance, and has the status and the text.',
+    wayOut: 'When the maintenance is over, remove the entry from zones; "zonegate pin" overrides it.',
   },
 }
 
@@ -116,45 +117,45 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     cause:
       'The request stopped in the middle: the caller sent no more of it, or the zone took no more of it.',
     wayOut:
-      "Look at the caller's network and at bytes_received in the access log; how long is waited say idle_timeout in envoy/routes.yaml and stream_idle_timeout in envoy/listener.yaml.",
+      "Look at the caller's network and at bytes_received in the access log; the time limits are idle_timeout in envoy/routes.yaml and stream_idle_timeout in envoy/listener.yaml.",
   },
   upstream_timeout: {
     status: '504',
-    cause: 'The zone took the request and was silent for longer than the route allows.',
-    wayOut: 'Look why the zone is slow, or raise per_try_timeout (or timeout) in envoy/routes.yaml.',
+    cause: 'The zone received the request and did not answer within the time that the route allows.',
+    wayOut: 'Find out why the zone is slow, or raise per_try_timeout (or timeout) in envoy/routes.yaml.',
   },
   upstream_unreachable: {
     status: '502',
-    cause: "No connection to any of the zone's addresses could be made.",
+    cause: "Envoy could not connect to any of the zone's addresses.",
     wayOut:
-      'Check that the zone listens on the port of rules.services and that no firewall is between; if it moved, correct its name in DNS.',
+      'Check that the zone listens on the port of rules.services and that no firewall is in between; if the zone has moved, correct its name in DNS.',
   },
   upstream_reset: {
     status: '502',
-    cause: 'The zone accepted the connection, and broke it off or answered with what is not valid HTTP.',
+    cause: 'The zone accepted the connection, then closed it or sent an answer that is not valid HTTP.',
     wayOut:
       "Look into the zone's own log, and whether it expects TLS (curl -k https://ADDRESS/); if it closes idle connections within 1 s, or after each answer without saying so, see upstream_reset in docs/troubleshooting.md.",
   },
   upstream_tls_failed: {
     status: '502',
     cause:
-      "The zone could not be trusted by TLS: its certificate has another name, another CA or has ended, it does not take Envoy's own, or it speaks no TLS.",
+      "The TLS handshake with the zone failed: its certificate has another name, another CA or has expired, it does not accept Envoy's certificate, or it does not speak TLS.",
     wayOut:
       "Read details in Envoy's access log line of the request: it says which. Correct the zone's certificate, or upstream.tls (ca, serverName, cert) in zonegate.yaml.",
   },
   overloaded: {
     status: '503',
     cause:
-      'The circuit breaker is open, or the heap is full: as much is under way as envoy/envoy.yaml or envoy/clusters.yaml allows.',
+      'The circuit breaker is open, or the heap is full: the load has reached a limit of envoy/envoy.yaml or envoy/clusters.yaml.',
     wayOut:
-      'Find the zone that is slow ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/clusters.yaml.',
+      'Find the slow zone ("zonegate status"), or raise circuit_breakers of the cluster zones in envoy/clusters.yaml.',
   },
   too_many_addresses: {
     status: '503',
     cause:
-      'Envoy resolves zones itself, as the processor is away, and has as many names as dns.cacheEntriesMax allows; learned zones go on.',
+      'The processor is away, so Envoy resolves names itself, and it holds as many as dns.cacheEntriesMax allows. Learned zones still work.',
     wayOut:
-      'Look for a scan of ids in the access log, and why the processor is away; if the load is honest, raise dns.cacheEntriesMax.',
+      'Look for a scan of ids in the access log, and why the processor is away; if the load is legitimate, raise dns.cacheEntriesMax.',
   },
   loop_detected: {
     status: '502',
@@ -172,7 +173,7 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
     status: '504',
     cause: 'The processor was silent for longer than message_timeout.',
     wayOut:
-      'Keep message_timeout in envoy/listener.yaml above dns.budgetMs, and look if the processor has CPU.',
+      'Keep message_timeout in envoy/listener.yaml above dns.budgetMs, and check that the processor gets enough CPU.',
   },
   processor_unavailable: {
     status: '502',
@@ -188,37 +189,38 @@ const ENVOY_REASONS: Readonly<Record<EnvoyReason, ReasonText>> = {
   body_too_large: {
     status: '413',
     cause:
-      'The body is longer than its rule looks into, or came without a Content-Length and is longer than Envoy holds (1 MiB).',
+      'The body is longer than rules.bodyMaxBytes of its rule, or it has no Content-Length and is longer than Envoy buffers (1 MiB).',
     wayOut:
-      'Where the id is in the body, raise rules.bodyMaxBytes. Else have the caller send a Content-Length, as such bodies have no limit, or raise max_request_bytes in envoy/listener.yaml.',
+      'If the id is in the body, raise rules.bodyMaxBytes. Otherwise have the caller send a Content-Length, which lifts this limit, or raise max_request_bytes in envoy/listener.yaml.',
   },
   bad_request: {
     status: '400',
-    cause: 'What arrived is no request that HTTP allows, or none that Envoy takes.',
-    wayOut: "Look at the access log's details of that request_id, and mend the caller.",
+    cause: 'The request is not valid HTTP, or Envoy does not accept it.',
+    wayOut: 'Read details of that request_id in the access log, and correct the caller.',
   },
   headers_too_large: {
     status: '431',
     cause:
       'The request has more header lines than max_headers_count, or larger ones than max_request_headers_kb.',
-    wayOut: 'Have the caller send fewer, or raise the limit in envoy/listener.yaml.',
+    wayOut: 'Have the caller send fewer or shorter headers, or raise the limit in envoy/listener.yaml.',
   },
   rate_limited: {
     status: '429',
     cause: 'A rate limit that was added to envoy/listener.yaml had no token left for the request.',
-    wayOut: 'Have the caller send less, or later; if the load is honest, raise the token bucket.',
+    wayOut:
+      'Have the caller send fewer requests, or later; if the load is legitimate, raise the token bucket.',
   },
   refused_by_policy: {
     status: '4xx',
     cause: 'A route or an HTTP filter that was added to the files in envoy/ refused the request.',
     wayOut:
-      "Look for the access log's details of that request_id in envoy/listener.yaml and envoy/routes.yaml.",
+      'Read details of that request_id in the access log, and look for that filter or route in envoy/listener.yaml and envoy/routes.yaml.',
   },
   gateway_error: {
     status: '503',
-    cause: 'Envoy has no route or no cluster for the request, or failed by itself.',
+    cause: 'Envoy has no route or no cluster for the request, or failed internally.',
     wayOut:
-      "Look at the access log's details of that request_id: mostly envoy/routes.yaml was at fault when Envoy started, or names a cluster that is not there.",
+      'Read details of that request_id in the access log: usually envoy/routes.yaml had a fault when Envoy started, or names a cluster that does not exist.',
   },
 }
 

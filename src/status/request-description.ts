@@ -11,23 +11,24 @@ import {
   servicesOf,
   zoneOf,
 } from '../routing/rules.ts'
-import { CurlFault, parseCurl } from './curl-command.ts'
+import { parseCurl } from './curl-command.ts'
+import { CommandFault } from './shell-words.ts'
 
-/** What someone says of a request. */
+/** A request as an operator describes it. */
 export interface RequestDescription {
-  /** POST, unless told otherwise. */
+  /** By default POST. */
   readonly method?: string | undefined
-  /** Path and query; `/`, unless told otherwise. */
+  /** Path and query; by default `/`. */
   readonly path?: string | undefined
   readonly host?: string | undefined
   /** `name: value` lines. */
   readonly headers?: readonly string[] | undefined
   readonly body?: Buffer | undefined
-  /** To be put where the rule that fits looks first. */
+  /** They go where the matching rule looks first. */
   readonly ids?: readonly string[] | undefined
   /** A curl command, instead of the method, path, host and headers. */
   readonly curl?: string | undefined
-  /** A zone, instead of all of it: a request that goes there. */
+  /** A zone, instead of everything else: a request that goes there. */
   readonly zone?: { readonly service: string; readonly id: string } | undefined
 }
 
@@ -46,7 +47,7 @@ const descriptionSchema = z.strictObject({
   zone: z.strictObject({ service: text, id: text }).optional(),
 })
 
-/** What is wrong with a description, and in which part of it. */
+/** A fault in a description, and the part that has it. */
 export class DescriptionFault extends Error {
   readonly field: string
 
@@ -57,7 +58,7 @@ export class DescriptionFault extends Error {
   }
 }
 
-/** Octets of a body that can be described: no rule looks into a longer one. */
+/** The longest body that can be described, octets: no rule reads a longer one. */
 export const BODY_OCTETS_MAX = 1024 * 1024
 /** A token (RFC 9110 section 5.6.2). */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
@@ -66,7 +67,7 @@ const LINE_BREAK = /[\0\r\n]/
 
 /**
  * Completes a description into a request.
- * @param rules where it is that of a zone
+ * @param rules used where the description names a zone
  * @throws DescriptionFault
  */
 export function describedRequest(description: RequestDescription, rules: Rules = []): DescribedRequest {
@@ -74,7 +75,10 @@ export function describedRequest(description: RequestDescription, rules: Rules =
   if (zone !== undefined) {
     const request = requestToZone(zone.service, zone.id, rules)
     if (request !== null) return request
-    throw new DescriptionFault('zone', `which request goes to ${zone.service} ${zone.id}? Say its path`)
+    throw new DescriptionFault(
+      'zone',
+      `no request is known that goes to ${zone.service} ${zone.id}: give its path`,
+    )
   }
   const {
     method = 'POST',
@@ -129,7 +133,7 @@ export function descriptionOf(json: string): RequestDescription {
   return { ...rest, ...(octets && { body: octets }) }
 }
 
-/** What `descriptionOf` reads as the same request. */
+/** JSON that `descriptionOf` reads as the same request. */
 export function descriptionJson(request: DescribedRequest): z.input<typeof descriptionSchema> {
   const { method, path, authority, headers, ids, body } = request
   return {
@@ -153,7 +157,7 @@ function headerOf(line: string): { name: string; value: string } {
   return { name, value }
 }
 
-/** A body beside the command is the one of the file that the command names. */
+/** A body given beside the command stands for the file that the command names. */
 function ofCurl(
   command: string,
   { body, method, path, host, headers = [] }: RequestDescription,
@@ -172,14 +176,14 @@ function ofCurl(
       )
     return { ...request, body: body ?? (request.body === '' ? undefined : Buffer.from(request.body)) }
   } catch (error) {
-    if (error instanceof CurlFault) throw new DescriptionFault('curl', error.message)
+    if (error instanceof CommandFault) throw new DescriptionFault('curl', error.message)
     throw error
   }
 }
 
-/** A request as someone describes it who asks where it would go. */
+/** A described request, complete but for the place of its ids. */
 export interface DescribedRequest extends RequestHead {
-  /** To be put where the rule that fits looks first. */
+  /** They go where the matching rule looks first. */
   readonly ids: readonly string[]
 }
 
@@ -189,7 +193,7 @@ export function requestOf({ ids, ...head }: DescribedRequest, rules: Rules): Req
   return source === undefined ? head : ids.reduce((request, id) => withId(request, source, id), head)
 }
 
-/** A request that goes to a zone; null where none is found, as paths of services may be anything. */
+/** A request that goes to a zone; null: none was found, because rules may fit other paths than those tried. */
 export function requestToZone(service: string, id: string, rules: Rules): DescribedRequest | null {
   const rule = rules.find((each) => servicesOf(each).some(({ name }) => name === service))
   if (rule === undefined) return null
@@ -203,7 +207,7 @@ export function requestToZone(service: string, id: string, rules: Rules): Descri
   return null
 }
 
-/** Any that makes host names: the domain is of no matter for which zone it is. */
+/** Any valid domain: it does not decide which zone it is. */
 const SEARCH = 'test'
 
 /** Paths to try: those of the service, else one that the rule fits. */

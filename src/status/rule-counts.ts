@@ -3,14 +3,14 @@ import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts
 import { type Rules, servicesOf } from '../routing/rules.ts'
 import { SLOT_SECONDS } from './zone-activity.ts'
 
-/** What became of the requests of one rule, since the processor began to follow it. */
+/** Requests of one rule, since the processor first loaded a rule of this name. */
 export interface RuleStatus {
   readonly name: string
-  /** All of them: forwarded, refused by the processor, and those that Envoys report of learned zones. */
+  /** Those that the processor forwarded or refused, and those that Envoys report of learned zones. */
   readonly requests: number
   readonly hot: number
   readonly forwarded: number
-  /** By reason, where there are any. */
+  /** By reason; reasons without requests are absent. */
   readonly refused: Readonly<Partial<Record<RejectReason, number>>>
   readonly requestsPerSecond: number
 }
@@ -22,12 +22,12 @@ interface Entry {
   readonly rate: SlotRate
 }
 
-/** Requests by rule. Bounded: by the names that are configured, and a name that is no more is forgotten. */
+/** Requests by rule. Only configured rules have counters, so memory is bounded. */
 export class RuleCounts {
   #entries = new Map<string, Entry>()
   #ruleOfService = new Map<string, Entry>()
 
-  /** A rule whose name stays goes on counting. */
+  /** A rule keeps its counters while its name stays. */
   follow(rules: Rules): void {
     const before = this.#entries
     this.#entries = new Map(rules.map(({ name }) => [name, before.get(name) ?? newEntry()]))
@@ -39,7 +39,7 @@ export class RuleCounts {
     )
   }
 
-  /** A decision of the processor. One that no rule made, or one that is no more, counts for none. */
+  /** Counts a decision of the processor, unless no configured rule made it. */
   count(decision: Decision): void {
     const entry = this.#entries.get(ruleNameOf(decision) ?? '')
     if (entry === undefined) return
@@ -56,7 +56,7 @@ export class RuleCounts {
     entry.rate.count(requests)
   }
 
-  /** Begins the next slot. Call it each SLOT_SECONDS. */
+  /** Begins the next slot. Call it every SLOT_SECONDS. */
   nextSlot(): void {
     for (const { rate } of this.#entries.values()) rate.nextSlot()
   }
@@ -74,13 +74,13 @@ export class RuleCounts {
   }
 }
 
-/** Of a refusal after DNS, its zone says the rule. */
+/** A refusal after DNS has no rule of its own, but its zone has. */
 export function ruleNameOf(decision: Decision): string | undefined {
   if (decision.kind === 'forward') return decision.zone.service.rule
   return decision.rule?.name ?? decision.zone?.service.rule
 }
 
-/** True for a refusal because of what DNS says of the zone's name, and not because of the request. */
+/** True where DNS caused the refusal, and not the request. */
 export function isUnresolved(reason: RejectReason): boolean {
   return STATUS_OF_REASON[reason] === 502
 }
@@ -95,7 +95,7 @@ function sum(counts: Iterable<number>): number {
   return total
 }
 
-/** A rate over the last two whole slots, as zones have theirs: reports of several Envoys don't keep step with slots. */
+/** Requests per second over the last two whole slots: the Envoys' reports do not keep step with slots, so one would jitter. */
 export class SlotRate {
   #open = 0
   #closed: readonly [number, number] = [0, 0]
@@ -104,13 +104,13 @@ export class SlotRate {
     this.#open += requests
   }
 
-  /** Call it each SLOT_SECONDS. */
+  /** Call it every SLOT_SECONDS. */
   nextSlot(): void {
     this.#closed = [this.#open, this.#closed[0]]
     this.#open = 0
   }
 
-  /** To a tenth. */
+  /** Rounded to 0.1. */
   get perSecond(): number {
     const [last, before] = this.#closed
     return Math.round(((last + before) / (2 * SLOT_SECONDS)) * 10) / 10

@@ -1,14 +1,14 @@
-/** A command line that can't be read, and why. */
-export class ShellFault extends Error {
+/** The command can't be read as one request; the message says why. */
+export class CommandFault extends Error {
   constructor(message: string) {
     super(message)
-    this.name = 'ShellFault'
+    this.name = 'CommandFault'
   }
 }
 
-/** What a shell would do something about that is no part of a word (POSIX Shell Command Language, section 2.3). */
+/** Characters that a shell reads as operators (POSIX Shell Command Language, section 2.3). */
 const OPERATORS = /[|&;<>()]/
-/** What may follow a backslash between double quotes (section 2.2.3); elsewhere there the backslash stays. */
+/** Characters that a backslash escapes between double quotes (section 2.2.3); before others it stays. */
 const ESCAPED_IN_QUOTES = /[$`"\\]/
 /** The escapes of `$'...'` that stand for one character. */
 const ANSI_C: Readonly<Record<string, string>> = {
@@ -27,7 +27,7 @@ const ANSI_C_NUMBER = /x([0-9a-f]{1,2})|u([0-9a-f]{1,4})|U([0-9a-f]{1,8})|([0-7]
 /**
  * The words of one simple command, as a POSIX shell splits it, with the `$'...'` of bash. Nothing is expanded and nothing
  * is run.
- * @throws ShellFault where a shell would do more than split: variables, substitutions, a second command
+ * @throws CommandFault where a shell would do more than split: variables, substitutions, a second command
  */
 export function shellWords(text: string): string[] {
   const words: string[] = []
@@ -50,7 +50,7 @@ export function shellWords(text: string): string[] {
 }
 
 interface Part {
-  /** Absent: this is no part of a word. */
+  /** Absent: it adds nothing, as a backslash at the end of a line. */
   readonly text?: string
   readonly end: number
 }
@@ -60,7 +60,7 @@ function partAt(text: string, at: number): Part {
   const next = text.charAt(at + 1)
   if (char === "'") {
     const end = text.indexOf("'", at + 1)
-    if (end === -1) throw new ShellFault("a ' has no end")
+    if (end === -1) throw new CommandFault("a ' has no end")
     return { text: text.slice(at + 1, end), end: end + 1 }
   }
   if (char === '"') return doubleQuoted(text, at + 1)
@@ -71,9 +71,11 @@ function partAt(text: string, at: number): Part {
   }
   noExpansion(text, at)
   if (char === '^')
-    throw new ShellFault('a ^ outside of quotes: was this copied for Windows? Copy it for bash')
+    throw new CommandFault('a ^ outside of quotes: was this copied for Windows? Copy it for bash')
   if (OPERATORS.test(char))
-    throw new ShellFault(`a ${char} outside of quotes: put quotes around the URL, or leave out what follows`)
+    throw new CommandFault(
+      `a ${char} outside of quotes: put quotes around the URL, or leave out what follows`,
+    )
   return { text: char, end: at + 1 }
 }
 
@@ -92,7 +94,7 @@ function doubleQuoted(text: string, start: number): Part {
       content += char
     }
   }
-  throw new ShellFault('a " has no end')
+  throw new CommandFault('a " has no end')
 }
 
 function ansiC(text: string, start: number): Part {
@@ -113,22 +115,22 @@ function ansiC(text: string, start: number): Part {
       at += number[0].length - 1
     }
   }
-  throw new ShellFault("a $' has no end")
+  throw new CommandFault("a $' has no end")
 }
 
 function characterOf([, octet, short, long, octal]: RegExpExecArray): string {
   const hex = octet ?? short ?? long
   const code = hex === undefined ? Number.parseInt(octal ?? '0', 8) : Number.parseInt(hex, 16)
-  if (code > 0x10ffff) throw new ShellFault("an escape in $'...' is no character")
+  if (code > 0x10ffff) throw new CommandFault("an escape in $'...' is no character")
   return String.fromCodePoint(code)
 }
 
 function noExpansion(text: string, at: number): void {
-  if (text.charAt(at) === '`') throw new ShellFault('a ` runs a command: write its output instead')
+  if (text.charAt(at) === '`') throw new CommandFault('a ` runs a command: write its output instead')
   if (text.charAt(at) !== '$') return
   const variable = /^\$(?:\w+|\{[^}]*\}|\()/.exec(text.slice(at, at + 80))?.[0]
   if (variable === undefined) return
-  throw new ShellFault(
+  throw new CommandFault(
     variable === '$('
       ? '$( runs a command: write its output instead'
       : `${variable} is a variable: write its value`,

@@ -13,12 +13,12 @@ import type { AnswerClass, DecisionCounts } from './counts.ts'
 import type { RuleStatus } from './rule-counts.ts'
 import { HISTORY_POINTS, SLOT_SECONDS, type ZoneActivity, type ZoneUse } from './zone-activity.ts'
 
-/** Everything an operator can ask of a running processor. CLI, HTTP API, page and metrics are views of it. */
+/** Everything that an operator can ask a running processor. CLI, HTTP API, page and metrics are views of it. */
 export interface Status {
   /** Milliseconds since 1970, on a clock that never jumps: the times below compare with it. */
   readonly at: number
   readonly build: Build
-  /** How long none served before this processor started, milliseconds; null: nobody knows. */
+  /** How long no processor had served when this one started, milliseconds; null: unknown. */
   readonly awayMs: number | null
   readonly ready: boolean
   /** Why not, by part; empty when ready. */
@@ -32,7 +32,7 @@ export interface Status {
   readonly history: { readonly points: number; readonly slotSeconds: number; readonly slot: number }
   /** In the order of the configuration. */
   readonly rules: readonly RuleStatus[]
-  /** By command. */
+  /** Pins by command. */
   readonly pins: PinsStatus
   /** Files of `upstream.tls` with a fault or a warning; absent: none. */
   readonly certificates?: readonly CertificateStatus[]
@@ -41,7 +41,7 @@ export interface Status {
   readonly zonesLearned: number
   readonly zones: readonly ZoneStatus[]
   readonly envoys: readonly EnvoyStatus[]
-  /** Exceptions that were caught, by place: bugs. Each cost one request, one stream, one update; the log has them. */
+  /** Caught exceptions, by place. Each is a bug that cost one request, one stream or one update; the log has it. */
   readonly exceptions: Readonly<Record<string, number>>
   readonly decisions: {
     readonly forwarded: number
@@ -53,14 +53,14 @@ export interface Status {
 export interface CertificateStatus {
   readonly file: string
   readonly use: 'ca' | 'cert' | 'key'
-  /** Why Envoy can't use it, or that it ends soon or has ended. */
+  /** Why Envoy can't use it, or when it expires. */
   readonly what: string
 }
 
 export interface Build {
   readonly version: string
   readonly node: string
-  /** The Envoy that it is made for. */
+  /** The version of Envoy that this build is tested with. */
   readonly envoy: string
   /** ISO 8601. */
   readonly startedAt: string
@@ -69,9 +69,9 @@ export interface Build {
 export interface ConfigStatus {
   /** The file in force, or `defaults`. */
   readonly source: string
-  /** When what is in force was read, ISO 8601. */
+  /** When the configuration in force was read, ISO 8601. */
   readonly loadedAt: string
-  /** What is wrong with the file as it is now, `file:line:column: key: ...`; what was read before is in force. */
+  /** Faults of the file as it is now, `file:line:column: key: ...`; the previous configuration stays active. */
   readonly faults: readonly string[]
   /** Keys whose new value waits for a restart. */
   readonly needsRestart: readonly string[]
@@ -80,18 +80,18 @@ export interface ConfigStatus {
 
 /** What Envoy's own files mean for learned zones. Each text is `file:line:column: field: what`. */
 export interface PolicyStatus {
-  /** Why no zone is learned: what no learned zone could do. Empty: zones are learned. */
+  /** Why no zone is learned: settings that a learned zone could not have. Empty: zones are learned. */
   readonly reasons: readonly string[]
-  /** What is wrong with the files as they are now; what was read before is in force. */
+  /** Faults of the files as they are now; the previous ones stay active. */
   readonly faults: readonly string[]
-  /** Domains that virtual hosts of the operator's own have, such as `POST/7`: these ids are not learned. Absent: none. */
+  /** Domains of virtual hosts that the operator wrote, such as `POST/7`: their ids are not learned. Absent: none. */
   readonly pinned?: readonly string[]
   /**
-   * Fields of Envoy's files that its API doesn't have. Envoy passes over them, or doesn't start where they are in its bootstrap.
+   * Fields of Envoy's files that its API doesn't have. Envoy ignores them, or does not start if its bootstrap has them.
    * Absent: none.
    */
   readonly unknown?: readonly string[]
-  /** Files that were changed since Envoy started, and that it reads at its next start. */
+  /** Files that changed since Envoy started; it reads them at its next start. */
   readonly needsRestart: readonly string[]
 }
 
@@ -122,7 +122,7 @@ export interface ZoneStatus {
   readonly name: string
   readonly state: ZoneState
   readonly addresses: readonly string[]
-  /** The same with their ports, priorities and weights, where they are from SRV records. */
+  /** The same with port, priority and weight, where SRV records give them. */
   readonly endpoints?: readonly Endpoint[]
   /** When the answer's lifetime ends or ended, on the clock of `at`; null where there is no answer. */
   readonly expiresAt: number | null
@@ -132,13 +132,13 @@ export interface ZoneStatus {
   /** Envoys that have it. */
   readonly envoys: readonly string[]
   readonly requestsPerSecond: number
-  /** Requests per second, oldest first, a point for each slot; absent where it wasn't asked for. */
+  /** Requests per second, oldest first, a point for each slot; absent unless asked for. */
   readonly history?: readonly number[]
-  /** Within the history: tries that ended with a 5xx answer or none, failed connections among them. */
+  /** Tries within the history's time that got a 5xx, no answer or no connection. */
   readonly errors: number
 }
 
-/** Where the parts of a status come from. Functions, because a reload swaps what runs. */
+/** Where the parts of a status come from. Functions, because a reload replaces the parts. */
 export interface StatusSources {
   readonly build: Build
   readonly awayMs: number | null
@@ -162,7 +162,7 @@ export interface StatusSources {
   readonly decisions: DecisionCounts
   readonly exceptions: () => Readonly<Record<string, number>>
   readonly coldReason: (zone: ZoneRef, state: ZoneState) => ColdReason | null
-  /** What is said of a zone beside DNS. */
+  /** Pin, merge or maintenance of a zone. */
   readonly said: (zone: ZoneRef) => Said | undefined
 }
 
@@ -237,14 +237,14 @@ export function zoneStatus(
     ...rest,
     state,
     ...addressesOf(state === 'maintenance' ? [] : found),
-    // To a tenth of a second: the same moment, told at another time, is the same number.
+    // Rounded to 0.1 s: two readings of one answer show the same number.
     expiresAt: secondsLeft === null ? null : Math.round((at + secondsLeft * 1000) / 100) * 100,
     route: isHot ? 'hot' : learned ? 'learned' : 'cold',
     coldReason: isHot || !hasAddress ? null : coldReason(use, state),
   }
 }
 
-/** As texts, and as what they are. */
+/** Addresses as texts, and as endpoints where each has its port. */
 export function addressesOf(addresses: Addresses): Pick<ZoneStatus, 'addresses' | 'endpoints'> {
   return { addresses: addressTexts(addresses), ...(areEndpoints(addresses) && { endpoints: addresses }) }
 }
@@ -253,14 +253,14 @@ export function addressesIn(answer: Answer | null): Addresses {
   return answer?.kind === 'positive' ? answer.addresses : []
 }
 
-/** As operators read them: an address that brings its port, with it. */
+/** Addresses as operators read them, with the port where each has its own. */
 export function addressTexts(addresses: Addresses): readonly string[] {
   return areEndpoints(addresses)
     ? addresses.map(({ address, port }) => authorityOf(address, port))
     : addresses
 }
 
-/** Null: DNS is asked. */
+/** Null: `zones` and pins say nothing, so DNS decides. */
 export function saidState(said: Said | undefined): ZoneState | null {
   if (said?.maintenance !== undefined) return 'maintenance'
   if (said?.pinned === undefined) return null

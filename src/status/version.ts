@@ -2,18 +2,18 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-/** The Envoy that Zonegate is made for and tested with (decision 5). */
+/** The Envoy that Zonegate is tested with (decision 5). */
 export const ENVOY_VERSION = '1.40.0'
 
-/** Security releases (1.40.x) need no change of this one: decision 5. */
+/** Patch releases (1.40.x) count as tested, too (decision 5). */
 export function isTestedEnvoy(version: string): boolean {
   const minor = (text: string): string => text.split('.', 2).join('.')
   return minor(version) === minor(ENVOY_VERSION)
 }
 
-/** The same from `src/` as from the emitted `dist/`. */
+/** The root of the repository or package, from `src/` and from `dist/`. */
 const ROOT = new URL('../../', import.meta.url)
-/** What a package (`dist/COMMIT`) and an image (`src/COMMIT`) carry in place of `.git`. */
+/** A package (`dist/COMMIT`) and an image (`src/COMMIT`) have this file instead of `.git`. */
 const COMMIT_FILE = new URL('../COMMIT', import.meta.url)
 
 export interface Build {
@@ -43,7 +43,7 @@ function readCommit(): string {
   }
 }
 
-/** Undefined where this is no checkout, or one inside another repository: that one's commit says nothing about this. */
+/** Undefined outside of a checkout, or inside another repository, whose commit says nothing about this code. */
 function commitOfCheckout(): string | undefined {
   const root = fileURLToPath(ROOT)
   const git = (...args: string[]): string | undefined => {

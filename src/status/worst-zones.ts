@@ -2,24 +2,24 @@ import type { Zone } from '../routing/rules.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
 import { SLOT_SECONDS, type ZoneActivity, type ZoneSums } from './zone-activity.ts'
 
-/** The worst zones are chosen as often. Prometheus asks as often. */
+/** The worst zones are chosen every 15 s, as often as Prometheus scrapes. */
 const CHOOSE_EVERY_SLOTS = 15 / SLOT_SECONDS
-/** A zone with fewer errors or refusals in five minutes is not among the worst: a single one is no outage. */
+/** Errors or refusals in five minutes that put a zone on the list: a single one is no outage. */
 const ENTERS_WITH = 5
-/** A zone that is listed goes for one that is so many times as bad: else two that are alike would take turns. */
+/** A listed zone gives way only to one that is this many times as bad, so that two similar zones do not alternate. */
 const STAYS_UP_TO = 2
-/** Refusals are counted by minutes, for as long as errors are. */
+/** Refusals are counted by the minute, over the same five minutes as errors. */
 const MINUTES = 5
 const SLOTS_PER_MINUTE = 60 / SLOT_SECONDS
-/** Zones whose refusals are counted in each minute. Anyone can name more. */
+/** Zones with a counter in each minute. Bounded, because callers choose the ids. */
 const REFUSED_MAX = 500
 
-/** Shares of failed tries, of each of which the zones above it are counted. */
+/** For each of these shares, zones with more failed tries than that are counted. */
 export const ERROR_SHARES = [0, 0.05, 0.5] as const
 
 /** One of the zones that lost the most requests, within five minutes. */
 export interface WorstZone extends ZoneSums {
-  /** Requests that the processor refused for what DNS says of the zone's name, or does not say. */
+  /** Requests that the processor refused because of DNS. */
   readonly refusals: number
 }
 
@@ -29,8 +29,8 @@ interface Counted {
 }
 
 /**
- * The zones that lost the most requests, at most `most` of them: the only ones that metrics name. Half of the places are
- * for errors, half for refusals, because anyone who calls can cause refusals, of as many ids as he likes.
+ * The zones that lost the most requests, at most `most`; metrics name no others. Half of the places are for errors and half
+ * for refusals, because any caller can cause refusals of as many ids as it likes.
  */
 export class WorstZones {
   readonly #activity: ZoneActivity
@@ -42,18 +42,18 @@ export class WorstZones {
   #refused: readonly FrequentZones[] = [new FrequentZones()]
   #slot = 0
 
-  /** @param most zones that are listed, 0 and more; asked each time, as it may change */
+  /** @param most how many zones are listed, from 0 up; it may change */
   constructor(activity: ZoneActivity, most: () => number) {
     this.#activity = activity
     this.#most = most
   }
 
-  /** A request of the zone was refused. */
+  /** Counts a refused request of the zone. */
   refused(zone: Zone): void {
     this.#refused[0]?.count(zone)
   }
 
-  /** Call it each SLOT_SECONDS, after the activity's. */
+  /** Call it every SLOT_SECONDS, after `nextSlot` of the activity. */
   nextSlot(): void {
     this.#slot += 1
     if (this.#slot % SLOTS_PER_MINUTE === 0)
@@ -74,7 +74,7 @@ export class WorstZones {
     })
   }
 
-  /** Zones that requests went to, of which more than the share failed, by ERROR_SHARES. */
+  /** For each of ERROR_SHARES, how many zones had a larger share of failed requests. */
   get failing(): readonly number[] {
     return this.#failing
   }
@@ -108,8 +108,8 @@ export class WorstZones {
 }
 
 /**
- * The zones that are counted most often, of any number, in bounded memory (Misra and Gries, "Finding repeated elements",
- * 1982): what is not among them was seen at most once in REFUSED_MAX + 1 times. A count is too low by as much at most.
+ * The most frequent zones, in bounded memory (Misra and Gries, "Finding repeated elements", 1982). Of n refusals it keeps
+ * each zone that has more than n / (REFUSED_MAX + 1), and a count is too low by that much at most.
  */
 class FrequentZones {
   readonly zones = new Map<string, Counted>()
@@ -133,7 +133,7 @@ interface Scored {
   readonly score: number
 }
 
-/** The worst of the candidates; those that were it before stay while they come near it. */
+/** The worst candidates; a zone that was listed before counts STAYS_UP_TO times. */
 function worst(candidates: readonly Scored[], before: readonly ZoneRef[], most: number): ZoneRef[] {
   const listed = new Set(before.map(keyOf))
   return candidates

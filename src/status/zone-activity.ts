@@ -1,13 +1,13 @@
 import type { Zone } from '../routing/rules.ts'
 import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
 
-/** Points of a zone's history: five minutes, with SLOT_SECONDS. */
+/** Points of a zone's history, one for each slot: five minutes. */
 export const HISTORY_POINTS = 60
-/** Envoys report loads as often. */
+/** Length of a slot: Envoys report loads this often. */
 export const SLOT_SECONDS = 5
 /** The open slot, the closed ones, and one more because a point is the mean of two slots. */
 const SLOTS = HISTORY_POINTS + 2
-/** An Envoy that has a zone reports it each period, used or not: after two periods without, it has it no more. */
+/** An Envoy reports all of its zones every period, even unused ones; two periods without a report mean that it lost the zone. */
 const REPORTED_SLOTS = 2
 const ENVOYS_PER_ZONE_MAX = 16
 
@@ -16,21 +16,21 @@ export interface ZoneLoad {
   readonly errors: number
 }
 
-/** What a zone was asked for lately. */
+/** How much a zone was used lately. */
 export interface ZoneUse extends ZoneRef {
   readonly name: string
   /** Pushed to the Envoys. */
   readonly learned: boolean
-  /** Envoys that have reported it as theirs lately. */
+  /** Envoys whose recent load reports have it. */
   readonly envoys: readonly string[]
   readonly requestsPerSecond: number
-  /** Requests per second, oldest first: a point for each SLOT_SECONDS. Absent where it wasn't asked for. */
+  /** Requests per second, oldest first, a point for each slot; absent unless asked for. */
   readonly history?: readonly number[]
-  /** Within the history. */
+  /** Within the time of the history. */
   readonly errors: number
 }
 
-/** A zone's sums of the history's time, five minutes. */
+/** A zone's requests and errors of the last five minutes. */
 export interface ZoneSums extends ZoneRef {
   readonly name: string
   readonly requests: number
@@ -41,12 +41,12 @@ interface Entry {
   readonly zone: ZoneRef
   name: string
   usedAtMs: number
-  /** The slot of its first use, where its counts begin: most zones of a scan are asked for in that one alone. */
+  /** The slot of its first use. Counts begin there, so a zone that a scan used once keeps a single number. */
   readonly since: number
-  /** By slot, see `place`. No longer than needed, and sparse. */
+  /** By slot, see `place`. Sparse, and only as long as needed. */
   readonly requests: number[]
   readonly errors: number[]
-  /** Of what stands in `requests` and `errors`: reading all zones adds up nothing. */
+  /** Sums of `requests` and `errors`, kept so that reading all zones is cheap. */
   requestsSum: number
   errorsSum: number
   /** Envoy → the slot of its last report. */
@@ -54,15 +54,15 @@ interface Entry {
 }
 
 export interface ZoneActivityOptions {
-  /** The most zones without a route in Envoy that are remembered; the least recently used goes first. */
+  /** Cold zones that are remembered at most; the least recently used is forgotten first. */
   readonly coldMax: number
-  /** Such a zone without requests for so long is forgotten. */
+  /** A cold zone without requests for this long is forgotten. */
   readonly idleMs: number
 }
 
 /**
- * The zones that requests go to, and how many: cold requests as they are decided, hot ones as Envoys report them. A zone
- * is here from its first forwarded request until it is idle, or its name is gone from DNS.
+ * The zones in use, with their request counts: cold requests as they are decided, hot ones as Envoys report them. A zone
+ * stays from its first forwarded request until it is idle or its name is not in DNS.
  */
 export class ZoneActivity {
   readonly #now: () => number
@@ -90,7 +90,7 @@ export class ZoneActivity {
     return this.#learned.size
   }
 
-  /** A request asked the processor, and was forwarded, or told of the maintenance. */
+  /** Counts a request that the processor forwarded, or refused with maintenance. */
   used({ service, id, name }: Zone): void {
     const key = `${service.name}/${id}`
     const learned = this.#learned.get(key)
@@ -107,12 +107,12 @@ export class ZoneActivity {
     this.#bound()
   }
 
-  /** The zone's name doesn't exist (any more). */
+  /** Forgets a cold zone, as its name is not in DNS. */
   notFound({ service, id }: Zone): void {
     this.#cold.delete(`${service.name}/${id}`)
   }
 
-  /** A zone became learned, or is no more. */
+  /** Follows a zone that was learned or forgotten. */
   changed(zone: ZoneRef, change: ZoneChange, name: string): void {
     const key = keyOf(zone)
     if (change === 'learned' || change === 'adopted') {
@@ -129,7 +129,7 @@ export class ZoneActivity {
     this.#bound()
   }
 
-  /** An Envoy's load report. */
+  /** Counts an Envoy's load report of a zone. */
   reported(envoy: string, zone: ZoneRef, load: ZoneLoad): void {
     const key = keyOf(zone)
     const entry = this.#learned.get(key) ?? this.#cold.get(key)
@@ -144,7 +144,7 @@ export class ZoneActivity {
     }
   }
 
-  /** Begins the next slot. Call it each SLOT_SECONDS. */
+  /** Begins the next slot. Call it every SLOT_SECONDS. */
   nextSlot(): void {
     this.#slot += 1
     const nowMs = this.#now()
@@ -160,7 +160,7 @@ export class ZoneActivity {
     }
   }
 
-  /** Which slot is open: it grows by one each SLOT_SECONDS. */
+  /** Number of the open slot; it goes up by one every SLOT_SECONDS. */
   get slot(): number {
     return this.#slot
   }
@@ -173,7 +173,7 @@ export class ZoneActivity {
     return entry === undefined ? null : this.#use(entry, learned !== undefined, false)
   }
 
-  /** Those that have errors. */
+  /** Zones with errors. */
   *failing(): Generator<ZoneSums> {
     for (const entries of [this.#learned, this.#cold])
       for (const entry of entries.values()) if (entry.errorsSum > 0) yield sumsOf(entry)
@@ -208,7 +208,7 @@ export class ZoneActivity {
     return Array.from({ length: HISTORY_POINTS }, (_, point) => this.#rate(entry, first + point))
   }
 
-  /** Reports of several Envoys don't keep step with slots: the mean of two hides that. */
+  /** The mean of two slots: the Envoys' reports do not keep step with slots, so one would jitter. */
   #rate(entry: Entry, slot: number): number {
     const { requests } = entry
     const both = (requests[place(entry, slot)] ?? 0) + (requests[place(entry, slot - 1)] ?? 0)
@@ -246,12 +246,12 @@ function count(entry: Entry, counts: number[], slot: number, more: number): void
   counts[at] = (counts[at] ?? 0) + more
 }
 
-/** Where a slot's count stands: they go round, the oldest is overwritten. */
+/** Index of a slot's count: the newest overwrites the oldest. */
 function place({ since }: Entry, slot: number): number {
   return (slot - since + SLOTS) % SLOTS
 }
 
-/** @returns what stood there */
+/** @returns the count that was there */
 function clear(counts: number[], at: number): number {
   const old = counts[at] ?? 0
   if (at < counts.length) counts[at] = 0
