@@ -1,5 +1,5 @@
-// The packed program: src/ as JavaScript in dist/, because Node strips no types under node_modules. `npm pack` runs it
-// (prepack); a checkout and the image need nothing of it.
+// Compiles src/ to JavaScript in dist/ for the package, because Node strips no types under node_modules. `npm pack` runs
+// it (prepack). A checkout and the image run the TypeScript itself.
 import { spawnSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
@@ -14,7 +14,7 @@ for (const name of ['index', 'answer', 'events']) {
   writeFileSync(`dist/dns/${name}.d.ts`, types.replaceAll(/(from '\.\/\w+)\.ts'/g, "$1.js'"))
 }
 rmSync('dist/types', { recursive: true })
-// The page is served as it is: no build step.
+// The page's files need no build.
 cpSync('src/admin/page', 'dist/admin/page', { recursive: true, filter: (path) => extname(path) !== '.ts' })
 writeFileSync('dist/COMMIT', `${readBuild().commit}\n`)
 

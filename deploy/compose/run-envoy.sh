@@ -1,32 +1,31 @@
 #!/usr/bin/env bash
-# Runs Envoy in its container and ends it gently: on SIGTERM alone Envoy drops the requests it has. Here it is told to
-# drain first (Envoy doc: Draining), then to close its listeners, and ended when no connection is left, or none but idle
-# ones. A script, and not Compose's pre_stop hook, so that `docker stop` and a reboot do the same. Envoy's image has no
-# curl: bash speaks HTTP itself.
+# Runs Envoy in its container and stops it without losing requests. On SIGTERM Envoy alone would drop its requests. This
+# script first makes Envoy drain (Envoy doc: Draining), then close its listeners, and ends it when only idle connections are
+# left. Compose's pre_stop hook would not run on `docker stop` or a reboot. Envoy's image has no curl, so bash speaks HTTP.
 #
 # usage: run-envoy.sh ENVOY_OPTION...
-#        run-envoy.sh drain              has the Envoy that runs here tell its clients to close their connections, and go on
+#        run-envoy.sh drain              makes the running Envoy ask its clients to close their connections, and returns
 set -u
 
-# Below stop_grace_period of docker-compose.yml, after which Docker kills.
+# Less than stop_grace_period of docker-compose.yml, after which Docker kills Envoy.
 readonly DRAIN_SECONDS_MAX=30
-# While Envoy drains, each answer says `connection: close` (--drain-strategy immediate). Ended sooner, the next request on a
-# connection that was not told is lost.
+# While Envoy drains, each answer has `connection: close` (--drain-strategy immediate). If Envoy ended sooner, the next request
+# on a connection without such an answer would be lost.
 readonly DRAIN_SECONDS_MIN=6
 readonly TELL_SECONDS=5
 
-admin() { # METHOD PATH: prints Envoy's answer, or fails where nobody listens
+admin() { # METHOD PATH: prints Envoy's answer; fails if Envoy does not listen
   { printf '%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$1" "$2" >&3 && timeout 2 cat <&3; } \
     2>/dev/null 3<>/dev/tcp/127.0.0.1/9901
 }
 
 none() { admin GET "/stats?filter=^http\.callback\.$1$" | grep -q "$1: 0"; }
 
-# Each: true while Envoy, SECONDS after the drain began, is to be waited for.
+# Both take the SECONDS since the drain began, and are true while the script must wait.
 telling() { running && [ "$1" -lt "$TELL_SECONDS" ] && ! none downstream_cx_active; }
 busy() {
   running || return 1
-  # A connection may still come: ended now, it would be cut off.
+  # Until the listeners are closed a new connection may arrive, and would be cut off.
   stopped || return 0
   ! none downstream_cx_active && { [ "$1" -lt "$DRAIN_SECONDS_MIN" ] || ! none downstream_rq_active; }
 }
@@ -36,8 +35,8 @@ stopped() { admin GET '/stats?filter=^listener_manager\.listener_stopped$' | gre
 stop() {
   trap '' TERM INT
   local began=$SECONDS
-  echo 'run-envoy: stopping: requests in flight are answered first' >&2
-  # An Envoy whose admin interface doesn't answer is still starting, or hangs: nothing to wait for.
+  echo 'run-envoy: stopping after the requests in flight are answered' >&2
+  # If the admin interface does not answer, Envoy is still starting or hangs, and there is nothing to wait for.
   if admin POST '/drain_listeners?inboundonly&graceful&skip_exit' >/dev/null; then
     while telling $((SECONDS - began)); do sleep 0.2; done
     admin POST '/drain_listeners?inboundonly' >/dev/null
@@ -45,16 +44,16 @@ stop() {
   fi
   kill -TERM "$envoy" 2>/dev/null
   wait "$envoy"
-  exit $? # a bare `exit` in a trap has the status of what the signal interrupted
+  exit $? # in a trap, `exit` alone has the status of the interrupted command
 }
 
 if [ "${1-}" = drain ]; then admin POST '/drain_listeners?inboundonly&graceful&skip_exit' >/dev/null; exit; fi
 
-# What Envoy reads is made of the operator's files, by the processor or by `zonegate render`: after a reboot either may start first.
+# The processor or `zonegate render` writes the files that Envoy reads. After a reboot Envoy's container may start first.
 trap 'exit 143' TERM INT
 for file in envoy.yaml listener.yaml routes.yaml; do
   [ -e "run/$file" ] && continue
-  echo "run-envoy: waiting for run/$file; the processor makes it of envoy/$file, and its log says why where it can't" >&2
+  echo "run-envoy: waiting for run/$file, which the processor makes from envoy/$file; if it can't, its log says why" >&2
   until [ -e "run/$file" ]; do sleep 0.5 & wait $!; done
 done
 

@@ -62,7 +62,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
   test('Envoy alone, on a new volume, waits for the files that the processor makes, and says so', async () => {
     await compose('up', '--detach', '--no-deps', 'envoy')
     await eventually(async () =>
-      assert.match(await compose('logs', 'envoy'), /waiting for run\/envoy\.yaml; the processor makes it/),
+      assert.match(await compose('logs', 'envoy'), /waiting for run\/envoy\.yaml, which the processor makes/),
     )
     await assert.rejects(post())
   })
