@@ -74,11 +74,13 @@ class FileWatch {
 
   /** @param hasSettled the file was the same one settling time ago */
   #look(hasSettled: boolean): void {
+    const settled = hasSettled ? this.#signature : null
     const compare = guarded(this.#options.onBug, (_error: Error | null, stats: Stats | undefined) => {
       const signature = signatureOf(stats)
       if (this.#closed) return
       if (signature === this.#signature) {
-        if (hasSettled) this.#onChange()
+        // Another look may have seen a change in the meantime, and started the settling time again.
+        if (signature === settled) this.#onChange()
         return
       }
       this.#signature = signature

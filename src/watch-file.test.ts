@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import type { Timers } from './timers.ts'
+import { watchFileForChanges } from './watch-file.ts'
+
+const POLL_MS = 2000
+const SETTLE_MS = 50
+
+/** Timers that go off when the test says so. */
+class ManualTimers implements Timers {
+  readonly #started = new Map<object, { callback: () => void; milliseconds: number }>()
+
+  now(): number {
+    return 0
+  }
+
+  start(callback: () => void, milliseconds: number): { cancel(): void } {
+    const timer = { cancel: (): void => void this.#started.delete(timer) }
+    this.#started.set(timer, { callback, milliseconds })
+    return timer
+  }
+
+  has(milliseconds: number): boolean {
+    return [...this.#started.values()].some((timer) => timer.milliseconds === milliseconds)
+  }
+
+  goOff(milliseconds: number): void {
+    for (const [timer, { callback, milliseconds: time }] of [...this.#started])
+      if (time === milliseconds && this.#started.delete(timer)) callback()
+  }
+}
+
+function watched(context: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-watch-'))
+  const path = join(folder, 'file')
+  const timers = new ManualTimers()
+  let changes = 0
+  const start = (): void => {
+    const onBug = (error: unknown): never => assert.fail(error as Error)
+    const stop = watchFileForChanges(path, { pollMs: POLL_MS, settleMs: SETTLE_MS, onBug, timers }, () => {
+      changes++
+    })
+    context.after(stop)
+  }
+  context.after(() => rmSync(folder, { recursive: true }))
+  return { folder, path, timers, start, changes: () => changes }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let left = 5000; !condition(); left--) {
+    assert.ok(left > 0, `not in time: ${condition}`)
+    await new Promise((done) => setTimeout(done, 2))
+  }
+}
+/** Long enough for a `stat`. */
+const moment = (): Promise<void> => new Promise((done) => setTimeout(done, 50))
+
+test('a file that appears, and one that is replaced, are seen at once, and reported once they have settled', async (context) => {
+  const { path, timers, start, changes } = watched(context)
+  start()
+  writeFileSync(path, 'one')
+  for (const count of [1, 2]) {
+    await until(() => timers.has(SETTLE_MS))
+    assert.equal(changes(), count - 1)
+    await until(() => {
+      timers.goOff(SETTLE_MS)
+      return changes() === count
+    })
+    writeFileSync(`${path}.new`, `text ${count}`)
+    renameSync(`${path}.new`, path)
+  }
+})
+
+test('a file that changes again while it settles has to settle anew', async (context) => {
+  const { path, timers, start, changes } = watched(context)
+  writeFileSync(path, 'one')
+  start()
+  // Half of a save: the directory's watch sees it, or else the poll.
+  writeFileSync(path, 'tw')
+  await until(() => timers.has(SETTLE_MS))
+  await moment()
+  writeFileSync(path, 'two three')
+  timers.goOff(SETTLE_MS)
+  await moment()
+  assert.equal(changes(), 0)
+  await until(() => {
+    timers.goOff(SETTLE_MS)
+    return changes() === 1
+  })
+})
+
+test('a symlink that is swapped elsewhere is seen by the poll', async (context) => {
+  const { folder, path, timers, start, changes } = watched(context)
+  const elsewhere = join(folder, 'elsewhere')
+  mkdirSync(elsewhere)
+  const swap = (text: string): void => {
+    writeFileSync(join(elsewhere, text), text)
+    symlinkSync(text, join(elsewhere, 'next'))
+    renameSync(join(elsewhere, 'next'), join(elsewhere, 'current'))
+  }
+  swap('one')
+  symlinkSync(join(elsewhere, 'current'), path)
+  start()
+  await moment()
+  swap('another')
+  await moment()
+  assert.ok(!timers.has(SETTLE_MS), 'its own directory has not changed')
+  timers.goOff(POLL_MS)
+  await until(() => timers.has(SETTLE_MS))
+  await until(() => {
+    timers.goOff(SETTLE_MS)
+    return changes() === 1
+  })
+})
