@@ -12,8 +12,8 @@ import type { RequestHead, Rule } from '../routing/rules.ts'
 import type { Maintenance } from '../routing/said.ts'
 
 /**
- * The header that Envoy's routes are found by. Envoy puts the address of the processor's metadata into it, forwards only
- * a request that has one, there and nowhere else, and overwrites a client's own. See `forward` in envoy/routes.yaml.
+ * The header by which Envoy finds routes. Envoy overwrites a client's own value, puts the address of the processor's metadata into
+ * it, and forwards only requests with an address there. See `forward` in envoy/routes.yaml.
  */
 export const ROUTE_HEADER = 'x-zonegate-route'
 /**
@@ -23,31 +23,31 @@ export const ROUTE_HEADER = 'x-zonegate-route'
  */
 const METADATA_NAMESPACE = 'zonegate'
 /**
- * Encoded answers kept: one for each zone address and each reason. When full, all are dropped and made anew, 3 µs each.
- * No more, because each holds on to a part of the pool that it was made in, some 1.2 KB.
+ * Encoded answers in the cache: one for each zone address and each reason. When it is full, all are dropped and made anew, which
+ * takes 3 µs each. Each takes some 1.2 KB, because it keeps a part of a buffer pool alive.
  */
 const ENCODED_MAX = 1024
 
-/** The metadata of each stream that says which headers of the request Envoy sends, beside those that it always sends. */
+/** gRPC metadata of each stream: the request headers that Envoy sends in addition to those that it always sends. */
 export const SENT_HEADERS = 'x-zonegate-headers'
-/** The metadata of each stream that says by which version of the listener the request came. */
+/** gRPC metadata of each stream: the version of the listener by which the request came. */
 export const LISTENER_VERSION = 'x-zonegate-listener'
-/** The metadata of each stream that says by which version of the rules the listener made the request's key. */
+/** gRPC metadata of each stream: the version of the rules by which the listener made the request's key. */
 export const KEY_VERSION = 'x-zonegate-key'
 
-/** The metadata of each stream that says which clusters beside `zones` the routes of the request know. */
+/** gRPC metadata of each stream: the clusters, in addition to `zones`, that the request's routes know. */
 export const UPSTREAMS = 'x-zonegate-upstreams'
 
-/** A request as far as the processor sees it: what decides, and what its log line is found by. */
+/** The part of a request that the processor sees: what it decides by, and the ids for its log line. */
 export interface SeenRequest extends RequestHead {
   readonly requestId: string
-  /** W3C Trace Context, as the client sent it; empty: none. */
+  /** `traceparent` (W3C Trace Context) as the client sent it; empty: none. */
   readonly traceparent: string
 }
 
 /**
- * The part of a request that the processor sees; null for a message that is no request head.
- * @param wanted names of headers that the rules look at, in lower case, as Envoy sends all
+ * The request head in a message; null: the message has none.
+ * @param wanted names of the headers that the rules read, in lower case, as Envoy sends them
  */
 export function headOf(request: ProcessingRequest, wanted: ReadonlySet<string>): SeenRequest | null {
   const headers = request.request_headers?.headers?.headers
@@ -65,7 +65,7 @@ export function headOf(request: ProcessingRequest, wanted: ReadonlySet<string>):
     else if (key === ':authority') authority = value
     else if (key === 'x-request-id') requestId = value
     else if (key === 'traceparent') traceparent = value
-    // Such a header may be one of the above, too.
+    // A wanted header may also be one of the above.
     if (key === undefined || !wanted.has(key)) continue
     const values = seen[key]
     if (values === undefined) seen[key] = [value]
@@ -85,18 +85,18 @@ function continued(asked: Asked): ProcessingResponse {
     : { request_body: { response: {} } }
 }
 
-/** Lets a part of a request go on, without a decision: the body is yet to come, or was not needed. */
+/** Answers that let a part of a request continue without a decision: the body is yet to come, or was not needed. */
 export const GO_ON: Readonly<Record<Asked, Buffer>> = {
   request_headers: externalProcessor.Process.responseSerialize(continued('request_headers')),
   request_body: externalProcessor.Process.responseSerialize(continued('request_body')),
 }
 
-/** True where a request has a body that Envoy keeps to itself. */
+/** True if the request has a body that Envoy does not send. */
 export function withholdsBody(request: ProcessingRequest): boolean {
   return request.request_headers?.end_of_stream !== true && !sendsBody(request)
 }
 
-/** True where Envoy sends the body of this request after its head, whole. */
+/** True if Envoy sends the whole body of this request after its head. */
 export function sendsBody({ request_headers, protocol_config }: ProcessingRequest): boolean {
   return request_headers?.end_of_stream !== true && protocol_config?.request_body_mode === 'BUFFERED'
 }
@@ -112,7 +112,7 @@ export function createEncoder(hasUpstreams: boolean): Encoder {
     const known = encoded.get(key)
     if (known !== undefined) return known
     const bytes = externalProcessor.Process.responseSerialize(responseTo(decision, asked, hasUpstreams))
-    // Names of refused zones are the client's choice: they would push out those in use.
+    // Not cached, because a client chooses the names of refused zones and could fill the cache with them.
     if (decision.kind === 'reject' && decision.zone !== undefined) return bytes
     if (encoded.size >= ENCODED_MAX) encoded.clear()
     encoded.set(key, bytes)
@@ -120,7 +120,7 @@ export function createEncoder(hasUpstreams: boolean): Encoder {
   }
 }
 
-/** Each rule has methods of its own, which a 405 names. */
+/** The cache key. It has the rule's name, because a 405 lists the methods of its rule. */
 function keyOf(decision: Decision): string {
   if (decision.kind === 'forward') {
     const { name, serverName = '', service } = decision.zone
@@ -168,7 +168,7 @@ function refusal(details: RejectReason, rule: Rule | undefined): ImmediateRespon
   return { status: { code }, details, ...(code === 405 && { headers }) }
 }
 
-/** What Envoy makes of its body stands in `local_reply_config`, as that of a learned zone in maintenance does. */
+/** `local_reply_config` of the listener formats the body, as it does for a learned zone in maintenance. */
 function inMaintenance({ text, status, retryAfterSeconds }: Maintenance): ImmediateResponse {
   return {
     status: { code: status },
@@ -180,7 +180,7 @@ function inMaintenance({ text, status, retryAfterSeconds }: Maintenance): Immedi
   }
 }
 
-/** `raw_value`, because Envoy ignores `value` here. */
+/** Has `raw_value`, because Envoy ignores `value` here. */
 function overwrite(key: string, value: string): HeaderValueOption {
   return {
     header: { key, raw_value: Buffer.from(value, 'latin1') },

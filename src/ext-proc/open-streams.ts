@@ -1,16 +1,16 @@
 /**
- * Streams at once over all connections: four Envoys at the most that each can have (4,096, `circuit_breakers` of the
- * cluster `processor`). A stream costs some 10 KB. Beyond: RESOURCE_EXHAUSTED, which Envoy turns into 502.
+ * Streams that may be open at once over all connections. Enough for four Envoys that each use their limit (4,096, `circuit_breakers`
+ * of the cluster `processor`). A stream takes some 10 KB. A further one gets RESOURCE_EXHAUSTED, which Envoy turns into 502.
  */
 export const STREAMS_MAX = 16_384
-/** Envoy sends a request's head as it opens the stream; its own patience, `message_timeout`, is 2 s. */
+/** How long a stream may take to send its request head. Envoy sends it at once, and gives up after `message_timeout`, 2 s. */
 export const HEAD_WITHIN_MS = 10_000
 
-/** The streams that are open, and which of them have not said anything yet. */
+/** Counts the open streams, and knows which of them are silent: they have not sent their request head yet. */
 export class OpenStreams<Stream> {
   readonly #now: () => number
   #open = 0
-  /** By when they were opened: the oldest first. */
+  /** Silent streams and when they were opened, the oldest first. */
   readonly #silent = new Map<Stream, number>()
 
   /** @param now monotonic, milliseconds */
@@ -22,7 +22,7 @@ export class OpenStreams<Stream> {
     return this.#open
   }
 
-  /** False: there are too many. */
+  /** @returns false: there are too many */
   open(stream: Stream): boolean {
     if (this.#open >= STREAMS_MAX) return false
     this.#open += 1
@@ -30,7 +30,7 @@ export class OpenStreams<Stream> {
     return true
   }
 
-  /** Its request has come. */
+  /** Call it when a stream has sent its request head. */
   spoke(stream: Stream): void {
     this.#silent.delete(stream)
   }
@@ -40,7 +40,7 @@ export class OpenStreams<Stream> {
     this.#silent.delete(stream)
   }
 
-  /** Those that have been silent for too long, each once. */
+  /** The streams that have been silent for too long, each only once. */
   *overdue(): Generator<Stream> {
     const since = this.#now() - HEAD_WITHIN_MS
     for (const [stream, openedAt] of this.#silent) {

@@ -1,26 +1,26 @@
 import { createLineLimit } from '../line-limit.ts'
 import type { Decision } from '../routing/decision.ts'
 
-/** What a request's line is found by. */
+/** Fields by which to find a request's log line. */
 export interface LoggedRequest {
-  /** All its ids, as received. */
+  /** The request's ids as received, joined. */
   readonly id: string
   readonly requestId: string
   readonly traceId: string | undefined
-  /** Name of the rule that decided; undefined: none fits. */
+  /** Name of the rule that decided; undefined: no rule fits. */
   readonly rule: string | undefined
 }
 
-/** A client's id may be long and is of no use then; a request's id is Envoy's, or the client's own. */
+/** Clients choose both, so they may be long. */
 const ID_LENGTH_MAX = 64
 const REQUEST_ID_LENGTH_MAX = 128
 
 type Refusal = Extract<Decision, { kind: 'reject' }>
-/** What a refusal's line holds. `suppressed`: lines of this reason that were left out since the last one. */
+/** Fields of a refusal's log line. `suppressed`: how many lines of this reason were left out since the last one. */
 export type RefusalFields = Readonly<Record<string, unknown>>
 
 /**
- * Logs refusals, limited for each reason.
+ * Logs refusals, with a rate limit for each reason.
  * @param now monotonic, milliseconds
  */
 export function createRefusalLog(write: (fields: RefusalFields) => void, now: () => number) {
@@ -40,7 +40,7 @@ function fieldsOf(
     ...(rule !== undefined && { rule }),
     request_id: requestId.slice(0, REQUEST_ID_LENGTH_MAX),
     ...(traceId !== undefined && { trace_id: traceId }),
-    id: id?.slice(0, ID_LENGTH_MAX),
+    id: id.slice(0, ID_LENGTH_MAX),
     ...(zone && { name: zone.name }),
     ...(answer?.kind === 'nxdomain' && { rcode: 'NXDOMAIN', nameserver: answer.nameserver }),
     ...(answer?.kind === 'nodata' && { rcode: 'NOERROR', nameserver: answer.nameserver }),

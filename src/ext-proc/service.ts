@@ -27,23 +27,23 @@ import {
 import type { OpenStreams } from './open-streams.ts'
 
 export interface ExtProcOptions {
-  /** What is in force when a request comes, whenever its stream was opened, and behind it what was in force before. */
+  /** The configuration in force when a request comes, followed by earlier ones that Envoy may still work by. */
   readonly inForce: () => readonly [Handling, ...Handling[]]
-  /** Told of each decision, with the request it was made for, and the metadata that Envoy sent beside it. */
+  /** Called with each decision, its request, and the gRPC metadata that Envoy sent. */
   readonly onDecision: (decision: Decision, request: SeenRequest, metadata: Metadata) => void
-  /** Told of an exception: a bug. The stream it happened in is failed, and no other. */
+  /** Hears of an exception, which is a bug. It ends one stream and no other. */
   readonly onBug: OnBug
-  /** Those of all configurations. */
+  /** The open streams of all configurations. */
   readonly streams: OpenStreams<Call>
 }
 
-/** How requests are decided by one configuration. */
+/** How one configuration decides requests. */
 export interface Handling {
-  /** Names of the headers that the rules look at, in lower case. */
+  /** Names of the headers that the rules read, in lower case. */
   readonly headers: ReadonlySet<string>
-  /** Clusters that Envoy's routes must know beside `zones`. */
+  /** Clusters that Envoy's routes must know in addition to `zones`. */
   readonly clusters: readonly string[]
-  /** True for a request that is decided when its body is there. */
+  /** True if the request's body is needed for the decision. */
   readonly needsBody: (head: RequestHead) => boolean
   readonly decide: Decider
   readonly encode: Encoder
@@ -64,9 +64,9 @@ export function handlingOf(rules: Rules, decide: Decider): Handling {
 }
 
 /**
- * Envoy's external processor: one stream is one HTTP request (Envoy doc: External Processing). A stream that can't be
- * answered fails with a gRPC error, which Envoy turns into 502; it is never just ended, because a clean end means
- * "go on unchanged" in this protocol.
+ * Envoy's external processor: one stream is one HTTP request (Envoy doc: External Processing). A stream that can't be answered
+ * fails with a gRPC error, which Envoy turns into 502. It must not just end, because in this protocol a clean end means
+ * "continue unchanged".
  */
 export function externalProcessorService(options: ExtProcOptions): Service {
   const definition = {
@@ -76,7 +76,7 @@ export function externalProcessorService(options: ExtProcOptions): Service {
   return [definition, {}, directCalls(definition.Process.path, accept, options.onBug)]
 }
 
-/** How a stream begins. */
+/** Accepts a new stream, unless there are too many. */
 export function acceptBy(
   options: ExtProcOptions,
 ): (stream: Call) => CallHandler<ProcessingRequest> | undefined {
@@ -87,13 +87,13 @@ export function acceptBy(
   }
 }
 
-/** What has been said on one stream. */
+/** The state of one stream. */
 class OneRequest implements CallHandler<ProcessingRequest> {
   readonly #stream: Call
   readonly #options: ExtProcOptions
   #state: 'silent' | 'asked' | 'answered' = 'silent'
   #isHalfClosed = false
-  /** A request whose body is yet to come. */
+  /** The request, while its body is yet to come. */
   #waiting: { readonly head: SeenRequest; readonly by: Handling } | undefined
 
   constructor(stream: Call, options: ExtProcOptions) {
@@ -106,7 +106,7 @@ class OneRequest implements CallHandler<ProcessingRequest> {
     else this.#receiveBody(message)
   }
 
-  /** Envoy half-closes when it needs no more: the end of a stream is its own only once it was answered. */
+  /** Envoy half-closes when it needs nothing more. The stream may end only after the answer. */
   halfClosed(): void {
     this.#isHalfClosed = true
     if (this.#state === 'answered') this.#stream.end()
@@ -133,7 +133,7 @@ class OneRequest implements CallHandler<ProcessingRequest> {
   #receiveBody({ request_body }: ProcessingRequest): void {
     if (request_body === undefined) return
     if (this.#waiting === undefined) {
-      this.#stream.send(GO_ON.request_body) // Envoy's routes are those of other rules for a moment
+      this.#stream.send(GO_ON.request_body) // for a moment after a change Envoy's routes are those of other rules
       return
     }
     const { head, by } = this.#waiting
@@ -161,9 +161,9 @@ class OneRequest implements CallHandler<ProcessingRequest> {
 }
 
 /**
- * The newest way to decide a request that Envoy has sent enough of. Right after a change a request may come over a connection
- * of the listener before, which sends other headers, or no body; or Envoy's routes don't know yet how a zone is reached now. By
- * those it would be 502: `forward` takes no address with another cluster in front.
+ * The newest configuration for which Envoy has sent enough of the request. Right after a change a request may come by the previous
+ * listener, which sends other headers or no body. Or Envoy's routes don't know a new cluster yet: they would answer 502 to an
+ * address with that cluster in front.
  */
 function handlingFor(
   message: ProcessingRequest,
@@ -186,7 +186,7 @@ function handlingFor(
   return inForce.find(isEnough) ?? newest
 }
 
-/** Fails the streams that have not said anything for too long. */
+/** Fails the streams that have been silent for too long. */
 export function failSilent(streams: OpenStreams<Call>): void {
   for (const stream of streams.overdue()) stream.fail(status.DEADLINE_EXCEEDED, 'expected request_headers')
 }

@@ -2,19 +2,17 @@ import type { Socket } from 'node:net'
 import { guarded, type OnBug } from '../guard.ts'
 
 /**
- * Octets in buffers of the whole process: messages that have not come whole, answers that nobody reads. In ordinary work
- * they are a few MB; the messages of 100,000 zones from several Envoys at once fit.
+ * Octets in buffers of the whole process: incomplete messages, and answers that their clients do not read. Usually they are a few
+ * MB. Messages of several Envoys with 100,000 zones each fit in.
  */
 export const BUFFERED_OCTETS_MAX = 256 * 1024 * 1024
-/** A client on a socket sends some 100 MB in so long. */
+/** How often to look. On a Unix socket a client can send some 100 MB in this time. */
 const LOOK_MS = 100
-/** What a connection held goes at the next collection: the next one is not blamed for it. */
+/** Pause after closing a connection: its buffers count until the next garbage collection, and must not be blamed on another one. */
 const PAUSE_MS = 2000
-/**
- * Who has sent less is not the cause: what was freed still counts until V8 collects it. One message of the largest size.
- */
+/** A connection that sent less than this (two messages of the largest size) is not the cause. */
 const RECEIVED_OCTETS_MIN = 16 * 1024 * 1024
-/** Who sent most is told by what came since the last but one of these. */
+/** What a connection has sent is counted over the current and the previous window of this length. */
 const WINDOW_MS = 5000
 
 export interface BufferGuardSeams {
@@ -29,12 +27,12 @@ export interface BufferGuardSeams {
 type Peer = Pick<Socket, 'bytesRead' | 'destroy'>
 
 /**
- * Closes the connection that has sent most of late, while buffers are over their bound: no limit on messages and streams
- * bounds their product. An Envoy that is hit by mistake connects again.
+ * Closes the connection that has recently sent most, while buffers are too large. The limits on messages and on streams are not
+ * enough, because their product is large. An Envoy that is closed by mistake connects again.
  */
 export class BufferGuard {
   readonly #seams: BufferGuardSeams
-  /** What each connection had sent at the last two turns of the window. */
+  /** What each connection had sent when the previous and the current window began. */
   readonly #peers = new Map<Peer, [number, number]>()
   #turnedAt = 0
   #quietUntil = 0
@@ -51,7 +49,7 @@ export class BufferGuard {
     this.#peers.delete(peer)
   }
 
-  /** @returns ends it */
+  /** @returns stops it */
   start(): () => void {
     const look = guarded(this.#seams.onBug, () => this.look())
     const timer = setInterval(look, LOOK_MS).unref()

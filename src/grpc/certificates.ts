@@ -5,17 +5,17 @@ import { readText } from '../read-text.ts'
 
 /** Paths of PEM files: `listen.tls`. */
 export interface TlsFiles {
-  /** The processor's own certificate, then those that lead to its CA. */
+  /** The processor's certificate, followed by intermediate certificates. */
   readonly cert: string
   readonly key: string
   /** Certificates of the CAs that sign clients' certificates. */
   readonly clientCa: string
 }
 
-/** What is wrong with one of the files. */
+/** A fault of one of the files. */
 export interface CertificateFault {
   readonly file: string
-  /** `listen.tls.cert` and so on. */
+  /** Configuration key, such as `listen.tls.cert`. */
   readonly key: string
   readonly message: string
 }
@@ -30,21 +30,21 @@ export class CertificateError extends Error {
   }
 }
 
-/** Contents that fit together, as `tls.createSecureContext` takes them. */
+/** The contents of files that fit together, as `tls.createSecureContext` takes them. */
 export interface Certificates {
   readonly cert: string
   readonly key: string
   readonly ca: string
-  /** By file: until when the first certificate of `cert`, and the next to end of `clientCa`, are valid. */
+  /** When the first certificate of `cert` expires, and when the first valid one of `clientCa` does. */
   readonly expiresAt: { readonly cert: Date; readonly clientCa: Date }
-  /** Sound, but a client or this processor won't like it: expired, about to, not valid yet. */
+  /** Certificates that have expired, expire soon, or are not valid yet. */
   readonly warnings: readonly CertificateFault[]
 }
 
-/** Renewals usually come with a third of the time left: who sees this missed one. */
+/** Certificates are usually renewed with a third of their time left, so this warning means a renewal was missed. */
 const EXPIRES_SOON_MS = 7 * 24 * 3_600_000
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
-/** Longer is no certificate: a log file that is named by mistake. */
+/** A longer file is not a certificate; perhaps a log file was named by mistake. */
 const FILE_OCTETS_MAX = 1_000_000
 
 /**
@@ -87,26 +87,26 @@ export function readCertificates(files: TlsFiles, now: Date): Certificates {
   }
 }
 
-/** PEM files of `upstream.tls`, which Envoy reads by itself: paths, null where there is none. */
+/** Paths of the PEM files of `upstream.tls`, which Envoy reads itself; null: not set. */
 export interface UpstreamTlsFiles {
   readonly ca: string | null
   readonly cert: string | null
   readonly key: string | null
 }
 
-/** What is to be known of a file of `upstream.tls`. */
+/** The state of a file of `upstream.tls`. */
 export interface UpstreamCertificate {
   readonly file: string
   readonly use: 'ca' | 'cert' | 'key'
-  /** When the first certificate of `cert`, or the next to end of `ca`, ends; null: a key, or it can't be read. */
+  /** When the first certificate of `cert`, or the first valid one of `ca`, expires; null: the file is a key, or can't be read. */
   readonly expiresAt: Date | null
-  /** Why Envoy can't use it; null: it can. */
+  /** Why Envoy can't use the file; null: it can. */
   readonly fault: string | null
-  /** It ends soon, has ended, is not valid yet, or can't be seen from here; null: nothing of that. */
+  /** It has expired, expires soon, is not valid yet, or can't be seen by this process; null: no warning. */
   readonly warning: string | null
 }
 
-/** Reads the files of `upstream.tls` as far as this process may: a key is often Envoy's alone. Throws nothing. */
+/** Reads the files of `upstream.tls` that this process may read; often only Envoy may read the key. Never throws. */
 export function readUpstreamCertificates(
   { ca, cert, key }: UpstreamTlsFiles,
   now: Date,
@@ -125,7 +125,7 @@ export function readUpstreamCertificates(
       return value
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
-      // In containers the folder is Envoy's alone, because of the keys in it.
+      // In containers often only Envoy has the folder, because of the keys in it.
       if (code === 'ENOENT' && !existsSync(dirname(file)))
         found.push({
           ...nothing,
@@ -139,7 +139,7 @@ export function readUpstreamCertificates(
     const next = nextToEnd(certificates, now)
     return next === undefined ? {} : { expiresAt: next.validToDate, warning: warningOf(next, now) }
   }
-  // Envoy trusts a zone's own certificate, too, where it stands among the CAs.
+  // Certificates that are not of CAs are allowed here: Envoy trusts exactly these.
   if (ca !== null) read('ca', ca, certificatesOf, ended)
   const own =
     cert === null ? undefined : read('cert', cert, certificatesOf, ([leaf]) => ended(leaf ? [leaf] : []))
@@ -153,7 +153,7 @@ export function readUpstreamCertificates(
   return found
 }
 
-/** True where clients can't accept the processor's own certificate at this moment. */
+/** True if the processor's certificate has expired, so that clients can't accept it. */
 export function isOutOfDate({ expiresAt }: Certificates, now: Date): boolean {
   return expiresAt.cert <= now
 }
@@ -179,7 +179,7 @@ function authoritiesOf(text: string): X509Certificate[] {
   const authorities = certificatesOf(text)
   const leaf = authorities.find(({ ca }) => !ca)
   if (leaf !== undefined)
-    throw new Error(`expected certificates of CAs only, "${oneLine(leaf.subject)}" is none`)
+    throw new Error(`expected only certificates of CAs, but "${oneLine(leaf.subject)}" is not one`)
   return authorities
 }
 
@@ -189,7 +189,7 @@ function privateKeyOf(pem: string): { pem: string; object: KeyObject } {
   try {
     return { pem, object: createPrivateKey(pem) }
   } catch (error) {
-    // Its text may hold parts of the key: only the code is told.
+    // The error text may contain parts of the key, so only its code is used.
     const { code } = error as NodeJS.ErrnoException
     throw new Error(
       code === 'ERR_MISSING_PASSPHRASE' || pem.includes('ENCRYPTED')
@@ -210,8 +210,8 @@ function warningsOf(
 }
 
 /**
- * The next certificate to end. One that has ended stays in many bundles and harms nothing, as long as another is valid: only
- * where all have ended is it the last of them.
+ * The next certificate to expire. Many bundles contain expired ones, which do no harm while another is valid. If all have expired,
+ * the one that did so last.
  */
 function nextToEnd(certificates: readonly X509Certificate[], now: Date): X509Certificate | undefined {
   const byEnd = certificates.toSorted((a, b) => a.validToDate.getTime() - b.validToDate.getTime())
@@ -237,7 +237,7 @@ function pemOf(certificates: readonly X509Certificate[]): string {
   return certificates.map(String).join('')
 }
 
-/** `CN=a, O=b`; a subject is the choice of whoever made the certificate. */
+/** A subject such as `CN=a, O=b`, cut because its author may have made it long. */
 export function oneLine(subject: string): string {
   return subject.replaceAll('\n', ', ').slice(0, 200)
 }

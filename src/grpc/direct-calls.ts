@@ -1,6 +1,6 @@
 /**
- * Calls that are handled where gRPC hears of them. For a handler gRPC would make a Node stream of each call, which is a
- * quarter of what gRPC costs for one that carries a message each way (docs/decisions/0041).
+ * Handles calls in a gRPC interceptor. For an ordinary handler gRPC would make a Node stream for each call, a quarter of its cost
+ * for a call with one message each way (docs/decisions/0041).
  */
 import {
   Metadata,
@@ -11,33 +11,33 @@ import {
 } from '@grpc/grpc-js'
 import type { OnBug } from '../guard.ts'
 
-/** One call, to its client. */
+/** The server's side of one call. */
 export interface Call {
-  /** What the client said beside its messages. */
+  /** The client's gRPC metadata. */
   readonly metadata: Metadata
-  /** True from its end on, however that came about. Nothing is sent then. */
+  /** True once the call has ended in any way. Nothing is sent after that. */
   readonly isOver: boolean
   send(message: Buffer): void
   end(): void
-  /** Ends it with an error. */
+  /** Ends the call with an error. */
   fail(code: status, details: string): void
-  /** The same for a bug, which is told. */
+  /** Reports a bug and ends the call with INTERNAL. */
   failBy(bug: unknown): void
 }
 
-/** What is done with one call. An exception fails the call, and no other. */
+/** Handles one call. An exception fails this call and no other. */
 export interface CallHandler<Message> {
   receive(message: Message): void
-  /** The client sends no more. */
+  /** The client will send no more messages. */
   halfClosed(): void
-  /** It has ended, however that came about. Told once, and last. */
+  /** The call has ended in any way. Called once, after everything else. */
   closed(): void
 }
 
-/** @returns undefined where the call was failed at once */
+/** Starts handling a call. @returns undefined: it has failed the call */
 export type Accept<Message> = (call: Call) => CallHandler<Message> | undefined
 
-/** Takes the calls of the method at this path; all others go on to their handlers. */
+/** An interceptor for the method at this path. Other calls go to their handlers. */
 export function directCalls<Message>(path: string, accept: Accept<Message>, onBug: OnBug): ServerInterceptor {
   return (method, call) =>
     method.path === path ? new DirectCall(call, accept, onBug) : new ServerInterceptingCall(call)
@@ -62,7 +62,7 @@ class DirectCall<Message> extends ServerInterceptingCall implements Call {
     this.#onBug = onBug
   }
 
-  /** The listener that gRPC has for a handler hears nothing. */
+  /** Ignores the listener that gRPC passes here: it belongs to the ordinary handler. */
   override start(): void {
     this.#call.start(this)
   }
@@ -103,7 +103,7 @@ class DirectCall<Message> extends ServerInterceptingCall implements Call {
     } catch (error) {
       this.#onBug(error)
     }
-    // Node's streams live until the next full collection (docs/decisions/0041), and this with them.
+    // Node's HTTP/2 streams refer to this object until the next full garbage collection (docs/decisions/0041).
     this.#handler = undefined
     this.metadata = NO_METADATA
   }

@@ -2,17 +2,17 @@ import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, st
 import { type HealthCheckRequest, type HealthCheckResponse, health } from './protos.ts'
 import type { Service } from './server.ts'
 
-/** Names of the services that health is told of; the empty name is the server as a whole (gRPC Health Checking Protocol). */
+/** Services that have a health; the empty name is the whole server (gRPC Health Checking Protocol). */
 const SERVICES: ReadonlySet<string> = new Set(['', 'envoy.service.ext_proc.v3.ExternalProcessor'])
 
-/** Who watches: a few probes and balancers. Each costs some 15 KB. Beyond: RESOURCE_EXHAUSTED. */
+/** Watches at once: enough for some probes and load balancers. Each takes some 15 KB. A further one gets RESOURCE_EXHAUSTED. */
 export const WATCHERS_MAX = 64
-/** After so long a watch ends with UNAVAILABLE, and who still wants it begins another, as the protocol has it. */
+/** A watch ends with UNAVAILABLE after this time. By the protocol, the client then starts another one. */
 export const WATCH_MS = 600_000
 
 export interface Health {
   readonly service: Service
-  /** Not serving: readiness is over, streams in flight go on. */
+  /** Reports NOT_SERVING from now on. Streams in flight continue. */
   stop(): void
 }
 
@@ -20,11 +20,11 @@ type Watcher = ServerWritableStream<HealthCheckRequest, HealthCheckResponse>
 
 /**
  * The gRPC health service, serving until `stop`.
- * @param watchMs WATCH_MS, but in tests
+ * @param watchMs WATCH_MS except in tests
  */
 export function createHealth(watchMs: number = WATCH_MS): Health {
   let serving = true
-  /** Until when. Those that ask for an unknown service are among them: they cost the same. */
+  /** Watches and their timers, including those of unknown services, which cost the same. */
   const watchers = new Map<Watcher, NodeJS.Timeout>()
   const now = (): HealthCheckResponse => ({ status: serving ? 'SERVING' : 'NOT_SERVING' })
   const forget = (call: Watcher): void => {

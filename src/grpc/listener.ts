@@ -9,22 +9,22 @@ import { removeStaleSocket } from '../stale-socket.ts'
 import { type Certificates, oneLine } from './certificates.ts'
 import { type Refusal, refusalOfCertificate, refusalOfHandshake } from './refused-clients.ts'
 
-/** Mode of the Unix socket: owner and group, nobody else. Envoy and the processor share a group. */
+/** Gives the Unix socket to its owner and group only. Envoy and the processor share a group. */
 const SOCKET_UMASK = 0o117
-/** A Unix socket's path, octets, with its final NUL (unix(7), sun_path). */
+/** Octets of a Unix socket's path: 108 minus the final NUL (unix(7), sun_path). */
 const SOCKET_PATH_MAX = 107
-/** Threads of one Envoy that connect, each by itself: so many workers (`--concurrency`), and the main thread. */
+/** Connections of one Envoy: one for each of 64 workers (`--concurrency`), and one of the main thread. */
 export const CONNECTIONS_PER_ENVOY_MAX = 65
 /**
- * Connections at once; one more is closed at once. As many as ENVOYS_MAX Envoys have at most. Each costs some 20 KB, so that
- * all of them are 350 MB; an Envoy of four workers has five.
+ * Connections at once, as many as ENVOYS_MAX Envoys can have. A further one is closed immediately. Each takes some 20 KB, all of
+ * them 350 MB. An Envoy with four workers has five.
  */
 export const CONNECTIONS_MAX = 16_640
-/** How long a client that has connected may take, milliseconds. */
+/** How long a client may take after it has connected, milliseconds. */
 export const LISTENER_PATIENCE = {
-  /** A TLS handshake over any network, with a client that means it. */
+  /** For the TLS handshake. Enough on any network. */
   handshakeMs: 5_000,
-  /** Without an octet: HTTP/2 begins with the client's preface (RFC 9113 section 3.4). */
+  /** Until its first octet. HTTP/2 begins with the client's preface (RFC 9113 section 3.4). */
   silentMs: 10_000,
 } as const
 export type ListenerPatience = { readonly [Name in keyof typeof LISTENER_PATIENCE]: number }
@@ -41,25 +41,25 @@ export interface ListenerOptions {
   readonly certificates: Certificates | null
   readonly log: ListenerLog
   readonly patience: ListenerPatience
-  /** CONNECTIONS_MAX, but in tests. */
+  /** CONNECTIONS_MAX except in tests. */
   readonly connectionsMax: number
-  /** Told of an exception over one connection. */
+  /** Hears of an exception while a connection is handled, which is a bug. */
   readonly onBug: OnBug
-  /** Told of each connection that may speak: with TLS, its client has proved who it is. */
+  /** Gets each accepted connection. With TLS, its client is authenticated. */
   readonly onConnection: (socket: Socket) => void
 }
 
 export interface Listener {
   /** The port of a TCP listener; 0 for a Unix socket. */
   readonly port: number
-  /** For connections to come; those that are there keep what they have. */
+  /** Used for new connections; existing ones keep theirs. */
   setCertificates(certificates: Certificates): void
   close(): void
 }
 
 /**
- * Binds, and hands over connections.
- * @throws Error with what to do, where the address can't be had
+ * Listens, and passes accepted connections on.
+ * @throws Error that says what to do, if the address can't be used
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
   const { address, certificates, log, connectionsMax } = options
@@ -95,7 +95,7 @@ function plainServer({ onConnection, patience, onBug }: ListenerOptions): Server
   return createServer({ noDelay: true }, guarded(onBug, connected))
 }
 
-/** Mutual TLS: a client whose certificate is not in order gets no further than the handshake. */
+/** Mutual TLS: a client without a valid certificate is refused right after the handshake. */
 function tlsServer(
   { onConnection, log, patience, onBug }: ListenerOptions,
   certificates: Certificates,
@@ -104,7 +104,7 @@ function tlsServer(
   const refuse = (socket: TLSSocket, why: Refusal, more: object = {}): void => {
     const { remoteAddress: client } = socket
     socket.destroy()
-    // A load balancer that looks whether the port is open does this every few seconds.
+    // Load balancers that check whether the port is open do this every few seconds.
     if (why === 'it left during the handshake') log.debug({ client }, 'listen.grpc: a client left')
     else {
       const due = limit(why)
@@ -117,7 +117,7 @@ function tlsServer(
     ALPNProtocols: ['h2'],
     handshakeTimeout: patience.handshakeMs,
     requestCert: true,
-    // Node would only close the connection; here the log says why, and whose it was.
+    // Node would close the connection without a word. `connected` does it, and logs why and whose it was.
     rejectUnauthorized: false,
   })
   const connected = (socket: TLSSocket): void => {
@@ -148,7 +148,7 @@ function contextOf({ cert, key, ca }: Certificates) {
     key,
     ca,
     minVersion: 'TLSv1.2' as const,
-    // A resumed session would skip the look at the client's certificate; Envoy's connections are few and live long.
+    // No session resumption: it would skip the check of the client's certificate. Envoy has few connections, which live long.
     secureOptions: constants.SSL_OP_NO_TICKET,
   }
 }
@@ -163,7 +163,7 @@ function closeIfSilent(socket: Socket, silentMs: number): void {
 
 function bind(server: Server, options: ListenOptions, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    // The socket is created with its mode: between a bind and a chmod anyone could connect.
+    // A umask, because anyone could connect between a bind and a later chmod.
     const before = options.path === undefined ? undefined : process.umask(SOCKET_UMASK)
     const done = (): void => {
       if (before !== undefined) process.umask(before)
@@ -187,7 +187,7 @@ function hostPort(address: ListenerOptions['address']): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
 }
 
-/** Makes the socket's folder, and room for the socket. */
+/** Creates the socket's folder, and removes a stale socket. */
 async function prepareSocket(path: string): Promise<void> {
   if (Buffer.byteLength(path) > SOCKET_PATH_MAX) {
     throw new Error(
@@ -197,7 +197,7 @@ async function prepareSocket(path: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true })
   const inTheWay = await removeStaleSocket(path)
   if (inTheWay === 'no socket')
-    throw new Error(`listen.grpc: ${path} is there and is no socket; remove it or name another path`)
+    throw new Error(`listen.grpc: ${path} exists and is not a socket; remove it or name another path`)
   if (inTheWay === 'another processor')
     throw new Error(`listen.grpc: another processor listens on ${path}; stop it or name another path`)
 }

@@ -1,8 +1,8 @@
 /**
- * The wire: `proto/` loaded once, as typed gRPC services and message codecs.
+ * The messages and services of `proto/`, with types.
  *
- * Names are the protocol's own (snake case). What comes in has a field only if it was sent; a 64-bit integer is a
- * number, an enum its name, bytes a Buffer. What goes out may leave out anything.
+ * Fields have the protocol's names (snake case). A received message has a field only if it was sent; 64-bit integers are numbers,
+ * enums their names, bytes Buffers. A message to send may leave out any field.
  */
 import { fileURLToPath } from 'node:url'
 import type { MethodDefinition } from '@grpc/grpc-js'
@@ -27,7 +27,7 @@ export interface Node {
 
 export interface HeaderValue {
   key: string
-  /** ext_proc ignores it: for configuration only. */
+  /** For configuration only: ext_proc ignores it. */
   value?: string
   raw_value?: Buffer
 }
@@ -41,16 +41,16 @@ export interface HeaderValueOption {
     | 'OVERWRITE_IF_EXISTS'
 }
 
-/** `seconds` and `nanos` (0 to 999,999,999) are added up. */
+/** The sum of `seconds` and `nanos` (0 to 999,999,999). */
 export interface Duration {
   seconds?: number
   nanos?: number
 }
 
-/** A message of any type: packed (as it comes in), or by name and fields (packed on its way out). */
+/** A message of any type: packed (as received), or with its type and fields (to send). */
 export type Any = { type_url: string; value: Buffer } | { '@type': string; [field: string]: unknown }
 
-/** google.protobuf.Struct. Its definition ships with the loader, hence the camel case. */
+/** google.protobuf.Struct. In camel case, because its definition comes with the loader. */
 export interface Struct {
   fields: Record<string, Value>
 }
@@ -67,7 +67,7 @@ export type Value =
 export interface ProcessingRequest {
   request_headers?: HttpHeaders
   request_body?: { body?: Buffer; end_of_stream?: boolean }
-  /** What Envoy will send of the request; in the first message. */
+  /** Which parts of the request Envoy will send. In the first message only. */
   protocol_config?: { request_body_mode?: string }
 }
 
@@ -95,7 +95,7 @@ export interface HeaderMutation {
 }
 
 export interface ImmediateResponse {
-  /** An HTTP status. Reads as its name, of those that `http_status.proto` lists. */
+  /** An HTTP status. Received as a name if `http_status.proto` has one. */
   status: { code: number | string }
   headers?: HeaderMutation
   body?: Buffer
@@ -119,10 +119,10 @@ export interface DeltaDiscoveryRequest {
   type_url?: string
   resource_names_subscribe?: string[]
   resource_names_unsubscribe?: string[]
-  /** What a reconnecting client already has: resource name → version. */
+  /** What a reconnecting client has already: resource name → version. */
   initial_resource_versions?: Record<string, string>
   response_nonce?: string
-  /** Present in a NACK only. */
+  /** Only in a NACK. */
   error_detail?: { code?: number; message?: string }
 }
 
@@ -148,7 +148,7 @@ export interface LoadStatsRequest {
   cluster_stats?: ClusterStats[]
 }
 
-/** The load of one cluster since the report before. */
+/** The load of one cluster since the last report. */
 export interface ClusterStats {
   cluster_name?: string
   upstream_locality_stats?: UpstreamLocalityStats[]
@@ -169,10 +169,10 @@ export interface LoadStatsResponse {
   send_all_clusters?: boolean
 }
 
-/** Beside `src/`. */
+/** `proto/` is beside `src/`, and beside `dist/` in the package. */
 const protoDirectory = fileURLToPath(new URL('../../proto', import.meta.url))
 
-/** The files that reach every other one by import. */
+/** These files import all others. */
 const protoFiles = [
   'envoy/service/ext_proc/v3/external_processor.proto',
   'envoy/service/discovery/v3/ads.proto',
@@ -181,7 +181,6 @@ const protoFiles = [
   'grpc/health/v1/health.proto',
 ]
 
-/** Every message, enum and service of the `.proto` files in `proto/`. */
 const definitions = loadSync(protoFiles, {
   includeDirs: [protoDirectory],
   keepCase: true,
@@ -189,13 +188,13 @@ const definitions = loadSync(protoFiles, {
   enums: String,
 })
 
-/** Packs and unpacks one kind of message. */
+/** Encodes and decodes one type of message. */
 export interface Codec<Message> {
   encode(message: Message): Buffer
   decode(bytes: Buffer): Message
 }
 
-/** @param name fully qualified, such as `envoy.config.endpoint.v3.ClusterLoadAssignment`; an unknown one is a bug and throws. */
+/** @param name fully qualified, such as `envoy.config.endpoint.v3.ClusterLoadAssignment`. @throws for an unknown one, which is a bug */
 export function codec<Message extends object>(name: string): Codec<Message> {
   const definition = definitions[name]
   if (definition === undefined || !isMessage(definition)) throw new Error(`no message ${name} in proto/`)

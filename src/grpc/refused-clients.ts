@@ -1,4 +1,4 @@
-/** Why a client did not get past the handshake of `listen.grpc`. */
+/** Why `listen.grpc` refused a client. */
 export type Refusal =
   | 'no client certificate'
   | 'its certificate is signed by no CA of listen.tls.clientCa'
@@ -14,7 +14,7 @@ export type Refusal =
   | 'it left during the handshake'
   | 'the handshake failed'
 
-/** What OpenSSL says of a client's certificate (X509_V_ERR_*, as Node spells them). */
+/** By OpenSSL's verdict on the client's certificate (X509_V_ERR_*, in Node's spelling). */
 const BY_VERIFICATION: Readonly<Record<string, Refusal>> = {
   CERT_HAS_EXPIRED: 'its certificate has expired',
   CERT_NOT_YET_VALID: 'its certificate is not valid yet',
@@ -33,7 +33,7 @@ export function refusalOfCertificate(code: string, hasCertificate: boolean): Ref
   return BY_VERIFICATION[code] ?? 'its certificate is not acceptable'
 }
 
-/** @param code of the error with which a handshake ended */
+/** @param code of the error that ended the handshake */
 export function refusalOfHandshake(code: string): Refusal {
   if (code === 'ECONNRESET' || code === 'EPIPE') return 'it left during the handshake'
   if (code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return 'it was silent'

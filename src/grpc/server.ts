@@ -17,25 +17,25 @@ import {
   listen,
 } from './listener.ts'
 
-/** A service, what handles its calls, and what takes calls before they are handled. */
+/** A service, its handlers, and optionally an interceptor that takes calls before the handlers. */
 export type Service = readonly [ServiceDefinition, UntypedServiceImplementation, ServerInterceptor?]
 
 /**
- * Streams at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS). Each costs some 15 KB before it has said
- * anything, so that one client can't have more than 16 MB this way. An Envoy with more requests under way to the processor
- * opens another connection.
+ * Streams at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS). A silent stream takes some 15 KB, so one connection
+ * can take 16 MB this way. An Envoy that needs more streams opens another connection.
  */
 export const STREAMS_PER_CONNECTION_MAX = 1024
 /**
- * One message, octets. The largest that Envoy has to send is what it knows on reconnecting, some 50 for each zone and
- * kind: this is enough for 100,000 zones (`learned.zonesMax`). Beyond: RESOURCE_EXHAUSTED, for that stream alone.
+ * Octets of one message. Envoy's largest is the list of what it has when it reconnects, some 50 octets for each zone and kind: this
+ * is enough for 100,000 zones (`learned.zonesMax`). The stream of a larger message gets RESOURCE_EXHAUSTED.
  */
 export const MESSAGE_OCTETS_MAX = 8 * 1024 * 1024
-/** How long clients may take, milliseconds. */
+/** How long to wait for clients, milliseconds. */
 export const PATIENCE = {
   ...LISTENER_PATIENCE,
-  /** A peer that is gone without a word, or reads nothing: HTTP/2 PING after so long, and so long for the answer. */
+  /** A client that is silent for so long gets an HTTP/2 PING, because it may be gone or hang. */
   pingAfterMs: 60_000,
+  /** A client that does not answer a PING for so long is disconnected. */
   pingAnswerMs: 20_000,
 } as const
 export type Patience = { readonly [Name in keyof typeof PATIENCE]: number }
@@ -46,27 +46,27 @@ export interface GrpcOptions {
   readonly certificates: Certificates | null
   readonly services: readonly Service[]
   readonly log: ListenerLog
-  /** Told of an exception over one connection. */
+  /** Hears of an exception while a connection is handled, which is a bug. */
   readonly onBug: OnBug
-  /** PATIENCE, but in tests. */
+  /** PATIENCE except in tests. */
   readonly patience?: Patience
-  /** CONNECTIONS_MAX, but in tests. */
+  /** CONNECTIONS_MAX except in tests. */
   readonly connectionsMax?: number
 }
 
 export interface GrpcServer {
   /** The port of a TCP listener; 0 for a Unix socket. */
   readonly port: number
-  /** For connections to come; those that are there keep what they have. */
+  /** Used for new connections; existing ones keep theirs. */
   setCertificates(certificates: Certificates): void
-  /** Refuses new streams, lets those in flight end for `graceMs`, destroys what is left then. */
+  /** Refuses new streams, waits up to `graceMs` for those in flight, then destroys the rest. */
   drain(graceMs: number): Promise<void>
 }
 
 /**
- * Binds and serves. Connections are accepted, counted and, with TLS, authenticated by a listener of our own, and handed to
- * gRPC then: it neither limits them nor tells why a client was refused.
- * @throws Error with what to do, where the address can't be had
+ * Serves gRPC. `listen` accepts, counts and (with TLS) authenticates connections before gRPC gets them, because gRPC has no limit
+ * for connections and does not say why it refused a client.
+ * @throws Error that says what to do, if the address can't be used
  */
 export async function serveGrpc(options: GrpcOptions): Promise<GrpcServer> {
   const {
@@ -119,7 +119,7 @@ function bufferGuard(log: ListenerLog, onBug: OnBug): BufferGuard {
     now: () => performance.now(),
     buffered: () => process.memoryUsage().arrayBuffers,
     onClosed: (fields) =>
-      log.warn(fields, 'listen.grpc: buffers are over their bound, the connection that sent most was closed'),
+      log.warn(fields, 'listen.grpc: buffers are too large; the connection that sent most was closed'),
     onBug,
   })
 }

@@ -1,4 +1,4 @@
-/** Zones that were asked for once, and when: bounded, the oldest is forgotten first. */
+/** Zones that were used once, and when. Bounded: the oldest is forgotten first. */
 export class CandidateZones {
   readonly #entriesMax: number
   readonly #idleMs: number
@@ -13,7 +13,7 @@ export class CandidateZones {
     return this.#seenAtMs.size
   }
 
-  /** True where the zone was seen before, within the idle time. Remembers it either way. */
+  /** Remembers a use. @returns true if the zone was used before, within the idle time */
   isSecondUse(key: string, nowMs: number): boolean {
     const isKnown = this.has(key, nowMs)
     this.remember(key, nowMs)
@@ -33,7 +33,7 @@ export class CandidateZones {
     return seenAtMs !== undefined && nowMs - seenAtMs < this.#idleMs
   }
 
-  /** True where one that was seen within the idle time may have been pushed out by others. */
+  /** True if a zone used within the idle time may have been forgotten because there were too many. */
   mayHaveForgotten(nowMs: number): boolean {
     const [oldestSeenAtMs] = this.#seenAtMs.values()
     return (
@@ -43,7 +43,7 @@ export class CandidateZones {
     )
   }
 
-  /** The oldest first. */
+  /** In the order of their last use. */
   entries(): Iterable<readonly [key: string, seenAtMs: number]> {
     return this.#seenAtMs.entries()
   }

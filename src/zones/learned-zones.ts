@@ -1,70 +1,70 @@
 import type { Addresses, Answer, KeptName } from '../dns/answer.ts'
 import { CandidateZones } from './candidate-zones.ts'
 
-/** A zone by its service and id: enough to name it, and what Envoy's control plane calls it by. */
+/** Identifies a zone. */
 export interface ZoneRef {
   readonly service: string
   /** In lower case. */
   readonly id: string
 }
 
-/** A zone's addresses as the control plane publishes them. */
+/** A zone with the addresses that the control plane publishes. */
 export interface PublishedZone extends ZoneRef {
   readonly addresses: Addresses
-  /** Of addresses that bring none. */
+  /** The port of addresses that have none of their own. */
   readonly port: number
-  /** The moment after which nobody may use the addresses any more, ms on the clock of `now`. */
+  /** From when nobody may use the addresses any more, ms on the clock of `now`. */
   readonly staleAtMs: number
 }
 
 export interface ZoneLoad {
   readonly requests: number
-  /** Tries that failed or ended with 5xx. Refused connections are among them; Envoy 1.40 does not report them apart. */
+  /** Tries that failed or ended with 5xx, including refused connections, which Envoy 1.40 does not report separately. */
   readonly errors: number
 }
 
 export interface LearnedZonesOptions {
-  /** The most zones that are learned at once. */
+  /** Zones that may be learned at once. */
   readonly zonesMax: number
-  /** A zone without requests for so long goes back to asking. */
+  /** A zone without requests for this long is forgotten: its requests ask again. */
   readonly idleMs: number
-  /** How long past its lifetime an answer may be used (RFC 8767). */
+  /** How long an answer may be used after its TTL has ended (RFC 8767). */
   readonly staleMs: number
-  /** A learned zone that had requests within this time is never pushed out by another: two load reports. */
+  /** A learned zone with requests within this time is never evicted for another one. Two load reports. */
   readonly busyMs: number
 }
 
-/** What learned zones need of their surroundings. */
+/** What LearnedZones needs from outside. */
 export interface LearnedZonesSeams {
   /** Monotonic, milliseconds. */
   readonly now: () => number
-  /** Where the zone's requests go now; null where the rules in force have no such zone. */
+  /** Where the zone's requests go by the rules in force; null: they have no such zone. */
   readonly resolveRef: (zone: ZoneRef) => ZonePlace | null
   readonly dns: {
-    /** @param inUse false: nobody but an Envoy says that the name is used */
+    /** @param inUse false: the name is known only from an Envoy, not from a request */
     keep(name: string, onChange: (answer: Answer) => void, inUse: boolean): KeptName | null
     refresh(name: string): void
   }
   readonly publish: (zone: PublishedZone) => void
-  /** Has Envoys answer the zone's requests by themselves. */
+  /** Has Envoys answer the zone's requests themselves (maintenance). */
   readonly publishAnswered: (zone: ZoneRef) => void
   readonly withdraw: (zone: ZoneRef) => void
   /**
-   * Told of each zone that is learned, or goes back to asking, with why.
-   * @param wasLearned it goes on from what another configuration, or a pin, had made of it
+   * Called for each zone that is learned or forgotten, with the reason.
+   * @param wasLearned it was learned already, under another configuration or pin
    */
   readonly onChange: (zone: ZoneRef, change: ZoneChange, wasLearned: boolean) => void
 }
 
 export interface ZonePlace {
-  /** In DNS. */
+  /** Its DNS name. */
   readonly name: string
   readonly port: number
-  /** How its receivers are reached; undefined: as most are. */
+  /** Identifies the `upstream` of its rule; undefined: none. */
   readonly upstream?: string | undefined
-  /** In place of what DNS says; until when, on the clock of `now`. */
+  /** A pin, which replaces the answer of DNS until `untilMs` on the clock of `now`. */
   readonly pinned?: { readonly answer: Answer; readonly untilMs: number } | undefined
-  /** True for a zone in maintenance: nothing is forwarded. */
+  /** True for a zone in maintenance: its requests are answered, not forwarded. */
   readonly isAnswered: boolean
 }
 
@@ -82,20 +82,20 @@ export type ZoneChange =
   | 'policy'
   | 'unknown'
 
-/** Why a zone that has addresses is not learned, of what is decided here. */
+/** Why a zone that could be learned is not. */
 export type NotLearned = 'not_asked' | 'asked_once' | 'zones_max'
 
 interface Learned extends ZonePlace {
   readonly zone: ZoneRef
   readonly kept: KeptName
-  /** How long the first answer of DNS is waited for; meanwhile Envoys may go on with addresses that they have. Null: it came. */
+  /** Until when to wait for the first answer of DNS. Meanwhile Envoys may use addresses that they have. Null: it came. */
   unresolvedUntilMs: number | null
   usedAtMs: number
 }
 
 /**
- * The zones in use: those that Envoy routes by itself. Joins DNS, which knows the addresses and keeps them fresh, to the
- * control plane, which tells every Envoy. Holds no address itself.
+ * Decides which zones Envoys route without the processor. Passes their addresses from DNS, which refreshes them, to the control
+ * plane, which sends them to every Envoy. Stores no addresses itself.
  */
 export class LearnedZones {
   readonly #options: LearnedZonesOptions
@@ -121,8 +121,8 @@ export class LearnedZones {
   }
 
   /**
-   * A request was forwarded by way of the processor. The second one within the idle time makes the zone learned, so that
-   * a scan over names that all resolve evicts nobody.
+   * Call it when the processor has answered a request. A zone is learned at its second request within the idle time, so that a scan
+   * over names that all resolve evicts no zone.
    * @param answer null: the zone is in maintenance
    */
   used(zone: ZoneRef, answer: Answer | null): void {
@@ -141,7 +141,7 @@ export class LearnedZones {
     this.#learn(zone, 'learned', nowMs + this.#options.busyMs)
   }
 
-  /** Null for a learned zone. */
+  /** Why a zone is not learned; null: it is. */
   whyNot(zone: ZoneRef): NotLearned | null {
     const key = keyOf(zone)
     if (this.#learned.has(key)) return null
@@ -151,10 +151,7 @@ export class LearnedZones {
     return this.#candidates.mayHaveForgotten(nowMs) ? 'zones_max' : 'not_asked'
   }
 
-  /**
-   * An Envoy has zones from an earlier processor: they stay until DNS proves them gone. Those beyond `zonesMax` go back to
-   * asking.
-   */
+  /** An Envoy has zones from an earlier processor. They stay until DNS says otherwise, except for those beyond `zonesMax`. */
   found(zones: readonly ZoneRef[]): void {
     if (this.#isClosed) return
     const untilMs = this.#seams.now() + this.#options.staleMs
@@ -166,8 +163,8 @@ export class LearnedZones {
   }
 
   /**
-   * Goes on where another set leaves off, which is closed by this. A zone that has another name or port now keeps nothing of
-   * what Envoys have of it; its next request makes it learned again.
+   * Takes over the zones of `before` and closes it. A zone whose name or port has changed is withdrawn; its next request makes it
+   * learned again.
    */
   takeOver(before: LearnedZones): void {
     const learned = [...before.#learned]
@@ -180,7 +177,7 @@ export class LearnedZones {
     before.close()
   }
 
-  /** What is said of a zone in place of DNS is something else now. */
+  /** Call it when a zone was pinned, unpinned or put into maintenance. */
   placed(zone: ZoneRef): void {
     const key = keyOf(zone)
     const before = this.#learned.get(key)
@@ -190,7 +187,7 @@ export class LearnedZones {
     before.kept.release()
   }
 
-  /** An Envoy's load report: which zones are in use, and whose addresses may be wrong. */
+  /** Call it for each zone in a load report. It shows that the zone is in use, or that its addresses may be wrong. */
   reported(zone: ZoneRef, load: ZoneLoad): void {
     const key = keyOf(zone)
     const learned = this.#learned.get(key)
@@ -200,8 +197,8 @@ export class LearnedZones {
   }
 
   /**
-   * Renews how long addresses are good, forgets what nobody uses, and gives up what is too old. Call it several times
-   * within the stale time.
+   * Extends the time for which Envoys may use addresses, and forgets zones that are idle or whose addresses are too old. Call it
+   * several times within the stale time.
    */
   sweep(): void {
     const nowMs = this.#seams.now()
@@ -211,12 +208,12 @@ export class LearnedZones {
     }
   }
 
-  /** Takes back all zones: their names have become others, or none may be learned now. */
+  /** Withdraws all zones, because their names have changed or because no zone may be learned now. */
   forgetAll(why: 'renamed' | 'policy'): void {
     for (const [key, learned] of this.#learned) this.#forget(key, learned, why)
   }
 
-  /** Lets go of all names, and learns nothing any more; what Envoys have stays with them. */
+  /** Releases all names and stops learning. Envoys keep what they have. */
   close(): void {
     this.#isClosed = true
     for (const { kept } of this.#learned.values()) kept.release()
@@ -224,11 +221,11 @@ export class LearnedZones {
     this.#candidates.clear()
   }
 
-  /** Learns again what was learned before, by what is said of it now. */
+  /** Learns a zone again by the current rules and pins. */
   #goOn(before: Learned, untilMs: number): void {
     const { zone, name, port, upstream, pinned, isAnswered, usedAtMs } = before
     const place = this.#seams.resolveRef(zone)
-    // Reached in another way its cluster is another one, and may not have an address of the one before for a moment.
+    // With another upstream the zone gets another cluster, which must not have the old addresses even for a moment.
     const isSame = place?.name === name && place.isAnswered === isAnswered && place.upstream === upstream
     const next = isSame ? this.#learn(zone, 'adopted', untilMs) : null
     if (next === null) {
@@ -236,7 +233,8 @@ export class LearnedZones {
       return
     }
     next.usedAtMs = usedAtMs
-    // Where its addresses are known they have been published, with its new port. What a pin named is good no longer.
+    // If DNS has answered, the addresses are published with the new port. Otherwise Envoys would keep the old port or the pin's
+    // addresses.
     const isPublished = next.kept.current()?.kind === 'positive'
     const isOther = next.port !== port || (pinned !== undefined && next.pinned === undefined)
     const key = keyOf(zone)
@@ -263,7 +261,7 @@ export class LearnedZones {
     return learned
   }
 
-  /** Brings the control plane in line with what DNS says now. */
+  /** Publishes or withdraws a zone according to the latest answer. */
   #renew(key: string, learned: Learned, answer: Answer | null): void {
     const nowMs = this.#seams.now()
     const staleAtMs = (learned.kept.expiresAtMs() ?? nowMs) + this.#options.staleMs
@@ -276,7 +274,7 @@ export class LearnedZones {
     }
   }
 
-  /** Why the zone must go back to asking; null: it stays. */
+  /** Why the zone must be forgotten; null: it stays. */
   #endOf(learned: Learned, answer: Answer | null, staleAtMs: number, nowMs: number): ZoneChange | null {
     switch (answer?.kind) {
       case 'nxdomain':
@@ -287,7 +285,7 @@ export class LearnedZones {
         if (answer.addresses.length === 0) return 'denied'
         return staleAtMs <= nowMs ? 'stale' : null
       default:
-        // Nothing new and nothing stale. Addresses that Envoys brought have an end there: the same time is waited out here.
+        // DNS has no answer, not even an old one. The addresses that Envoys have end after the same time.
         return learned.unresolvedUntilMs !== null && nowMs < learned.unresolvedUntilMs ? null : 'stale'
     }
   }
@@ -299,13 +297,13 @@ export class LearnedZones {
   }
 
   #takeBack(zone: ZoneRef, why: ZoneChange): void {
-    // It is in use: the first request by its new name shows that it is there.
+    // The zone is in use, so one request by its new name is enough to learn it.
     if (why === 'renamed') this.#candidates.remember(keyOf(zone), this.#seams.now())
     this.#seams.withdraw(zone)
     this.#seams.onChange(zone, why, false)
   }
 
-  /** Pushes out the least recently used zone, unless even that one is busy. */
+  /** Evicts the least recently used zone, unless even that one is busy. */
   #makeRoom(nowMs: number): boolean {
     const victim = this.#victim(nowMs)
     if (victim === null) return false
@@ -313,7 +311,7 @@ export class LearnedZones {
     return true
   }
 
-  /** The least recently used zone; null where even that one is busy. */
+  /** The least recently used zone; null if even that one is busy. */
   #victim(nowMs: number): [key: string, learned: Learned] | null {
     const [oldest] = this.#learned
     return oldest !== undefined && nowMs - oldest[1].usedAtMs >= this.#options.busyMs ? oldest : null
@@ -326,7 +324,7 @@ export class LearnedZones {
   }
 }
 
-/** A name that DNS isn't asked for. */
+/** Stands for a name that needs no DNS: the zone is pinned or in maintenance. */
 function withoutDns({ name, pinned }: ZonePlace): KeptName {
   return {
     name,

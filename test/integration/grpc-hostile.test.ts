@@ -293,7 +293,7 @@ describe('hostile clients on the socket', () => {
     }
     await eventually('it is closed', () => on.destroyed)
     await eventually('a line', () =>
-      processor.lines().some(({ msg }) => /buffers are over their bound/.test(String(msg))),
+      processor.lines().some(({ msg }) => /buffers are too large/.test(String(msg))),
     )
   })
 

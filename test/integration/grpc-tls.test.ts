@@ -194,7 +194,7 @@ describe('listen.tls', () => {
         files.rename('server.key', 'key')
         files.rename('envoy.pem', 'client-ca')
       },
-      /client-ca: listen\.tls\.clientCa: expected certificates of CAs only, "CN=envoy" is none/,
+      /client-ca: listen\.tls\.clientCa: expected only certificates of CAs, but "CN=envoy" is not one/,
     ],
   ]
   for (const [what, put, fault] of broken)

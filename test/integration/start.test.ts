@@ -115,7 +115,7 @@ test('a file where the socket should be is kept, and told', async () => {
   )
   rmSync(join(folder, 'run/processor.sock'))
   assert.equal(code, 1)
-  assert.match(stderr, /is there and is no socket/)
+  assert.match(stderr, /exists and is not a socket/)
 })
 
 test('an unknown command points to --help', async () => {
