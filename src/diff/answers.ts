@@ -1,7 +1,7 @@
 import type { Answer } from '../dns/answer.ts'
 import type { ZoneStatus } from '../status/status.ts'
 
-/** What a running processor has for the names of its zones, as far as that serves requests. */
+/** The answers that a running processor serves requests from, by name. */
 export function answersInForce(zones: readonly ZoneStatus[]): Map<string, Answer> {
   const answers = new Map<string, Answer>()
   for (const { name, state, addresses, endpoints } of zones) {
@@ -22,7 +22,7 @@ export function answersInForce(zones: readonly ZoneStatus[]): Map<string, Answer
 /** Waits until the next name may be asked for. */
 export type Turn = () => Promise<void>
 
-/** Lets so many go on in each second, evenly. @param now monotonic, milliseconds */
+/** Spreads turns evenly over each second. @param now monotonic, milliseconds */
 export function turnsAt(
   perSecond: number,
   now: () => number,
@@ -37,7 +37,7 @@ export function turnsAt(
   }
 }
 
-/** Names are asked for once each. */
+/** Asks for each name once. */
 export class Answers {
   readonly #known: Map<string, Answer | Promise<Answer>>
   readonly #ask: (name: string) => Promise<Answer>

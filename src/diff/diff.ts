@@ -3,22 +3,22 @@ import type { LogDiff } from './log.ts'
 import type { PolicyDiff } from './policy.ts'
 import type { ZoneDiff } from './zones.ts'
 
-/** What a new configuration would move. */
+/** What a new configuration would change for the zones in use. */
 export interface Diff {
-  /** `unknown`: nothing is known to move, and not all could be compared. */
+  /** `unknown`: no move was found, but not everything could be compared. */
   readonly result: 'same' | 'moves' | 'unknown'
-  /** What differs of the keys that say where requests go. */
+  /** Differences in the keys that decide where requests go. */
   readonly changed: readonly ConfigChange[]
-  /** How many zones requests go to now. */
+  /** Zones in use now. */
   readonly live: number
   readonly requestsPerSecond: number
   readonly zones: readonly ZoneDiff[]
-  /** Absent: Envoy's files were not compared. */
+  /** Absent: Envoy's files are not compared. */
   readonly policy?: PolicyDiff
-  /** Absent: no log was read. */
+  /** Absent: no log is given. */
   readonly log?: LogDiff
-  /** How many names DNS was asked for. */
+  /** Names that this command asked DNS for. */
   readonly namesAsked: number
-  /** To be known, and no move. */
+  /** Worth knowing, but no move. */
   readonly notes: readonly string[]
 }

@@ -3,9 +3,9 @@ import type { Placing } from '../config/same.ts'
 import type { SaidEntry } from '../routing/said.ts'
 import type { PolicyFiles } from '../xds/policy.ts'
 
-/** What a running processor decides by, as far as a new configuration is compared with it. Holds no secret: `listen` is left out. */
+/** The configuration in force of a running processor, as far as `diff` compares it. It holds no secret, as `listen` is left out. */
 export interface InForce {
-  /** Of the program. */
+  /** Version of the program. */
   readonly version: string
   /** When the configuration was read, ISO 8601. */
   readonly loadedAt: string
@@ -17,7 +17,7 @@ export interface InForce {
   readonly pins: readonly SaidEntry[]
   /** The learned zones, `service/id`, the least recently used first. */
   readonly learned: readonly string[]
-  /** SHA-256 of the operator's files for Envoy that are in force, in hex; null: nobody knows which are. */
+  /** SHA-256 of the operator's files for Envoy that are in force, in hex; null: unknown. */
   readonly envoyFiles: EnvoyFileHashes | null
 }
 

@@ -3,33 +3,33 @@ import { type IdSource, isBodySource, sourceText } from '../routing/id-sources.t
 import type { RequestHead, Rule } from '../routing/rules.ts'
 import { withId } from '../status/request-description.ts'
 
-/** As much as decides of a line of Envoy's access log (`access_log` of envoy/listener.yaml). */
+/** The fields of an access log line that a decision depends on (`access_log` of envoy/listener.yaml). */
 export interface Logged {
   readonly method: string
   readonly host: string
   /** Without the query. */
   readonly path: string
   readonly key: string | undefined
-  /** Name of the zone that it went to. */
+  /** DNS name of the zone that got the request. */
   readonly zone: string | undefined
   readonly reason: string | undefined
-  /** False where Envoy has cut something that rules look at. */
+  /** False where Envoy shortened a field that rules look at. */
   readonly isWhole: boolean
 }
 
-/** A request that the line may be of. */
+/** A request that could have written the line. */
 export interface LoggedHead {
   readonly head: RequestHead
-  /** Whether the line says what is in this place, or that there is nothing. */
+  /** Whether the line tells what the request had in this place, even if that is nothing. */
   readonly knows: (source: IdSource) => boolean
 }
 
-/** Where envoy/listener.yaml cuts what a client wrote. */
+/** Where envoy/listener.yaml cuts a client's text. */
 const LENGTH_MAX = { method: 32, host: 255, uri: 512, key: 128 } as const
-/** What Envoy writes where there is nothing. */
+/** Envoy writes this for an absent value. */
 const NOTHING = '-'
 
-/** Null: it is none. */
+/** Null: it is not a line of the access log. */
 export function parseLine(text: string): Logged | null {
   let line: unknown
   try {
@@ -56,9 +56,9 @@ export function parseLine(text: string): Logged | null {
 }
 
 /**
- * The requests that a line may be of: its key says what was in one place, and not always in which one.
- * @param rule that fits it, of the rules in force
- * @returns a text that says why, where the key can't be read
+ * The requests that could have written a line: its key has the id, and does not always tell its place.
+ * @param rule of the rules in force that fits the line
+ * @returns the reason as a text, if the key can't be read
  */
 export function headsOf(logged: Logged, rule: Rule | undefined): LoggedHead[] | string {
   const { method, host: authority, path, key } = logged
@@ -68,9 +68,9 @@ export function headsOf(logged: Logged, rule: Rule | undefined): LoggedHead[] | 
   const alwaysKnown = sources.findIndex((source) => !isInHead(source)) < 0
   if (alwaysKnown) return [{ head: bare, knows: knowing([]) }]
   if (key === undefined) return [{ head: bare, knows: knowing([]) }]
-  if (key.length >= LENGTH_MAX.key) return 'the key is cut in the log'
+  if (key.length >= LENGTH_MAX.key) return 'the log shortened the key'
   const start = `${method}${headOf(rule)}`
-  if (!key.startsWith(start)) return 'its key is by other rules than those in force'
+  if (!key.startsWith(start)) return 'other rules than those in force made its key'
   const rest = key.slice(start.length)
   if (rest === '!body') {
     const body = sources.findIndex(isBodySource)
@@ -81,15 +81,15 @@ export function headsOf(logged: Logged, rule: Rule | undefined): LoggedHead[] | 
   const places = sources.flatMap((source, index) => {
     if (isSeveral ? source.kind !== 'header' : MARK[source.kind] !== rest[0]) return []
     const knows = knowing(sources.slice(0, index + 1))
-    // Cookies that stand beside the id are not in the log.
+    // The log does not have the other cookies of the request.
     if (source.kind === 'cookie') return [{ head: bare, knows: knowing(sources.slice(0, index)) }]
     if (isSeveral) return [{ head: withId(withId(bare, source, '1'), source, '2'), knows }]
     return [{ head: value === '' || value === NOTHING ? bare : placed(bare, source, value), knows }]
   })
-  return places.length > 0 ? places : 'its key is by other rules than those in force'
+  return places.length > 0 ? places : 'other rules than those in force made its key'
 }
 
-/** Path and host are in each line. */
+/** Each line has the path and the host. */
 function isInHead({ kind }: IdSource): boolean {
   return kind === 'path' || kind === 'host'
 }

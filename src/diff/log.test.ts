@@ -238,19 +238,19 @@ const CASES: readonly Case[] = [
     title: 'a key by other rules',
     after: { rules: { port: 9000 } },
     line: forwarded('7', { key: 'POST:/cb/7' }),
-    says: 'its key is by other rules than those in force',
+    says: 'other rules than those in force made its key',
   },
   {
     title: 'a zone that the rules in force would not name',
     after: { rules: { port: 9000 } },
     line: forwarded('7', { zone: 'zone7.before.test' }),
-    says: 'the configuration in force decides it in another way than the log says',
+    says: 'the configuration in force decides it differently from the log',
   },
   {
     title: 'a path that is cut',
     after: { rules: { port: 9000 } },
     line: forwarded('7', { uri: `/${'x'.repeat(511)}` }),
-    says: 'the path or the host is cut in the log',
+    says: 'the log shortened the path or the host',
   },
   {
     title: 'a zone that does not answer, as before',

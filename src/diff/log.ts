@@ -7,21 +7,21 @@ import { addressTexts } from '../status/status.ts'
 import { headsOf, type Logged, type LoggedHead, parseLine } from './log-line.ts'
 import { ruleText, type World } from './outcome.ts'
 
-/** Which requests of an access log would be decided in another way. */
+/** Requests of an access log that a new configuration would decide differently. */
 export interface LogDiff {
   readonly requests: number
   readonly differently: number
   /** The most frequent first. */
   readonly changes: readonly LogChange[]
-  /** What the lines don't say. */
+  /** Requests that the lines tell too little about. */
   readonly unknown: { readonly requests: number; readonly why: Readonly<Record<string, number>> }
-  /** Lines that are none of Envoy's access log as envoy/listener.yaml has it. */
+  /** Lines that are not in the format of envoy/listener.yaml. */
   readonly unreadable: { readonly lines: number; readonly examples: readonly number[] }
 }
 
 export interface LogChange {
   readonly change: 'refusal' | 'name' | 'port' | 'upstream' | 'pin' | 'rule'
-  /** What each of its requests has alike, such as `200 forwarded, then 403 id_missing`. */
+  /** What its requests have in common, such as `200 forwarded, then 403 id_missing`. */
   readonly kind: string
   readonly requests: number
   readonly examples: readonly LogExample[]
@@ -35,7 +35,7 @@ export interface LogExample {
   readonly after: string
 }
 
-/** The parts of the decision before DNS. */
+/** A decision up to DNS. */
 type Decided =
   | { readonly kind: 'refuse'; readonly rule: string | null; readonly reason: RejectReason }
   | {
@@ -45,7 +45,7 @@ type Decided =
       /** 0: from SRV records. */
       readonly port: number
       readonly pinned: string | null
-      /** By which protocol; empty: HTTP/1.1 in plain text. */
+      /** The protocol; empty: HTTP/1.1 in plain text. */
       readonly reach: string
     }
 
@@ -54,7 +54,7 @@ interface Unknown {
   readonly why: string
 }
 
-/** Refused before anybody looks for a zone's address. */
+/** Reasons of refusals before DNS is asked. */
 const BEFORE_DNS: readonly string[] = [
   'no_rule',
   'method_not_allowed',
@@ -64,7 +64,7 @@ const BEFORE_DNS: readonly string[] = [
   'server_header_invalid',
 ]
 
-/** @param examplesMax of each kind */
+/** @param examplesMax examples of each kind */
 export async function diffLog(
   lines: AsyncIterable<string>,
   before: World,
@@ -115,11 +115,11 @@ export async function diffLog(
 
 type Found = Pick<LogChange, 'change' | 'kind'> & Pick<LogExample, 'before' | 'after'>
 
-/** Null: it would be decided in the same way. */
+/** Null: nothing changes for the request. */
 function diffLine(logged: Logged, before: World, after: World): Found | Unknown | null {
   const bare: RequestHead = { method: logged.method, path: logged.path, authority: logged.host, headers: {} }
   const [rule, next] = [ruleOf(bare, before.rules), ruleOf(bare, after.rules)]
-  if (!logged.isWhole) return unknown('the path or the host is cut in the log')
+  if (!logged.isWhole) return unknown('the log shortened the path or the host')
   if (isSame(rule, next) && before.search === after.search && before.saidBy === after.saidBy) return null
   const heads = headsOf(logged, rule)
   if (typeof heads === 'string') {
@@ -142,8 +142,8 @@ function diffHead(logged: Logged, head: LoggedHead, before: World, after: World)
 }
 
 /**
- * What the rules make of it, if all that they look at is known.
- * @param absent the name that was not in DNS; null: it was there, or nobody looked
+ * Decides a request by the rules, if the log tells everything they look at.
+ * @param absent the name that was not in DNS; null: it was, or nobody asked
  */
 function decidedBy({ head, knows }: LoggedHead, world: World, absent: string | null): Decided | Unknown {
   const rule = ruleOf(head, world.rules)
@@ -170,7 +170,7 @@ function decidedZone(zone: Zone): Decided {
   return { kind: 'zone', rule: service.rule, name, port: service.port, pinned, reach: reachText(zone) }
 }
 
-/** The name of the request's own zone, where that was not in DNS. */
+/** The name of the request's own zone, if it was not in DNS. */
 function absentName(
   { reason, zone: logged }: Logged,
   { head }: LoggedHead,
@@ -183,10 +183,10 @@ function absentName(
   return isOther && insteadOf(zone, rules, search, said)?.name === logged ? zone.name : null
 }
 
-/** Why the line is not of a request that the configuration in force would decide as it was decided; null: it is. */
+/** Why the line contradicts the configuration in force, which then can't have written it; null: it does not. */
 function disagreement({ reason, zone: logged }: Logged, { head }: LoggedHead, world: World): string | null {
   const zone = zoneOf(head, world.rules, world.search, world.said)
-  const other = 'the configuration in force decides it in another way than the log says'
+  const other = 'the configuration in force decides it differently from the log'
   if (!isZone(zone)) return reason === undefined || reason === zone.reason ? null : other
   if (reason !== undefined && BEFORE_DNS.includes(reason)) return other
   if (logged === undefined || logged === zone.name) return null

@@ -3,10 +3,10 @@ import type { Config } from '../config/schema.ts'
 import { type FieldChange, fieldChanges } from '../field-changes.ts'
 import type { PolicyFiles, PolicyReading } from '../xds/policy.ts'
 
-/** What another folder of Envoy's files would change for every zone. */
+/** What new files for Envoy would change for every zone. */
 export interface PolicyDiff {
   readonly changes: readonly FieldChange[]
-  /** Why no zone is learned, by the files before and by those after; empty: zones are learned. */
+  /** Why no zone is learned, with the old and the new files; empty: zones are learned. */
   readonly reasonsBefore: readonly string[]
   readonly reasonsAfter: readonly string[]
 }
@@ -17,7 +17,7 @@ export function readPolicies(
   before: PolicyFiles,
   after: PolicyFiles,
 ): { readonly diff: PolicyDiff; readonly after: PolicyReading } {
-  // Both by the new rules: what follows from these is none of the files'.
+  // Both with the new rules, so that the differences come from the files only.
   const [was, is] = [readPolicyFor(config, before), readPolicyFor(config, after)]
   for (const reading of [was, is]) if (reading.kind === 'faults') throw new Error(reading.faults.join('\n'))
   return {

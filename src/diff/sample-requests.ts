@@ -5,22 +5,22 @@ import type { ZoneRef } from '../zones/learned-zones.ts'
 
 /** A path that no service and no rule names. */
 const OTHER = 'any-other-path'
-/** Where rules have more ways than these to say an id, the rest is not looked at. */
+/** Samples of a service. If the rules tell more kinds of requests apart, the others are not compared. */
 const SAMPLES_MAX = 200
-/** Any: which zone a request is for is of no matter to the domain. */
+/** Any valid domain: it does not decide which zone a request is for. */
 const SEARCH = 'test'
 
 /** One kind of requests that come to the zones of a service. */
 export interface Sample {
   readonly method: string
-  /** As someone reads it: the path, with the host where rules look at it, and the place of the id. */
+  /** For people: method, host if rules look at it, path, and the place of the id. */
   readonly text: string
   readonly headOf: (id: string) => RequestHead
 }
 
 /**
- * The requests that come to the zones of a service by the rules in force, one of each kind that the rules in force or the
- * new ones tell apart: by method, path, host, and by where the id is.
+ * The requests that the rules in force send to a zone: one of each kind that the old or the new rules tell apart by method,
+ * path, host and place of the id.
  */
 export function samplesOf({ service, id }: ZoneRef, before: Rules, after: Rules): Sample[] {
   const own = before.find((rule) => servicesOf(rule).some(({ name }) => name === service))
@@ -55,7 +55,7 @@ export function samplesOf({ service, id }: ZoneRef, before: Rules, after: Rules)
   return [...samples.values()]
 }
 
-/** What a pattern fits: of a prefix, itself and what goes on. */
+/** Texts that a pattern fits: for a prefix, the prefix alone and a longer text. */
 function textsOf(patterns: readonly Pattern[], more: string): string[] {
   return patterns.flatMap(({ text, isPrefix }) => (isPrefix && more !== '' ? [text, text + more] : [text]))
 }

@@ -14,26 +14,26 @@ import {
 } from './outcome.ts'
 import { type Sample, samplesOf } from './sample-requests.ts'
 
-/** Zones that are looked at at once: each may wait for DNS. */
+/** Zones compared at the same time, because each may wait for DNS. */
 const AT_ONCE = 32
-/** Ids to stand for one that is not in DNS, as idPattern may let through some only. */
+/** Ids that stand for one that is not in DNS; several, because idPattern may allow only some. */
 const UNKNOWN_IDS = ['999999999', 'zonegate-diff', '9999', '1']
-/** In place of an id: all that are not in DNS. */
+/** Stands for all ids that are not in DNS. */
 export const ANY_UNKNOWN = '*'
 
 export type LiveZone = Pick<ZoneStatus, 'service' | 'id' | 'requestsPerSecond' | 'route'>
 
-/** What a new configuration would make of a zone that requests go to now. */
+/** What a new configuration would change for a zone in use. */
 export interface ZoneDiff extends ZoneRef {
-  /** Null: of ids that are not in DNS, which nobody counts. */
+  /** Null for `*`: nobody counts ids that are not in DNS. */
   readonly requestsPerSecond: number | null
   readonly changes: readonly ZoneChange[]
 }
 
 export interface ZoneChange {
-  /** `cold`: its requests would ask the processor, and do not now. */
+  /** `cold`: Envoy would ask the processor for its requests, and does not now. */
   readonly change: Move | 'cold'
-  /** The kinds of its requests, of which there are more; absent: all. */
+  /** The kinds of requests that change; absent: all of them. */
   readonly requests?: readonly string[]
   readonly before: string
   readonly after: string
@@ -42,12 +42,12 @@ export interface ZoneChange {
 export interface ZonesSeams {
   readonly before: World
   readonly after: World
-  /** Why a zone that is learned now would not be, by the new configuration; null: it would. */
+  /** Why the new configuration would not learn a zone that is learned now; null: it would. */
   readonly coldAfter: (zone: ZoneRef, after: Outcome) => ColdReason | null
   readonly onProgress?: (done: number, of: number) => void
 }
 
-/** @returns the zones of which something would be another, the busiest first */
+/** @returns the zones for which something would change, the busiest first */
 export async function diffZones(live: readonly LiveZone[], seams: ZonesSeams): Promise<ZoneDiff[]> {
   const { before, after, onProgress } = seams
   const samples = new SamplesOfServices(before.rules, after.rules)
@@ -84,7 +84,7 @@ async function changesOf(
   seams: ZonesSeams,
 ): Promise<ZoneChange[]> {
   if (samples.length === 0)
-    return [{ change: 'unknown', before: 'no request is known that comes to it', after: 'unknown' }]
+    return [{ change: 'unknown', before: 'no sample request reaches it', after: 'unknown' }]
   const compared: Compared[] = []
   for (const sample of samples) {
     const head = sample.headOf(zone.id)
@@ -111,7 +111,7 @@ function coldChange(
   return null
 }
 
-/** Those alike are one. */
+/** Joins equal changes into one. */
 function changesIn(compared: readonly Compared[]): ZoneChange[] {
   const changes = new Map<string, ZoneChange & { requests: string[] }>()
   for (const { sample, move, before, after } of compared) {
@@ -127,7 +127,7 @@ function changesIn(compared: readonly Compared[]): ZoneChange[] {
   )
 }
 
-/** Ids that DNS does not know: where `zones` says that they go somewhere, nothing in the list of live zones shows them. */
+/** Changes for ids that are not in DNS. The list of live zones does not have them, because a fallback takes their requests. */
 async function diffUnknown(
   live: readonly LiveZone[],
   samples: SamplesOfServices,
@@ -160,7 +160,7 @@ async function diffUnknown(
   return found
 }
 
-/** Found once for each service: rules tell zones apart by nothing but the id. */
+/** Samples, made once for each service: rules tell its zones apart by the id only. */
 class SamplesOfServices {
   readonly #before: Rules
   readonly #after: Rules
@@ -177,7 +177,7 @@ class SamplesOfServices {
     const known = this.#samples.get(zone.service)
     if (known !== undefined && known.length > 0) return known
     const all = samplesOf(zone, this.#before, this.#after)
-    // Where no rule is another, all of a zone's requests have the same way.
+    // If the rules are equal, all requests of a zone change alike: one sample is enough.
     const found = this.#isSame ? all.slice(0, 1) : all
     this.#samples.set(zone.service, found)
     return found

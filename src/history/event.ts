@@ -1,18 +1,18 @@
-/** What a history keeps: changes of what requests are decided by, and a sample of what was refused. Of headers the Host's value only. */
+/** What a history keeps: changes that decide where requests go, and a sample of refusals. Of a request's headers only the Host. */
 export type HistoryEvent = GatewayEvent | ZoneEvent | RefusedEvent
 
-/** Of the gateway as a whole: few, and told for as long as there is room. */
+/** Events of the whole gateway: few, so they reach far back. */
 export type GatewayEvent =
   /** A processor serves from now on. */
   | {
       readonly kind: 'started'
       readonly version: string
-      /** How long no processor had served before, milliseconds; null: nobody knows. */
+      /** How long no processor had served before, milliseconds; null: unknown. */
       readonly awayMs: number | null
       /** Whether Envoy resolved names itself meanwhile. */
       readonly fallback: boolean
       readonly file: string
-      /** In force, without secrets. */
+      /** The configuration in force, without secrets. */
       readonly config: object
       readonly search: string
     }
@@ -20,7 +20,7 @@ export type GatewayEvent =
   | { readonly kind: 'clock_set'; readonly byMs: number }
   | { readonly kind: 'config'; readonly file: string; readonly changes: readonly ConfigChangeText[] }
   | { readonly kind: 'config_refused'; readonly file: string; readonly faults: readonly string[] }
-  /** The operator's files of Envoy: others are in force, or what is wrong with those that are there. */
+  /** The operator's files for Envoy: new ones are in force, or the saved ones have faults. */
   | {
       readonly kind: 'envoy_files'
       readonly files: readonly string[]
@@ -41,21 +41,21 @@ export type GatewayEvent =
       readonly kind: 'nack'
       readonly envoy: string
       readonly resource: string
-      /** Of the one at fault; absent while it is searched for. */
+      /** Name of the resource at fault; absent while the control plane searches for it. */
       readonly name?: string
       readonly error: string
     }
   | ({ readonly kind: 'pinned' | 'unpinned' | 'pin_over' } & PinText)
 
-/** Of one zone, or of its name. */
+/** Events of one zone, or of its name. */
 export type ZoneEvent =
   | ({
       readonly kind: 'answer'
       readonly name: string
-      /** Of the answer before; null: nothing was known. */
+      /** The previous answer; null: nothing was known. */
       readonly before: AnswerText | null
     } & AnswerText)
-  /** `why` of learned: a second request (learned), or taken over from an earlier configuration or processor (adopted). */
+  /** `why` of learned: a second request (learned), or an Envoy still had it from an earlier configuration or processor (adopted). */
   | {
       readonly kind: 'learned' | 'forgotten'
       readonly zone: string
@@ -71,32 +71,32 @@ export interface RefusedEvent {
   readonly zone?: string
   readonly name?: string
   readonly requestId: string
-  /** Absent in files of versions that did not keep them. */
+  /** Absent in files of older versions. */
   readonly method?: string
   readonly host?: string
-  /** Without its query; cut. */
+  /** Without its query, shortened. */
   readonly path?: string
-  /** Refusals of this reason and zone since the one before that were left out. */
+  /** Refusals of the same reason and zone that were left out since the last recorded one. */
   readonly leftOut: number
-  /** What DNS said. */
+  /** The DNS answer. */
   readonly dns?: string
 }
 
 export interface AnswerText {
   readonly result: 'positive' | 'nxdomain' | 'nodata' | 'failure'
-  /** `10.1.0.7`, or `10.1.0.7:8101` where DNS says the port, too. */
+  /** `10.1.0.7`, or `10.1.0.7:8101` where SRV gives the port. */
   readonly addresses: readonly string[]
   readonly denied?: readonly string[]
-  /** As it came. */
+  /** As the nameserver sent it. */
   readonly ttlSeconds?: number
-  /** Who said so. */
+  /** The nameserver that answered. */
   readonly nameserver?: string
-  /** Of a failure. */
+  /** Why there is no answer. */
   readonly cause?: string
 }
 
 export interface PinText {
-  /** As it was named: `12`, `mail/12`. */
+  /** As the operator named it: `12`, `mail/12`. */
   readonly zone: string
   readonly addresses: readonly string[]
   readonly who: string
@@ -113,16 +113,16 @@ export interface ConfigChangeText {
 
 /** An event in its place. */
 export type Recorded = HistoryEvent & {
-  /** Goes up by one with each, over restarts too where there is a file: the order in which things happened. */
+  /** Goes up by one with each event, across restarts if there is a file. It is the order of events. */
   readonly seq: number
-  /** Wall clock, milliseconds since 1970: it may have been set back between two of them. */
+  /** Wall clock, milliseconds since 1970. It may go back, so order by `seq`. */
   readonly at: number
-  /** Parts were left out, as it was too long. */
+  /** The event was too long, so parts are missing. */
   readonly cut?: true
 }
 
 export const LANES = ['gateway', 'zones', 'refused'] as const
-/** What has room of its own: no flood of one pushes out another. */
+/** Each lane has its own room, so a flood in one does not push out the others. */
 export type Lane = (typeof LANES)[number]
 
 export function laneOf(kind: HistoryEvent['kind']): Lane {

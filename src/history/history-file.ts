@@ -13,24 +13,24 @@ import { guarded } from '../guard.ts'
 
 const writeTo = promisify(write)
 
-/** Lines wait so long for others, to be written together. */
+/** How long a line waits for others, to be written together. */
 const WRITE_AFTER_MS = 100
-/** After a failure the next try. */
+/** From a failure to the next try. */
 const RETRY_AFTER_MS = 1000
-/** Lines that wait while the disk can't be written to; later ones are lost to it. */
+/** Octets that wait while the disk can't be written; later lines never reach the file. */
 const WAITING_OCTETS_MAX = 1024 * 1024
 
 export interface HistoryFileSeams {
   readonly onBug: (error: unknown) => void
-  /** The file can't be written (why), or can again (null). */
+  /** Called when writing fails, with the reason, and with null when it works again. */
   readonly onFault: (fault: string | null) => void
-  /** What a new file begins with: lines that the one put aside must not take with it. */
+  /** Lines that each new file begins with, so that rotation does not lose them. */
   readonly head: () => Iterable<string>
 }
 
 /**
- * Lines on disk, in a file and the one before it (`.1`). A disk that is full or read-only loses lines, and nothing else:
- * nobody waits for it.
+ * Lines on disk, in the current file and the previous one (`.1`). A full or read-only disk loses lines, and nothing waits
+ * for it.
  */
 export class HistoryFile {
   readonly #path: string
@@ -43,7 +43,7 @@ export class HistoryFile {
   #timer: NodeJS.Timeout | undefined
   #isWriting = false
   #isClosed = false
-  /** What stands at its end may be half a line. */
+  /** The file may end with half a line. */
   #mayBeTorn = true
   fault: string | null = null
   /** Lines that were not written. */
@@ -56,7 +56,7 @@ export class HistoryFile {
     this.#seams = seams
   }
 
-  /** The text of both files, the older one first: what an earlier process has written. */
+  /** Reads both files, the older one first, as an earlier process wrote them. */
   read(): string[] {
     return [`${this.#path}.1`, this.#path].flatMap((path) => {
       try {
@@ -79,7 +79,7 @@ export class HistoryFile {
     this.#schedule(this.fault === null ? WRITE_AFTER_MS : RETRY_AFTER_MS)
   }
 
-  /** Writes what still waits, at once. */
+  /** Writes the waiting lines at once. */
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
@@ -143,7 +143,7 @@ export class HistoryFile {
 
   #open(): number {
     if (this.#descriptor === null) {
-      // Nobody may read it, and then opening it has no end.
+      // Opening a pipe blocks until somebody reads it.
       if (statSync(this.#path, { throwIfNoEntry: false })?.isFIFO() === true) throw new Error('is a pipe')
       this.#descriptor = openSync(this.#path, 'a', 0o600)
       this.#size = fstatSync(this.#descriptor).size
@@ -157,7 +157,7 @@ export class HistoryFile {
     this.#descriptor = null
   }
 
-  /** They may be there twice then, which is seen by their numbers. */
+  /** Keeps lines for another try. Some may be in the file already; readers drop duplicates by `seq`. */
   #keep(lines: readonly string[]): void {
     this.#closeDescriptor()
     const all = [...lines, ...this.#waiting]
@@ -187,7 +187,7 @@ export class HistoryFile {
   }
 }
 
-/** The end of a file; nothing of what is none. */
+/** The last octets of a file; empty for a pipe or a folder. */
 function tailOf(path: string, octetsMax: number): string {
   const stat = statSync(path)
   if (!stat.isFile()) return ''

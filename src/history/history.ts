@@ -4,14 +4,14 @@ import { HistoryFile } from './history-file.ts'
 import { LineRing } from './line-ring.ts'
 import { decodeLines, encode, isReadable } from './record.ts'
 
-/** What of the whole each has. */
+/** The share of `bytes` that each lane has. */
 const SHARES: Readonly<Record<Lane, number>> = { gateway: 1 / 4, zones: 1 / 2, refused: 1 / 4 }
-/** How often the wall clock is compared with the one that only goes forwards, and what it must be off by. */
+/** How often the wall clock is compared with the monotonic one, and how far off counts as set. */
 const CLOCK_EVERY_MS = 2000
 const CLOCK_OFF_MS_MIN = 1500
 
 export interface HistoryOptions {
-  /** Of all that is kept in memory, and of all that is kept on disk. */
+  /** The bound in memory, and again on disk. */
   readonly bytes: number
   /** Null: in memory only. */
   readonly path: string | null
@@ -42,7 +42,7 @@ export interface HistoryStatus {
   readonly lost: number
 }
 
-/** The changes of the last while. */
+/** Recent changes, in memory and, with a path, on disk. */
 export class History {
   readonly #options: HistoryOptions
   readonly #seams: HistorySeams
@@ -50,12 +50,12 @@ export class History {
   readonly #file: HistoryFile | null
   readonly #clock: NodeJS.Timeout
   #seq = 0
-  /** False where the file had not all that there ever was. */
+  /** False where the file was missing events. */
   #isWhole = true
   #offsetMs: number
   #mayBeOffBy: number | null = null
 
-  /** Reads what an earlier process has left in the file. */
+  /** Reads the events that an earlier process left in the file. */
   constructor(options: HistoryOptions, seams: HistorySeams) {
     this.#options = options
     this.#seams = seams
@@ -99,16 +99,16 @@ export class History {
     }
   }
 
-  /** From when on nothing of a lane is missing; null: nothing ever was. */
+  /** The time since which the lane is complete; null: it always was. */
   completeSince(lane: Lane): number | null {
     const { oldest, hasMadeRoom } = this.#rings[lane]
     return oldest === null || (this.#isWhole && !hasMadeRoom) ? null : oldest.at
   }
 
   /**
-   * Events of these lanes that may be of that time, in parts: the caller may let others have a turn between two of them.
-   * Each lane is in order, not all together.
-   * @param mayBe false for a text that holds nothing of interest
+   * Events of these lanes, in parts that may reach beyond the time span. The caller can let other work run between two parts.
+   * Events are in order within a lane only.
+   * @param mayBe false for a text without events of interest, which is then not parsed
    */
   *parts(
     { lanes = LANES, fromAt, toAt }: { lanes?: readonly Lane[]; fromAt?: number; toAt?: number } = {},
@@ -138,11 +138,11 @@ export class History {
     this.#isWhole = records.size === this.#seq
   }
 
-  /** A step that is still there when it is looked again: a machine that wakes up reads one clock before the other. */
+  /** Records a clock step only if the next comparison confirms it: a machine that wakes up updates one clock before the other. */
   #compareClocks(): void {
     const offByMs = this.#seams.date() - this.#seams.now() - this.#offsetMs
     if (Math.abs(offByMs) < CLOCK_OFF_MS_MIN) {
-      this.#offsetMs += offByMs // it is slewed
+      this.#offsetMs += offByMs // small drift: the clock is being slewed
       this.#mayBeOffBy = null
     } else if (this.#mayBeOffBy !== null && Math.abs(offByMs - this.#mayBeOffBy) < CLOCK_OFF_MS_MIN) {
       this.#offsetMs += offByMs
@@ -153,7 +153,11 @@ export class History {
 
   #tellFault(fault: string | null): void {
     const { log } = this.#seams
-    if (fault === null) log.info({ lost: this.#file?.lost ?? 0 }, 'the history is written again')
-    else log.error({ fault }, 'the history can not be written: a restart loses what is in memory only')
+    if (fault === null) log.info({ lost: this.#file?.lost ?? 0 }, 'the history file is written again')
+    else
+      log.error(
+        { fault },
+        'the history file can not be written: a restart loses the events that are only in memory',
+      )
   }
 }

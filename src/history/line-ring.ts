@@ -1,11 +1,11 @@
-/** Lines in memory, the oldest of which make room for new ones. */
+/** Lines in memory. New lines replace the oldest. */
 
-/** A reader gets a segment at a time, and so reads no longer in one go. */
+/** The largest segment, octets. A reader gets one segment at a time, so this bounds how long it blocks. */
 const SEGMENT_OCTETS_MAX = 64 * 1024
-/** So much of the whole is given up at once, at most. */
+/** A ring drops one segment at a time, an eighth of it at most. */
 const SEGMENTS_MIN = 8
 
-/** What of a line is known without reading it. */
+/** The place of a line, known without parsing it. */
 export interface LinePlace {
   readonly seq: number
   readonly at: number
@@ -20,7 +20,7 @@ interface Segment {
   maxAt: number
 }
 
-/** Bounded in octets, all of them: nothing but a few numbers a segment is kept beside the lines. */
+/** A ring of segments with a bound in octets. Beside the lines it keeps a few numbers for each segment. */
 export class LineRing {
   readonly lineOctetsMax: number
   readonly #segmentsMax: number
@@ -42,12 +42,12 @@ export class LineRing {
     return this.#segments.reduce((sum, { lines }) => sum + lines, 0)
   }
 
-  /** True once lines have been given up. */
+  /** True once lines have been dropped. */
   get hasMadeRoom(): boolean {
     return this.#hasMadeRoom
   }
 
-  /** The oldest line that is left; null: there is none. */
+  /** The oldest line; null: there is none. */
   get oldest(): LinePlace | null {
     const [first] = this.#segments
     return first === undefined ? null : { seq: first.firstSeq, at: first.minAt }
@@ -67,8 +67,8 @@ export class LineRing {
   }
 
   /**
-   * The lines, segment by segment, from the oldest on; one that may have lines of that time. What is pushed out while
-   * someone reads is not read.
+   * The segments that may have lines of this time span, oldest first. A reader misses segments that are replaced while it
+   * reads.
    */
   *texts(fromAt = Number.NEGATIVE_INFINITY, toAt = Number.POSITIVE_INFINITY): Generator<string> {
     for (const segment of [...this.#segments])
@@ -77,7 +77,7 @@ export class LineRing {
   }
 
   #next(seq: number, at: number): Segment {
-    // Its memory is used again: a full ring allocates nothing.
+    // Reuses the oldest segment's memory, so a full ring allocates nothing.
     const oldest = this.#segments.length < this.#segmentsMax ? undefined : this.#segments.shift()
     if (oldest !== undefined) this.#hasMadeRoom = true
     const octets = oldest?.octets ?? Buffer.allocUnsafeSlow(this.lineOctetsMax)

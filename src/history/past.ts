@@ -3,11 +3,11 @@ import type { AnswerText, GatewayEvent, PinText, Recorded, ZoneEvent } from './e
 type Kept<Event> = Event & Pick<Recorded, 'seq' | 'at' | 'cut'>
 type Started = Kept<Extract<GatewayEvent, { kind: 'started' }>>
 
-/** What was so of the gateway at a moment. */
+/** The state of the gateway at a moment. */
 export interface GatewayThen {
   readonly processor:
     | { readonly state: 'serving'; readonly since: number; readonly seq: number }
-    /** Until null: it has not served since. */
+    /** `until` null: no processor has served since. */
     | {
         readonly state: 'away'
         readonly since: number
@@ -15,16 +15,16 @@ export interface GatewayThen {
         readonly fallback: boolean
         readonly seq: number
       }
-    /** Nothing is kept of that time. */
+    /** The history has nothing of that time. */
     | { readonly state: 'unknown' }
   readonly config: {
     readonly file: string
     readonly values: Readonly<Record<string, unknown>>
-    /** When the last change of it was taken; of none: when the processor began. */
+    /** When the last change came into force, or without one when the processor began. */
     readonly since: number
-    /** What that changed; undefined: nothing since the processor began. */
+    /** The last change; undefined: there was none since the processor began. */
     readonly change: Kept<Extract<GatewayEvent, { kind: 'config' }>> | undefined
-    /** False: some of it was too long to keep. */
+    /** False: a part was too long to keep. */
     readonly isWhole: boolean
   } | null
   readonly search: string | null
@@ -32,11 +32,11 @@ export interface GatewayThen {
   readonly failing: ReadonlyMap<string, { readonly since: number; readonly outcome: string }>
   readonly envoys: ReadonlySet<string>
   readonly pins: readonly PinText[]
-  /** The last configuration that was refused, if none has been taken since. */
+  /** The last configuration with faults, unless a sound one came after it. */
   readonly refusedConfig: Kept<Extract<GatewayEvent, { kind: 'config_refused' }>> | undefined
 }
 
-/** The last event of a moment, in the order in which they happened: a clock that was set back passes a moment twice. */
+/** Events up to a moment, in order. If the clock was set back, the moment came twice: this is up to the second time. */
 export function upTo<Event extends { readonly at: number }>(events: readonly Event[], at: number): Event[] {
   const last = events.findLastIndex((event) => event.at <= at)
   return events.slice(0, last + 1)
@@ -50,7 +50,7 @@ export function gatewayAt(events: readonly Recorded[], at: number): GatewayThen 
   return { ...state.found(at), processor: processorAt(before, startAfter(events, at), at) }
 }
 
-/** The first processor that began after a moment. */
+/** The start of the next processor after a moment. */
 export function startAfter(events: readonly Recorded[], at: number): Started | undefined {
   const after = events.slice(upTo(events, at).length)
   return after.find((event): event is Started => event.kind === 'started')
@@ -67,13 +67,13 @@ function processorAt(
   const fallback = started?.fallback ?? false
   const until = next?.at ?? null
   if (last.kind === 'stopped') return { state: 'away', since: last.at, until, fallback, seq: last.seq }
-  // One that was killed has told nobody; the next one knows for how long nobody served.
+  // A killed processor records no stop; the next one records how long no processor served.
   const since = next === undefined || next.awayMs === null ? null : next.at - next.awayMs
   if (since !== null && at > since) return { state: 'away', since, until, fallback, seq: last.seq }
   return { state: 'serving', since: last.at, seq: last.seq }
 }
 
-/** Folds events into what is so after them. */
+/** The state after a series of events. */
 class GatewayState {
   #config: { file: string; values: Record<string, unknown>; since: number; isWhole: boolean } | null = null
   #change: Kept<Extract<GatewayEvent, { kind: 'config' }>> | undefined
@@ -163,11 +163,11 @@ function put(values: Record<string, unknown>, [name = '', ...rest]: readonly str
   if (typeof inner === 'object' && inner !== null) put(inner as Record<string, unknown>, rest, value)
 }
 
-/** What was known of a name at a moment. */
+/** What the processor knew of a name at a moment. */
 export interface NameThen {
   /** Null: nothing. */
   readonly answer: (AnswerText & { readonly since: number | null }) | null
-  /** Of a failure: the last addresses before it, and since when they were not to be had any more. */
+  /** For a failure: the last addresses before it, and when DNS began to fail for the name. */
   readonly lastGood: { readonly addresses: readonly string[]; readonly failingSince: number } | null
   /** The next change after the moment. */
   readonly next: Kept<Extract<ZoneEvent, { kind: 'answer' }>> | undefined
@@ -175,8 +175,8 @@ export interface NameThen {
 
 /**
  * @param events answers of the name, by `seq`
- * @param sinceSeq of the event with which the processor of that time began: what was known before, it did not know
- * @param untilSeq of the event with which the next one began
+ * @param sinceSeq of the start of that time's processor, which did not know earlier answers
+ * @param untilSeq of the start of the next processor
  */
 export function nameAt(
   events: readonly Recorded[],
@@ -192,7 +192,7 @@ export function nameAt(
   const last = before.at(-1)
   const next = own[before.length]
   if (last === undefined) {
-    // It was known for so long that its beginning has made room.
+    // The event of this answer is no longer in the ring, but the next change names it.
     const known = next?.before ?? null
     return { answer: known && { ...known, since: null }, lastGood: null, next }
   }

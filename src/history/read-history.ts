@@ -8,22 +8,22 @@ export interface HistoryQuery {
   /** Milliseconds since 1970. */
   readonly since?: number | undefined
   readonly until?: number | undefined
-  /** Those after this one. */
+  /** Events with a higher `seq`. */
   readonly after?: number | undefined
   /** `12`, or `mail/12`. */
   readonly zone?: string | undefined
   /** Empty: all. */
   readonly kinds: readonly HistoryEvent['kind'][]
-  /** The newest so many. */
+  /** The newest events, at most this many. */
   readonly limit: number
 }
 
 export interface HistoryPage {
   /** The oldest first, by `seq`. */
   readonly events: readonly ToldEvent[]
-  /** How many more there are, older than these. */
+  /** How many older events match, too. */
   readonly leftOut: number
-  /** From when on nothing is missing; null: nothing ever was. */
+  /** The time since which the history is complete; null: it always was. */
   readonly completeSince: string | null
   /** Why the file can't be written; null: it can, or there is none. */
   readonly fault: string | null
@@ -31,7 +31,7 @@ export interface HistoryPage {
 
 export type ToldEvent = Recorded & { readonly text: string; readonly tone: Tone }
 
-/** @param namesOf the names that a zone has, or had */
+/** @param namesOf the names that a zone has by the rules now */
 export async function readHistory(
   history: History,
   query: HistoryQuery,
@@ -61,7 +61,7 @@ export async function readHistory(
   }
 }
 
-/** Events that pass, by `seq`. The newest `limit` where there are more. Others have a turn between two parts. */
+/** The newest `limit` events that pass, by `seq`. Lets other work run between two parts. */
 export async function collect(
   history: History,
   where: { lanes?: readonly Lane[]; fromAt?: number | undefined; toAt?: number | undefined },
@@ -87,7 +87,7 @@ export async function collect(
   return { events: events.slice(more), leftOut: leftOut + more }
 }
 
-/** Answers are of names: those that the zone has by the rules now, and those that events of the zone tell. */
+/** The names of a zone, because answers have no zone: by the rules now, and by events of the zone. */
 async function namesIn(
   history: History,
   zone: string,

@@ -1,12 +1,12 @@
 import { TokenBucket } from '../dns/token-bucket.ts'
 
-/** Which refusals are kept: the first of each reason and zone, and one in a while after that. */
+/** Which refusals the history keeps: for each reason and zone the first, then one a minute. */
 
-/** After one of a reason and zone, the next. */
+/** Time between two refusals of the same reason and zone. */
 const NEXT_AFTER_MS = 60_000
-/** Pairs of reason and zone that are told apart; a scan has no end of them. */
+/** Pairs of reason and zone that are remembered; a scan makes ever new ones. */
 const PAIRS_MAX = 4096
-/** Of all together: so many at once, and so many a second. */
+/** The bound for all pairs together: a burst, then a rate. */
 const BURST = 500
 const PER_SECOND = 10
 
@@ -26,7 +26,7 @@ export class RefusalSample {
     this.#bucket = new TokenBucket(PER_SECOND, BURST, now)
   }
 
-  /** Null: leave it out. Else how many of its reason and zone were left out since the last one. */
+  /** Null: leave it out. Otherwise how many of the same reason and zone were left out since the last one. */
   take(reason: string, zone: string): number | null {
     const nowMs = this.#now()
     const key = `${reason} ${zone}`

@@ -1,7 +1,7 @@
 import { fieldChanges } from '../field-changes.ts'
 import type { AnswerText, ConfigChangeText, HistoryEvent } from './event.ts'
 
-/** How an operator should look at it. */
+/** How bad an event is for an operator. */
 export type Tone = 'bad' | 'warn' | 'good' | 'plain'
 
 const VALUE_LENGTH_MAX = 160
@@ -9,18 +9,18 @@ const CHANGES_SHOWN = 8
 
 const FORGOTTEN: Readonly<Record<string, string>> = {
   idle: 'no request for learned.idleSeconds',
-  evicted: 'room for others',
+  evicted: 'other zones needed the room',
   nxdomain: 'not in DNS',
   nodata: 'no address in DNS',
   denied: 'no address that is allowed',
   uncacheable: 'TTL 0',
   stale: 'its addresses are too old',
   renamed: 'its name, port, upstream or pin has changed',
-  policy: 'by the files in envoy/ no zone can be learned',
+  policy: "Envoy's files allow no learned zone",
   unknown: 'the rules have no such zone',
 }
 
-/** One line for people. */
+/** An event in one line for people. */
 export function textOf(event: HistoryEvent): string {
   switch (event.kind) {
     case 'started':
@@ -30,13 +30,13 @@ export function textOf(event: HistoryEvent): string {
     case 'clock_set':
       return `the clock was set ${event.byMs > 0 ? 'forward' : 'back'} by ${secondsText(Math.abs(event.byMs))}`
     case 'config':
-      return `${event.file} taken: ${changesText(event.changes)}`
+      return `${event.file} loaded: ${changesText(event.changes)}`
     case 'config_refused':
-      return `${event.file} refused, nothing changed: ${event.faults.join('; ')}`
+      return `${event.file} has faults, so the previous configuration stays active: ${event.faults.join('; ')}`
     case 'envoy_files':
-      return `${event.files.join(', ')} taken: ${changesText(event.changes)}`
+      return `${event.files.join(', ')} loaded: ${changesText(event.changes)}`
     case 'envoy_files_fault':
-      return `Envoy's files at fault: ${event.faults.join('; ')}`
+      return `Envoy's files have faults, so the previous ones stay active: ${event.faults.join('; ')}`
     case 'nameservers':
       return `nameservers in force: ${event.nameservers.join(', ')} (${event.from}), search domain ${event.search ?? 'none'}`
     case 'nameserver_failing':
@@ -54,13 +54,13 @@ export function textOf(event: HistoryEvent): string {
     case 'unpinned':
       return `${event.zone} unpinned (was ${event.addresses.join(', ')} by ${event.who})`
     case 'pin_over':
-      return `the pin of ${event.zone} is over (was ${event.addresses.join(', ')} by ${event.who})`
+      return `the pin of ${event.zone} has expired (was ${event.addresses.join(', ')} by ${event.who})`
     case 'answer':
       return `${event.name}: ${event.before === null ? '' : `${answerText(event.before)} -> `}${answerText(event)}${sourceText(event)}`
     case 'learned':
-      return `${event.zone} learned${event.why === 'adopted' ? ' (an Envoy had it)' : ''}: Envoy routes it by itself, to ${event.name}`
+      return `${event.zone} learned${event.why === 'adopted' ? ' (an Envoy still had it)' : ''}: Envoy routes it by itself, to ${event.name}`
     case 'forgotten':
-      return `${event.zone} forgotten (${FORGOTTEN[event.why] ?? event.why}): its requests ask again`
+      return `${event.zone} forgotten (${FORGOTTEN[event.why] ?? event.why}): Envoy asks the processor again`
     case 'refused':
       return refusedText(event)
   }
@@ -110,7 +110,7 @@ export function answerText({ result, addresses, denied = [], cause }: AnswerText
 export function changesText(changes: readonly ConfigChangeText[]): string {
   const texts = changes.flatMap(({ key, before, after }) => {
     if (before === undefined && after === undefined) return [`${key} (too long to keep)`]
-    // Of a rule only what differs in it.
+    // Shows only the difference within a rule, not the whole rule twice.
     if (isCompound(before) && isCompound(after))
       return fieldChanges(before, after, key).map(
         (each) => `${each.field}: ${each.before ?? 'absent'} -> ${each.after ?? 'absent'}`,
@@ -147,8 +147,8 @@ function startedText({
 }: Extract<HistoryEvent, { kind: 'started' }>): string {
   const instead = fallback ? 'Envoy resolved names itself' : 'requests that ask got 502'
   const away =
-    awayMs === null ? '' : `; no processor served for ${secondsText(awayMs)} before, and ${instead} meanwhile`
-  return `the processor ${version} serves, by ${file}${away}`
+    awayMs === null ? '' : `; before, no processor served for ${secondsText(awayMs)} and ${instead}`
+  return `the processor ${version} started with ${file}${away}`
 }
 
 function refusedText({
@@ -160,7 +160,7 @@ function refusedText({
   dns,
 }: Extract<HistoryEvent, { kind: 'refused' }>): string {
   const what = [zone, name].filter((each) => each !== undefined).join(', ')
-  const more = leftOut > 0 ? `, ${leftOut} more since the one before` : ''
+  const more = leftOut > 0 ? `, ${leftOut} more since the last one shown` : ''
   return `refused ${reason}${what === '' ? '' : ` (${what})`}${dns === undefined ? '' : `: ${dns}`}, request ${requestId}${more}`
 }
 
