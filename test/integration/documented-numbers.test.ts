@@ -248,7 +248,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   [BOUNDS, 'open requests are answered, within <n>;', constant('processor/serve.ts', 'DRAIN_MS')],
   [
     'docs/ARCHITECTURE.md',
-    'A zone that was forwarded to twice within <n> is pushed',
+    'After two requests for a zone within <n> the processor pushes it',
     seconds(learned.idleSeconds),
   ],
   [
