@@ -3,11 +3,12 @@ import assert from 'node:assert/strict'
 import type { LookupAddress } from 'node:dns'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { createResolver, type Resolver, type ResolverOptions } from '../../src/dns/index.ts'
+import { createResolver, type DnsEvent, type Resolver, type ResolverOptions } from '../../src/dns/index.ts'
 import { a, type Script, startNameserver } from '../support/nameserver.ts'
 
 const script: Script = (query) => {
   if (query.name.startsWith('gone')) query.reply({ rcode: 3 })
+  else if (query.name.startsWith('silent')) return
   else if (query.name.startsWith('broken')) query.reply({ rcode: 2 })
   else query.reply({ answers: [a(query.name, '10.0.0.1'), a(query.name, '127.0.0.1')] })
 }
@@ -68,6 +69,37 @@ test('nodeLookup has the shape of dns.lookup: one address or all, of a family, l
     await assert.rejects(nodeLookup(resolver, 'broken.test'), { code: 'EAI_AGAIN' })
     const one = promisify(resolver.nodeLookup) as (name: string, options: object) => Promise<string>
     assert.match(await one('zone1.test', {}), /^1[02]/)
+  })
+})
+
+test('close ends look-ups in flight, and later ones fail', async () => {
+  await withResolver({}, async (resolver, queries) => {
+    const waiting = resolver.lookup('silent.test')
+    while (queries() === 0) await new Promise((done) => setTimeout(done, 2))
+    resolver.close()
+    assert.equal((await waiting).kind, 'failure')
+    assert.equal((await resolver.lookup('zone1.test')).kind, 'failure')
+    assert.equal(
+      resolver.keep('zone1.test', () => undefined),
+      null,
+    )
+  })
+})
+
+test('a name that is kept is resolved without a look-up, and an exception of its callback is an event', async () => {
+  const bug = new Error('a bug')
+  const bugs: unknown[] = []
+  const onEvent = (event: DnsEvent): void => {
+    if (event.kind === 'bug') bugs.push(event.error)
+  }
+  await withResolver({ ttlSeconds: { min: 1, max: 60 }, onEvent }, async (resolver, queries) => {
+    const kept = resolver.keep('zone1.test', () => {
+      throw bug
+    })
+    while (bugs.length === 0) await new Promise((done) => setTimeout(done, 2))
+    assert.deepEqual([bugs, kept?.current()?.kind, queries()], [[bug], 'positive', 1])
+    assert.ok(!(resolver.lookup('zone1.test') instanceof Promise))
+    kept?.release()
   })
 })
 
