@@ -3,32 +3,32 @@ import type { IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
 import { parseHostPort } from '../config/schema.ts'
 
-/** Why a request is not let in. */
+/** Why a request is refused. */
 export interface Refusal {
   readonly status: 401 | 403 | 421
   readonly error: string
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** Longer credentials are wrong without being looked at. */
+/** Longer credentials are refused without being hashed. */
 const CREDENTIALS_LENGTH_MAX = 4096
 
 /**
- * Who may ask. Without a token only this machine can (`listen.http` is loopback then), and what is left to fear is its
- * browser: another site's page that calls us by a name of its own which resolves to loopback (DNS rebinding), or across
- * origins.
+ * Decides which requests may ask. Without a token `listen.http` is loopback, so only this machine can connect. Its
+ * browser is the remaining danger: a page of another site may send requests across origins, or use a name of its own that
+ * resolves to loopback (DNS rebinding).
  */
 export class Access {
   readonly #tokenHash: Buffer | null
   readonly #host: string
 
-  /** @param host that of `listen.http` */
+  /** @param host the host of `listen.http` */
   constructor(token: string | null, host: string) {
     this.#tokenHash = token === null ? null : hash(token)
     this.#host = host
   }
 
-  /** Null: let in. */
+  /** Null: the request may ask. */
   refusal(request: IncomingMessage): Refusal | null {
     if (this.#tokenHash !== null && !this.#hasToken(request)) {
       return {
@@ -37,7 +37,7 @@ export class Access {
         headers: { 'www-authenticate': 'Bearer realm="zonegate"' },
       }
     }
-    // A page of another site has no token, whatever name it calls us by.
+    // With a token any name will do: a page of another site does not have it.
     if (this.#tokenHash === null && !this.#isOwnName(request.headers.host))
       return { status: 421, error: 'expected an IP address or localhost as Host' }
     if (isFromAnotherOrigin(request)) return { status: 403, error: 'expected a request of the same origin' }
@@ -48,11 +48,11 @@ export class Access {
     const { authorization = '' } = request.headers
     if (authorization.length > CREDENTIALS_LENGTH_MAX || this.#tokenHash === null) return false
     const [, token = ''] = /^bearer +(.*)$/i.exec(authorization) ?? []
-    // Hashes have one length and are compared in constant time: nothing tells how much of a guess was right.
+    // The time it takes tells nothing about the token: hashes have one length, and are compared in constant time.
     return timingSafeEqual(hash(token), this.#tokenHash)
   }
 
-  /** An address can't be rebound; a name can, except for those that are ours. */
+  /** An address cannot be rebound. A name can, except for localhost and the host of `listen.http`. */
   #isOwnName(text: string | undefined): boolean {
     if (text === undefined) return false
     const host = (parseHostPort(text)?.host ?? text.replace(/^\[(.*)\]$/, '$1')).toLowerCase()
@@ -60,13 +60,13 @@ export class Access {
   }
 }
 
-/** By what browsers say (Fetch section 3.2, Fetch Metadata): programs that are no browser say nothing. */
+/** Browsers send these headers (Fetch section 3.2, Fetch Metadata); other programs do not, and may ask. */
 function isFromAnotherOrigin({ method, headers }: IncomingMessage): boolean {
   const { origin, host } = headers
   if (origin !== undefined) return origin !== `http://${host}` && origin !== `https://${host}`
   const site = headers['sec-fetch-site']
   if (site === undefined || site === 'same-origin' || site === 'none') return false
-  // A link may stand anywhere.
+  // Any site may link to the page.
   return !(method === 'GET' && headers['sec-fetch-mode'] === 'navigate')
 }
 

@@ -5,7 +5,7 @@ const LIMIT_DEFAULT = 1000
 const LIMIT_MAX = 10_000
 const ZONE_LENGTH_MAX = 300
 
-/** @returns what is wrong with it as a text */
+/** @returns a text that says what is wrong, if something is */
 export function historyQueryOf(params: URLSearchParams): HistoryQuery | string {
   const faults: string[] = []
   const number = (name: string, least: number, most: number): number | undefined => {
@@ -27,7 +27,7 @@ export function historyQueryOf(params: URLSearchParams): HistoryQuery | string {
   return `expected ${faults.join(', ')} as in ?since=MS&until=MS&after=SEQ&zone=ID&kind=KIND&limit=N: times since 1970 or ISO 8601, N up to ${LIMIT_MAX}, kinds ${KINDS.join(', ')}`
 }
 
-/** Milliseconds since 1970; NaN: it is none. */
+/** @returns milliseconds since 1970; NaN if the text is no time */
 export function momentOf(text: string): number {
   return /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Date.parse(text)
 }

@@ -16,34 +16,39 @@ import { Access } from './access.ts'
 import { historyQueryOf, momentOf } from './history-requests.ts'
 import { StatusEvents } from './status-events.ts'
 
-/** Why the processor is not ready, by part; empty when it is. */
+/** Why the processor is not ready, by part. Empty: it is ready. */
 export type Unready = Readonly<Record<string, string>>
 
 export interface AdminOptions {
   readonly host: string
   readonly port: number
-  /** What clients must send; null: nothing, on loopback only. */
+  /** The bearer token that clients must send. Null: they send none, and `host` is loopback. */
   readonly token: string | null
   /** With or without the zones' history. */
   readonly status: (history: boolean) => Status
   readonly unready: () => Unready
-  /** What is wrong with the configuration's file as it is now. */
+  /** The faults of the configuration file as it is now. */
   readonly configFaults: () => readonly string[]
   /** @throws DescriptionFault */
   readonly explain: (request: RequestDescription) => Promise<Explained>
   readonly history: (query: HistoryQuery) => Promise<HistoryPage>
-  /** @param at milliseconds since 1970. @param path of the request, where it is known. @throws DescriptionFault */
+  /**
+   * What the processor would have done at an earlier moment.
+   * @param at milliseconds since 1970
+   * @param path the way that the request took, if it is known
+   * @throws DescriptionFault
+   */
   readonly explainThen: (
     request: RequestDescription,
     at: number,
     path: PathThen | undefined,
   ) => Promise<ExplainedThen>
-  /** What requests are decided by now. */
+  /** The configuration that decides requests now. */
   readonly inForce: () => InForce
-  /** Null: all names. */
+  /** Forgets a name's answers, or all answers for null. */
   readonly flush: (name: string | null) => Flushed
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
-  /** Answers requests for the page's own files, which hold no secret; false: not one of them. */
+  /** Answers requests for the page's files, which hold no secret. False: the request is for something else. */
   readonly page: (request: IncomingMessage, response: ServerResponse) => boolean
   readonly onBug: OnBug
 }
@@ -53,22 +58,22 @@ export interface AdminServer {
   close(): void
 }
 
-/** An explanation asks nameservers: so many at once. */
+/** Explanations at once: each may ask nameservers. */
 const EXPLANATIONS_MAX = 8
-/** A history is read line by line: so many at once. */
+/** Histories at once: each reads a file line by line. */
 const HISTORIES_MAX = 4
 const CONNECTIONS_MAX = 256
-/** To send a request, and how often Node looks who is over that. */
+/** A client has this long to send its request. */
 const REQUEST_TIMEOUT_MS = 5000
+/** How often Node looks for clients that exceed it. */
 const CHECK_INTERVAL_MS = 1000
-/** Longer than any id, path and name that make sense together. */
 const URL_LENGTH_MAX = 4096
-/** A described request as JSON: its body in base64, and as much as Envoy takes of headers and path. */
+/** A described request as JSON: a body in base64, and as many headers as Envoy accepts. */
 const DESCRIPTION_OCTETS_MAX = Math.ceil(BODY_OCTETS_MAX / 3) * 4 + 128 * 1024
 
 const EVENTS = '/api/events'
 
-/** Of everything but the page, which has its own. */
+/** The page sends its own. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
@@ -78,7 +83,7 @@ const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
 }
 
-/** Answers a request that was let in. */
+/** Answers a request that may ask. */
 type Handler = (exchange: Exchange) => void | Promise<void>
 
 interface Exchange {
@@ -89,8 +94,8 @@ interface Exchange {
 }
 
 /**
- * HTTP for operators: health, metrics, status, explanations, flushing, and the page.
- * @throws Error with what to do, where the address can't be had
+ * HTTP for operators: health, metrics, status, explanations, history, flushing, and the page.
+ * @throws Error that says what to do if it cannot listen on the address
  */
 export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
   const events = new StatusEvents(options.status, options.onBug)
@@ -105,7 +110,7 @@ export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
   return listen(server, options, events)
 }
 
-/** A flood of connections that ask nothing keeps no health check and no scrape out: the oldest of them makes room. */
+/** Closes the oldest idle connection when there are too many, so that a flood of them keeps out no health check. */
 function makeRoom(server: Server): void {
   const waiting = new Set<Socket>()
   let open = 0
@@ -132,7 +137,7 @@ function makeRoom(server: Server): void {
 type Send = (status: number, body: unknown, headers?: Readonly<Record<string, string>>) => void
 type Methods = Readonly<Record<string, Handler>>
 
-/** Whatever goes wrong in it is the end of this request, and of nothing else. */
+/** An exception ends this request only. */
 async function answer(
   options: AdminOptions,
   access: Access,
@@ -146,12 +151,12 @@ async function answer(
   }
   try {
     const reading = route(options, access, handlers, request, response, send)
-    request.resume() // what no handler has begun to read is of no use
+    request.resume() // discards a body that no handler reads
     await reading
   } catch (error) {
     options.onBug(error)
     if (response.headersSent) response.destroy()
-    else send(500, { error: 'internal error, see the log' })
+    else send(500, { error: 'internal error: see the log' })
   }
 }
 
@@ -172,7 +177,7 @@ async function route(
   if (refusal !== null) return send(refusal.status, { error: refusal.error }, refusal.headers)
 
   const methods = handlers.get(url.pathname)
-  if (methods === undefined) return send(404, { error: `no such path; there are ${paths(handlers)}` })
+  if (methods === undefined) return send(404, { error: `not found; the paths are ${paths(handlers)}` })
   const method = request.method === 'HEAD' && url.pathname !== EVENTS ? 'GET' : (request.method ?? '')
   const handler = methods[method]
   if (handler === undefined)
@@ -181,30 +186,37 @@ async function route(
 }
 
 function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<string, Methods> {
+  const explain = atMost(EXPLANATIONS_MAX, (exchange) => answerExplain(options, exchange))
   return new Map<string, Methods>([
     ['/metrics', { GET: ({ response }) => sendMetrics(options, response) }],
     ['/api/status', { GET: ({ send }) => send(200, options.status(true)) }],
-    ['/api/explain', explaining(options)],
-    ['/api/history', history(options)],
+    ['/api/explain', { GET: explain, POST: explain }],
+    ['/api/history', { GET: atMost(HISTORIES_MAX, (exchange) => answerHistory(options, exchange)) }],
     ['/api/in-force', { GET: ({ send }) => send(200, options.inForce()) }],
-    ['/api/flush', { POST: (exchange) => flush(options, exchange) }],
-    [
-      EVENTS,
-      {
-        GET: ({ response, send }) => {
-          if (!events.add(response, SECURITY_HEADERS)) send(503, { error: 'too many open pages' })
-        },
-      },
-    ],
+    ['/api/flush', { POST: (exchange) => answerFlush(options, exchange) }],
+    [EVENTS, { GET: (exchange) => answerEvents(events, exchange) }],
   ])
 }
 
-/** Whether it is ready is for anyone to know, why not only for who may ask. */
-function sendReadiness(
-  { unready, configFaults }: AdminOptions,
-  send: (status: number, body: unknown) => void,
-  mayKnow: boolean,
-): void {
+/** Refuses with 503 while `max` calls of the handler run. */
+function atMost(max: number, handler: Handler): Handler {
+  let running = 0
+  return async (exchange) => {
+    if (running >= max) return exchange.send(503, { error: 'too many such requests at once: try again' })
+    running += 1
+    try {
+      await handler(exchange)
+    } finally {
+      running -= 1
+    }
+  }
+}
+
+/**
+ * Anyone may ask whether the processor is ready. The reasons go only to clients that may ask for everything else.
+ * @param mayKnow the client is one of those
+ */
+function sendReadiness({ unready, configFaults }: AdminOptions, send: Send, mayKnow: boolean): void {
   const reasons = unready()
   const faults = configFaults()
   const ready = Object.keys(reasons).length === 0
@@ -221,70 +233,44 @@ async function sendMetrics({ metrics }: AdminOptions, response: ServerResponse):
   response.end(text)
 }
 
-function history(options: AdminOptions): Methods {
-  let running = 0
-  const answer: Handler = async ({ url, send }) => {
-    const query = historyQueryOf(url.searchParams)
-    if (typeof query === 'string') return send(400, { error: query })
-    if (running >= HISTORIES_MAX)
-      return send(503, { error: 'too many look into the history at once, try again in a moment' })
-    running += 1
-    try {
-      send(200, await options.history(query))
-    } finally {
-      running -= 1
-    }
-  }
-  return { GET: answer }
+function answerEvents(events: StatusEvents, { response, send }: Exchange): void {
+  if (!events.add(response, SECURITY_HEADERS)) send(503, { error: 'too many open pages: close one' })
 }
 
-/** By a query where that says it all, or by JSON. */
-function explaining({ explain, explainThen }: AdminOptions): Methods {
-  let running = 0
-  const answer = async (
-    { url, send, request }: Exchange,
-    describe: () => RequestDescription | Promise<RequestDescription>,
-  ): Promise<void> => {
-    if (running >= EXPLANATIONS_MAX) {
-      send(503, { error: 'too many explanations at once, try again in a moment' })
-      return
-    }
-    const then = url.searchParams.get('at')
-    const at = then === null ? null : momentOf(then)
-    if (Number.isNaN(at)) return send(400, { error: 'at: expected milliseconds since 1970, or ISO 8601' })
-    // With a described request by a query, `path` is that of the URL.
-    const path = request.method === 'POST' ? url.searchParams.get('path') : null
-    if (path !== null && !isPathThen(path))
-      return send(400, { error: 'path: expected hot, cold or fallback' })
-    running += 1
-    try {
-      const description = await describe()
-      send(
-        200,
-        at === null ? await explain(description) : await explainThen(description, at, path ?? undefined),
-      )
-    } catch (error) {
-      if (!(error instanceof DescriptionFault)) throw error
-      send(400, { error: `${error.field}: ${error.message}` })
-    } finally {
-      running -= 1
-    }
+async function answerHistory(options: AdminOptions, { url, send }: Exchange): Promise<void> {
+  const query = historyQueryOf(url.searchParams)
+  if (typeof query === 'string') return send(400, { error: query })
+  send(200, await options.history(query))
+}
+
+/** GET describes a request in the query; POST describes it as JSON, and its query says of which moment. */
+async function answerExplain({ explain, explainThen }: AdminOptions, exchange: Exchange): Promise<void> {
+  const { url, send, request } = exchange
+  const isPost = request.method === 'POST'
+  const then = url.searchParams.get('at')
+  const at = then === null ? null : momentOf(then)
+  if (Number.isNaN(at)) return send(400, { error: 'at: expected milliseconds since 1970, or ISO 8601' })
+  const path = isPost ? url.searchParams.get('path') : null
+  if (path !== null && !isPathThen(path)) return send(400, { error: 'path: expected hot, cold or fallback' })
+  try {
+    const description = isPost ? descriptionOf(await readDescription(request)) : describedBy(url.searchParams)
+    send(200, await (at === null ? explain(description) : explainThen(description, at, path ?? undefined)))
+  } catch (error) {
+    if (!(error instanceof DescriptionFault)) throw error
+    send(400, { error: `${error.field}: ${error.message}` })
   }
+}
+
+function describedBy(query: URLSearchParams): RequestDescription {
   return {
-    GET: (exchange) => {
-      const { searchParams } = exchange.url
-      return answer(exchange, () => ({
-        method: searchParams.get('method') ?? undefined,
-        path: searchParams.get('path') ?? undefined,
-        host: searchParams.get('host') ?? undefined,
-        ids: searchParams.getAll('id'),
-      }))
-    },
-    POST: (exchange) => answer(exchange, async () => descriptionOf(await readDescription(exchange.request))),
+    method: query.get('method') ?? undefined,
+    path: query.get('path') ?? undefined,
+    host: query.get('host') ?? undefined,
+    ids: query.getAll('id'),
   }
 }
 
-/** @throws DescriptionFault for one that is too long */
+/** @throws DescriptionFault if it is too long, or the connection breaks off */
 async function readDescription(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
   let octets = 0
@@ -302,16 +288,16 @@ async function readDescription(request: IncomingMessage): Promise<string> {
 }
 
 export interface Flushed {
-  /** As DNS knows it; null: all. */
+  /** The name as DNS knows it. Null: all names. */
   readonly name: string | null
-  /** How many answers of the cache it was. */
+  /** How many answers left the cache. */
   readonly names: number
 }
 
-function flush(options: AdminOptions, { url, send }: Exchange): void {
+function answerFlush(options: AdminOptions, { url, send }: Exchange): void {
   const name = url.searchParams.get('name')
   if (name === '') {
-    send(400, { error: 'expected ?name=NAME, or no name for all' })
+    send(400, { error: 'expected ?name=NAME, or no name to flush all' })
     return
   }
   const { name: flushed, names } = options.flush(name)
@@ -344,7 +330,7 @@ function listen(
       reject(new Error(`listen.http: can't listen on ${host}:${port}: ${why}; name another address`))
     })
     server.listen(port, host, () => {
-      // A connection that could not be accepted, for want of file descriptors, say.
+      // A connection that could not be accepted, for example because file descriptors ran out.
       server.removeAllListeners('error').on('error', (error) => onBug(error))
       const address = server.address()
       resolve({

@@ -2,18 +2,18 @@ import type { ServerResponse } from 'node:http'
 import { guarded, type OnBug } from '../guard.ts'
 import type { Status, ZoneStatus } from '../status/status.ts'
 
-/** Pages that may look at once. */
+/** Open pages at once. */
 const CLIENTS_MAX = 16
 const INTERVAL_MS = 1000
-/** A client that is so far behind doesn't read: it is dropped, and comes back when it likes. */
+/** A client that is this far behind does not read. It is disconnected, and may connect again. */
 const BACKLOG_OCTETS_MAX = 8 * 1024 * 1024
-/** How soon a browser comes back after a lost connection. */
+/** A browser waits this long before it connects again. */
 const RETRY_MS = 2000
 
-/** An `update` event: what has become another since the event before. Zones carry no `history`. */
+/** An `update` event: what has changed since the event before. Zones have no `history`. */
 export interface StatusUpdate extends Omit<Status, 'zones'> {
   readonly zones: {
-    /** New ones, and changed ones whole. */
+    /** New and changed zones, each whole. */
     readonly changed: readonly ZoneStatus[]
     /** `service/id`. */
     readonly removed: readonly string[]
@@ -21,20 +21,20 @@ export interface StatusUpdate extends Omit<Status, 'zones'> {
 }
 
 /**
- * The status as server-sent events: a `snapshot` (a whole Status) to each new client, then every second an `update` with
- * the zones that have changed. Each event is serialised once for all clients; without clients nothing is read at all.
+ * The status as server-sent events. Each new client gets a `snapshot`, which is a whole Status, and then every second an
+ * `update` with the zones that have changed. An update is serialised once for all clients. Without clients nothing is read.
  */
 export class StatusEvents {
   readonly #read: (history: boolean) => Status
   readonly #onBug: OnBug
   readonly #clients = new Set<ServerResponse>()
-  /** Zones as last told, by key: their JSON. */
-  #told = new Map<string, string>()
+  /** The JSON of each zone in the last update, by key. */
+  #sent = new Map<string, string>()
   #timer: NodeJS.Timeout | undefined
 
   /**
-   * @param read with or without the zones' history
-   * @param onBug told of an exception: the update that it happened in is left out
+   * @param read the status with or without the zones' history
+   * @param onBug called with an exception; that second then has no update
    */
   constructor(read: (history: boolean) => Status, onBug: OnBug) {
     this.#read = read
@@ -45,11 +45,11 @@ export class StatusEvents {
     return this.#clients.size
   }
 
-  /** False: there are too many clients already. The response's head is not sent then. */
+  /** @returns false if there are too many clients; the response is then untouched */
   add(response: ServerResponse, headers: Readonly<Record<string, string>>): boolean {
     if (this.#clients.size >= CLIENTS_MAX) return false
     response.writeHead(200, { ...headers, 'content-type': 'text/event-stream' })
-    // All are at the same point: who comes now must know the zones that the next update compares with.
+    // The next update compares with this moment for all clients, so the new one must start here, too.
     this.#tick()
     this.#clients.add(response)
     response.on('close', () => this.#remove(response))
@@ -70,13 +70,13 @@ export class StatusEvents {
 
   #tick(): void {
     const { zones, ...rest } = this.#read(false)
-    const before = this.#told
-    this.#told = new Map()
+    const before = this.#sent
+    this.#sent = new Map()
     const changed: string[] = []
     for (const zone of zones) {
       const key = `${zone.service}/${zone.id}`
       const json = JSON.stringify(zone)
-      this.#told.set(key, json)
+      this.#sent.set(key, json)
       if (before.get(key) !== json) changed.push(json)
       before.delete(key)
     }
@@ -98,11 +98,11 @@ export class StatusEvents {
   #stop(): void {
     clearInterval(this.#timer)
     this.#timer = undefined
-    this.#told = new Map()
+    this.#sent = new Map()
   }
 }
 
-/** One line of data: JSON has no line breaks (HTML, section 9.2). */
+/** JSON has no line breaks, so one `data` line holds it (HTML, section 9.2). */
 function event(name: string, json: string): string {
   return `event: ${name}\ndata: ${json}\n\n`
 }

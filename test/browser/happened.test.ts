@@ -59,7 +59,7 @@ describe('the last hour on the page', { skip: SKIP }, () => {
     const fixture = await serve({ zones: 2000 })
     for (let id = 1; id <= 5000; id += 1) fixture.happened.push(told(id, Date.now() - 1000, learned(id)))
     const page = await openLive(fixture)
-    await page.getByText('200 events, 0 of them bad. Older ones: zonegate history').waitFor()
+    await page.getByText('200 events, 0 of them bad. Run "zonegate history" for older ones.').waitFor()
     assert.equal(await page.locator('#happened-list li').count(), 200)
   })
 })

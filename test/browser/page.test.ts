@@ -35,7 +35,7 @@ describe('the page', { skip: SKIP }, () => {
     assert.match(await textOf(page.getByRole('row', { name: /zone5-default/ })), /hot\s+stale/)
     assert.match(await textOf(page.getByRole('row', { name: /zone18-mail/ })), /NXDOMAIN/)
     const nameservers = page.getByRole('table', { name: 'Nameservers' })
-    assert.match(await textOf(nameservers), /10\.0\.0\.3:53\s+12 ms\s+41\s+penalised\s+4 failures in a row/)
+    assert.match(await textOf(nameservers), /10\.0\.0\.3:53\s+12 ms\s+41\s+failing\s+4 failures in a row/)
     const envoys = page.getByRole('table', { name: 'Envoys' })
     assert.match(await textOf(envoys), /edge-1\s+all\s+0\s+Envoy 1\.40\.0\. Connected for 2 h/)
     assert.match(await textOf(envoys), /edge-2\s+not all\s+2[\s\S]+Last NACK: Error adding\/updating cluster/)
@@ -48,7 +48,7 @@ describe('the page', { skip: SKIP }, () => {
     const envoys = page.getByRole('table', { name: 'Envoys' })
     assert.match(
       await textOf(envoys),
-      /edge-3\s+all\s+0\s+Envoy 1\.39\.2, not the tested 1\.40\.0\. Connected/,
+      /edge-3\s+all\s+0\s+Envoy 1\.39\.2; this release is tested with 1\.40\.0\. Connected/,
     )
     assert.equal(await envoys.locator('[data-tone=warn]').count(), 1)
   })
@@ -63,7 +63,7 @@ describe('the page', { skip: SKIP }, () => {
     }
     const page = await openLive(fixture)
     const notices = await textOf(page.locator('#notices'))
-    assert.match(notices, /Pinned: 12 to 10\.0\.0\.5 by ada until .*2026.*, because: <b>disk<\/b> full/)
+    assert.match(notices, /ada pinned zone 12 to 10\.0\.0\.5 until .*2026.*: <b>disk<\/b> full/)
     assert.match(notices, /2 more zones are pinned by command/)
     assert.match(notices, /A restart may lose pins by command: run\/pins\.json: can't be written/)
   })
@@ -90,9 +90,9 @@ describe('the page', { skip: SKIP }, () => {
     fixture.policy.reasons = ['envoy/routes.yaml:40:9: route.host_rewrite_literal: no']
     fixture.policy.faults = ['envoy/routes.yaml:41:9: timeout: expected a duration']
     await page
-      .getByText('No zone is learned, every request asks the processor: envoy/routes.yaml:40:9')
+      .getByText('No zone is learned, so every request asks the processor: envoy/routes.yaml:40:9')
       .waitFor()
-    await page.getByText("Envoy's files are at fault").waitFor()
+    await page.getByText("Envoy's files have a fault").waitFor()
     await page.getByText('zonegate.yaml:3:5: dns.budgetMs: expected a number').waitFor()
     await page.getByText('Not ready: processor: stopping').waitFor()
   })
@@ -101,16 +101,14 @@ describe('the page', { skip: SKIP }, () => {
     const fixture = await serve({ zones: 1 })
     const page = await openLive(fixture)
     fixture.awayMs = 14_000
-    await page
-      .getByText(/No processor served for 14 s until .+: requests that ask got 502, or with/)
-      .waitFor()
+    await page.getByText(/No processor ran for 14 s until .+ Cold requests got 502, or with/).waitFor()
     fixture.awayMs = 3000
-    await page.getByText('No processor served').waitFor({ state: 'detached' })
+    await page.getByText('No processor ran').waitFor({ state: 'detached' })
   })
 
   it('has words for having nothing to show', async () => {
     const page = await openLive(await serve({ zones: 0, envoys: 0 }))
-    for (const text of ['No zone has been asked for yet', 'No Envoy is connected', 'refused nothing']) {
+    for (const text of ['No requests yet', 'No Envoy is connected', 'refused no request']) {
       assert.ok(await page.getByText(text).isVisible(), text)
     }
     assert.ok(await page.locator('#zones table').isHidden())
@@ -166,7 +164,7 @@ describe('the page', { skip: SKIP }, () => {
     await page.getByRole('heading', { name: 'Refused with 502 name_not_found' }).waitFor()
     const box = await textOf(page.locator('#explained'))
     assert.match(box, /Why\. A nameserver says that the zone's name does not exist/)
-    assert.match(box, /The way out\. Add the name to DNS/)
+    assert.match(box, /What to do\. Add the name to DNS/)
     assert.match(box, /Name\s*:?\s*zonenosuch-mail\.game\.example/)
     assert.deepEqual(
       fixture.asked.map(({ method, path, ids }) => ({ method, path, ids })),

@@ -55,7 +55,7 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
   const row = (words: RegExp) => page.getByRole('row', { name: words })
 
   it('begins with its first request', async () => {
-    assert.ok(await page.getByText('No zone has been asked for yet').isVisible())
+    assert.ok(await page.getByText('No requests yet').isVisible())
     assert.equal((await ask('12')).status, 200)
     await row(/12.*zone12-default\.game\.test.*cold.*127\.0\.77\.1/s).waitFor()
   })
@@ -91,7 +91,7 @@ describe("a zone's life on the page", { skip: SKIP }, () => {
     const { port } = nameserver.address()
     await closed(nameserver)
     await row(/zone12-default.*stale.*\d+ s over/s).waitFor()
-    await page.getByRole('row', { name: /penalised/ }).waitFor()
+    await page.getByRole('row', { name: /failing/ }).waitFor()
     assert.equal((await ask('12')).status, 200)
     nameserver = await startNameserver('127.0.0.1', port, records)
     await page.getByRole('row', { name: /healthy/ }).waitFor()

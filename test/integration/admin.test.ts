@@ -244,7 +244,7 @@ test('more than 16 open pages are turned away, and room is made when one closes'
   const another = await events(processor.port)
   assert.equal(another.response.statusCode, 503)
   const body = await another.text((all) => all.endsWith('\n'))
-  assert.deepEqual(JSON.parse(body), { error: 'too many open pages' })
+  assert.deepEqual(JSON.parse(body), { error: 'too many open pages: close one' })
   for (const { response } of open) response.destroy()
   await eventually('there is room', async () => {
     const { response } = await events(processor.port)

@@ -253,8 +253,8 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'explanations without end',
     file: 'src/admin/server.ts',
-    text: 'if (running >= EXPLANATIONS_MAX) {',
-    without: 'if (running >= 1e9) {',
+    text: 'if (running >= max) ',
+    without: 'if (running >= 1e9) ',
     test: ADMIN,
     titles: /explanations at once/,
   },

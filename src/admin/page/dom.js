@@ -1,4 +1,4 @@
-// Elements from values. Text stays text: nothing here, or anywhere on this page, makes markup out of a string.
+// Creates elements. Text stays text: no part of this page makes markup from a string.
 
 const SVG = 'http://www.w3.org/2000/svg'
 
@@ -22,8 +22,8 @@ export function svgElement(name, attributes = {}, ...children) {
 }
 
 /**
- * Shapes stand beside words, so that nothing is said by colour alone. Paths rather than a sprite: each `use` has a shadow
- * tree of its own, which costs a table of many rows dearly.
+ * Shapes beside words, so that colour is never the only sign. They are paths, not a sprite with `use`: each `use` has its
+ * own shadow tree, which is slow in a table of many rows.
  */
 const DISC = 'M8 2.5a5.5 5.5 0 1 1 0 11a5.5 5.5 0 1 1 0-11z'
 const SHAPES = {
@@ -55,20 +55,20 @@ export function byId(id) {
   return document.getElementById(id)
 }
 
-/** Sets text only where it differs, so that what is unchanged costs no layout. */
+/** Sets a text only if it differs, so that unchanged text costs no layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text
 }
 
-/** Sets an attribute only where it differs; null removes it. */
+/** Sets an attribute only if it differs; null removes it. */
 export function setAttribute(node, name, value) {
   if (value === null) node.removeAttribute(name)
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value)
 }
 
 /**
- * Brings a parent's children in line with a list by moving, making and removing as few as possible. The child that has
- * the focus is never moved, because that would take the focus away.
+ * Makes `wanted` the children of a parent with as few moves as possible. The child that has the focus is never moved,
+ * because it would lose the focus.
  */
 export function arrange(parent, wanted) {
   const focused = wanted.find((child) => child.contains(document.activeElement))

@@ -1,17 +1,17 @@
 // The text/event-stream format (HTML Standard, "Parsing an event stream"), for a fetch body: EventSource sends no headers.
 
-/** The longest that an event may be: a status of many thousand zones fits, an endless line doesn't. */
+/** In characters. A status of many thousand zones fits; an endless line does not. */
 const EVENT_LENGTH_MAX = 64 * 1024 * 1024
 
-/** Takes text in pieces, however it was cut, and hands out whole events. */
+/** Takes text in pieces of any size, and calls back with whole events. */
 export class EventStreamParser {
   #onEvent
-  /** Pieces of a line that has not ended yet: joined once, because a large event comes in hundreds of pieces. */
+  /** Pieces of an unfinished line. They are joined once, because a large event comes in hundreds of pieces. */
   #pieces = []
   #length = 0
   #type = ''
   #lines = []
-  /** The last piece ended in CR: a LF that follows belongs to it. */
+  /** The last piece ended in CR, so a LF that follows belongs to it. */
   #afterReturn = false
 
   /** @param {(type: string, data: string) => void} onEvent */
@@ -42,7 +42,7 @@ export class EventStreamParser {
   #line(line) {
     if (line === '') return this.#dispatch()
     const colon = line.indexOf(':')
-    if (colon === 0) return // a comment: the server's sign of life
+    if (colon === 0) return // a comment
     const field = colon === -1 ? line : line.slice(0, colon)
     const value = colon === -1 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1)
     if (field === 'event') this.#type = value
@@ -58,7 +58,7 @@ export class EventStreamParser {
   }
 }
 
-/** Where the next LF or CR is. Most streams have no CR at all: that is asked once for each piece. */
+/** The position of the next LF or CR, or -1. */
 function lineEnd(text, from) {
   const feed = text.indexOf('\n', from)
   const carriage = text.indexOf('\r', from)

@@ -3,7 +3,7 @@
 import { byId, element, shape } from './dom.js'
 import { counted, milliseconds } from './format.js'
 
-/** A step's name, for people. */
+/** The visible name of each step. */
 const STEPS = {
   rule: 'Rule',
   method: 'Method',
@@ -20,14 +20,14 @@ const STEPS = {
   envoy: 'Envoy',
 }
 
-/** What a curl command says by itself. */
+/** The fields that a curl command replaces. */
 const IN_CURL = ['method', 'path', 'host', 'headers']
 
 export class ExplainBox {
   #api
   #form = byId('explain')
   #place = byId('explained')
-  /** Counts questions: an answer to an older one is not shown. */
+  /** Counts questions, so that the answer to an older one is not shown. */
   #asked = 0
 
   /** @param {(path: string, options?: RequestInit) => Promise<Response>} api */
@@ -41,8 +41,8 @@ export class ExplainBox {
   }
 
   /**
-   * Asks about a zone that is listed.
-   * @param {() => void} back takes the focus back there, once the answer is read
+   * Explains a request to a zone of the table.
+   * @param {() => void} back moves the focus back to the zone when the answer is closed
    */
   explainZone({ id, service }, back) {
     this.#form.reset()
@@ -52,13 +52,13 @@ export class ExplainBox {
     void this.#ask({ zone: { service, id } }, back)
   }
 
-  /** Fields whose part is in the curl command are off. */
+  /** Disables the fields that a curl command replaces. */
   #leaveToCurl() {
     const { elements } = this.#form
     for (const name of IN_CURL) elements[name].disabled = elements['curl'].value.trim() !== ''
   }
 
-  /** What stands in the form, as /api/explain takes it. */
+  /** The form's content, as /api/explain takes it. */
   #description() {
     const { elements } = this.#form
     const text = (name) => elements[name].value.trim()
@@ -94,15 +94,15 @@ export class ExplainBox {
     try {
       const response = await this.#api('api/explain', { method: 'POST', body: JSON.stringify(description) })
       const answer = await response.json()
-      if (!response.ok) return [failure(answer.error ?? `The processor answers ${response.status}.`)]
+      if (!response.ok) return [failure(answer.error ?? `The processor answered ${response.status}.`)]
       if (description.zone !== undefined) this.#show(answer.request)
       return this.#explained(answer, performance.now() - started, back)
     } catch {
-      return [failure('The processor can not be reached. The question was not answered.')]
+      return [failure('The processor cannot be reached.')]
     }
   }
 
-  /** The request that a zone was asked about by, to be changed and asked again. */
+  /** Fills in the request that the processor chose for a zone, so that the reader can change it and ask again. */
   #show({ method, authority, path }) {
     const { elements } = this.#form
     for (const [name, value] of Object.entries({ method, path, host: authority }))
@@ -148,7 +148,7 @@ function verdictLine(decision) {
 function advice(decision) {
   if (decision.result === 'forward') return []
   const paragraph = (title, text) => element('p', {}, element('strong', {}, title), ` ${text}`)
-  return [paragraph('Why.', decision.cause), paragraph('The way out.', decision.wayOut)]
+  return [paragraph('Why.', decision.cause), paragraph('What to do.', decision.wayOut)]
 }
 
 function step({ step: name, ok, text }) {

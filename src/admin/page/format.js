@@ -1,4 +1,4 @@
-// Numbers and times as the page writes them. Pure.
+// Formats numbers and times. Pure.
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const tenths = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })
@@ -12,7 +12,7 @@ export function counted(value, one, many = `${one}s`) {
   return `${count(value)} ${value === 1 ? one : many}`
 }
 
-/** A rate per second: a tenth matters below 100. */
+/** Per second, with tenths below 100. */
 export function rate(value) {
   if (value === 0) return '0'
   return value < 99.95 ? tenths.format(value) : whole.format(value)
@@ -23,7 +23,7 @@ export function milliseconds(value) {
   return `${value < 9.95 ? tenths.format(value) : whole.format(value)} ms`
 }
 
-/** A span in the one or two units that matter: `42 s`, `12 min`, `3 h 05 min`, `9 d 4 h`. */
+/** In one or two units: `42 s`, `12 min`, `3 h 05 min`, `9 d 4 h`. */
 export function duration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000))
   if (seconds < 120) return `${seconds} s`
@@ -34,7 +34,7 @@ export function duration(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`
 }
 
-/** Time of day of a moment in milliseconds since 1970, in the reader's own zone. */
+/** @param at milliseconds since 1970; the result is in the reader's time zone */
 export function timeOfDay(at) {
   return new Date(at).toLocaleTimeString('en-GB')
 }

@@ -1,18 +1,18 @@
-// What happened in the last hour: a strip of its minutes, and the events, the newest first.
+// The last hour: a bar for each minute, and the events, newest first.
 
 import { byId, element, setAttribute, setText, shape, svgElement } from './dom.js'
 import { counted, timeOfDay } from './format.js'
 
 const HOUR_MS = 3_600_000
 const MINUTES = 60
-/** The newest so many are in the page; all are in `zonegate history`. */
+/** The page has the newest events only; `zonegate history` has all. */
 const EVENTS_MAX = 200
 const EVERY_MS = 5000
 const STRIP_HEIGHT = 24
-/** The worst first: a minute has the tone of its worst event. */
+/** Worst first: a minute has the tone of its worst event. */
 const TONES = ['bad', 'warn', 'good', 'plain']
 const SHAPES = { bad: 'bad', warn: 'warn', good: 'ok' }
-/** As the history keeps them apart. */
+/** The kinds of events that each choice shows. */
 const SHOWN = {
   all: [],
   gateway: [
@@ -39,7 +39,7 @@ export class Happened {
   #summary = byId('happened-summary')
   #show = byId('happened-show')
   #bars
-  /** The oldest first. */
+  /** Oldest first. */
   #events = []
   #leftOut = 0
   #isAsking = false
@@ -58,7 +58,7 @@ export class Happened {
     })
   }
 
-  /** Asks for what is new, where it is time for that. Fails in silence: the top of the page says what is not live. */
+  /** Fetches new events every few seconds. Failures are silent: the top of the page says when it is not live. */
   async tick() {
     const now = performance.now()
     if (this.#isAsking || now - this.#askedAt < EVERY_MS) return
@@ -75,7 +75,7 @@ export class Happened {
       const response = await this.#api(`api/history?${query}`)
       if (response.ok && shown === this.#show.value) this.#add(await response.json())
     } catch {
-      // Asked for again.
+      // The next tick tries again.
     } finally {
       this.#isAsking = false
     }
@@ -90,11 +90,11 @@ export class Happened {
     while (this.#list.childElementCount > this.#events.length) this.#list.lastElementChild.remove()
     this.#showStrip(from)
     const bad = this.#events.filter(({ tone }) => tone === 'bad').length
-    const older = this.#leftOut > 0 ? '. Older ones: zonegate history' : ''
+    const older = this.#leftOut > 0 ? '. Run "zonegate history" for older ones.' : ''
     setText(
       this.#summary,
       this.#events.length === 0
-        ? 'Nothing has changed.'
+        ? 'No events in the last hour.'
         : `${counted(this.#events.length, 'event')}, ${bad} of them bad${older}`,
     )
   }

@@ -1,12 +1,12 @@
-// Keeps the stream of events open: reconnects, and says at any time whether what is shown is live.
+// Keeps the stream of events open, and says whether the page is live.
 
 import { EventStreamParser } from './event-stream.js'
 
 const RETRY_MS_MIN = 1000
 const RETRY_MS_MAX = 15_000
-/** The server sends something at least every few seconds: after so long without, the connection is dead. */
+/** The server sends an event every second. After this long without one, the connection is dead. */
 const SILENCE_MS_MAX = 15_000
-/** A page that nobody looks at costs the processor nothing after this time. */
+/** A hidden page disconnects after this time, so it costs the processor nothing. */
 const HIDDEN_MS_MAX = 60_000
 
 /**
@@ -42,7 +42,7 @@ export class LiveStream {
     void this.#run()
   }
 
-  /** Doesn't wait any longer, where it is waiting. */
+  /** Connects at once if it waits for its next try. */
   retryNow() {
     if (this.#retryTimer !== 0) this.open()
   }
@@ -55,7 +55,7 @@ export class LiveStream {
       if (!response.ok) throw new Error(await reasonOf(response))
       this.#watchSilence()
       await this.#read(response.body)
-      throw new Error('the processor hung up')
+      throw new Error('the processor closed the connection')
     } catch (error) {
       if (this.#abort === abort) this.#lost(error)
     }
@@ -84,8 +84,8 @@ export class LiveStream {
 
   #lost(error) {
     this.#close()
-    const why = error instanceof TypeError ? 'processor unreachable' : error.message
-    // Pages that lost the same processor don't come back in the same moment.
+    const why = error instanceof TypeError ? 'the processor is unreachable' : error.message
+    // Random, so that many pages do not reconnect at the same moment.
     const delayMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** this.#failures) * (0.75 + Math.random() / 2)
     this.#failures = Math.min(this.#failures + 1, 10)
     this.#retryTimer = setTimeout(() => this.open(), delayMs)
@@ -112,11 +112,11 @@ export class LiveStream {
   }
 }
 
-/** What the server says is wrong, in its own words. */
+/** The server's own error text, if it sent one. */
 async function reasonOf(response) {
   try {
     const { error } = await response.json()
     if (typeof error === 'string') return error
   } catch {}
-  return `the processor answers ${response.status}`
+  return `the processor answered ${response.status}`
 }

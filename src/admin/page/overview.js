@@ -1,11 +1,11 @@
-// The overview: six figures, each the way to what is behind it; and what needs an operator's eye.
+// The overview: six figures, each a link to its details; and notices for the operator.
 
 import { byId, element, setAttribute, setText, shape } from './dom.js'
 import { count, rate } from './format.js'
 import { createSparkline } from './sparkline.js'
 import { isUnresolved } from './zone-list.js'
 
-/** Fills the overview's place. */
+/** Creates the figures, and returns what updates them. */
 export function createOverview() {
   const figures = {
     rate: new Figure('Requests', '#zones'),
@@ -35,7 +35,7 @@ export function createOverview() {
   }
 }
 
-/** One figure of the overview, and the way to what is behind it. */
+/** One figure, which links to its details. */
 class Figure {
   element
   #value = element('strong')
@@ -71,11 +71,11 @@ function answersFigure(zones) {
   if (unresolved > 0)
     return [
       `${count(unresolved)} failing`,
-      `no address to use${stale > 0 ? `, ${count(stale)} stale` : ''}`,
+      `no usable address${stale > 0 ? `, ${count(stale)} stale` : ''}`,
       'bad',
     ]
-  if (stale > 0) return [`${count(stale)} stale`, 'nameservers fail, old answers serve', 'warn']
-  if (expired > 0) return [`${count(expired)} expired`, 'asked again with the next request']
+  if (stale > 0) return [`${count(stale)} stale`, 'nameservers fail, old answers are used', 'warn']
+  if (expired > 0) return [`${count(expired)} expired`, 'resolved again at the next request']
   return zones.length === 0 ? ['–', 'no zone yet'] : ['All fresh', 'each zone has an address']
 }
 
@@ -83,7 +83,7 @@ function nameserversFigure({ dns: { nameservers } }) {
   const healthy = nameservers.filter(({ failures }) => failures === 0)
   const all = healthy.length === nameservers.length
   const tone = all ? null : healthy.length === 0 ? 'bad' : 'warn'
-  const note = all ? 'healthy' : healthy.length === 0 ? 'all fail' : 'healthy, others penalised'
+  const note = all ? 'healthy' : healthy.length === 0 ? 'all fail' : 'healthy, the rest fail'
   return [all ? count(nameservers.length) : `${healthy.length} of ${nameservers.length}`, note, tone]
 }
 
@@ -113,17 +113,17 @@ function showBuild({ build, dns }) {
   setAttribute(place, 'title', `Zonegate ${build.version}, Node ${build.node}, started ${build.startedAt}`)
 }
 
-/** An upgrade takes as long. */
+/** A shorter absence is an upgrade. */
 const AWAY_MS_MIN = 5000
-/** How long the page tells that no processor served. */
+/** The notice about an absence disappears after this time. */
 const AWAY_SHOWN_MS = 24 * 60 * 60 * 1000
 
 function awayText(awayMs, startedAt) {
   const seconds = count(Math.round(awayMs / 1000))
-  return `No processor served for ${seconds} s until ${startedAt.toLocaleString()}: requests that ask got 502, or with fallback.enabled went by Envoy's own DNS.`
+  return `No processor ran for ${seconds} s until ${startedAt.toLocaleString()}. Cold requests got 502, or with fallback.enabled Envoy resolved their names itself.`
 }
 
-/** More of them would hide what is below. */
+/** More notices would push the page out of sight. */
 const PINS_SHOWN = 5
 
 function pinNotices({ pins, fault }) {
@@ -131,34 +131,41 @@ function pinNotices({ pins, fault }) {
   for (const { zone, addresses, who, because, until } of pins.slice(0, PINS_SHOWN))
     notices.push([
       'warn',
-      `Pinned: ${zone} to ${addresses.join(', ')} by ${who} until ${new Date(until).toLocaleString()}, because: ${because}`,
+      `${who} pinned zone ${zone} to ${addresses.join(', ')} until ${new Date(until).toLocaleString()}: ${because}`,
     ])
   const more = pins.length - PINS_SHOWN
-  if (more > 0) notices.push(['warn', `${count(more)} more zones are pinned by command: zonegate pins`])
+  if (more > 0)
+    notices.push([
+      'warn',
+      `${count(more)} more zones are pinned by command. Run "zonegate pins" to list them.`,
+    ])
   return notices
 }
 
-/** Spoken when they come, because they ask for something to be done. */
+/** Screen readers speak new notices, because each asks the operator to act. */
 function showNotices({ at, build, awayMs, ready, unready, config, policy, pins, certificates = [] }) {
   const notices = pinNotices(pins)
   if (!ready)
     for (const [part, why] of Object.entries(unready)) notices.push(['bad', `Not ready: ${part}: ${why}`])
   for (const fault of config.faults)
-    notices.push(['bad', `The configuration is at fault, the one before stays in force: ${fault}`])
+    notices.push([
+      'bad',
+      `The configuration file has a fault. The previous configuration stays in force. ${fault}`,
+    ])
   for (const fault of policy.faults)
-    notices.push(['bad', `Envoy's files are at fault, what they said before stays in force: ${fault}`])
+    notices.push(['bad', `Envoy's files have a fault. Envoy keeps the previous ones. ${fault}`])
   if (policy.reasons.length > 0)
     notices.push([
       'warn',
-      `No zone is learned, every request asks the processor: ${policy.reasons.join('; ')}`,
+      `No zone is learned, so every request asks the processor: ${policy.reasons.join('; ')}`,
     ])
   for (const field of policy.unknown ?? []) notices.push(['warn', `Envoy does not understand: ${field}`])
   if (config.needsRestart.length > 0)
-    notices.push(['warn', `Waits for a restart: ${config.needsRestart.join(', ')}`])
+    notices.push(['warn', `Restart the processor to apply: ${config.needsRestart.join(', ')}`])
   for (const { file, use, what } of certificates)
-    notices.push(['warn', `Certificates for zones: ${file} (upstream.tls.${use}): ${what}`])
+    notices.push(['warn', `Certificate ${file} (upstream.tls.${use}): ${what}`])
   if (policy.needsRestart.length > 0)
-    notices.push(['warn', `Takes effect when Envoy is started again: ${policy.needsRestart.join(', ')}`])
+    notices.push(['warn', `Restart Envoy to apply: ${policy.needsRestart.join(', ')}`])
   if (awayMs >= AWAY_MS_MIN && at - Date.parse(build.startedAt) < AWAY_SHOWN_MS)
     notices.push(['warn', awayText(awayMs, new Date(build.startedAt))])
   const place = byId('notices')

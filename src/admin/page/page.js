@@ -1,4 +1,4 @@
-// The operator's page: joins the stream of events to what is shown.
+// The operator's page: feeds the stream of events into the parts of the page.
 
 import { byId, setAttribute, setShape, setText, shape } from './dom.js'
 import { ExplainBox } from './explain.js'
@@ -19,9 +19,9 @@ const overview = createOverview()
 const panels = new Panels()
 const refusals = new RecentRefusals()
 const happened = new Happened(api)
-const FIRST_WORDS = { live: 'Live', connecting: 'Connecting', paused: 'Paused while out of sight' }
+const FIRST_WORDS = { live: 'Live', connecting: 'Connecting', paused: 'Paused while the tab is hidden' }
 let connection = { kind: 'connecting' }
-/** Why nothing is live; until it is again. */
+/** Why the page is not live. Null: it is, or connects for the first time. */
 let lost = null
 
 /** A filled disc is live, an empty ring is not. */
@@ -45,7 +45,7 @@ const stream = new LiveStream({
 })
 stream.open()
 
-// Without the texts the reasons' names must do.
+// If this fails, the panel shows the reasons without their texts.
 fetch('page/reasons.json')
   .then((response) => response.json())
   .then((reasons) => {
@@ -86,7 +86,7 @@ function showConnection() {
   document.title = lost === null ? 'Zonegate' : 'Not live · Zonegate'
 }
 
-/** `text` is spoken when it changes, so it stays the same over tries that fail; `detail` counts on in silence. */
+/** Screen readers speak `text` when it changes, so failed tries do not change it. They do not speak `detail`. */
 function connectionText() {
   const text = lost === null ? FIRST_WORDS[connection.kind] : `Not live: ${lost}`
   if (connection.kind === 'live') return { text, detail: '' }

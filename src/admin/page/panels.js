@@ -1,14 +1,14 @@
-// What the zones depend on, in tables: nameservers, Envoys; requests by rule; and what was refused.
+// Tables of nameservers, Envoys, rules and refusals.
 
 import { arrange, byId, element, setAttribute, setShape, setText, shape } from './dom.js'
 import { count, counted, duration, milliseconds, rate } from './format.js'
 
-/** RCODEs that are an answer about the name; any other outcome is the nameserver's failure. */
+/** These RCODEs answer a question about a name. Any other outcome is a failure of the nameserver. */
 const ANSWERS = new Set(['NOERROR', 'NXDOMAIN'])
 
 /**
  * @typedef {string | { text: string, tone?: string, shape?: string }} Cell
- * @typedef {{ cells: Cell[], note: string }} Row `note` stands under the whole row
+ * @typedef {{ cells: Cell[], note: string }} Row `note` spans the line below
  */
 
 export class Panels {
@@ -16,29 +16,29 @@ export class Panels {
   #envoys = new Panel('envoys', ['Envoy', 'Acknowledged', 'NACKs'])
   #rules = new Panel('rules', ['Rule', 'Req/s', 'Refused', 'Requests'])
   #refusals = new Panel('refusals', ['Reason', 'Last min', 'Total'])
-  /** What each reason means, by reason: a file beside the page. */
+  /** The meaning of each reason, from page/reasons.json. */
   reasons = {}
 
   /** @param {Record<string, number>} recent refusals of the last minute, by reason */
   show(status, recent) {
     const { nameservers } = status.dns
-    this.#nameservers.show(nameservers.map(nameserverRow), 'No nameserver is in force: see resolv.conf.')
+    this.#nameservers.show(nameservers.map(nameserverRow), 'There is no nameserver. Check resolv.conf.')
     this.#envoys.show(
       status.envoys.map((envoy) => envoyRow(envoy, status.build.envoy)),
-      'No Envoy is connected. Those that run send every request here, or go on with the zones that they have.',
+      'No Envoy is connected. Running Envoys keep the zones that they have, and send other requests here.',
     )
-    this.#rules.show(status.rules.map(ruleRow), 'There is none.')
+    this.#rules.show(status.rules.map(ruleRow), 'There are no rules.')
     const refused = Object.entries(status.decisions.refused).filter(([, all]) => all > 0)
     this.#refusals.show(
       refused
         .sort((a, b) => b[1] - a[1])
         .map(([reason, all]) => refusalRow(reason, recent[reason] ?? 0, all, this.reasons[reason])),
-      'The processor has refused nothing since it started.',
+      'The processor has refused no request since it started.',
     )
   }
 }
 
-/** A table that is patched cell by cell, so that a selection or the reader's place in it survives. */
+/** A table that changes cell by cell, so that a selection or a screen reader's position survives. */
 class Panel {
   #place
   #empty = element('small')
@@ -112,7 +112,7 @@ function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes }) {
     if (!ANSWERS.has(outcome)) failed += times
     parts.push(`${count(times)} ${outcome}`)
   }
-  const asked = parts.length === 0 ? 'Not asked yet' : parts.join(', ')
+  const asked = parts.length === 0 ? 'No queries yet' : parts.join(', ')
   return {
     cells: [
       nameserver,
@@ -120,26 +120,26 @@ function nameserverRow({ nameserver, failures, smoothedRttMs, outcomes }) {
       failed === 0 ? { text: '0', tone: 'quiet' } : count(failed),
       failures === 0
         ? { text: 'healthy', tone: 'good', shape: 'ok' }
-        : { text: 'penalised', tone: 'bad', shape: 'bad' },
+        : { text: 'failing', tone: 'bad', shape: 'bad' },
     ],
     note: failures === 0 ? asked : `${counted(failures, 'failure')} in a row. ${asked}`,
   }
 }
 
-/** @param tested the version that this release is tested with */
+/** @param tested the Envoy version that this release is tested with */
 function envoyRow({ envoy, version, testedVersion, connectedMs, resources, lastRejection }, tested) {
   const { cluster, endpoints, virtualHost } = resources
   const kinds = [cluster, endpoints, virtualHost]
   const nacks = kinds.reduce((sum, kind) => sum + kind.nacks, 0)
   const refused = kinds.reduce((sum, kind) => sum + kind.rejected, 0)
-  const held = `${counted(cluster.held, 'cluster')}, ${count(endpoints.held)} with endpoints, ${counted(virtualHost.held, 'route')}`
-  const refusal = refused === 0 ? '' : `; refuses ${count(refused)}`
+  const held = `${counted(cluster.held, 'cluster')}, ${count(endpoints.held)} with endpoints, and ${counted(virtualHost.held, 'route')}`
+  const refusal = refused === 0 ? '' : `; rejects ${count(refused)}`
   const which =
     version === null
       ? ''
       : testedVersion
         ? `Envoy ${version}. `
-        : `Envoy ${version}, not the tested ${tested}. `
+        : `Envoy ${version}; this release is tested with ${tested}. `
   const nack = lastRejection === undefined ? '' : ` Last NACK: ${lastRejection}`
   return {
     cells: [

@@ -1,22 +1,22 @@
-// A list of any length of which only the rows in sight, and a few more, are in the document.
+// A list of any length. Only the visible rows, and a few more, are in the document.
 
 import { arrange, setAttribute } from './dom.js'
 
-/** Rows kept ready on either side of what is in sight: for the Tab key, and for fast scrolling. */
+/** Rows above and below the visible ones, for the Tab key and for fast scrolling. */
 const OVERSCAN = 12
 
 /**
- * Rows are absolutely placed in a body as high as the whole list, which the page scrolls. Their order in the document
- * is the order of the list, for the Tab key and for screen readers, which aria-rowindex tells where they are.
+ * Rows have absolute positions in a body that is as high as the whole list. Their order in the document is the order of
+ * the list, for the Tab key and for screen readers; aria-rowindex says where they are in the list.
  */
 export class RowWindow {
   #body
   #createRow
   #items = []
-  /** Row by its item's key: those in the document. */
+  /** The rows in the document, by the key of their item. */
   #rows = new Map()
   #spare = []
-  /** 0: not known, as after a change of size. */
+  /** 0: not known yet, or the page has changed its size. */
   #knownRowHeight = 0
   #frame = 0
 
@@ -50,7 +50,7 @@ export class RowWindow {
     return this.#body.contains(document.activeElement)
   }
 
-  /** Scrolls to an item's row, and gives it the focus. @returns false where it is not in the list any more */
+  /** Scrolls to an item's row and focuses it. @returns false if the item has left the list */
   focus(key) {
     const index = this.#items.findIndex((item) => item.key === key)
     if (index === -1) return false
@@ -92,13 +92,13 @@ export class RowWindow {
     this.#body.style.height = `${this.#items.length * this.#rowHeight}px`
   }
 
-  /** Each item's own row, if it is there; else one that nobody needs any more. */
+  /** The row that an item has, else a spare one. */
   #rowsFor(indexes) {
     const rows = new Map(indexes.map((index) => [index, this.#rows.get(this.#items[index].key)]))
     const used = new Set(rows.values())
     for (const row of this.#rows.values()) {
       if (used.has(row)) continue
-      // Out first: those that stay are in their order then, and none of them is moved.
+      // Removed first, so that no row that stays has to move.
       if (!row.element.contains(document.activeElement)) row.element.remove()
       this.#spare.push(row)
     }
@@ -115,7 +115,7 @@ export class RowWindow {
     return [bound(first - OVERSCAN), bound(last + OVERSCAN)]
   }
 
-  /** The row that has the focus stays in the document, wherever the page is scrolled to. */
+  /** Keeps the row that has the focus in the document, wherever the page scrolls. */
   #withFocused(from, to) {
     const indexes = Array.from({ length: to - from }, (_, at) => from + at)
     for (const [key, row] of this.hasFocus ? this.#rows : []) {
@@ -127,7 +127,7 @@ export class RowWindow {
     return indexes
   }
 
-  /** Arrows go from row to row. */
+  /** The arrow keys go from row to row. */
   #onArrow(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
     const row = event.target.closest('[aria-rowindex]')
@@ -136,7 +136,7 @@ export class RowWindow {
     if (item === undefined) return
     event.preventDefault()
     const next = this.#rows.get(item.key)
-    // Not in the document where keys come faster than frames, or where the page was scrolled away from the focus.
+    // The row is missing if keys come faster than frames, or if the page was scrolled away from the focus.
     if (next === undefined) this.focus(item.key)
     else next.element.querySelector('button').focus()
   }

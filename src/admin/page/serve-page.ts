@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { REASONS } from '../../status/reasons.ts'
 
-/** Everything that a browser may fetch, by path: a closed list, so that no path of a request reaches the disk. */
+/** Every file that a browser may fetch, by path. A closed list, so that no path of a request reaches the disk. */
 const FILES = {
   '/': 'page.html',
   '/page/page.css': 'page.css',
@@ -36,8 +36,8 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
 }
 
 /**
- * Nothing from elsewhere, nothing inline, no markup made from text (Trusted Types), no frame around it. What the page
- * shows comes from callers and nameservers in part.
+ * Some of what the page shows comes from callers and nameservers. So the page may load nothing from other origins, has no
+ * inline code, makes no markup from text (Trusted Types), and may not be framed.
  */
 const SECURITY_HEADERS = {
   'content-security-policy': [
@@ -65,12 +65,12 @@ interface PageFile {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** @returns false where the request is for something else, and nothing was answered */
+/** @returns false if the request is for something else; the response is then untouched */
 export type PageHandler = (request: IncomingMessage, response: ServerResponse) => boolean
 
 /**
- * Reads the page's files once, and hands out what answers GET and HEAD for them. They hold no secret, and the page is
- * what asks for the token: answer them before it is checked.
+ * Reads the page's files once, and answers GET and HEAD for them. Call it before the token is checked: the files hold no
+ * secret, and the page itself asks for the token.
  */
 export function createPageHandler(): PageHandler {
   const files = new Map<string, PageFile>()
@@ -99,7 +99,7 @@ function pageFile(file: string, body: Buffer): PageFile {
     headers: {
       ...SECURITY_HEADERS,
       'content-type': CONTENT_TYPES[extension] ?? 'application/octet-stream',
-      // Asked again each time, answered by 304: an upgraded processor never meets the scripts of an older one.
+      // Browsers ask each time and get 304, so an upgraded processor never meets scripts of an older version.
       'cache-control': 'no-cache',
       etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`,
     },

@@ -1,11 +1,11 @@
-// A rate over the last minutes as a small drawing: its shape is what it tells, the number stands beside it.
+// Draws a rate over the last minutes. The number stands beside the drawing.
 
 import { svgElement } from './dom.js'
 
-/** The drawing's own units: CSS stretches it. */
+/** In units of the drawing, which CSS stretches. */
 const WIDTH = 100
 const HEIGHT = 24
-/** Below this peak, in requests a second, the drawing is not blown up to its full height. */
+/** Requests per second. A lower peak does not fill the whole height. */
 const PEAK_MIN = 1
 
 export function createSparkline() {
@@ -44,7 +44,7 @@ export function createSparkline() {
   }
 }
 
-/** Empty where there was nothing. From zero up, with a little air above the peak. */
+/** Empty if there were no requests. Starts at zero, with a little space above the peak. */
 function linePath(history) {
   let peak = 0
   for (const value of history) if (value > peak) peak = value

@@ -1,11 +1,11 @@
-// The processor's status as the events tell it: a snapshot, then what changes.
+// The processor's status, from a snapshot event and the updates after it.
 
 import { zoneView } from './zone-list.js'
 
 export class StatusModel {
   /** The last status without its zones; null before the first snapshot. */
   status = null
-  /** zoneViews. A zone that has not changed is the same object as before. */
+  /** zoneViews; an unchanged zone is the same object as before. */
   zones = []
   /** Requests per second of all zones, oldest first. */
   history = []
@@ -18,12 +18,12 @@ export class StatusModel {
     return performance.now() + this.#offset
   }
 
-  /** A lifetime of so many seconds is a full bar. */
+  /** The TTL of a full bar, in seconds. */
   get ttlSecondsMax() {
     return this.status?.dns.ttlSecondsMax ?? 60
   }
 
-  /** @returns false where the event is none of ours */
+  /** @returns false if the event is of another type */
   apply(type, data) {
     if (type !== 'snapshot' && type !== 'update') return false
     const { zones, ...status } = JSON.parse(data)
@@ -38,7 +38,7 @@ export class StatusModel {
     return true
   }
 
-  /** Zones come without their history: a new slot adds one point, which is the rate of now. */
+  /** Updates have no history: each new slot adds the current rate as a point. */
   #update({ changed, removed }, points, slots) {
     for (const key of removed) this.#byKey.delete(key)
     for (const zone of changed) {

@@ -1,13 +1,13 @@
-// Requests to the processor's API. Where it wants a token the page asks for it once, and this tab keeps it.
+// Requests to the processor's API. If it needs a token, the page asks for it once, and this tab keeps it.
 
 import { byId } from './dom.js'
 
 const KEY = 'zonegate-token'
-/** The question that is open; whoever else meets a 401 meanwhile waits for the same answer. */
+/** The open dialog: further requests that get a 401 wait for its answer. */
 let asking = null
 
 /**
- * A fetch that carries the token, and asks for one where the server says 401.
+ * A fetch with the token. A 401 opens the dialog, and the request is sent again.
  * @param {string} path relative to the page
  * @param {RequestInit} options
  */
@@ -18,7 +18,7 @@ export async function api(path, options = {}) {
     const response = await fetch(path, { ...options, headers, cache: 'no-store' })
     if (response.status !== 401) return response
     await response.body?.cancel()
-    // Somebody else has answered the question since this request was sent.
+    // A new token was entered after this request was sent.
     if (read() !== token) continue
     asking ??= ask(token !== null).finally(() => {
       asking = null
@@ -27,15 +27,15 @@ export async function api(path, options = {}) {
   }
 }
 
-/** Opens the dialog; settles when a token was entered. It can't be left without: there is nothing to see behind it. */
+/** Opens the dialog and resolves when a token is entered. The dialog cannot be closed: without a token the page is empty. */
 function ask(refused) {
   const dialog = byId('token')
   const form = dialog.querySelector('form')
   const wrong = dialog.querySelector('.wrong')
   form.reset()
   dialog.showModal()
-  // After it is shown, so that it is spoken.
-  wrong.textContent = refused ? 'That token was not accepted. Is it the one of this processor?' : ''
+  // After showModal, so that screen readers speak it.
+  wrong.textContent = refused ? 'The processor does not accept this token.' : ''
   return new Promise((resolve) => {
     const keep = (event) => event.preventDefault()
     dialog.addEventListener('cancel', keep)
@@ -53,7 +53,7 @@ function ask(refused) {
   })
 }
 
-/** Where storage is switched off, the token lives as long as the page. */
+/** The token of this page if the browser allows no storage. */
 let kept = null
 
 function read() {

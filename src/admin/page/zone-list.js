@@ -1,24 +1,24 @@
-// Which zones are shown, and in which order. Pure.
+// Filters and sorts zones. Pure.
 
-/** What `Show` offers. */
+/** The choices of "Show zones". */
 export const SHOWN = {
   all: { title: 'All zones', test: () => true },
   hot: { title: 'Hot: routed inside Envoy', test: ({ route }) => route === 'hot' },
   learned: { title: 'Learned: pushed to Envoy', test: ({ route }) => route === 'learned' },
-  cold: { title: 'Cold: ask the processor', test: ({ route }) => route === 'cold' },
+  cold: { title: 'Cold: asks the processor', test: ({ route }) => route === 'cold' },
   stale: { title: 'Stale answers', test: ({ state }) => state === 'stale' },
   unresolved: { title: 'Without a usable address', test: (zone) => isUnresolved(zone) },
   errors: { title: 'With errors', test: ({ errors }) => errors > 0 },
 }
 
-/** The worst comes first where states are sorted. */
+/** Worst first. */
 const STATES = [
   ...['failed', 'denied', 'nxdomain', 'nodata', 'maintenance', 'stale', 'pinned', 'uncached', 'expired'],
   ...['unknown', 'fresh'],
 ]
 const ROUTES = ['hot', 'learned', 'cold']
 
-/** The table's columns, in order. `first`: the direction that a reader wants to see at the first press. */
+/** The table's columns, in order. `first` is the direction that the first press sorts in. */
 export const COLUMNS = [
   { key: 'id', title: 'Id', first: 'ascending', value: ({ sortId }) => sortId },
   { key: 'service', title: 'Service', first: 'ascending', value: ({ service }) => service },
@@ -40,8 +40,8 @@ export function isUnresolved({ state }) {
 }
 
 /**
- * Completes a zone, as it arrived, by what searching and sorting need of it.
- * @param before the view of the same zone until now: mostly it is only its rate that has changed
+ * Adds to a zone what searching and sorting need.
+ * @param before the last view of the same zone: usually only the rate has changed, and the rest is copied
  */
 export function zoneView(zone, before) {
   const { service, id, name, state, route, addresses } = zone
@@ -55,14 +55,14 @@ export function zoneView(zone, before) {
   return zone
 }
 
-/** @param {{ search: string, show: keyof typeof SHOWN }} filter every word of `search` must be there */
+/** @param {{ search: string, show: keyof typeof SHOWN }} filter a zone must have every word of `search` */
 export function filterZones(zones, { search, show }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean)
   const { test } = SHOWN[show]
   return zones.filter((zone) => test(zone) && words.every((word) => zone.text.includes(word)))
 }
 
-/** Sorts in place. Equal ones by id and service, so that their order never flickers. */
+/** Sorts in place. Equal zones are in the order of id and service, so that they never swap places. */
 export function sortZones(zones, { key, direction }) {
   const { value } = COLUMNS.find((column) => column.key === key)
   const sign = direction === 'ascending' ? 1 : -1
@@ -76,7 +76,7 @@ function compare(a, b) {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-/** Numbers in a text padded, so that plain comparison puts 9 before 10. */
+/** Pads numbers, so that plain comparison puts 9 before 10. */
 function naturally(text) {
   return text.replace(/\d+/g, (digits) => digits.padStart(10, '0'))
 }

@@ -1,10 +1,10 @@
-// One row of the zones table. Rows are used again for other zones as the table scrolls.
+// One row of the zones table. As the table scrolls, a row shows one zone after another.
 
 import { element, setAttribute, setShape, setText, shape } from './dom.js'
 import { count, counted, duration, rate } from './format.js'
 import { createSparkline } from './sparkline.js'
 
-/** What DNS knows, in words, and how loudly it is said. */
+/** The DNS state of a zone in words, and how bad it is. */
 const STATES = {
   fresh: null,
   pinned: { text: 'pinned', tone: 'warn', shape: 'warn' },
@@ -20,25 +20,25 @@ const STATES = {
 }
 const ROUTES = {
   hot: 'Hot: routed inside Envoy',
-  learned: 'Learned: pushed to Envoy, not reported back yet',
+  learned: 'Learned: pushed to Envoy, which has not confirmed it yet',
   cold: 'Cold: each request asks the processor',
 }
 
 const ROUTE_TONES = { hot: 'good', cold: 'quiet' }
 
-/** Why it is not hot, in words: those that go by themselves quietly, those that somebody has to do something about loudly. */
+/** Why a zone is not hot, in words. A reason has a tone only if an operator must act. */
 const COLD_REASONS = {
-  not_asked: { text: 'not asked for lately', tone: null },
-  asked_once: { text: 'asked for once', tone: null },
+  not_asked: { text: 'no recent request', tone: null },
+  asked_once: { text: 'only one request so far', tone: null },
   being_pushed: { text: 'being pushed', tone: null },
   ttl_zero: { text: 'TTL 0, not cached', tone: null },
   zones_max: { text: 'zonesMax reached', tone: 'warn' },
   learning_off: { text: 'learning is off', tone: null },
   no_envoy: { text: 'no Envoy connected', tone: null },
-  envoy_files: { text: "held by Envoy's files", tone: null },
+  envoy_files: { text: "not allowed by Envoy's files", tone: null },
   pinned: { text: 'in routes.yaml', tone: 'warn' },
   keys_changed: { text: 'rules changed', tone: 'warn' },
-  refused_by_envoy: { text: 'refused by Envoy', tone: 'bad' },
+  refused_by_envoy: { text: 'rejected by Envoy', tone: 'bad' },
 }
 
 export class ZoneRow {
@@ -48,7 +48,7 @@ export class ZoneRow {
   #clock
 
   /**
-   * @param {{ ttlSecondsMax: number, now(): number }} clock on which lifetimes end, and what a full bar is
+   * @param {{ ttlSecondsMax: number, now(): number }} clock of the processor, and the TTL of a full bar
    * @param {(zone: object) => void} onExplain
    */
   constructor(clock, onExplain) {
@@ -77,7 +77,7 @@ export class ZoneRow {
     this.tick(this.#clock.now())
   }
 
-  /** Lets time pass: what is left of the answer's lifetime. */
+  /** Shows the rest of the answer's TTL. */
   tick(now) {
     const { cell, text } = this.#cells.ttl
     const { expiresAt, state } = this.zone
@@ -135,7 +135,7 @@ function createErrors() {
   return { mark, text, cell: cell('errors', 'Errors', mark, ' ', text) }
 }
 
-/** @param {string} label stands before the value where the columns have no heads: on a phone */
+/** @param {string} label stands before the value on a phone, where columns have no heads */
 function cell(name, label, ...children) {
   return element(
     'td',
@@ -153,7 +153,7 @@ function showState({ route, answer }, zone) {
   setAttribute(route, 'title', ROUTES[zone.route] + why + envoys)
   setAttribute(route, 'data-tone', ROUTE_TONES[zone.route] ?? null)
   const words = wordsOf(zone.state, reason)
-  // Without an address there is no route: every request asks.
+  // A zone without an address has no route: every request asks the processor.
   route.hidden = STATES[zone.state]?.tone === 'bad'
   answer.hidden = words === null
   if (words === null) return
@@ -162,7 +162,7 @@ function showState({ route, answer }, zone) {
   setAttribute(answer, 'data-tone', words.tone)
 }
 
-/** What DNS says comes first; what all zones have in common is told above the table. */
+/** The DNS state comes first. A reason without a tone is in the tooltip only. */
 function wordsOf(state, reason) {
   const words = STATES[state]
   if (words !== null || reason === undefined || reason.tone === null) return words
@@ -173,11 +173,11 @@ function showErrors({ cell, mark, text }, { errors }) {
   setText(text, count(errors))
   setAttribute(cell, 'data-tone', errors === 0 ? 'quiet' : 'bad')
   mark.toggleAttribute('hidden', errors === 0)
-  const what = `${counted(errors, 'try', 'tries')} answered with 5xx, broken off or not connected, in the last minutes`
+  const what = `${counted(errors, 'try', 'tries')} failed in the last minutes: 5xx, connection broken or refused`
   setAttribute(cell, 'title', errors === 0 ? null : what)
 }
 
-/** The tooltip has those that the column has no room for, and what SRV records say of them. */
+/** The tooltip has all addresses, and the SRV records that they come from. */
 function showAddresses(span, { addresses, endpoints }) {
   setText(span, addresses.join(', ') || '–')
   const lines = addresses.map((address, at) => srvText(endpoints?.[at], address))

@@ -1,4 +1,4 @@
-// The zones table: its columns, what is searched for, and the order.
+// The zones table: columns, search and order.
 
 import { byId, element, setAttribute, setText } from './dom.js'
 import { count, counted } from './format.js'
@@ -18,7 +18,7 @@ export class ZoneTable {
   #filter = { search: '', show: 'all' }
   #clock
   #all = []
-  /** Those that are shown, in their order. */
+  /** The zones in the table, in its order. */
   #zones = []
   #pointed = false
   #spokenTimer = 0
@@ -36,31 +36,31 @@ export class ZoneTable {
     this.#holdWhilePointed()
   }
 
-  /** @param {object[]} zones zoneViews: the same object as before where a zone has not changed */
+  /** @param {object[]} zones zoneViews; an unchanged zone is the same object as before */
   update(zones) {
     this.#all = zones
     this.#select()
   }
 
-  /** Lets a moment pass. */
+  /** Call it every second: TTLs count down. */
   tick() {
     const now = this.#clock.now()
     for (const row of this.#window.rows) row.tick(now)
   }
 
-  /** Takes the focus back to a zone's row, wherever that is by now. */
+  /** Moves the focus to a zone's row, wherever it is now. */
   focus(zone) {
     if (!this.#window.focus(zone.key)) byId('search').focus()
   }
 
-  /** Changes which zones are shown, as the controls do. */
+  /** Changes the search text or the choice of zones. */
   filter(change) {
     this.#filter = { ...this.#filter, ...change }
     const { search, show } = this.#filter
     if (byId('search').value !== search) byId('search').value = search
     byId('show').value = show
     this.#select()
-    // Spoken when the typing has stopped, not at each letter, and not when zones come and go by themselves.
+    // Screen readers speak the count when typing stops, not at each letter, nor when zones come and go.
     clearTimeout(this.#spokenTimer)
     this.#spokenTimer = setTimeout(
       () => setText(byId('found'), byId('zones-count').textContent),
@@ -70,7 +70,7 @@ export class ZoneTable {
 
   #select() {
     const found = filterZones(this.#all, this.#filter)
-    // Rows don't change places under a pointer that is about to press one, nor under the keyboard's focus.
+    // Rows keep their places while the pointer or the focus is on one.
     const held = this.#pointed || this.#window.hasFocus
     this.#zones = held ? inOrderOf(this.#zones, found, this.#sort) : sortZones(found, this.#sort)
     const { search, show } = this.#filter
@@ -99,11 +99,11 @@ export class ZoneTable {
       return
     }
     place.replaceChildren(
-      element('strong', {}, 'No zone has been asked for yet'),
+      element('strong', {}, 'No requests yet'),
       element(
         'p',
         {},
-        'A zone appears here with the first request that is forwarded to it, and leaves when nobody asks for it any more. What a request would meet now: explain one above.',
+        'A zone appears with its first forwarded request, and disappears when requests stop. To see what a request would do now, explain one above.',
       ),
     )
   }
@@ -158,7 +158,7 @@ export class ZoneTable {
   }
 }
 
-/** The found zones in the order that they had; those that are new follow. */
+/** The found zones in the order that they had before; new ones follow. */
 function inOrderOf(before, found, sort) {
   const byKey = new Map(found.map((zone) => [zone.key, zone]))
   const kept = []
