@@ -43,6 +43,36 @@ describe('the page', { skip: SKIP }, () => {
     assert.match(await textOf(refusals), /name_not_found\s+0\s+1,841\s+A nameserver says/)
   })
 
+  it("has all addresses of a zone in a tooltip, with SRV records' targets, priorities and weights", async () => {
+    const fixture = await serve({ zones: 2 })
+    const [srv, plain] = fixture.zones
+    assert.ok(srv && plain)
+    const endpoint = (address: string, port: number, priority: number) => ({
+      address,
+      port,
+      priority,
+      weight: 1,
+      srv: { target: 'host1.game.example', priority: 10 * priority, weight: 5 },
+    })
+    Object.assign(srv, {
+      addresses: ['10.0.0.1:7001', '10.0.0.2:7002'],
+      endpoints: [endpoint('10.0.0.1', 7001, 0), endpoint('10.0.0.2', 7002, 1)],
+    })
+    plain.addresses = ['10.0.1.1', '10.0.1.2']
+    const page = await openLive(fixture)
+    const tooltip = (name: RegExp): Promise<string | null> =>
+      page.getByRole('row', { name }).locator('.c-addresses span').getAttribute('title')
+    assert.equal(
+      await tooltip(/zone1-/),
+      '10.0.0.1:7001  host1.game.example, priority 0, weight 5\n10.0.0.2:7002  host1.game.example, priority 10, weight 5',
+    )
+    assert.equal(await tooltip(/zone2-/), '10.0.1.1\n10.0.1.2')
+    assert.match(
+      await textOf(page.getByRole('row', { name: /zone1-/ })),
+      /10\.0\.0\.1:7001, 10\.0\.0\.2:7002/,
+    )
+  })
+
   it('marks an Envoy of a version that this release is not tested with', async () => {
     const page = await openLive(await serve({ zones: 1, envoys: 3 }))
     const envoys = page.getByRole('table', { name: 'Envoys' })
