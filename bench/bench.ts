@@ -1,7 +1,7 @@
 /** `npm run bench`: Zonegate beside what it is built on and what could replace it. options.ts has the options. */
 
 import { writeFileSync } from 'node:fs'
-import { type Comparison, comparedSystems, ratiosOf, renderToFiles } from './compare.ts'
+import { type Comparison, comparedSystems, coresUsedByOthers, ratiosOf, renderToFiles } from './compare.ts'
 import { measureFaults } from './faults.ts'
 import { countInstructions, findValgrind, renderInstructions } from './instructions.ts'
 import { describeMachine } from './machine.ts'
@@ -97,6 +97,7 @@ async function reportComparison(options: Options): Promise<number> {
     rounds: options.rounds,
     secondsPerTurn: options.seconds,
     connections: options.connections,
+    coresUsedByOthers: coresUsedByOthers(turns),
     speed: cases.map(({ zones }) => ({ zones, systems: ratiosOf(turns, zones, systems) })),
     faults,
   }

@@ -8,7 +8,7 @@ import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type FaultFigures, movedWithinMs, outageMs, scan, ttlSeconds } from './faults.ts'
 import type { Machine } from './machine.ts'
-import { summarise } from './report.ts'
+import { median, summarise } from './report.ts'
 import type { System } from './systems/system.ts'
 import type { Turn } from './turn.ts'
 
@@ -43,6 +43,8 @@ export interface Comparison {
   readonly rounds: number
   readonly secondsPerTurn: number
   readonly connections: number
+  /** CPU that other programs used during the turns, in cores: the median. Older figures don't have it. */
+  readonly coresUsedByOthers?: number
   readonly speed: readonly { readonly zones: number; readonly systems: readonly Speed[] }[]
   readonly faults: readonly FaultFigures[]
 }
@@ -84,6 +86,10 @@ export function renderToFiles(comparison: Comparison): string[] {
   return [comparePaths.figures, comparePaths.page].map((file) => relative(process.cwd(), file))
 }
 
+export function coresUsedByOthers(turns: readonly Turn[]): number {
+  return median(turns.flatMap(({ result }) => ('void' in result ? [] : result.coresUsedByOthers)))
+}
+
 /** Five digits are enough for every figure. */
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' ? Number(value.toPrecision(5)) : value
@@ -107,6 +113,7 @@ export function render(template: string, comparison: Comparison): string {
     rounds: () => `${comparison.rounds}`,
     seconds: () => `${comparison.secondsPerTurn}`,
     connections: () => `${comparison.connections}`,
+    others: () => comparison.coresUsedByOthers?.toFixed(1) ?? 'an unknown number of',
     ttl: () => `${ttlSeconds}`,
     outage: () => `${outageMs / 1000}`,
     scanRate: () => scan.idsPerSecond.toLocaleString('en-GB'),

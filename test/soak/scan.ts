@@ -259,7 +259,7 @@ function holds({
       scanned.requests >= idsTotal * SCANNED_PART_MIN && scanned.broken === 0,
     ],
     [
-      `the processor refused: ${reasons} (bound: all refusals, for ${[...expected].join(' or ')})`,
+      `the processor refused: ${reasons || 'none'} (bound: all refusals, for ${[...expected].join(' or ')})`,
       // wrk does not count requests that are under way when it ends.
       refused >= scanned.refused &&
         refused <= scanned.refused + SCAN_CONNECTIONS &&
