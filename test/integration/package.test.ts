@@ -26,16 +26,16 @@ import { isInstalled, NAMESERVER_PROGRAMS, withNameserverProgram } from '../supp
 import { freePort } from '../support/ports.ts'
 import { eventually } from '../support/processor.ts'
 
-/** What `npm run package` makes, installed under node_modules, where Node strips no types. */
+/** The package of `npm run package`, installed under node_modules, where Node strips no types. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const PACKED_OCTETS_MAX = 500_000
+const PACKED_BYTES_MAX = 500_000
 const run = promisify(execFile)
 
 let folder: string
 let tarball: string
 const environment = {
   ...process.env,
-  // The shebang finds this Node, and not an older one of the machine.
+  // The shebang must find this Node instead of an older one of the machine.
   PATH: [dirname(process.execPath), process.env['PATH']].join(delimiter),
   NO_COLOR: '1',
 }
@@ -45,7 +45,7 @@ before(async () => {
   const pack = ['pack', '--ignore-scripts=false', '--silent', '--pack-destination', folder]
   await run('npm', pack, { cwd: ROOT, env: environment })
   tarball = join(folder, readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '')
-  // As `npm install` would, with this project's own dependencies, because tests need no internet.
+  // Like `npm install`, but with links to this project's dependencies, because tests need no internet.
   const modules = join(folder, 'node_modules')
   mkdirSync(join(modules, 'zonegate'), { recursive: true })
   mkdirSync(join(modules, '.bin'))
@@ -76,12 +76,14 @@ test('the package is small, and has the program, its files and nothing else', as
   const expected = [
     ...emitted,
     ...['index', 'answer', 'events'].map((name) => `dist/dns/${name}.d.ts`),
-    ...globSync(['proto/**/*.{proto,json}', 'envoy/**/*.{yaml,lua}'], { cwd: ROOT }),
+    ...globSync(['proto/**/*.{proto,json}', 'envoy/**/*.{yaml,lua}'], { cwd: ROOT }).filter(
+      (path) => path !== 'envoy/kustomization.yaml',
+    ),
     ...['dist/COMMIT', 'package.json', 'zonegate.schema.json'],
     ...['CHANGELOG.md', 'LICENSE', 'README.md', 'README.zh-CN.md'],
   ]
   assert.deepEqual(packed.sort(), expected.sort())
-  assert.ok(statSync(tarball).size < PACKED_OCTETS_MAX, `${statSync(tarball).size} octets`)
+  assert.ok(statSync(tarball).size < PACKED_BYTES_MAX, `${statSync(tarball).size} bytes`)
 })
 
 test('npx zonegate: version, commit, and the Envoy that it is made for', async () => {
@@ -91,6 +93,11 @@ test('npx zonegate: version, commit, and the Envoy that it is made for', async (
     stdout,
     new RegExp(`^zonegate ${version} \\(\\w+(-dirty)?\\) for Envoy 1\\.40\\.0, Node v\\d+`),
   )
+})
+
+test('npx zonegate: --version and --help', async () => {
+  assert.equal((await zonegate('--version')).stdout, (await zonegate('version')).stdout)
+  assert.match((await zonegate('--help')).stdout, /^usage: zonegate \[COMMAND\][\s\S]*^ {2}serve +/m)
 })
 
 test('npx zonegate: validate says what is wrong with a file', async () => {
