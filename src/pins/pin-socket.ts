@@ -6,17 +6,17 @@ import type { OnBug } from '../guard.ts'
 import { removeStaleSocket } from '../stale-socket.ts'
 
 /**
- * Where pins are commanded: who may open this socket is who may run the processor. A token for listen.http is not enough, as
- * whoever reads metrics has it.
+ * The socket for `zonegate pin`. Only the user who runs the processor can open it: the token of listen.http is not enough,
+ * because everyone who reads metrics has it.
  */
 export const PIN_SOCKET = join(RUN_FOLDER, 'pins.sock')
-/** Its owner, and nobody else: Envoy, which shares the folder, is not to. */
+/** Only the owner may open it: Envoy shares the folder, and must not. */
 const SOCKET_UMASK = 0o177
 const BODY_OCTETS_MAX = 16_384
 const REQUEST_TIMEOUT_MS = 5000
 const CONNECTIONS_MAX = 16
 
-/** What is commanded. The answer goes back as JSON; an Error's message goes back as a refusal. */
+/** Handlers of the commands. The result is sent as JSON; a thrown Error is sent as a refusal with its message. */
 export interface PinCommands {
   /** @throws Error that says what was expected */
   readonly pin: (value: unknown) => object
@@ -25,8 +25,8 @@ export interface PinCommands {
 }
 
 /**
- * @returns ends it
- * @throws Error with why the socket can't be had
+ * @returns closes the socket
+ * @throws Error with the reason if it can't listen
  */
 export async function servePinSocket(path: string, commands: PinCommands, onBug: OnBug): Promise<() => void> {
   await makeWay(path)
@@ -41,7 +41,7 @@ export async function servePinSocket(path: string, commands: PinCommands, onBug:
   server.maxConnections = CONNECTIONS_MAX
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    // The socket is created with its mode: between a bind and a chmod anyone could connect.
+    // The umask sets the mode at creation: with chmod anyone could connect before it runs.
     const before = process.umask(SOCKET_UMASK)
     server.listen(path, () => {
       server.removeAllListeners('error').on('error', (error) => onBug(error))
@@ -89,8 +89,8 @@ async function readText(request: IncomingMessage): Promise<string | null> {
 
 async function makeWay(path: string): Promise<void> {
   const folder = dirname(path)
-  if (!existsSync(folder)) throw new Error(`there is no folder ${folder}`)
+  if (!existsSync(folder)) throw new Error(`the folder ${folder} does not exist`)
   const inTheWay = await removeStaleSocket(path)
-  if (inTheWay === 'no socket') throw new Error(`${path} is there and is no socket`)
+  if (inTheWay === 'no socket') throw new Error(`${path} exists and is not a socket`)
   if (inTheWay === 'another processor') throw new Error(`another processor listens on ${path}`)
 }

@@ -7,15 +7,15 @@ import { guarded, type OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { SaidEntry } from '../routing/said.ts'
 
-/** Where pins by command are kept, beside what Envoy reads. */
+/** The file of pins by command, in the folder of Envoy's rendered files. */
 export const PINS_FILE = join(RUN_FOLDER, 'pins.json')
-/** Each is a line on the page, and an incident. */
+/** Each pin is a line on the page: more would hide each other. */
 export const PINS_MAX = 100
-/** A month: what is to stay for longer belongs into `zones`. */
+/** 31 days: a longer pin belongs in `zones`. */
 export const PIN_SECONDS_MAX = 31 * 86_400
 export const BECAUSE_LENGTH_MAX = 200
 export const WHO_LENGTH_MAX = 100
-/** Timers of Node take no longer, and this one looks at the wall clock, which may be set. */
+/** A pin ends by the wall clock, which may be set, so the timer looks at it at least this often. */
 const LOOK_MS_MAX = 10_000
 
 /** One line, as the log and the page show it. */
@@ -44,7 +44,7 @@ export type Pin = Readonly<z.output<typeof pinSchema>>
 
 export interface PinsStatus {
   readonly pins: readonly Pin[]
-  /** Why they would not survive a restart, or what could not be read of them; null: nothing. */
+  /** Why a restart would lose pins, or what of the file could not be read; null: no fault. */
   readonly fault: string | null
 }
 
@@ -52,22 +52,22 @@ export interface PinsSeams {
   readonly log: Pick<Logger, 'info' | 'error'>
   /** Milliseconds since 1970. */
   readonly date: () => number
-  /** Told of the zones whose pins have come or gone. */
+  /** Called with the zones whose pins have changed. */
   readonly onChange: (zones: readonly string[]) => void
-  /** Told of each pin that has come or gone, and how. */
+  /** Called for each pin that was set or has ended, and how. */
   readonly onPin?: (what: 'pinned' | 'unpinned' | 'pin_over', pin: Pin) => void
   readonly onBug: OnBug
 }
 
-/** The pins by command: in force until their time is over, and kept in a file so that a restart forgets none. */
+/** The pins by command. Each is in force until its time ends, and a file keeps it over a restart. */
 export class Pins {
   readonly #file: string
   readonly #seams: PinsSeams
   readonly #pins = new Map<string, Pin>()
   #timer: NodeJS.Timeout | undefined
-  /** What of the file could not be read at the start. */
+  /** Why a part of the file could not be read at the start. */
   #unread: string | null = null
-  /** Why the file doesn't have what is in force. */
+  /** Why the file does not have the pins in force. */
   #unsaved: string | null = null
 
   /** Reads the file, where there is one. */
@@ -84,15 +84,15 @@ export class Pins {
     return { pins: [...this.#pins.values()], fault: this.#unsaved ?? this.#unread }
   }
 
-  /** As the rules want them. */
+  /** The pins as entries for `saidOfZones`. */
   entries(): SaidEntry[] {
     return entriesOf([...this.#pins.values()])
   }
 
   /**
-   * Pins a zone, in place of a pin that it has.
-   * @returns why it would not survive a restart; null: it does
-   * @throws Error where there are too many
+   * Pins a zone and replaces its pin, if it has one.
+   * @returns why a restart would lose it; null: the file has it
+   * @throws Error if there are PINS_MAX pins
    */
   set(pin: Pin): string | null {
     const key = keyOf(pin.zone)
@@ -106,7 +106,7 @@ export class Pins {
     return this.#changed([pin.zone])
   }
 
-  /** @returns the pin that is no more; null: there was none. And why it would be back after a restart */
+  /** @returns the removed pin, or null if there was none; and why it would be back after a restart */
   remove(zone: string): { readonly pin: Pin | null; readonly fault: string | null } {
     const pin = this.#pins.get(keyOf(zone)) ?? null
     if (pin === null) return { pin, fault: null }
@@ -118,7 +118,7 @@ export class Pins {
 
   #changed(zones: readonly string[]): string | null {
     this.#write()
-    if (this.#unsaved === null) this.#unread = null // whoever has changed a pin since has seen it
+    if (this.#unsaved === null) this.#unread = null // the operator who changed a pin has seen it
     this.#schedule()
     this.#seams.onChange(zones)
     return this.#unsaved
@@ -139,7 +139,7 @@ export class Pins {
     ).unref()
   }
 
-  /** @returns the zones whose time is over */
+  /** @returns the zones whose pins have ended */
   #forgetOver(): string[] {
     const nowMs = this.#seams.date()
     const over = [...this.#pins.values()].filter(({ until }) => Date.parse(until) <= nowMs)
@@ -151,7 +151,7 @@ export class Pins {
     return over.map(({ zone }) => zone)
   }
 
-  /** What can be read. What can't is put aside and told: it may be the only trace of who did what. */
+  /** Reads the sound pins. A faulty file is renamed and logged, because it may be the only trace of who did what. */
   #read(): Pin[] {
     let text: string
     try {
@@ -173,7 +173,7 @@ export class Pins {
     return pins
   }
 
-  /** Whole or not at all, and on the disk before anybody is told that it is. */
+  /** Writes all or nothing, and returns only once it is on disk. */
   #write(): void {
     const scratch = `${this.#file}.${process.pid}.tmp`
     try {
@@ -189,7 +189,7 @@ export class Pins {
     } catch (error) {
       rmSync(scratch, { force: true })
       this.#unsaved = this.#told(
-        `can't be written (${(error as Error).message}): at a restart pins will be as they were before`,
+        `can't be written (${(error as Error).message}): after a restart the pins will be those of the old file`,
       )
     }
   }
@@ -202,9 +202,9 @@ export class Pins {
 }
 
 /**
- * The pins that a processor keeps in the working directory, where none is asked.
+ * Reads the pins of the working directory without a running processor.
  * @param nowMs since 1970
- * @throws Error where there is a file that can't be read: the answer would be another one
+ * @throws Error if the file can't be read: without the pins the answer could be wrong
  */
 export function pinsOnDisk(nowMs: number, file: string = PINS_FILE): Pick<Pins, 'entries'> {
   let text: string
@@ -228,20 +228,20 @@ function entriesOf(pins: readonly Pin[]): SaidEntry[] {
   })
 }
 
-/** @returns the pins that are sound, and what is wrong with the rest */
+/** @returns the sound pins, and what is wrong with the others */
 function pinsIn(text: string): { pins: Pin[]; why: string | null } {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
-    return { pins: [], why: `is no JSON (${(error as Error).message})` }
+    return { pins: [], why: `is not JSON (${(error as Error).message})` }
   }
   const list = (value as { pins?: unknown } | null)?.pins
   if (!Array.isArray(list)) return { pins: [], why: 'has no list "pins"' }
   const read = list.map((each) => pinSchema.safeParse(each))
   const pins = read.flatMap(({ data }) => data ?? []).slice(0, PINS_MAX)
   const lost = list.length - pins.length
-  return { pins, why: lost === 0 ? null : `has ${lost} pins that are none` }
+  return { pins, why: lost === 0 ? null : `has ${lost} invalid pins` }
 }
 
 function isOneZone(text: string): boolean {
@@ -249,7 +249,7 @@ function isOneZone(text: string): boolean {
   return typeof zones !== 'string' && zones.ids.length === 1 && !zones.ids.includes('*')
 }
 
-/** Ids are compared without case. */
+/** Ids are compared without regard to case. */
 function keyOf(zone: string): string {
   return zone.toLowerCase()
 }

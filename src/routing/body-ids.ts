@@ -1,21 +1,21 @@
-/** The tokens of a JSON text that is known to be one (RFC 8259): texts, marks, and everything else. */
+/** The tokens of valid JSON (RFC 8259): strings, punctuation, everything else. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\]:,]|[^\s{}[\]:,"]+/g
-/** Integers that every receiver reads alike (RFC 8259 section 6). */
+/** Integers that every receiver reads the same (RFC 8259 section 6). */
 const INTEGER = /^\d{1,15}$/
 
 interface Level {
   readonly isObject: boolean
-  /** The pointer leads through here: this is the level of its step with that number. */
+  /** The number of the pointer's step that looks into this level; undefined: the pointer leads elsewhere. */
   readonly step: number | undefined
-  /** The pointer's next name was there before, or one that some receiver takes for it. */
+  /** This level already had the pointer's next name, or a name that some receiver takes for it. */
   isNamed: boolean
   name: string
   index: number
 }
 
 /**
- * The text or integer at a JSON pointer. Receivers differ in what they make of a name that is there twice, and some take
- * names that differ in case only for one: on the pointer's way each name is there once, as it is written.
+ * The text or integer at a JSON pointer. Receivers read a duplicate name differently, and some ignore its case. So on the
+ * pointer's way each name must be there once, and spelled exactly.
  */
 export function jsonMember(text: string, steps: readonly string[]): IdReading {
   if (!isJson(text)) return { kind: 'unclear', text: 'no JSON' }
@@ -52,7 +52,7 @@ export function jsonMember(text: string, steps: readonly string[]): IdReading {
   return found
 }
 
-/** Which step of the pointer comes next behind the value that begins now; undefined where it isn't on the way. */
+/** The pointer's step inside the value that begins now; undefined: the pointer leads elsewhere. */
 function nextStep({ isObject, step, name, index }: Level, steps: readonly string[]): number | undefined {
   if (step === undefined) return undefined
   return steps[step] === (isObject ? name : String(index)) ? step + 1 : undefined
@@ -66,7 +66,7 @@ function readingOf(token: string): IdReading {
   return INTEGER.test(token) ? { kind: 'id', id: token } : { kind: 'unclear', text: token }
 }
 
-/** Go and .NET know no case: to Go \u017f is an "s", too. Programs in C end a name at a NUL. */
+/** Folds names as lenient receivers do: Go and .NET ignore case (Go also reads \u017f as "s"), C programs stop at a NUL. */
 function folded(name: string): string {
   return (name.split('\0', 1)[0] ?? '').toUpperCase().toLowerCase()
 }
@@ -80,7 +80,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** What one source says. `several` and `unclear`: what is read here need not be what the zone reads. */
+/** What one source says. `several` and `unclear`: the zone might read another id than Zonegate. */
 export type IdReading =
   | { readonly kind: 'absent' }
   | { readonly kind: 'id'; readonly id: string }

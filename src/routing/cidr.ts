@@ -1,13 +1,13 @@
 import { isIPv4 } from 'node:net'
 
-/** Addresses of one family from `start` on, as many as leave `prefix` bits the same. */
+/** A CIDR as numbers: `start` has its first `prefix` bits in common with every address. */
 interface Range {
   readonly bits: 32 | 128
   readonly start: bigint
   readonly prefix: number
 }
 
-/** CIDRs of the same addresses but those of `others`, which may be of either family. */
+/** Subtracts `others`, of either family, from CIDRs. */
 export function withoutRanges(cidrs: readonly string[], others: readonly string[]): string[] {
   const holes = others.map(parse)
   return cidrs.flatMap((cidr) => without(parse(cidr), holes)).map(format)

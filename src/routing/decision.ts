@@ -16,15 +16,15 @@ export type Decision =
   | {
       readonly kind: 'reject'
       readonly reason: RejectReason
-      /** The rule that refused it; of a zone, its service says that. */
+      /** The rule that refused it. With a zone, its service has the rule. */
       readonly rule?: Rule
       readonly zone?: Zone
       readonly answer?: Answer
     }
 
 /**
- * Joins a zone with what DNS said of its name.
- * @param turn counts the requests of this answer, so that they go round its addresses
+ * Decides for a zone with the DNS answer of its name.
+ * @param turn number of the request of this answer, so that requests take its addresses in turn
  */
 export function decide(zone: Zone, answer: Answer, turn: number): Decision {
   const reject = (reason: RejectReason): Decision => ({ kind: 'reject', reason, zone, answer })
@@ -43,15 +43,15 @@ export function decide(zone: Zone, answer: Answer, turn: number): Decision {
   }
 }
 
-/** Of several, the turns go round. */
+/** The address whose turn it is. */
 function addressOf(addresses: Addresses, turn: number): string | Endpoint | undefined {
   return areEndpoints(addresses) ? endpointOf(addresses, turn) : addresses[turn % addresses.length]
 }
 
-/** Multiples of it, less their whole part, lie evenly between 0 and 1 however many there are. */
+/** The fractions of its multiples spread evenly over 0 to 1, however many there are. */
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2
 
-/** Of those that are used first, each as often as its weight says. */
+/** Chooses among the endpoints of priority 0, each as often as its weight says. */
 function endpointOf(endpoints: readonly Endpoint[], turn: number): Endpoint | undefined {
   const first = endpoints.filter(({ priority }) => priority === 0)
   const total = first.reduce((sum, { weight }) => sum + weight, 0)
@@ -73,27 +73,27 @@ const REASON_OF_CAUSE = {
 
 /**
  * `IP:port`, an IPv6 address in brackets (RFC 3986 section 3.2.2).
- * @param port of an address that brings none
+ * @param port for an address without one
  */
 export function authorityOf(address: string | Endpoint, port: number): string {
   if (typeof address !== 'string') return authorityOf(address.address, address.port)
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }
 
-/** Decides one request; without waiting where the answer is cached. Never rejects for what a request or DNS can do. */
+/** Decides one request, at once where the answer is cached. No request and no DNS answer makes it throw or reject. */
 export type Decider = (head: RequestHead) => Decision | Promise<Decision>
 
-/** What the decider needs of DNS: an answer at once from the cache, or a promise of one within the budget. */
+/** Asks DNS: an answer at once from the cache, or a promise of one within `dns.budgetMs`. */
 export type Lookup = (name: string) => Answer | Promise<Answer>
 
 export interface DeciderSeams {
-  /** What is said of zones now: a pin comes and goes while the rules stay. */
+  /** What `zones` and pins say now: pins come and go while the rules stay. */
   readonly said?: () => SaidOfZones
   /** From 0 to 1, exclusive. */
   readonly random?: () => number
 }
 
-/** @param search the search domain in force, asked at each request because resolv.conf may change */
+/** @param search the search domain in force; read for each request, because resolv.conf may change */
 export function createDecider(
   rules: Rules,
   search: () => string,
@@ -116,14 +116,14 @@ export function createDecider(
   }
 }
 
-/** In place of what DNS would say; null where nobody has pinned the zone. */
+/** The answer that a pin gives instead of DNS; null: the zone is not pinned. */
 export function pinnedAnswer({ name, said }: Zone): PositiveAnswer | null {
   if (said?.pinned === undefined) return null
   const { addresses, denied } = said.pinned
   return { kind: 'positive', name, addresses, denied, ttlSeconds: Number.POSITIVE_INFINITY, stale: false }
 }
 
-/** The zone to which requests go whose own is not in DNS; null: there is none. One step, and no further. */
+/** The fallback zone for a zone that is not in DNS; null: there is none. A fallback has no fallback. */
 export function insteadOf(zone: Zone, rules: Rules, search: string, said: SaidOfZones): Zone | null {
   const fallback = zone.insteadOf === undefined ? said.fallbackOf(zone.service) : undefined
   if (fallback === undefined) return null
@@ -134,9 +134,9 @@ export function insteadOf(zone: Zone, rules: Rules, search: string, said: SaidOf
 const FIRST_TURNS = 65_536
 
 /**
- * Counts the requests of each answer, so that they go round its addresses. One counter for all zones would not: of two
- * zones that are asked in turn each would get every second number. Addresses alone were shuffled; where weights matter, the
- * first turn is a random one, or the first request of each answer would go to the same place.
+ * Counts the requests of each answer, so that they take its addresses in turn. With one counter for all zones, two zones that
+ * alternate would each see every second number. Plain addresses are already shuffled; with weights the first turn is random,
+ * or the first request of each answer would go to the same endpoint.
  */
 function turns(random: () => number): (answer: Answer) => number {
   const next = new WeakMap<Addresses, number>()

@@ -1,8 +1,8 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 /**
- * Addresses that no zone may have: a name in DNS must not turn the gateway against its own host, its network's control
- * addresses or its cloud's metadata service. Registry: IANA special-purpose addresses (RFC 6890).
+ * Addresses that no zone may have: a DNS name must not point the gateway at its own host, at its network's control addresses
+ * or at its cloud's metadata service. Registry: IANA special-purpose addresses (RFC 6890).
  */
 const DENIED = [
   '0.0.0.0/8', // "this network" (RFC 791 section 3.2); Linux connects 0.0.0.0 to itself
@@ -21,7 +21,7 @@ const DENIED = [
   'fd20:ce::254/128', // metadata service of Google Cloud over IPv6
   'fd00:c1::a9fe:a9fe/128', // metadata service of Oracle Cloud over IPv6
   'fd00:42::42/128', // metadata service of Scaleway over IPv6
-  // Prefixes that carry an IPv4 address in ways of their own, any of the above among them: no zone is reached by these.
+  // Prefixes that can embed any IPv4 address, also a denied one, in their own format: no zone needs them.
   '64:ff9b:1::/48', // translation for local use (RFC 8215)
   '2002::/16', // 6to4 (RFC 3056)
   '2001::/32', // Teredo (RFC 4380)
@@ -29,19 +29,19 @@ const DENIED = [
 ] as const
 
 /**
- * Prefixes under which an IPv6 address carries an IPv4 one that the kernel or a translator connects to: IPv4-compatible
- * (RFC 4291 section 2.5.5.1) and NAT64 (RFC 6052). BlockList sees through IPv4-mapped addresses by itself.
+ * IPv6 prefixes with an embedded IPv4 address that the kernel or a translator connects to: IPv4-compatible (RFC 4291 section
+ * 2.5.5.1) and NAT64 (RFC 6052). BlockList already handles IPv4-mapped addresses.
  */
 const IPV4_CARRIERS = ['::', '64:ff9b::'] as const
 const IPV4_MAPPED = '::ffff:'
 const CARRIER_BITS = 96
 
-/** The denied addresses as CIDRs, for Envoy, which doesn't see the IPv4 address inside an IPv6 one. */
+/** The denied addresses as CIDRs for Envoy, which does not look at an IPv4 address inside an IPv6 one. */
 export function deniedCidrs(): string[] {
   return DENIED.flatMap(carried)
 }
 
-/** A CIDR and, for IPv4, the same addresses inside IPv6. */
+/** A CIDR; for IPv4 also the CIDRs of the same addresses embedded in IPv6. */
 export function carried(cidr: string): string[] {
   const [address = '', prefix = ''] = cidr.split('/')
   if (!isIPv4(address)) return [cidr]
@@ -49,7 +49,7 @@ export function carried(cidr: string): string[] {
   return [cidr, ...carriers.map((carrier) => `${carrier}${address}/${CARRIER_BITS + Number(prefix)}`)]
 }
 
-/** Says whether a zone may have this address: not denied, or let through by a CIDR of `addresses.allow`. */
+/** Tells whether a zone may have an address: it is not denied, or a CIDR of `addresses.allow` allows it. */
 export function addressPolicy(allow: readonly string[]): (address: string) => boolean {
   const denied = blockList(DENIED)
   const allowed = blockList(allow)
@@ -60,10 +60,10 @@ export function addressPolicy(allow: readonly string[]): (address: string) => bo
   }
 }
 
-/** Ports from the first to the second, both included. */
+/** A range of ports, both ends included. */
 export type PortRange = readonly [first: number, last: number]
 
-/** Says whether a SRV record may lead to a port. */
+/** Tells whether an SRV record may lead to a port. */
 export function portPolicy(ranges: readonly PortRange[]): (port: number) => boolean {
   return (port) => ranges.some(([first, last]) => port >= first && port <= last)
 }

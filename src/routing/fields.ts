@@ -16,15 +16,15 @@ function decoded(text: string): string {
   return percentDecoded(text.replaceAll('+', ' '))
 }
 
-/** What is no octet in hexadecimal stays as it is. Octets, and no letters: an id has none beyond ASCII. */
+/** Decodes %XX to octets and leaves other percent signs. It does not decode UTF-8, because ids are ASCII. */
 export function percentDecoded(text: string): string {
   return text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
 }
 
 /**
- * True where some receiver takes a field for the one of this name. ASP.NET knows no case, and `%u0041`. PHP leaves out blanks in
- * front, ends a name at a NUL, and puts `_` for dots, blanks and a lone `[`; `a[]`, `a[0]` and the like are `a` to PHP, Rack and
- * qs.
+ * True where some receiver takes a field for the one with this name. ASP.NET ignores case and decodes `%u0041`. PHP skips
+ * leading blanks, ends a name at a NUL, and reads dots, blanks and a lone `[` as `_`. PHP, Rack and qs read `a[]` and `a[0]`
+ * as `a`.
  */
 export function isAlike(given: string, name: string): boolean {
   const [text = ''] = given

@@ -6,7 +6,7 @@ import { hostOf, pathOf, type RequestHead } from './request-head.ts'
 
 export type { IdReading } from './body-ids.ts'
 
-/** Where a request says its id. Names of headers are in lower case. */
+/** A place where a request has its id. Header names are in lower case. */
 export type IdSource =
   | { readonly kind: 'header' | 'query' | 'cookie'; readonly name: string }
   | FormSource
@@ -26,13 +26,13 @@ interface JsonSource {
 }
 
 const ABSENT: IdReading = { kind: 'absent' }
-/** What Envoy writes where a header is missing. */
+/** Envoy writes this for a missing header. */
 const NOTHING = '-'
-/** Parts that a receiver may take for others: it would see the id of another path. */
+/** Path segments that a receiver may resolve, and then read the id of another path. */
 const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\;]|$)|\\|%(?:25)*(?:5c|2f)|%25(?:25)*2e/i
-/** What a receiver may resolve, decode or leave out. */
+/** Parts of a path that a receiver may resolve, decode or drop. */
 const ODD_PATH = /[%;\\]|\/[/.]/
-/** What no host that a receiver takes as it is has, or it has it at its end. */
+/** Characters of a host that a receiver may read differently, and a final dot. */
 const ODD_HOST = /[^a-z0-9._[\]:-]|\.$/
 
 export function isBodySource({ kind }: IdSource): boolean {
@@ -44,7 +44,7 @@ export function sourceText(source: IdSource): string {
   return `${source.kind} ${'name' in source ? source.name : source.text}`
 }
 
-/** Reads an id from one source. It is not checked yet whether it may be one. */
+/** Reads an id from one source, without checking it against `idPattern`. */
 export function readId(head: RequestHead, source: IdSource): IdReading {
   switch (source.kind) {
     case 'header':
@@ -73,19 +73,19 @@ function ofValues(values: readonly string[]): IdReading {
   return value === NOTHING ? ABSENT : ofText(value)
 }
 
-/** Some receivers end a field at a semicolon, too (HTML 4.01, section B.2.2). */
+/** Some receivers also split fields at a semicolon (HTML 4.01, section B.2.2). */
 function ofForm(text: string, name: string): IdReading {
   return ofFields(formFields(text), formFields(text, /[&;]/), name)
 }
 
-/** Some receivers end a cookie at a comma, too (RFC 2965 section 3.3.4), and some decode its name. */
+/** Some receivers also split cookies at a comma (RFC 2965 section 3.3.4), and some decode their names. */
 function ofCookies(values: readonly string[], name: string): IdReading {
   return ofFields(cookies(values), formFields(values.join(';'), /[;,]/), name)
 }
 
 /**
- * What a field says, if it is the only one that any receiver could take for this one.
- * @param lenient the fields as the most lenient receiver tells them apart
+ * The value of a field, if no receiver could take another field for it.
+ * @param lenient the fields as the most lenient receiver splits them
  */
 function ofFields(fields: FormFields, lenient: FormFields, name: string): IdReading {
   const alike = lenient.filter((field) => isAlike(field.name, name))
@@ -108,7 +108,7 @@ function plainTemplate({ before, after, isOpen }: Template): Template {
   return templateOf(`${plainPath(`${before}{id}${after}`)}${isOpen ? '*' : ''}`)
 }
 
-/** A path as the most lenient receiver takes it: decoded, dots and empty segments resolved, without parameters, in any case. */
+/** A path as the most lenient receiver reads it: decoded, dots and empty segments resolved, parameters dropped, in lower case. */
 function plainPath(path: string): string {
   const lower = path.toLowerCase()
   if (!ODD_PATH.test(path)) return lower
@@ -144,26 +144,26 @@ export function cookies(values: readonly string[]): FormFields {
     })
 }
 
-/** Blanks around a name or a value, which receivers leave out. */
+/** Blanks around a name or a value, which receivers trim. */
 const BLANKS = /^[ \t]+|[ \t]+$/g
 const FORM_TYPE = 'application/x-www-form-urlencoded'
 const JSON_TYPE = /^(?:application|text)\/(?:[a-z0-9.+-]+\+)?json$/
-/** Of a body in another encoding receivers read other letters. */
+/** Charsets in which every receiver reads the same ASCII letters. */
 const PLAIN_CHARSETS: ReadonlySet<string> = new Set(['utf-8', 'utf8', 'us-ascii', 'iso-8859-1'])
 
-/** True for a content type that a source of the body reads. */
+/** True for a content type that a source of this kind reads. */
 export function readsType(kind: 'form' | 'json', contentType: string): boolean {
   const type = /^\s*([^;,\s]*)/.exec(contentType)?.[1]?.toLowerCase() ?? ''
   return kind === 'form' ? type === FORM_TYPE : JSON_TYPE.test(type)
 }
 
-/** A body of another type than its source reads has no id for it. */
+/** A body of another type has no id for the source. */
 function ofBody({ headers, body }: RequestHead, source: FormSource | JsonSource): IdReading {
   const types = headers['content-type'] ?? []
   const [type = ''] = types
   if (types.length > 1 || type.includes(',')) return { kind: 'unclear', text: types.join(', ') }
   const isThere = body !== undefined && body.length > 0
-  // Receivers guess then.
+  // Without a content type receivers guess.
   if (type.trim() === '') return isThere ? { kind: 'unclear', text: 'no content type' } : ABSENT
   if (!readsType(source.kind, type)) return ABSENT
   if (!isPlainType(type)) return { kind: 'unclear', text: type }
@@ -175,7 +175,7 @@ function ofBody({ headers, body }: RequestHead, source: FormSource | JsonSource)
     : { kind: 'unclear', text: 'no UTF-8' }
 }
 
-/** True for a type with nothing behind it but parameters, which leave the body's letters as they are. */
+/** True for a type whose parameters do not change how the body's letters are read. */
 function isPlainType(contentType: string): boolean {
   const [type = '', ...parameters] = contentType.split(';')
   return (

@@ -1,4 +1,4 @@
-/** A literal text, or a prefix: in zonegate.yaml one that ends with `*`. */
+/** A literal text, or a prefix, which ends with `*` in zonegate.yaml. */
 export interface Pattern {
   readonly text: string
   readonly isPrefix: boolean
@@ -12,16 +12,16 @@ export function fits({ text, isPrefix }: Pattern, value: string): boolean {
   return isPrefix ? value.startsWith(text) : value === text
 }
 
-/** True where nothing that the second one fits is left for it by the first. */
+/** True where the first pattern fits everything that the second one fits. */
 export function covers(first: Pattern, second: Pattern): boolean {
   return first.isPrefix ? second.text.startsWith(first.text) : !second.isPrefix && second.text === first.text
 }
 
-/** A text with one `{id}` in it: what stands before and behind it. */
+/** A text with one `{id}`: the parts before and after it. */
 export interface Template {
   readonly before: string
   readonly after: string
-  /** In zonegate.yaml it ends with `/*`: anything may follow. */
+  /** It ends with `/*` in zonegate.yaml, so anything may follow. */
   readonly isOpen: boolean
 }
 
@@ -33,8 +33,8 @@ export function templateOf(text: string): Template {
 }
 
 /**
- * What stands in the place of `{id}`; undefined where the template doesn't fit. It reaches to the next separator, but for
- * what the template has behind it before that.
+ * The text in the place of `{id}`; undefined: the template does not fit. The text ends at the next separator, or before the
+ * part that the template has between `{id}` and that separator.
  */
 export function extract(
   { before, after, isOpen }: Template,

@@ -1,7 +1,7 @@
 /**
- * Why a request is refused: the closed list that callers see as `reason` and operators in logs. The same words stand in
- * `local_reply_config` of `envoy/listener.yaml`, which makes the body; a word that Envoy doesn't know there becomes a
- * plain `processor_unavailable`.
+ * Why the processor refuses a request: a closed list that callers see as `reason` and operators see in logs.
+ * `local_reply_config` of `envoy/listener.yaml` makes the body and needs the same words; it turns an unknown word into
+ * `processor_unavailable`.
  */
 export type RejectReason =
   | 'no_rule'
@@ -24,22 +24,22 @@ export const STATUS_OF_REASON = {
   method_not_allowed: 405,
   id_missing: 403,
   id_invalid: 403,
-  /** Of a rule that looks at one header and nothing else. */
+  /** For rules whose only source is one header. */
   server_header_missing: 403,
   server_header_invalid: 403,
   /** NXDOMAIN: the zone's name does not exist. */
   name_not_found: 502,
-  /** NODATA: the name exists, without an address; or there is a SRV record, and none of its targets has an address. */
+  /** NODATA: the name exists, without an address; or an SRV record exists, and none of its targets has an address. */
   no_address: 502,
-  /** The SRV record's target is ".": the zone's DNS says that the service is not to be had. */
+  /** The SRV record's target is ".": the zone does not offer the service (RFC 2782). */
   service_not_offered: 502,
   nameservers_failed: 502,
-  /** Every address, or every port of SRV records, is one that no request may reach, see denied-addresses.ts. */
+  /** No request may reach any of the addresses or SRV ports, see denied-addresses.ts. */
   address_denied: 502,
-  /** Too many DNS queries are under way. */
+  /** DNS queries in flight are at `dns.queriesInFlightMax`. */
   resolver_overloaded: 502,
-  /** Names nobody asked for before have used up what they may cost the nameservers. */
+  /** New names have used up their rate of queries, `dns.unknownNames`. */
   lookup_rate_limited: 502,
-  /** `zones` says so, and may say another status. */
+  /** By `zones`, which may set another status. */
   maintenance: 503,
 } as const satisfies Record<RejectReason, 403 | 404 | 405 | 502 | 503>

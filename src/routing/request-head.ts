@@ -1,13 +1,13 @@
-/** What of a request decides: as received, before any rewrite. */
+/** The parts of a request that decide, as received, before any rewrite. */
 export interface RequestHead {
   readonly method: string
   /** Path and query, as on the request line. */
   readonly path: string
-  /** `:authority` or Host, with its port. */
+  /** `:authority` or Host, with the port. */
   readonly authority: string
   /** Values of the headers that the rules look at, by name in lower case, in order. */
   readonly headers: Readonly<Record<string, readonly string[] | undefined>>
-  /** The whole body, where a rule looks into it. */
+  /** The whole body, if a rule looks for an id in it. */
   readonly body?: Buffer
 }
 

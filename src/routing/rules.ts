@@ -6,17 +6,17 @@ import { NOTHING_SAID, type Said, type SaidOfZones } from './said.ts'
 
 export { pathOf, type RequestHead } from './request-head.ts'
 
-/** The rules, completed once from `rules` of zonegate.yaml. The first that fits a request decides. */
+/** The rules, made from `rules` of zonegate.yaml. The first that fits a request decides. */
 export type Rules = readonly Rule[]
 
 export interface Rule {
   readonly name: string
-  /** In front of the id in what Envoy finds routes by: `pay.`; empty where there is one rule, and it fits everything. */
+  /** Comes before the id in Envoy's routing key: `pay.`; empty if there is one rule and it fits everything. */
   readonly prefix: string
-  /** Absent: it fits whatever is there. */
+  /** An absent part fits everything. */
   readonly match: { readonly paths?: readonly Pattern[]; readonly hosts?: readonly Pattern[] }
   readonly methods: ReadonlySet<string>
-  /** The first that a request has says its id. */
+  /** The first source that the request has gives the id. */
   readonly sources: readonly IdSource[]
   readonly idPattern: RegExp
   /** With `{id}`, `{service}` and `{search}`. */
@@ -25,20 +25,20 @@ export interface Rule {
   readonly serviceByPath: ReadonlyMap<string, Service>
   /** The service of every other path. */
   readonly fallback: Service
-  /** Octets of a body that is looked into. */
+  /** The longest body in which a rule looks for an id, octets. */
   readonly bodyMaxBytes: number
-  /** `learned.sharedRoutes`: many ids have their routes in one virtual host of Envoy's. */
+  /** `learned.sharedRoutes`: many ids share a virtual host in Envoy. */
   readonly sharesRoutes: boolean
 }
 
 export interface Service {
-  /** No other service of any rule has it: `mail`, `pay`, `pay.mail`. */
+  /** Unique among the services of all rules: `mail`, `pay`, `pay.mail`. */
   readonly name: string
   /** What `{service}` stands for: `mail`. */
   readonly label: string
   /** Name of its rule. */
   readonly rule: string
-  /** Port of the service's receivers; 0 with `srv`, where each address brings its own. */
+  /** Port of the service's receivers; 0 with `srv`, where each address has its own. */
   readonly port: number
   /** Pattern of the name of their SRV records, with `{name}`, `{id}`, `{service}` and `{search}`. */
   readonly srv?: string
@@ -50,13 +50,13 @@ export interface Service {
 export interface Zone {
   readonly id: string
   readonly service: Service
-  /** What DNS is asked for: absolute, lower case, no final dot. A host's name, or with `srv` that of its SRV records. */
+  /** The name that DNS is asked for: absolute, lower case, no final dot. With `srv` it is the name of the SRV records. */
   readonly name: string
-  /** Whose certificate its receivers must have, where they speak TLS: absolute, lower case, no final dot. */
+  /** The name that the receivers' certificate must have, with TLS: absolute, lower case, no final dot. */
   readonly serverName?: string
-  /** What is said of it beside DNS. */
+  /** What `zones` and pins say of it. */
   readonly said?: Said
-  /** Its requests have another id, which is not in DNS, and `zones` says that they go here. */
+  /** The request's own id, if that is not in DNS and this is the fallback zone. */
   readonly insteadOf?: string
 }
 
@@ -70,15 +70,15 @@ export interface Refusal {
 /** The longest label and the longest name, in octets as text (RFC 1035 section 2.3.4; RFC 1123 section 2.1 for the letters). */
 const LABEL = /^(?!-)[a-z0-9-]{1,63}(?<!-)$/
 const NAME_LENGTH_MAX = 253
-/** Such a label, or one with an underscore in front (RFC 8552). */
+/** A label that may begin with an underscore (RFC 8552). */
 const SRV_LABEL = /^(?=.{1,63}$)_?(?!-)[a-z0-9-]+(?<!-)$/
 /**
- * Whatever `idPattern` says: an id is a part of one label, so that no dot in it leads to another domain. A lone hyphen is what
- * Envoy writes where there is nothing.
+ * Whatever `idPattern` allows, an id is part of one label: a dot in it could lead to another domain. Envoy writes a lone hyphen
+ * for a missing value.
  */
 const ID = /^(?!-$)[A-Za-z0-9-]{1,63}$/
 
-/** The rule that decides a request; undefined where none fits it. */
+/** The rule that decides a request; undefined: no rule fits. */
 export function ruleOf(head: RequestHead, rules: Rules): Rule | undefined {
   const path = pathOf(head.path)
   return rules.find(
@@ -89,8 +89,7 @@ export function ruleOf(head: RequestHead, rules: Rules): Rule | undefined {
 }
 
 /**
- * The whole decision but for DNS, in the order of the OpenResty recipe: rule, method, id, service, name. Pure; what DNS says
- * of the name comes afterwards (decision.ts).
+ * The decision without DNS, in this order: rule, method, id, service, name. Pure; decision.ts adds the DNS answer.
  */
 export function zoneOf(
   head: RequestHead,
@@ -111,7 +110,7 @@ export function zoneOf(
   return zoneBy(rule, service, id, search, said) ?? invalid
 }
 
-/** The zone of an id that the rule lets through; null where it has no name, or is merged into what is no id of the rule. */
+/** The zone of an id that the rule allows; null: it makes no valid name, or is merged into an id that the rule does not allow. */
 function zoneBy(rule: Rule, service: Service, text: string, search: string, said: SaidOfZones): Zone | null {
   const id = text.toLowerCase()
   const what = said.of(service, id)
@@ -130,8 +129,8 @@ function zoneBy(rule: Rule, service: Service, text: string, search: string, said
 }
 
 /**
- * The name in the certificate of a zone's receivers. Never that of SRV records: that is no host's.
- * @returns undefined for a service without TLS; null where that makes no host name
+ * The name that the receivers' certificate must have: a host's name, never the name of SRV records.
+ * @returns undefined for a service without TLS; null if the pattern makes no valid host name
  */
 function serverNameOf(
   rule: Rule,
@@ -143,7 +142,7 @@ function serverNameOf(
   return nameOf(upstream.tls.serverName ?? rule.host, id, { label }, search)
 }
 
-/** As `serverNameOf`, whatever that makes. */
+/** Like `serverNameOf`, without a check of the result. */
 export function fillServerName(
   { host }: Rule,
   { label, upstream }: Service,
@@ -157,7 +156,7 @@ export function isZone(outcome: Zone | Refusal): outcome is Zone {
   return 'service' in outcome
 }
 
-/** What a request's id is by a rule, and which source says so: the first that the request has, else the last. */
+/** The id of a request by a rule, and its source: the first that the request has, otherwise the last. */
 export function idOf(head: RequestHead, rule: Rule): { reading: IdReading; source: IdSource } {
   let last: { reading: IdReading; source: IdSource } | undefined
   for (const source of rule.sources) {
@@ -168,12 +167,12 @@ export function idOf(head: RequestHead, rule: Rule): { reading: IdReading; sourc
   return last
 }
 
-/** True where a rule may have to look into the body, so that Envoy sends it. */
+/** True where the rule has a source in the body, so that Envoy must send the body. */
 export function looksIntoBody(rule: Rule): boolean {
   return rule.sources.some(isBodySource)
 }
 
-/** Names of the request headers that the rules look at, beside those that every request has. */
+/** Names of the request headers that the rules read. */
 export function headersOf(rules: Rules): string[] {
   const names = rules.flatMap(({ sources }) =>
     sources.flatMap((source) => {
@@ -185,12 +184,12 @@ export function headersOf(rules: Rules): string[] {
   return [...new Set(names)]
 }
 
-/** True for a text that may be an id of this rule: letters, digits and hyphens, as its pattern allows. */
+/** True for letters, digits and hyphens that the rule's `idPattern` allows. */
 export function isId(text: string, rule: Rule): boolean {
   return ID.test(text) && rule.idPattern.test(text)
 }
 
-/** A rule that looks at one header keeps the reasons of the time when there was no other source. */
+/** A rule with one header as its only source keeps the reasons of the first version, when there was no other source. */
 function hasOnlyHeader({ sources }: Rule): boolean {
   return sources.length === 1 && sources[0]?.kind === 'header'
 }
@@ -203,7 +202,7 @@ export function invalidReason(rule: Rule): RejectReason {
   return hasOnlyHeader(rule) ? 'server_header_invalid' : 'id_invalid'
 }
 
-/** The zone of a service and an id that were told apart before; null where the rules have no such zone. */
+/** The zone of a service and an id; null: the rules have no such zone. */
 export function zoneOfRef(
   service: string,
   id: string,
@@ -219,7 +218,7 @@ export function zoneOfRef(
   return null
 }
 
-/** The name of such a zone, whatever that makes: for logs of what may be no zone any more. */
+/** The name of a service's zone for logs, even if the rules have no such zone any more. */
 export function zoneNameOf(
   service: string,
   id: string,
@@ -235,7 +234,7 @@ export function zoneNameOf(
   return `${service}/${id}`
 }
 
-/** Every service of a rule once, with its paths; the fallback has none. */
+/** Each service of a rule, with its paths; the fallback service has none. */
 export function servicesOf({ serviceByPath, fallback }: Rule): (Service & { paths: string[] })[] {
   const services = new Map<string, Service & { paths: string[] }>()
   for (const [path, service] of serviceByPath) {
@@ -246,16 +245,16 @@ export function servicesOf({ serviceByPath, fallback }: Rule): (Service & { path
   return [...services.values(), { ...fallback, paths: [] }]
 }
 
-/** How services are reached, each way once; none where all are by HTTP/1.1 in plain text. */
+/** The different upstream settings of all services; empty if all use HTTP/1.1 in plain text. */
 export function upstreamsOf(rules: Rules): Upstream[] {
   const upstreams = rules.flatMap(servicesOf).flatMap(({ upstream }) => upstream ?? [])
   return [...new Map(upstreams.map((upstream) => [upstream.cluster, upstream])).values()]
 }
 
-/** What a service's name is made of. */
+/** The parts of a service that its name is made of. */
 export type NamedService = Pick<Service, 'label' | 'srv'>
 
-/** Fills in the patterns; null when that makes no name. */
+/** Fills in the patterns; null: the result is not a valid name. */
 export function nameOf(host: string, id: string, service: NamedService, search: string): string | null {
   const name = fillHost(host, id, service.label, search)
   if (name.length > NAME_LENGTH_MAX || !name.split('.').every((label) => LABEL.test(label))) return null
@@ -265,13 +264,13 @@ export function nameOf(host: string, id: string, service: NamedService, search: 
   return ofService.split('.').every((label) => SRV_LABEL.test(label)) ? ofService : null
 }
 
-/** The patterns with their placeholders filled in, in lower case, whatever that makes. */
+/** Like `nameOf`, without a check of the result. */
 export function fillName(host: string, id: string, service: NamedService, search: string): string {
   const name = fillHost(host, id, service.label, search)
   return service.srv === undefined ? name : fillSrv(service.srv, name, id, service, search)
 }
 
-/** As `fillName`, without SRV. */
+/** Like `fillName`, without SRV. */
 export function fillHost(host: string, id: string, service: string, search: string): string {
   const values: Readonly<Record<string, string>> = { id, service, search }
   return host.replace(/\{(id|service|search)\}/g, (_, key: string) => values[key] ?? '').toLowerCase()
@@ -281,21 +280,21 @@ function fillSrv(srv: string, name: string, id: string, service: NamedService, s
   return fillHost(srv.replaceAll('{name}', name), id, service.label, search)
 }
 
-/** How Envoy reaches the receivers of a service, where it is not HTTP/1.1 in plain text. */
+/** How Envoy reaches the receivers of a service, unless by HTTP/1.1 in plain text. */
 export interface Upstream {
-  /** The name of the cluster in Envoy by which the processor's requests go. Those that are alike have the same. */
+  /** The Envoy cluster for cold requests. Equal settings share a cluster. */
   readonly cluster: string
   readonly tls: UpstreamTls | null
-  /** With 2, bodies are streamed. */
+  /** With 2, Envoy streams bodies. */
   readonly http: 1 | 2
 }
 
-/** Paths are of PEM files, as Envoy reads them. */
+/** Paths of PEM files, as Envoy sees them. */
 export interface UpstreamTls {
-  /** CAs that sign zones' certificates; null: those of Envoy's machine. */
+  /** CAs that sign the zones' certificates; null: the CAs of Envoy's machine. */
   readonly ca: string | null
   /** Envoy's own certificate; null: none. */
   readonly client: { readonly cert: string; readonly key: string } | null
-  /** Pattern with `{id}`, `{service}` and `{search}` of the name that a certificate must have; null: the zone's name. */
+  /** The name that a certificate must have, with `{id}`, `{service}` and `{search}`; null: the zone's name. */
   readonly serverName: string | null
 }

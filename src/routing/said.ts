@@ -1,13 +1,13 @@
-/** What is said of zones beside DNS: by `zones` of zonegate.yaml, and by operators with `zonegate pin`. */
+/** What `zones` of zonegate.yaml and the command `zonegate pin` say of zones. */
 import type { Addresses } from '../dns/answer.ts'
 
-/** What is said of one zone. A zone that is merged has its own word first, and then that of the zone it is merged into. */
+/** What is said of one zone. A merged zone also has the pin or maintenance of the zone that it is merged into. */
 export interface Said {
-  /** Its name in DNS is made of another id. */
+  /** Another id makes its DNS name. */
   readonly merged?: OtherId
-  /** DNS is not asked. */
+  /** Requests go to these addresses, and DNS is not asked. */
   readonly pinned?: Pinned
-  /** Nothing is forwarded. */
+  /** Requests are refused. */
   readonly maintenance?: Maintenance
 }
 
@@ -18,13 +18,13 @@ export interface OtherId {
 }
 
 export interface Pinned {
-  /** Those that no fence denies; empty: all are denied. */
+  /** Addresses without the denied ones; empty: all are denied. */
   readonly addresses: Addresses
   readonly denied: readonly string[]
   readonly by: PinnedBy
 }
 
-/** An entry of `zones`, or an operator. */
+/** The entry of `zones`, or the operator. */
 export type PinnedBy = { readonly key: string } | PinnedByOperator
 
 export interface PinnedByOperator {
@@ -36,7 +36,7 @@ export interface PinnedByOperator {
 
 export interface Maintenance {
   readonly key: string
-  /** Shown to callers. */
+  /** Callers see it. */
   readonly text: string
   /** From 400 to 599. */
   readonly status: number
@@ -57,7 +57,7 @@ export type Saying =
   | { readonly kind: 'pinned'; readonly addresses: readonly PinnedAddress[]; readonly by: PinnedBy }
   | { readonly kind: 'merged'; readonly as: string }
   | ({ readonly kind: 'maintenance' } & Omit<Maintenance, 'key'>)
-  /** Of ids that DNS does not know. `ids` is of no matter. */
+  /** For ids that are not in DNS. `ids` has no meaning here. */
   | { readonly kind: 'fallback'; readonly as: string }
 
 export interface PinnedAddress {
@@ -67,7 +67,7 @@ export interface PinnedAddress {
   readonly port: number | null
 }
 
-/** As much of a service as matters here. */
+/** The parts of a service that this file needs. */
 export interface SaidService {
   readonly name: string
   readonly rule: string
@@ -77,9 +77,9 @@ export interface SaidService {
 export interface SaidOfZones {
   /** @param id in lower case */
   of(service: SaidService, id: string): Said | undefined
-  /** The id to which requests go whose own is not in DNS. */
+  /** The id that gets the requests of ids that are not in DNS. */
   fallbackOf(service: SaidService): OtherId | undefined
-  /** The ids of which the zone with this id has the requests, too. */
+  /** The ids that are merged into this one. */
   mergedInto(service: SaidService, id: string): string[]
 }
 
@@ -90,9 +90,9 @@ export const NOTHING_SAID: SaidOfZones = {
 }
 
 /**
- * What is said of each zone, so that a request costs one look-up. Of several entries the one for a service stands above one for
- * its rule, and that above one for every service. Pins by command stand above all of `zones`.
- * @param admit false: nobody may connect to the address
+ * Makes a table by service and id, so that a request costs one look-up. An entry for a service overrides one for its rule,
+ * which overrides one for every service. Pins by command override `zones`.
+ * @param admit false: zones may not have the address
  */
 export function saidOfZones(
   entries: readonly SaidEntry[],
@@ -120,7 +120,7 @@ export function saidOfZones(
   }
 }
 
-/** By id. Later entries stand above earlier ones. */
+/** By id. Later entries override earlier ones. */
 function saidOfService(
   entries: readonly SaidEntry[],
   service: SaidService,
@@ -129,10 +129,10 @@ function saidOfService(
   const table = new Map<string, Said>()
   for (const entry of entries) {
     const said = saidBy(entry, service, admit)
-    // A range may have the id in it that the others are merged into.
+    // A range may include the id that it is merged into.
     for (const id of entry.ids) if (said !== null && said.merged?.id !== id) table.set(id, said)
   }
-  // A merged zone is pinned, or in maintenance, as the zone is that it is merged into.
+  // A merged zone takes over the pin or maintenance of the zone that it is merged into.
   for (const [id, { merged }] of table) {
     const { pinned, maintenance } = (merged && table.get(merged.id)) ?? {}
     if (merged !== undefined && (pinned ?? maintenance) !== undefined)
@@ -149,8 +149,8 @@ function rankOf({ place, says }: SaidEntry, services: ReadonlySet<string>): numb
 }
 
 /**
- * True where an entry is for a service.
- * @param services names of all of them: a rule may have the name of one
+ * True where an entry applies to a service.
+ * @param services names of all services, because a rule may have the name of one
  */
 export function isFor(
   { place }: Pick<SaidEntry, 'place'>,
@@ -182,7 +182,7 @@ function saidBy(
   }
 }
 
-/** Where one brings its port, all do. */
+/** If one address has a port of its own, all become endpoints. */
 function addressesOf(addresses: readonly PinnedAddress[], port: number): Addresses {
   if (addresses.every((each) => each.port === null)) return addresses.map(({ address }) => address)
   return addresses.map((each) => ({

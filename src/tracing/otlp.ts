@@ -16,16 +16,16 @@ const SENT_TOGETHER_MAX = 512
 const SEND_AFTER_MS = 1000
 /** One try to send. */
 const TIMEOUT_MS = 2000
-/** At the end. */
+/** How long `close` waits for the last spans. */
 const CLOSE_WITHIN_MS = 1000
 
 /**
- * This module loads OpenTelemetry's packages: it is imported only where requests are traced.
- * @param url of a collector of OTLP over gRPC
+ * Loads OpenTelemetry's packages, so it is imported only where requests are traced.
+ * @param url of a collector that takes OTLP over gRPC
  */
 export function openSender(url: string, counts: SpanCounts, log: Pick<Logger, 'warn' | 'info'>): SpanSender {
   const provider = new TracerProvider({
-    sampler: new AlwaysOnSampler(), // Envoy has decided
+    sampler: new AlwaysOnSampler(), // Envoy has already decided which requests are traced
     resource: resourceFromAttributes({ 'service.name': 'zonegate-processor' }),
     spanProcessors: [
       new BatchSpanProcessor({
@@ -67,14 +67,14 @@ export function openSender(url: string, counts: SpanCounts, log: Pick<Logger, 'w
     close: async () => {
       const { promise, resolve } = Promise.withResolvers<void>()
       const timer = setTimeout(resolve, CLOSE_WITHIN_MS)
-      // A collector that is away is told already.
+      // The log already says that the collector is away.
       await Promise.race([promise, provider.shutdown().catch(() => undefined)])
       clearTimeout(timer)
     },
   }
 }
 
-/** The same exporter: what becomes of its spans is counted, and the log has a line when the collector goes or comes. */
+/** Wraps an exporter: counts its spans, and logs when the collector fails and when it is back. */
 function told(
   exporter: SpanExporter,
   collector: string,

@@ -14,11 +14,11 @@ export interface TracedQuery {
   readonly endMs: number
 }
 
-/** What is taken down of one request while it is decided. */
+/** Records one request while it is decided. */
 export class RequestTrace {
   /** Milliseconds since 1970. */
   readonly startMs: number
-  /** The decision had to wait. */
+  /** The decision had to wait for DNS. */
   waited = false
   readonly #queries: TracedQuery[] = []
   #isOver = false
@@ -27,7 +27,7 @@ export class RequestTrace {
     this.startMs = startMs
   }
 
-  /** A refresh that the request has begun ends behind it: it is no part of it. */
+  /** Adds a query, unless the request is already decided: it may start a refresh that ends later. */
   add(query: TracedQuery): void {
     if (!this.#isOver && this.#queries.length < QUERIES_MAX) this.#queries.push(query)
   }
@@ -48,7 +48,7 @@ export class RequestTrace {
     return [own, ...this.#queries.map((query) => spanOf(query))]
   }
 
-  /** How the address was come by. */
+  /** Where the address came from. */
   #cacheState({ zone, answer }: Decision): Readonly<Record<string, string>> {
     if (zone === undefined || (answer === undefined && zone.said === undefined)) return {}
     const state = (): string => {
@@ -90,7 +90,7 @@ function attributesOf(decision: Decision): Record<string, string> {
   }
 }
 
-/** Outcomes of a query that say something of the name. */
+/** Outcomes with an answer about the name. */
 const ANSWERS = new Set(['NOERROR', 'NXDOMAIN'])
 
 function spanOf({
@@ -118,15 +118,15 @@ function spanOf({
 export interface SpanSender {
   /** @param spans the first is the parent of the others */
   send(spans: readonly SpanData[]): void
-  /** Sends what is left, for a second at most. */
+  /** Sends the remaining spans, and gives up after a second. */
   close(): Promise<void>
 }
 
-/** What became of spans, since the start. */
+/** Spans by outcome, since the start. */
 export interface SpanCounts {
   made: number
-  /** A collector has taken them. */
+  /** The collector took them. */
   sent: number
-  /** No collector has. */
+  /** The collector refused them or could not be reached. */
   failed: number
 }

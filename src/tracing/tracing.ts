@@ -9,12 +9,12 @@ import type { Decider, Decision } from '../routing/decision.ts'
 import type { RequestHead } from '../routing/rules.ts'
 import { RequestTrace, type SpanCounts, type SpanSender } from './request-trace.ts'
 
-/** A wall clock that differs by more was set: it is followed. */
+/** If the wall clock differs by more, somebody set it, and spans follow it. */
 const CLOCK_ERROR_MS_MAX = 20
 
 /**
- * What the processor does for a request, as spans below that of Envoy's call. Whether a request is traced is Envoy's
- * decision, which comes as `traceparent` in the metadata of the call. Nothing is loaded, and nothing done, while it is off.
+ * Spans of the processor's work for a request, below the span of Envoy's call. Envoy decides which requests are traced, and
+ * says so with `traceparent` in the call's metadata. While tracing is off, this loads and does nothing.
  */
 export class Tracing {
   readonly counts: SpanCounts = { made: 0, sent: 0, failed: 0 }
@@ -31,7 +31,7 @@ export class Tracing {
     this.#onBug = onBug
   }
 
-  /** Takes over other settings; undefined: off. */
+  /** Applies new settings; undefined: off. */
   follow(settings: TracingSettings | undefined): void {
     const collector = settings === undefined ? null : urlOf(settings)
     if (collector === this.#collector) return
@@ -48,7 +48,7 @@ export class Tracing {
     this.#sender = openSender(collector, this.counts, this.#log)
   }
 
-  /** The same decider, what it does taken down. */
+  /** Wraps a decider and records its work. */
   traced(decide: Decider): Decider {
     return (head) => {
       if (this.#sender === null) return decide(head)
@@ -60,7 +60,7 @@ export class Tracing {
     }
   }
 
-  /** The request that a query to a nameserver is begun for. */
+  /** The request for which the current query to a nameserver begins. */
   readonly current = (): RequestTrace | undefined =>
     this.#sender === null ? undefined : this.#context.getStore()
 
@@ -79,14 +79,14 @@ export class Tracing {
     this.#sender.send(spans)
   }
 
-  /** Sends what is left, for a moment at most. */
+  /** Sends the remaining spans, and gives up after a second. */
   async close(): Promise<void> {
     const sender = this.#sender
     this.#sender = null
     await sender?.close().catch(this.#onBug)
   }
 
-  /** Milliseconds since 1970, finer than `Date.now()`, as spans of Envoy's begin within the same millisecond. */
+  /** Milliseconds since 1970, finer than `Date.now()`, because Envoy's spans begin within the same millisecond. */
   #now(): number {
     const nowMs = this.#epochMs + performance.now()
     const error = Date.now() - nowMs

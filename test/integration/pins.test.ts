@@ -173,14 +173,14 @@ suite('pins by command', () => {
   })
 
   const TORN: [what: string, change: (text: string) => string, left: string[], why: RegExp][] = [
-    ['cut off', (text) => text.slice(0, -20), [], /is no JSON/],
-    ['empty', () => '', [], /is no JSON/],
+    ['cut off', (text) => text.slice(0, -20), [], /is not JSON/],
+    ['empty', () => '', [], /is not JSON/],
     ['of another kind', () => '[]', [], /has no list "pins"/],
     [
       'with a pin that is none',
       (text) => text.replace('"pins": [', '"pins": [{ "zone": "a b" },'),
       ['12'],
-      /has 1 pins that are none; 1 pins are in force/,
+      /has 1 invalid pins; 1 pins are in force/,
     ],
   ]
   for (const [what, change, left, why] of TORN)
