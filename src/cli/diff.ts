@@ -26,7 +26,7 @@ import type { Status } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
 import { pinOf } from '../xds/pins.ts'
 import type { PolicyReading } from '../xds/policy.ts'
-import { hostKeyOf } from '../xds/virtual-host.ts'
+import { hostKeyOf } from '../xds/routing-rules.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
 import { ProcessorClient } from './client.ts'
 import {

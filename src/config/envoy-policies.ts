@@ -1,6 +1,6 @@
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
+import { FORWARD } from '../xds/learned-routes.ts'
 import { fieldOf } from '../xds/policy-differences.ts'
-import { FORWARD } from '../xds/virtual-host.ts'
 import type { Place, YamlFile } from '../xds/yaml-file.ts'
 import type { Config } from './schema.ts'
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { parse } from 'yaml'
 import type { IdSource } from '../routing/id-sources.ts'
 import type { Rule, Rules } from '../routing/rules.ts'
-import { ZONE_OF_KEY } from '../xds/virtual-host.ts'
+import { ZONE_OF_KEY } from '../xds/learned-routes.ts'
 import { MARK } from './key.ts'
 
 /**

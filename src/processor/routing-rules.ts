@@ -15,7 +15,7 @@ import {
 import type { SaidOfZones } from '../routing/said.ts'
 import type { Route } from '../xds/messages.ts'
 import { generatedRoute } from '../xds/policy.ts'
-import type { RoutingRules, RuleRoutes } from '../xds/virtual-host.ts'
+import type { RoutingRules, RuleRoutes } from '../xds/routing-rules.ts'
 
 /**
  * What of the rules shapes learned routes.

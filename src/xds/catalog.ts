@@ -1,22 +1,13 @@
 import { type ClusterPolicy, type ClusterTemplates, clusterResource, clusterTemplates } from './cluster.ts'
 import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
+import type { Pin, RoutePolicy } from './learned-routes.ts'
 import type { RouteConfiguration } from './messages.ts'
 import { pinOf, pinsOf } from './pins.ts'
 import { proofOf } from './proof.ts'
 import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
+import { type HostKey, hostKeyOf, type OwnAnswer, partsOf, type RoutingRules } from './routing-rules.ts'
 import type { UpstreamCluster } from './upstream.ts'
-import {
-  HOSTS_PER_SIZE,
-  type HostKey,
-  hostKeyOf,
-  type OwnAnswer,
-  type Pin,
-  partsOf,
-  type RoutePolicy,
-  type RoutingRules,
-  type VirtualHostResource,
-  VirtualHosts,
-} from './virtual-host.ts'
+import { HOSTS_PER_SIZE, type VirtualHostResource, VirtualHosts } from './virtual-host.ts'
 
 /** What learned zones copy from the operator's Envoy files. */
 export interface ZonePolicy {

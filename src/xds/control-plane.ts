@@ -13,10 +13,11 @@ import {
 } from './ads-service.ts'
 import { Catalog, type LearnedZone, type ZonePolicy } from './catalog.ts'
 import { millisecondsOf } from './duration.ts'
+import { FORWARD } from './learned-routes.ts'
 import { LoadReportService, loadReportDefinition, type ZoneLoad } from './load-report-service.ts'
 import type { RouteConfiguration } from './messages.ts'
 import type { Kind, Resource, ZoneKey } from './resource.ts'
-import { FORWARD, type RoutingRules } from './virtual-host.ts'
+import type { RoutingRules } from './routing-rules.ts'
 
 /** Envoy's control plane. */
 export interface ControlPlane {

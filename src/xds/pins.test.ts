@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pinOf, pinsOf } from './pins.ts'
-import type { RoutingRules } from './virtual-host.ts'
+import type { RoutingRules } from './routing-rules.ts'
 
 const rulesFor = (...methods: string[]): Pick<RoutingRules, 'rules'> => ({
   rules: [

@@ -1,5 +1,6 @@
+import type { Pin } from './learned-routes.ts'
 import type { RouteConfiguration } from './messages.ts'
-import { type HostKey, type Pin, partsOf, type RoutingRules } from './virtual-host.ts'
+import { type HostKey, partsOf, type RoutingRules } from './routing-rules.ts'
 
 export function pinsOf({ virtual_hosts = [] }: RouteConfiguration): Pin[] {
   return virtual_hosts.map(({ name = '', domains = [] }) => ({

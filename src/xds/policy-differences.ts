@@ -1,5 +1,5 @@
+import { FORWARD, HOST_REWRITE, KEPT_KEY } from './learned-routes.ts'
 import type { Any, Route, VirtualHost } from './messages.ts'
-import { FORWARD, HOST_REWRITE, KEPT_KEY } from './virtual-host.ts'
 import type { Place, YamlFile } from './yaml-file.ts'
 
 /**

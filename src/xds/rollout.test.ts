@@ -6,6 +6,7 @@ import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import { Catalog } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
 import { messageCodec } from './envoy-api.ts'
+import { ZONE_OF_KEY } from './learned-routes.ts'
 import type { VirtualHost } from './messages.ts'
 import { REFUSED_MS } from './refusals.ts'
 import {
@@ -18,7 +19,7 @@ import {
   type ZoneKey,
 } from './resource.ts'
 import { Rollout } from './rollout.ts'
-import { type RoutingRules, ZONE_OF_KEY } from './virtual-host.ts'
+import type { RoutingRules } from './routing-rules.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
 fc.configureGlobal({ seed: 1 })

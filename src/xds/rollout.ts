@@ -12,8 +12,9 @@ import {
   type ZoneKey,
   zoneKey,
 } from './resource.ts'
+import type { HostKey } from './routing-rules.ts'
 import { type Desired, type Offer, type Received, Subscription } from './subscription.ts'
-import type { HostKey, VirtualHostResource } from './virtual-host.ts'
+import type { VirtualHostResource } from './virtual-host.ts'
 
 /**
  * Making a response blocks the event loop. With so many resources it takes a few milliseconds, even in a process that has just

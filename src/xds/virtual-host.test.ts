@@ -1,17 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { messageCodec } from './envoy-api.ts'
+import { coldRoutesBefore, HOST_REWRITE, learnedFields, type RoutePolicy, saidOf } from './learned-routes.ts'
 import type { Route, VirtualHost } from './messages.ts'
 import { MESSAGE_NAMES } from './resource.ts'
-import {
-  HOST_REWRITE,
-  hostKeyOf,
-  partsOf,
-  type RoutePolicy,
-  type RoutingRules,
-  type RuleRoutes,
-  VirtualHosts,
-} from './virtual-host.ts'
+import { hostKeyOf, partsOf, type RoutingRules, type RuleRoutes } from './routing-rules.ts'
+import { VirtualHosts } from './virtual-host.ts'
 
 const notPost: Route = {
   name: 'method_not_allowed',
@@ -77,8 +71,16 @@ const rules: RoutingRules = {
   zoneName: (service, id) => `zone${id}-${service}.test`,
 }
 
+/** The fields and routes of a virtual host before they are encoded. */
+function built(of: RoutePolicy, by: RoutingRules, hostKey: string, services: ReadonlySet<string>) {
+  const parts = partsOf(hostKey, by)
+  assert.ok(parts)
+  const before = coldRoutesBefore(of, by, parts.rule, parts.id)
+  return learnedFields(of, by, { ...parts, services, before, said: saidOf(by, parts.rule, parts.id) })
+}
+
 const routes = (learned: string[], by: Partial<RuleRoutes> = {}, of: RoutePolicy = policy): Route[] => [
-  ...new VirtualHosts(of, { ...rules, rules: [{ ...rule, ...by }] }).build('42', new Set(learned)).routes,
+  ...built(of, { ...rules, rules: [{ ...rule, ...by }] }, '42', new Set(learned)).routes,
 ]
 const plain: RoutePolicy = {
   ...policy,
@@ -227,9 +229,9 @@ describe('routes of an id are for the zone what the cold ones are:', () => {
     }
     const retriesOf = (policy: RoutePolicy): Record<string, unknown> =>
       Object.fromEntries(
-        (
-          new VirtualHosts(policy, withPriorities).build('42', new Set(['default', 'mail'])).routes ?? []
-        ).flatMap(({ route }) => (route ? [[route.cluster, route.retry_policy?.retry_priority?.name]] : [])),
+        (built(policy, withPriorities, '42', new Set(['default', 'mail'])).routes ?? []).flatMap(
+          ({ route }) => (route ? [[route.cluster, route.retry_policy?.retry_priority?.name]] : []),
+        ),
       )
     assert.deepEqual(retriesOf(plain), {
       'default/42': undefined,
@@ -241,11 +243,10 @@ describe('routes of an id are for the zone what the cold ones are:', () => {
 
   test('what the virtual host says of all routes', () => {
     const fields = { request_headers_to_remove: ['x-secret'], retry_policy: { retry_on: '5xx' } }
-    const host = new VirtualHosts({ ...plain, fields }, rules).build('42', new Set(['default']))
+    const host = built({ ...plain, fields }, rules, '42', new Set(['default']))
     assert.deepEqual(host.request_headers_to_remove, ['x-secret'])
     assert.equal(host.retry_policy?.['retry_on'], '5xx')
     assert.equal(host.retry_policy?.retry_host_predicate?.length, 1)
-    assert.deepEqual(host.domains, ['POST/42'])
   })
 
   test('the client\'s Host, where "forward" leaves that', () => {
@@ -283,15 +284,15 @@ describe('a virtual host', () => {
       ...rules,
       rules: [{ ...rule, domains: (id) => [`POST/${id}`, `PUT/${id}`] }],
     })
-    assert.deepEqual(two.build('7', learned).domains, ['POST/7', 'PUT/7'])
+    assert.deepEqual(decode(two.resource('7', learned).encode(0)).domains, ['POST/7', 'PUT/7'])
   })
 
   test('has its routes as they were built: no field is lost on the way', () => {
-    const built = hosts.build('a-42', learned).routes
+    const before = built(policy, rules, 'a-42', learned).routes
     const sentRoutes = host.routes ?? []
-    assert.deepEqual(sentRoutes.map(summary), built.map(summary))
+    assert.deepEqual(sentRoutes.map(summary), before.map(summary))
     // Empty lists, a zero and packed messages read back differently; the rest is compared.
-    const [sent, asBuilt] = [sentRoutes, built].map((all) => all.find(({ name }) => name === 'learned'))
+    const [sent, asBuilt] = [sentRoutes, before].map((all) => all.find(({ name }) => name === 'learned'))
     assert.deepEqual(sent?.match, asBuilt?.match)
     assert.deepEqual(sent?.metadata, asBuilt?.metadata)
     assert.deepEqual(sent?.request_headers_to_remove, ['x-internal'])
@@ -303,9 +304,9 @@ describe('a virtual host', () => {
     const domains = (id: string) => [`POST/pay/${id}`]
     const pay: RuleRoutes = { ...rule, prefix: 'pay.', domains, services: [{ name: 'pay', paths: [] }] }
     const both = { ...rules, rules: [pay, { ...rule, prefix: 'rest.' }] }
-    const own = new VirtualHosts(policy, both).build('pay.7', new Set(['pay']))
+    const own = decode(new VirtualHosts(policy, both).resource('pay.7', new Set(['pay'])).encode(0))
     assert.deepEqual([own.name, own.domains], ['zonegate/pay.7', ['POST/pay/7']])
-    assert.equal(own.routes.find(({ name }) => name === 'learned')?.route?.cluster, 'pay/7')
+    assert.equal(own.routes?.find(({ name }) => name === 'learned')?.route?.cluster, 'pay/7')
     assert.equal(hostKeyOf('pay', '7', both), 'pay.7')
     assert.equal(hostKeyOf('mail', '7', both), 'rest.7')
     assert.deepEqual(partsOf('pay.7', both), { rule: pay, id: '7' })
@@ -336,16 +337,16 @@ test('of a service in maintenance Envoy answers by itself, and a merged zone has
   }
   const hosts = new VirtualHosts(plain, { ...rules, said })
   const both = new Set(['default', 'mail'])
-  const built = hosts.build('42', both).routes
-  assert.deepEqual(built.map(summary), [
+  const routesOf42 = built(plain, { ...rules, said }, '42', both).routes
+  assert.deepEqual(routesOf42.map(summary), [
     'method_not_allowed /',
     'maintenance /mail',
     'maintenance /post',
     'learned / -> default/42',
   ])
-  assert.deepEqual(built[1]?.direct_response, { status: 503, body: { inline_string: 'back at 06:00' } })
+  assert.deepEqual(routesOf42[1]?.direct_response, { status: 503, body: { inline_string: 'back at 06:00' } })
   assert.deepEqual(
-    built[1]?.response_headers_to_add?.map(({ header }) => header),
+    routesOf42[1]?.response_headers_to_add?.map(({ header }) => header),
     [{ key: 'retry-after', value: '600' }],
   )
   const stamped = (id: string): string => hosts.resource(id, both).encode(0).toString('latin1')

@@ -89,7 +89,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a method in another case, over HTTP/2',
-    file: 'src/xds/virtual-host.ts',
+    file: 'src/xds/learned-routes.ts',
     text: "':method': { values: methods, anyCase: true }",
     without: "':method': { values: methods }",
     test: BOTH_PATHS,

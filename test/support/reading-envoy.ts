@@ -275,7 +275,7 @@ function tellName(route: Yaml): void {
   route.response_headers_to_add = [{ header }]
 }
 
-/** As the control plane makes them (src/xds/virtual-host.ts), but that the processor is told of each request. */
+/** As the control plane makes them (src/xds/learned-routes.ts), except that each request is reported to the processor. */
 function virtualHost(rule: Rule, id: string, refusals: readonly Yaml[], ask: Yaml): Yaml {
   const route = (how: string, match: object): Yaml => ({
     ...ask,

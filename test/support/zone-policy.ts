@@ -1,6 +1,6 @@
 import type { ZonePolicy } from '../../src/xds/catalog.ts'
 import type { Duration } from '../../src/xds/messages.ts'
-import type { RoutingRules, ServiceRoutes } from '../../src/xds/virtual-host.ts'
+import type { RoutingRules, ServiceRoutes } from '../../src/xds/routing-rules.ts'
 
 export const DEFAULT_SERVICE: ServiceRoutes = { name: 'default', paths: [] }
 export const MAIL_SERVICE: ServiceRoutes = { name: 'mail', paths: ['/mail'] }
