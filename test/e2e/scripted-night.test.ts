@@ -160,7 +160,10 @@ suite('a scripted night', () => {
   test('who changed it? The configuration with the value before and after, the fault of the refused one, the pin', async () => {
     const { events } = await history('--kind', 'config', '--kind', 'config_refused', '--kind', 'pinned')
     const texts = events.map(({ text }) => text)
-    assert.match(texts[0] ?? '', /^zonegate\.yaml has faults, so the previous configuration stays active: .*nonsense/)
+    assert.match(
+      texts[0] ?? '',
+      /^zonegate\.yaml has faults, so the previous configuration stays active: .*nonsense/,
+    )
     assert.match(texts[1] ?? '', /^zonegate\.yaml loaded: dns\.budgetMs: 1000 -> 900$/)
     assert.match(texts[2] ?? '', /^7 pinned to 127\.0\.116\.1 by .* because "a night"$/)
     const { config, steps } = await explainAt('5', at.refused)
