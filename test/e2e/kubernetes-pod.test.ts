@@ -21,8 +21,8 @@ import { ask, eventually, runCli } from '../support/processor.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
 /**
- * A pod of deploy/kubernetes without a cluster: its containers' commands, arguments and environment as rendered, its
- * volumes mounted as the kubelet mounts them, and only ports and folders others.
+ * A pod of deploy/kubernetes without a cluster. Commands, arguments and environment are the rendered ones, and volumes change
+ * as the kubelet changes them. Only ports and folders differ.
  */
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const TOKEN = 'a-token-of-sixteen-characters'
@@ -59,7 +59,7 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
   })
 
   const spec = (): Manifest => manifests.find(({ kind }) => kind === 'Deployment').spec.template.spec
-  /** Ports and addresses of this test in place of the pod's. */
+  /** Replaces the pod's ports and addresses by this test's. */
   const local = (text: string): string =>
     text
       .replace(/\b(8101|9901|9902|9003)\b/g, (port) => String(ports[port as keyof typeof ports]))
@@ -72,7 +72,7 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
   const zonegateYaml = (search: string, id = '{ header: server }', learned = false): string =>
     `dns: { search: ${search}, nameservers: ["${nameserver.address}"] }\n` +
     `rules: { port: ${zonePort}, id: ${id} }\naddresses: { allow: [127.0.71.0/24] }\nlearned: { enabled: ${learned} }\n`
-  /** In the scratch folder: what a container sees at `/`. */
+  /** The scratch folder is what a container sees at `/`. */
   const at = (path: string): string => join(folder, path)
   const mountPath = (volume: string): string => {
     const mounts = [...spec().initContainers, ...spec().containers].flatMap((one) => one.volumeMounts)
@@ -87,7 +87,7 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
     if (volume.secret) files['token'] = TOKEN
     if (volume.emptyDir === undefined) mountAtomically(target, files)
   }
-  /** The processor's. */
+  /** The processor's environment. */
   const environment = (): Record<string, string> => {
     const env: Record<string, string> = { PATH: process.env['PATH'] ?? '' }
     for (const { name, value } of spec().initContainers[0].env)
@@ -183,7 +183,7 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
     assert.equal((await ask(ports[9902], '/ready', { method: 'POST' })).status, 404)
   })
 
-  test('commands inside the container of the processor find it, and its token', async () => {
+  test("commands in the processor's container reach the processor with its token", async () => {
     const result = await runCli(['status'], at('/zonegate'), environment())
     assert.equal(result.code, 0, result.stderr)
     assert.match(result.stdout, /zone1|search|nameserver/)

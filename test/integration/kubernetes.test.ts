@@ -13,7 +13,7 @@ import {
   validateManifests,
 } from '../support/kubernetes.ts'
 
-/** deploy/kubernetes as kustomize renders it. How a pod of it runs: test/e2e/kubernetes-pod.test.ts. */
+/** deploy/kubernetes as kustomize renders it. test/e2e/kubernetes-pod.test.ts runs a pod of it. */
 let text: string
 let manifests: Manifest[]
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
@@ -62,7 +62,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.equal(data['run-envoy.sh'], read('deploy/compose/run-envoy.sh'))
   })
 
-  test('what is live keeps its name; what is read at the start has a hash in it, so that a change rolls', () => {
+  test('live ConfigMaps keep their names; those read at the start have a hash in the name, so a change replaces the pods', () => {
     const names = manifests.filter(({ kind }) => kind === 'ConfigMap').map(({ metadata }) => metadata.name)
     assert.match(
       names.sort().join(' '),
@@ -73,7 +73,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.deepEqual(mounted.sort(), names)
   })
 
-  test('no file is mounted by subPath, which would never change', () => {
+  test('no volume uses subPath, which Kubernetes never updates', () => {
     for (const { volumeMounts } of containers())
       for (const mount of volumeMounts) assert.equal(mount.subPath, undefined)
   })
@@ -84,7 +84,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.equal(processor.startupProbe.httpGet.path, '/readyz')
   })
 
-  test('each container is confined as the restricted Pod Security Standard asks, and reads its image only', () => {
+  test('each container meets the restricted Pod Security Standard and has a read-only image', () => {
     assert.equal(pod().securityContext.runAsNonRoot, true)
     assert.equal(pod().securityContext.seccompProfile.type, 'RuntimeDefault')
     assert.equal(pod().automountServiceAccountToken, false)
@@ -104,7 +104,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.ok(pod().terminationGracePeriodSeconds >= preStop + seconds + 5 + 5)
   })
 
-  test('what must be set has no default: no image that exists, and a search domain that the processor refuses by name', () => {
+  test('image and search domain have placeholders: the image does not exist, and the processor refuses the search domain', () => {
     assert.match(pod().initContainers[0].image, /^set-the-image\.invalid\//)
     const text = one('ConfigMap', 'zonegate-config').data['zonegate.yaml']
     assert.throws(
@@ -121,7 +121,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     assert.equal(pod().containers[0].image, image)
   })
 
-  test('the network policy lets in labelled namespaces only, and nobody out to link-local addresses', () => {
+  test('the network policy admits labelled namespaces only, and blocks link-local addresses', () => {
     const { policyTypes, ingress, egress } = one('NetworkPolicy').spec
     assert.deepEqual([...policyTypes].sort(), ['Egress', 'Ingress'])
     for (const { from } of ingress)
@@ -138,7 +138,7 @@ suite('the Kubernetes manifests', { skip: noKustomize() }, () => {
     }
   })
 
-  test('service, network policy and probes name ports that there are', () => {
+  test('service, network policy and probes use ports that the containers have', () => {
     const ports = new Set(containers().flatMap(({ ports: of }) => of.map(({ name }: Manifest) => name)))
     const probes = containers().flatMap((of) => [of.startupProbe, of.livenessProbe, of.readinessProbe])
     const named = [

@@ -49,7 +49,7 @@ function check(only: string, ...more: string[]): { code: number | null; text: st
   return { code: status, text: stdout + stderr }
 }
 
-/** Stands in for a program that this machine may lack, or that would need the internet. */
+/** Replaces a program that this machine may lack, or that needs the internet. */
 function programInstead(name: string, script: string): void {
   mkdirSync(join(copy, 'bin'))
   writeFileSync(join(copy, 'bin', name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
@@ -183,14 +183,14 @@ test('an image of this commit: ok', () => {
   assert.match(check('image').text, /^ok +the image/m)
 })
 
-test('what could not be checked is told, and a failure with --strict only', () => {
+test('a check that could not run is printed, and fails with --strict only', () => {
   programInstead('docker', 'echo no daemon here >&2; exit 1')
   const { code, text } = check('image')
   assert.match(text, /^not checked +the image.*: docker says no daemon here/m)
   assert.deepEqual([code, check('image', '--strict').code], [0, 1])
 })
 
-test('a registry that has no advisories to offer: not checked, never ok', () => {
+test('a registry without advisories: not checked, never ok', () => {
   const answer = '{"message":"405 Method Not Allowed - POST https://registry.test/","statusCode":405}'
   programInstead('npm', `echo '${answer}'; exit 1`)
   assert.match(check('vulnerability').text, /^not checked .*: npm audit says 405 Method Not Allowed$/m)

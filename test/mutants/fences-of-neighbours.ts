@@ -343,7 +343,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     text: ', except: [169.254.0.0/16]',
     without: '',
     test: KUBERNETES,
-    titles: /network policy lets/,
+    titles: /network policy admits/,
   },
   {
     attack: "a pod's neighbour in the cluster",
@@ -351,7 +351,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     text: '    - namespaceSelector: { matchLabels: { zonegate-callers: "true" } }\n',
     without: '    - namespaceSelector: {}\n',
     test: KUBERNETES,
-    titles: /network policy lets/,
+    titles: /network policy admits/,
   },
   {
     attack: "the cluster's API, from a pod",
@@ -359,7 +359,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     text: '      automountServiceAccountToken: false\n',
     without: '',
     test: KUBERNETES,
-    titles: /each container is confined/,
+    titles: /each container meets/,
   },
   {
     attack: 'more rights, from inside a container',
@@ -367,7 +367,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     text: '          allowPrivilegeEscalation: false\n',
     without: '',
     test: KUBERNETES,
-    titles: /each container is confined/,
+    titles: /each container meets/,
   },
   {
     attack: 'a package without a hash, in a release',

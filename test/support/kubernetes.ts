@@ -149,7 +149,7 @@ export function noValidator(): string | false {
   )
 }
 
-/** @returns what the schemas of this Kubernetes have against the manifests in the file; empty: nothing */
+/** @returns the errors that this version's schemas find in the manifests, or an empty text */
 export function validateManifests(file: string, kubernetesVersion: string): string {
   const args = ['-m', 'kubernetes_validate', '--strict', '--quiet', '-k', kubernetesVersion, file]
   const env = { ...process.env, PYTHONPATH: VALIDATOR_FOLDER }
