@@ -50,6 +50,8 @@ export class LiveConfig {
   #saved: Config
   #loadedAt: Date
   #faults: readonly string[] = []
+  /** The file is sound, and could not be applied. */
+  #isRefused = false
   #accepted = 0
   #rejected = 0
   /** The reading under way, or the last one. */
@@ -81,18 +83,23 @@ export class LiveConfig {
     }
   }
 
-  /** @returns ends the watch; what is being read then is not taken over any more */
-  watch(): () => void {
+  /**
+   * Reads the file again when it changes.
+   * @param others files that a configuration depends on: a change of one tries again what could not be applied
+   * @returns ends the watch; what is being read then is not taken over any more
+   */
+  watch(others: readonly string[] = []): () => void {
     const { onBug } = this.#seams
     const changed = (): Promise<void> => this.reload('changed')
-    const stop = watchFileForChanges(
-      this.#path ?? CONFIG_FILE,
-      { pollMs: POLL_MS, settleMs: POLL_MS, onBug },
-      changed,
-    )
+    const options = { pollMs: POLL_MS, settleMs: POLL_MS, onBug }
+    const otherChanged = (): Promise<void> | void => (this.#isRefused ? changed() : undefined)
+    const stops = [
+      watchFileForChanges(this.#path ?? CONFIG_FILE, options, changed),
+      ...others.map((file) => watchFileForChanges(file, options, otherChanged)),
+    ]
     return () => {
       this.#isClosed = true
-      stop()
+      for (const stop of stops) stop()
     }
   }
 
@@ -124,6 +131,7 @@ export class LiveConfig {
       this.#saved = loaded.config
       this.#loadedAt = date()
       this.#faults = []
+      this.#isRefused = false
       this.#accepted += 1
       log.info({ file: loaded.source, why, changed: keys }, 'configuration read, in force now')
       this.#seams.onRead?.(loaded.source, { changes })
@@ -136,6 +144,7 @@ export class LiveConfig {
     } catch (error) {
       if (this.#isClosed) return
       this.#rejected += 1
+      this.#isRefused = !(error instanceof ConfigError)
       this.#faults = error instanceof ConfigError ? error.faults : [(error as Error).message]
       for (const fault of this.#faults)
         log.error({ fault, why }, 'configuration not taken, what was read before stays in force')

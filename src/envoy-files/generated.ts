@@ -1,4 +1,4 @@
-import { headersOf, looksIntoBody, type Rule, type Rules } from '../routing/rules.ts'
+import { headersOf, looksIntoBody, type Rule, type Rules, upstreamsOf } from '../routing/rules.ts'
 import { askingSettings, bodyFilters, type FilterSettings } from './body-filters.ts'
 import { type GeneratedFallback, generateFallback } from './fallback.ts'
 import {
@@ -82,7 +82,7 @@ export function generate(
     ...(generated && { fallback: generated }),
     ...(upstreams && { upstreams }),
     askSettings: joinSettings(generated?.askSettings ?? {}, upstreams?.askSettings ?? {}),
-    secrets: secretFiles(rules),
+    secrets: secretFiles(upstreamsOf(rules)),
     ...(tracing && { tracing: generateTracing(rules, tracing) }),
     zonesOfKeys: zonesOfKeys(rules),
   }

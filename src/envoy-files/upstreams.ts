@@ -130,14 +130,14 @@ export function upstreamCluster({ cluster, tls, http }: Upstream, folder: string
  * Files by which Envoy finds certificates and keys, and sees when they change: paths alone, so that no key goes by way of the processor.
  * By name, in the folder of what Envoy reads.
  */
-export function secretFiles(rules: Rules): Readonly<Record<string, string>> {
+export function secretFiles(upstreams: readonly Upstream[]): Readonly<Record<string, string>> {
   const files: Record<string, string> = {}
   const add = (name: string, content: object): void => {
     const secret = { '@type': SECRET, name, ...content }
     const comment = `# run/${name}.yaml: made by "zonegate render" from zonegate.yaml. Envoy reads the files below again when something\n# is renamed into the folder.\n`
     files[`${name}.yaml`] = `${comment}${stringify({ resources: [secret] })}`
   }
-  for (const { tls } of upstreamsOf(rules)) {
+  for (const { tls } of upstreams) {
     if (tls === null) continue
     const filename = tls.ca ?? systemCa()
     add(nameOf('ca', tls.ca), {
@@ -175,7 +175,12 @@ const SYSTEM_CA_FILES = [
   '/etc/ssl/cert.pem', // macOS, BSD
 ] as const
 
-function nameOf(kind: string, what: unknown): string {
+/** True for the name of a file that `secretFiles` may have made. */
+export function isSecretFile(name: string): boolean {
+  return /^upstream-(?:ca|certificate)\.[0-9a-f]+\.yaml$/.test(name)
+}
+
+function nameOf(kind: 'ca' | 'certificate', what: unknown): string {
   const hash = createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, HASH_LENGTH)
   return `upstream-${kind}.${hash}`
 }

@@ -1,23 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { now } from '../clock.ts'
-import { addressFence } from '../config/envoy-settings.ts'
-import { ENVOY_FOLDER, earlierZonesOfKeys, FILE_NAMES, RUN_FOLDER } from '../envoy-files/folder.ts'
+import { addressFence, fallbackDns, type NamesInForce, tracingOf } from '../config/envoy-settings.ts'
+import type { Config } from '../config/schema.ts'
+import { RUN_FOLDER } from '../envoy-files/folder.ts'
 import { type Generated, generate } from '../envoy-files/generated.ts'
-import type { FallbackDns, NamesCluster } from '../envoy-files/names-cluster.ts'
-import {
-  type Addresses,
-  listenerVersionIn,
-  namesClusterOf,
-  placeOfRoutes,
-  type Rendered,
-  renderBootstrap,
-  renderListener,
-  renderRoutes,
-} from '../envoy-files/render.ts'
-import type { TracingSettings } from '../envoy-files/tracing.ts'
-import { upstreamCluster } from '../envoy-files/upstreams.ts'
+import { type Addresses, listenerVersionIn, renderListener, renderRoutes } from '../envoy-files/render.ts'
+import { secretFiles, upstreamCluster } from '../envoy-files/upstreams.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
 import { type Rules, type Upstream, upstreamsOf } from '../routing/rules.ts'
@@ -28,7 +16,7 @@ import { nodeTimers } from '../timers.ts'
 import { watchFileForChanges } from '../watch-file.ts'
 import type { EnvoyWithZone } from '../xds/ads-service.ts'
 import type { ZonePolicy } from '../xds/catalog.ts'
-import { type AddressFence, clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
+import { clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
 import {
   type ControlPlane,
   type ControlPlaneEvents,
@@ -37,536 +25,434 @@ import {
   createControlPlane,
 } from '../xds/control-plane.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
-import { type PolicyFiles, type PolicyRules, routeConfigurationIn } from '../xds/policy.ts'
-import { type Policy, PolicySource } from '../xds/policy-source.ts'
+import { type PolicyFiles, routeConfigurationIn } from '../xds/policy.ts'
+import type { Policy } from '../xds/policy-source.ts'
 import { zoneKey } from '../xds/resource.ts'
 import type { RoutingRules } from '../xds/routing-rules.ts'
-import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { coldUpstream } from '../xds/upstream.ts'
-import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 import type { PublishedZone, ZoneRef } from '../zones/learned-zones.ts'
+import { BootstrapFile } from './bootstrap-file.ts'
 import type { Bugs } from './bugs.ts'
 import { ListenerInForce } from './listener-in-force.ts'
+import { fileAt, LIVE_FILES, OperatorFiles, PATHS, savedNames } from './operator-files.ts'
 import { routingRules } from './routing-rules.ts'
 import { RunFolder } from './run-folder.ts'
-import { StartedBootstrap } from './started-bootstrap.ts'
 import { type EnvoyFilesEvent, ToldFiles } from './told-files.ts'
 
-/** The operator's files, relative to the working directory: routes, the listener, and what takes effect at Envoy's start. */
-export const ROUTES_FILE = join(ENVOY_FOLDER, FILE_NAMES.routes)
-export const LISTENER_FILE = join(ENVOY_FOLDER, FILE_NAMES.listener)
-export const BOOTSTRAP_FILE = join(ENVOY_FOLDER, FILE_NAMES.bootstrap)
-/** The cold path's cluster, which the processor sends to Envoy. */
-export const CLUSTERS_FILE = join(ENVOY_FOLDER, 'clusters.yaml')
-/** Live. */
-const POLICY_FILES = [ROUTES_FILE, CLUSTERS_FILE, LISTENER_FILE]
-const LISTENER_REFUSED = `requests still come by the listener before: Envoy refuses what ${LISTENER_FILE} says, and its log says why`
-/** In Envoy's files as shipped. */
+const LISTENER_REFUSED = `Envoy refuses what ${PATHS.listener} says and keeps the listener before; its log says why`
+/** The name of the route configuration in Envoy's files as shipped. */
 const ROUTE_CONFIGURATION = 'zonegate'
-const POLICY_POLL_MS = 250
+const FILES_POLL_MS = 250
 export const LOAD_REPORT_INTERVAL_MS = 5000
+/** What Envoy does with a field that it does not know. */
+const UNKNOWN_FIELD = {
+  listener: 'Envoy ignores this unknown field, so the default applies',
+  bootstrap: 'Envoy does not start with this unknown field',
+} as const
 
-/** The control plane of all Envoys, for as long as the processor runs. */
-export interface EnvoyControl {
-  /** For the gRPC server. */
-  readonly services: readonly Service[]
-  /** False while no zone may be learned: Envoy's own files say what no learned zone could do, or can't be read. */
-  readonly active: boolean
-  policy(): PolicyStatus
-  /** The operator's files that are in force; undefined: none yet, or others are in the folder than those. */
-  filesInForce(): PolicyFiles | undefined
-  /**
-   * Takes over other rules.
-   * @param allow CIDRs that zones may have though they are on the deny list
-   * @param fallback undefined: Envoy resolves no name itself
-   * @param said what is said of zones now
-   * @param tracing undefined: Envoy traces no request
-   */
-  follow(
-    rules: Rules,
-    search: string,
-    allow: readonly string[],
-    fallback: FallbackDns | undefined,
-    said: () => SaidOfZones,
-    tracing: TracingSettings | undefined,
-  ): void
-  /** Takes over other nameservers, or another search domain, of the fallback. */
-  followFallback(fallback: FallbackDns | undefined): void
-  /** A request has come by the listener of this version. */
-  cameBy(listenerVersion: string): void
-  publish(zone: PublishedZone): void
-  publishAnswered(zone: ZoneRef): void
-  withdraw(zone: ZoneRef): void
-  /** The virtual host of `envoy/routes.yaml` that has a zone's requests, so that it isn't learned. */
-  pinOf(zone: ZoneRef): string | undefined
-  /** What each connected Envoy has of a zone. */
-  zoneOnEnvoys(zone: ZoneRef): readonly EnvoyWithZone[]
-  /** Null until there are rules. */
-  status(): ControlPlaneStatus | null
-  close(): void
+/** What Envoy's files, clusters and virtual hosts follow. */
+export interface Followed {
+  readonly config: Config
+  readonly rules: Rules
+  /** The search domain by which zones are named. */
+  readonly search: string
+  /** For Envoy's own resolver. */
+  readonly names: NamesInForce
+  /** What zonegate.yaml and pins say of zones now. */
+  readonly said: () => SaidOfZones
 }
 
 export interface EnvoyControlEvents {
-  /** An Envoy brought along zones of an earlier processor. */
+  /** An Envoy has zones of an earlier processor. */
   readonly onZonesFound: (zones: readonly ZoneRef[]) => void
   readonly onLoad: (envoy: string, zone: ZoneRef, load: ZoneLoad) => void
   readonly onAnswer: ControlPlaneEvents['onAnswer']
   readonly onEnvoy: NonNullable<ControlPlaneEvents['onEnvoy']>
-  /** Other files of the operator's are in force, or what is wrong with those that are there. Each is told once in a row. */
+  /** Other files of the operator are in force, or files as saved have faults. Not repeated while nothing changes. */
   readonly onFiles: (event: EnvoyFilesEvent) => void
-  /** No zone may be learned any more: all are to be withdrawn. */
+  /** No zone may be learned any more: withdraw all. */
   readonly onColdOnly: () => void
 }
 
 /**
- * Starts Envoy's control plane, which follows Envoy's files once there are rules.
- * @param addresses of Envoy's listeners and of this processor, for the files that Envoy reads
+ * The control plane of all Envoys, joined to the operator's files, for as long as the processor runs.
+ *
+ * While the files can't be read, or configure what a learned zone can't do, no zone is learned and every request asks the
+ * processor. What has faults never gets to Envoy: some of it would end Envoy, an alias that refers to itself for example.
  */
-export function startEnvoyControl(
-  events: EnvoyControlEvents,
-  addresses: Addresses,
-  log: Logger,
-  bugs: Bugs,
-): EnvoyControl {
-  const files = new FollowedFiles(events, addresses, log, bugs)
-  const unwatch = [...POLICY_FILES, BOOTSTRAP_FILE].map((file) =>
-    watchFileForChanges(
-      file,
-      { pollMs: POLICY_POLL_MS, settleMs: POLICY_POLL_MS, onBug: bugs.at('file') },
-      () => files.saved(),
-    ),
-  )
-  return {
-    services: controlPlaneServices(() => files.plane),
-    get active() {
-      return files.isActive
-    },
-    policy: () => files.status(),
-    filesInForce: () => files.inForce,
-    follow: (rules, search, allow, fallback, said, tracing) => {
-      const routing = routingRules(rules, search, fallback !== undefined, said)
-      files.follow({ rules, routing, fallback, tracing }, addressFence(allow))
-    },
-    followFallback: (fallback) => files.followFallback(fallback),
-    cameBy: (version) => files.cameBy(version),
-    publish: (zone) => {
-      if (files.isActive) files.plane?.publish(zone)
-    },
-    publishAnswered: (zone) => {
-      if (files.isActive) files.plane?.publishAnswered(zone)
-    },
-    withdraw: ({ service, id }) => files.plane?.withdraw(zoneKey(service, id)),
-    pinOf: (zone) => files.plane?.pinOf(zone),
-    zoneOnEnvoys: (zone) => files.plane?.zoneOnEnvoys(zone) ?? [],
-    status: () => files.plane?.status() ?? null,
-    close: () => {
-      for (const stop of unwatch) stop()
-      files.close()
-    },
-  }
-}
-
-/**
- * Joins Envoy's control plane to the files that it copies from. As long as they can't be read, or say what no learned zone
- * could do, no zone is learned, and those that Envoys have are withdrawn: every request asks the processor.
- */
-class FollowedFiles {
+export class EnvoyControl {
   readonly #events: EnvoyControlEvents
+  readonly #addresses: Addresses
   readonly #log: Logger
   readonly #bugs: Bugs
-  readonly #bootstrap: StartedBootstrap
-  readonly #source: PolicySource
-  readonly #addresses: Addresses
+  readonly #files: OperatorFiles
+  readonly #bootstrap: BootstrapFile
   readonly #run: RunFolder
   readonly #listener = new ListenerInForce(now)
-  #plane: ControlPlane | undefined
-  #rules: FollowedRules | undefined
-  /** Request headers that running Envoys keep apart, as far as is known; undefined: those that they are told to. */
-  #inline: ReadonlySet<string> | undefined
-  /** In the listener's and in the bootstrap's file as they are now; those of the others stop learning. */
-  readonly #unknown: Record<keyof typeof UNKNOWN_FIELD, readonly string[]> = { listener: [], bootstrap: [] }
-  /** What Envoy is to read, by the files that could be read last and by the rules. */
-  #rendered:
-    | (Omit<Rendered, 'bootstrap' | 'secrets'> & { readonly names: NamesCluster | undefined })
-    | undefined
-  /** How zones are reached by the routes that Envoys have read: what these need stays until they have read others. */
-  #upstreamsOfRoutes: readonly Upstream[] = []
-  #isProving = false
-  /** The files that `onFiles` told of last. */
   readonly #told: ToldFiles
-  #fence: AddressFence = addressFence([])
+  readonly #stopWatching: readonly (() => void)[]
+  /** Undefined until the first `follow`. */
+  #plane: ControlPlane | undefined
+  #followed: Followed | undefined
   #inForce: Policy
-  /** Envoy's own words about what was saved. */
+  /** Request headers that running Envoys keep apart. Undefined if unknown: then those that they are configured for. */
+  #inline: ReadonlySet<string> | undefined
+  /** Of the routes that Envoys have read. Their clusters stay until Envoys have read other routes. */
+  #upstreamsOfRoutes: readonly Upstream[] = []
+  /** Envoys are being asked whether they accept the files as saved. */
+  #isProving = false
+  /** Why Envoy refuses the files as saved. */
   #refusal: string | undefined
+  #unknown: Readonly<Record<keyof typeof UNKNOWN_FIELD, readonly string[]>> = { listener: [], bootstrap: [] }
 
+  /** @param addresses of Envoy's listeners and of this processor, for the files that Envoy reads */
   constructor(events: EnvoyControlEvents, addresses: Addresses, log: Logger, bugs: Bugs) {
     this.#events = events
     this.#addresses = addresses
     this.#log = log
     this.#bugs = bugs
+    this.#files = new OperatorFiles(addresses, log)
+    this.#bootstrap = new BootstrapFile(addresses, log)
     this.#run = new RunFolder(typeof addresses.processor === 'string', {
       log,
       timers: nodeTimers(now, bugs.at('timer')),
       onWritten: ({ listener }) => listener && this.#listener.written(listenerVersionIn(listener)),
     })
     this.#inline = this.#run.inlineHeaders()
-    this.#bootstrap = new StartedBootstrap(
-      // Its inline headers are made known by Envoy itself, and the key is made by them: no rule waits for a start.
-      () => renderBootstrap(fileAt(BOOTSTRAP_FILE), NO_INLINE_HEADERS, this.#addresses),
-      () =>
-        log.warn(
-          { file: BOOTSTRAP_FILE },
-          'this file has changed: it takes effect when Envoy is started again',
-        ),
-    )
-    this.#source = new PolicySource({ read: readFiles, check: (files) => this.#render(files), log })
-    this.#inForce = this.#source.current
+    this.#inForce = this.#files.policy
     this.#told = new ToldFiles(events.onFiles)
+    this.#stopWatching = [...LIVE_FILES, PATHS.bootstrap].map((file) =>
+      watchFileForChanges(
+        file,
+        { pollMs: FILES_POLL_MS, settleMs: FILES_POLL_MS, onBug: bugs.at('file') },
+        () => this.#saved(),
+      ),
+    )
   }
 
-  /** Undefined until there are rules. */
-  get plane(): ControlPlane | undefined {
-    return this.#plane
+  /** For the gRPC server. */
+  get services(): readonly Service[] {
+    return controlPlaneServices(() => this.#plane)
   }
 
-  get isActive(): boolean {
+  /** False while no zone may be learned. */
+  get active(): boolean {
     return this.#plane !== undefined && this.#inForce.kind === 'policy'
   }
 
-  get inForce(): PolicyFiles | undefined {
-    const isOther = this.#isProving || this.#refusal !== undefined || this.#source.faults.length > 0
-    return isOther ? undefined : this.#source.files
+  /** The operator's files that are in force. Undefined if the saved ones are not, or not yet. */
+  get filesInForce(): PolicyFiles | undefined {
+    const isOther = this.#isProving || this.#refusal !== undefined || this.#files.faults.length > 0
+    return isOther ? undefined : this.#files.sound
   }
 
-  status(): PolicyStatus {
+  policy(): PolicyStatus {
+    const unknown = [...this.#unknown.listener, ...this.#unknown.bootstrap]
+    const pinned = pinnedIn(this.#inForce)
     return {
       reasons: this.#inForce.kind === 'cold only' ? this.#inForce.reasons : [],
       faults: [
-        ...this.#source.faults,
+        ...this.#files.faults,
         this.#bootstrap.fault,
         this.#refusal,
         this.#run.fault,
         this.#listener.isRefused ? LISTENER_REFUSED : undefined,
       ].filter((fault) => fault !== undefined),
-      ...pinnedIn(this.#inForce),
-      ...unknownIn([...this.#unknown.listener, ...this.#unknown.bootstrap]),
-      needsRestart: this.#bootstrap.needsRestart ? [BOOTSTRAP_FILE] : [],
+      ...(pinned.length > 0 && { pinned }),
+      ...(unknown.length > 0 && { unknown }),
+      needsRestart: this.#bootstrap.needsRestart ? [PATHS.bootstrap] : [],
     }
   }
 
-  follow(rules: FollowedRules, fence: AddressFence): void {
-    this.#rules = rules
-    this.#fence = fence
-    this.#lookAtBootstrap()
-    const policy = this.#source.reload(policyRules(rules.routing, this.#generated))
-    if (this.#plane !== undefined) {
-      this.#apply(this.#inForce)
-      this.#reloaded(policy)
+  /** Why Envoy's files can't follow this. Null if they can. */
+  faultOf(followed: Followed): string | null {
+    return this.#files.faultOf(this.#generate(followed)) ?? null
+  }
+
+  /** Takes over another configuration, other nameservers or another search domain. */
+  follow(followed: Followed): void {
+    this.#followed = followed
+    if (this.#plane === undefined) {
+      this.#start(followed)
       return
     }
-    // At the start Envoy has read the same, or reads it now. Zones that it has stay, unless it refuses what is in it.
-    if (this.#source.faults.length === 0) this.#write()
-    else this.#writeMissing()
-    const first = this.#source.current
-    this.#apply(first)
-    this.#prove(
-      first,
-      () => this.#write(), // what was saved meanwhile
-      (why) => this.#apply({ kind: 'cold only', reasons: [why], cold: first.cold }),
-    )
+    this.#renderBootstrap(followed)
+    const policy = this.#files.read(this.#generate(followed))
+    this.#apply(this.#inForce, followed)
+    this.#reloaded(policy, followed)
   }
 
-  close(): void {
-    this.#run.close()
-    this.#plane?.close()
+  /** Takes over other nameservers for the fallback. */
+  followNames(names: NamesInForce): void {
+    if (this.#followed === undefined) return
+    this.#followed = { ...this.#followed, names }
+    this.#readFiles()
   }
 
-  followFallback(fallback: FallbackDns | undefined): void {
-    if (this.#rules === undefined) return
-    this.#rules = { ...this.#rules, fallback }
-    this.#lookAtFiles()
-  }
-
+  /** A request has come through the listener of this version. */
   cameBy(listenerVersion: string): void {
     if (!this.#listener.seen(listenerVersion)) return
     this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener")
     this.#told.faults([LISTENER_REFUSED])
   }
 
-  /** One of the files may be another. */
-  saved(): void {
-    this.#lookAtFiles()
+  publish(zone: PublishedZone): void {
+    if (this.active) this.#plane?.publish(zone)
+  }
+
+  publishAnswered(zone: ZoneRef): void {
+    if (this.active) this.#plane?.publishAnswered(zone)
+  }
+
+  withdraw({ service, id }: ZoneRef): void {
+    this.#plane?.withdraw(zoneKey(service, id))
+  }
+
+  /** The virtual host of `envoy/routes.yaml` that takes a zone's requests, so that the zone is not learned. */
+  pinOf(zone: ZoneRef): string | undefined {
+    return this.#plane?.pinOf(zone)
+  }
+
+  /** What each connected Envoy has of a zone. */
+  zoneOnEnvoys(zone: ZoneRef): readonly EnvoyWithZone[] {
+    return this.#plane?.zoneOnEnvoys(zone) ?? []
+  }
+
+  /** Null until the first `follow`. */
+  status(): ControlPlaneStatus | null {
+    return this.#plane?.status() ?? null
+  }
+
+  close(): void {
+    for (const stop of this.#stopWatching) stop()
+    this.#run.close()
+    this.#plane?.close()
+  }
+
+  /**
+   * A running Envoy has read the same files, or reads them now. The zones that it has stay, unless it refuses what the files
+   * say.
+   */
+  #start(followed: Followed): void {
+    this.#renderBootstrap(followed)
+    this.#files.read(this.#generate(followed))
+    this.#tellUnknown('listener', this.#files.unknown)
+    if (this.#files.sound !== undefined) this.#write(followed)
+    else this.#writeMissing(followed)
+    const first = this.#files.policy
+    this.#apply(first, followed)
+    this.#prove(
+      first,
+      followed,
+      (saved) => this.#write(saved),
+      (why, saved) => this.#apply({ kind: 'cold only', reasons: [why], cold: first.cold }, saved),
+    )
+  }
+
+  /** A file may have changed. */
+  #saved(): void {
+    this.#readFiles()
     this.#plane?.retryRefused()
   }
 
-  #lookAtFiles(): void {
-    if (this.#rules === undefined) return
-    this.#lookAtBootstrap()
-    this.#reloaded(this.#source.reload(policyRules(this.#rules.routing, this.#generated)))
+  #readFiles(): void {
+    if (this.#followed === undefined) return
+    this.#renderBootstrap(this.#followed)
+    this.#reloaded(this.#files.read(this.#generate(this.#followed)), this.#followed)
   }
 
-  /** What can't be read here never gets to Envoy, some of which would end it: an alias that refers to itself, say. */
-  #reloaded(policy: Policy | undefined): void {
-    this.#told.faults(this.#source.faults)
-    if (this.#source.faults.length > 0) return
-    if (policy !== undefined) this.#take(policy)
-    // Another listener, or another comment. What Envoy has refused of the routes stays with the operator.
-    else if (!this.#isProving) {
-      this.#write(this.#refusal === undefined)
-      this.#sendColdClusters(this.#inForce)
-    }
-  }
-
-  get #generated(): Generated {
-    return generate(this.#rules?.rules ?? [], this.#rules?.fallback, this.#rules?.tracing, this.#inline)
-  }
-
-  /** What the listener makes of a header depends on whether Envoy keeps it apart, which Envoy learns when it starts. */
-  #lookAtEnvoys(): void {
+  /** How Envoy's listener treats a header depends on whether Envoy keeps it apart, which Envoy learns when it starts. */
+  #readInlineHeaders(): void {
     const inline = this.#plane?.inlineHeaders()
     if (inline === undefined || isSame(inline, this.#inline)) return
     this.#inline = inline
-    this.#lookAtFiles()
+    this.#readFiles()
   }
 
-  #render({ listener, routes, clusters }: PolicyFiles): void {
-    const generated = this.#generated
-    this.#tellUnknown('listener', unknownFieldsOfResources(new YamlFile(listener)))
-    const names = namesClusterOf(clusters, generated)
-    this.#rendered = {
-      listener: renderListener(listener, generated, this.#addresses),
-      routes: renderRoutes(routes, generated, names, earlierZonesOfKeys(RUN_FOLDER)),
-      names,
+  #generate({ config, rules, names }: Followed): Generated {
+    return generate(rules, fallbackDns(config, names), tracingOf(config), this.#inline)
+  }
+
+  #renderBootstrap(followed: Followed): void {
+    const bootstrap = this.#bootstrap.render(this.#generate(followed), this.#files.rendered?.names)
+    if (bootstrap === undefined) return
+    this.#tellUnknown('bootstrap', this.#bootstrap.unknown)
+    this.#run.write({ bootstrap })
+  }
+
+  /** @param policy if another one follows from the files or the rules */
+  #reloaded(policy: Policy | undefined, followed: Followed): void {
+    this.#tellUnknown('listener', this.#files.unknown)
+    this.#told.faults(this.#files.faults)
+    if (policy !== undefined) this.#take(policy, followed)
+    // Another listener, or another comment. Routes that Envoy has refused stay where they are.
+    else if (!this.#isProving) {
+      this.#write(followed, this.#refusal === undefined)
+      this.#sendColdClusters(this.#inForce, followed)
     }
   }
 
-  #lookAtBootstrap(): void {
-    const before = this.#bootstrap.fault
-    this.#bootstrap.look()
-    const { fault } = this.#bootstrap
-    if (fault !== undefined && fault !== before)
-      this.#log.error({ fault }, "Envoy's next start is as before: this file can't be used")
-    if (fault === undefined) this.#writeBootstrap()
+  /**
+   * Nothing changes on either path until Envoys have accepted it. Then learned zones follow, and Envoy gets its files. While no
+   * zone is learned there is nothing that could differ, so Envoy gets its files at once.
+   */
+  #take(policy: Policy, followed: Followed): void {
+    this.#plane?.cancelProof()
+    this.#isProving = false
+    this.#refusal = undefined
+    if (policy.kind === 'cold only' || this.#inForce.kind === 'cold only') this.#write(followed)
+    if (policy.kind === 'cold only') {
+      this.#apply(policy, followed)
+      return
+    }
+    this.#prove(
+      policy,
+      followed,
+      (saved) => {
+        this.#write(saved)
+        this.#apply(policy, saved)
+      },
+      (_, saved) => this.#sendColdClusters(this.#inForce, saved),
+    )
   }
 
-  #writeBootstrap(): void {
-    const generated = this.#generated
-    const bootstrap = fileAt(BOOTSTRAP_FILE)
-    this.#tellUnknown('bootstrap', unknownFields(new YamlFile(bootstrap), BOOTSTRAP))
-    this.#run.write({
-      bootstrap: renderBootstrap(bootstrap, generated, this.#addresses, this.#namesOr(generated)),
+  /** Asks Envoys whether they accept the routes and clusters. `accepted` and `refused` get what is followed by then. */
+  #prove(
+    policy: Policy,
+    followed: Followed,
+    accepted: (saved: Followed) => void,
+    refused: (why: string, saved: Followed) => void,
+  ): void {
+    const { rendered } = this.#files
+    const configuration = rendered && routeConfigurationIn(rendered.routes)
+    if (this.#plane === undefined || policy.kind !== 'policy' || configuration === undefined) return
+    this.#sendColdClusters(policy, followed)
+    this.#isProving = true
+    this.#plane.prove(configuration, (fault) => {
+      this.#isProving = false
+      this.#refusal = fault && `Envoy refuses what ${PATHS.routes} or ${PATHS.clusters} says: ${fault}`
+      const saved = this.#followed ?? followed
+      if (this.#refusal === undefined) {
+        accepted(saved)
+        return
+      }
+      this.#log.error({ fault: this.#refusal }, "Envoy's files: nothing changes")
+      this.#told.faults([this.#refusal])
+      refused(this.#refusal, saved)
     })
   }
 
-  /** While the file of clusters is at fault, Envoy starts with the cluster that it has now. */
-  #namesOr(generated: Generated): NamesCluster | undefined {
-    try {
-      return namesClusterOf(fileAt(CLUSTERS_FILE), generated)
-    } catch {
-      return this.#rendered?.names
-    }
+  /** Gives Envoys the policy and the rules for learned zones, and their clusters. */
+  #apply(policy: Policy, followed: Followed): void {
+    const changed = policy !== this.#inForce
+    this.#inForce = policy
+    if (changed && policy.kind === 'cold only' && this.#plane !== undefined) this.#events.onColdOnly()
+    const { config, rules, search, names, said } = followed
+    const routing = routingRules(rules, search, fallbackDns(config, names) !== undefined, said)
+    if (this.#plane === undefined) this.#plane = this.#createPlane(policyFor(policy), routing)
+    else this.#plane.setPolicy(policyFor(policy), routing)
+    this.#sendColdClusters(policy, followed)
+    this.#sendNamesCluster()
+    if (changed && policy.kind === 'policy')
+      this.#log.info({ files: LIVE_FILES }, 'learned zones follow the routes and the cluster of these files')
   }
 
-  #tellUnknown(of: keyof typeof UNKNOWN_FIELD, fields: readonly string[]): void {
-    const before = this.#unknown[of]
-    this.#unknown[of] = fields
-    const added = fields.filter((field) => !before.includes(field))
-    for (const field of added) this.#log.warn({ field }, `Envoy's files: ${UNKNOWN_FIELD[of]}`)
-    this.#told.faults(added.map((field) => `${field} (${UNKNOWN_FIELD[of]})`))
+  /** Writes the routes and the listener for Envoy. */
+  #write(followed: Followed, withRoutes = true): void {
+    const { rendered, sound } = this.#files
+    if (rendered === undefined) return
+    const { listener, routes } = rendered
+    this.#sendNamesCluster()
+    this.#run.write({ listener, ...(withRoutes && { routes }) })
+    if (!withRoutes) return
+    this.#upstreamsOfRoutes = upstreamsOf(followed.rules)
+    this.#told.taken(sound)
   }
 
-  /** An Envoy that starts beside faulty files has the last sound ones; where there are none, what can be made of each. */
-  #writeMissing(): void {
-    const generated = this.#generated
+  /** While no files are sound, an Envoy that starts has the ones written before, or else what can be rendered of each file. */
+  #writeMissing(followed: Followed): void {
+    const generated = this.#generate(followed)
     const renderings = {
-      listener: () => renderListener(fileAt(LISTENER_FILE), generated, this.#addresses),
-      routes: () => renderRoutes(fileAt(ROUTES_FILE), generated, this.#namesOr(generated)),
+      listener: () => renderListener(fileAt(PATHS.listener), generated, this.#addresses),
+      routes: () => renderRoutes(fileAt(PATHS.routes), generated, savedNames(generated)),
     }
     for (const [file, rendering] of Object.entries(renderings)) {
       try {
         this.#run.writeMissing(file as keyof typeof renderings, rendering)
-      } catch {} // its fault is told
+      } catch {} // OperatorFiles reports the fault
     }
   }
 
-  /** Has Envoy read its routes and its listener. */
-  #write(withRoutes = true): void {
-    if (this.#rendered === undefined) return
-    const { listener, routes } = this.#rendered
-    this.#sendNamesCluster()
-    this.#run.write({ listener, ...(withRoutes && { routes }) })
-    if (!withRoutes) return
-    this.#upstreamsOfRoutes = upstreamsOf(this.#rules?.rules ?? [])
-    this.#told.taken(this.#source.files)
-  }
-
-  #take(policy: Policy): void {
-    this.#plane?.cancelProof()
-    this.#isProving = false
-    this.#refusal = undefined
-    // While no zone is hot, Envoy may read its file at once: there is nothing that could differ from it.
-    if (policy.kind === 'cold only' || this.#inForce.kind === 'cold only') this.#write()
-    if (policy.kind === 'cold only') this.#apply(policy)
-    else
-      this.#prove(
-        policy,
-        () => {
-          this.#write()
-          this.#apply(policy)
-        },
-        () => this.#sendColdClusters(this.#inForce),
-      )
-  }
-
-  /** Nothing changes on either path before Envoy has accepted it: hot zones follow then, and Envoy gets its files. */
-  #prove(policy: Policy, accepted: () => void, refused: (why: string) => void): void {
-    const configuration = this.#rendered && routeConfigurationIn(this.#rendered.routes)
-    if (this.#plane === undefined || policy.kind !== 'policy' || configuration === undefined) return
-    this.#sendColdClusters(policy)
-    this.#isProving = true
-    this.#plane.prove(configuration, (fault) => {
-      this.#isProving = false
-      this.#refusal = fault && `Envoy refuses what ${ROUTES_FILE} or ${CLUSTERS_FILE} says: ${fault}`
-      if (this.#refusal === undefined) accepted()
-      else {
-        this.#log.error({ fault: this.#refusal }, "Envoy's files: nothing changes")
-        this.#told.faults([this.#refusal])
-        refused(this.#refusal)
-      }
-    })
-  }
-
-  #apply(policy: Policy): void {
-    if (this.#rules === undefined) return
-    const changed = policy !== this.#inForce
-    this.#inForce = policy
-    if (changed && policy.kind === 'cold only' && this.#plane !== undefined) this.#events.onColdOnly()
-    if (this.#plane === undefined) this.#plane = this.#createPlane(policy, this.#rules.routing)
-    else this.#plane.setPolicy(policyFor(policy), this.#rules.routing)
-    this.#sendColdClusters(policy)
-    this.#sendNamesCluster()
-    if (changed && policy.kind === 'policy')
-      this.#log.info(
-        { files: POLICY_FILES },
-        'learned zones follow the routes and the cluster of these files',
-      )
-  }
-
-  #createPlane(policy: Policy, rules: RoutingRules): ControlPlane {
-    const events = {
-      ...this.#events,
-      isActive: () => this.isActive,
-      onStarted: () => this.#bootstrap.envoyStarted(),
-      onIntroduced: () => this.#lookAtEnvoys(),
-    }
-    return createPlane(policyFor(policy), rules, events, this.#log, this.#bugs)
-  }
-
-  #sendColdClusters(policy: Policy): void {
-    const { cluster } = policy.cold
+  #sendColdClusters({ cold: { cluster } }: Policy, { config, rules }: Followed): void {
     if (cluster === undefined) return
-    const wanted = upstreamsOf(this.#rules?.rules ?? [])
-    if (wanted.length > 0) this.#run.write({ secrets: this.#generated.secrets })
-    const all = [...this.#upstreamsOfRoutes, ...wanted]
-    const upstreams = new Map(all.map((upstream) => [upstream.cluster, upstream])).values()
+    const all = [...this.#upstreamsOfRoutes, ...upstreamsOf(rules)]
+    const upstreams = [...new Map(all.map((upstream) => [upstream.cluster, upstream])).values()]
+    const secrets = secretFiles(upstreams)
+    if (upstreams.length > 0) this.#run.write({ secrets })
+    this.#run.removeSecrets((name) => Object.hasOwn(secrets, name))
+    const fence = addressFence(config.addresses.allow)
     const clusters = [
       cluster,
-      ...[...upstreams].map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
+      ...upstreams.map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
     ]
-    this.#plane?.setColdClusters(clusters.map((each) => coldClusterResource(each, this.#fence)))
+    this.#plane?.setColdClusters(clusters.map((each) => coldClusterResource(each, fence)))
   }
 
   #sendNamesCluster(): void {
-    const names = this.#rendered?.names
+    const names = this.#files.rendered?.names
     this.#plane?.setNamesCluster(names && clusterResourceOf(names.cluster))
+  }
+
+  #tellUnknown(file: keyof typeof UNKNOWN_FIELD, fields: readonly string[]): void {
+    const added = fields.filter((field) => !this.#unknown[file].includes(field))
+    this.#unknown = { ...this.#unknown, [file]: fields }
+    for (const field of added) this.#log.warn({ field }, `Envoy's files: ${UNKNOWN_FIELD[file]}`)
+    this.#told.faults(added.map((field) => `${field} (${UNKNOWN_FIELD[file]})`))
+  }
+
+  #createPlane(policy: ZonePolicy, rules: RoutingRules): ControlPlane {
+    const { onZonesFound, onLoad, onAnswer, onEnvoy } = this.#events
+    const plane = createControlPlane({
+      policy,
+      rules,
+      events: {
+        onZonesFound: (_envoy, found) => {
+          if (this.active) onZonesFound(found)
+          else for (const { key } of found) plane.withdraw(key)
+        },
+        onLoad: (envoy, key, load) => {
+          const [service = '', id = ''] = key.split('/')
+          onLoad(envoy, { service, id }, load)
+        },
+        onStarted: () => this.#bootstrap.envoyStarted(),
+        onIntroduced: () => this.#readInlineHeaders(),
+        onAnswer,
+        onEnvoy,
+      },
+      timers: nodeTimers(now, this.#bugs.at('timer')),
+      log: this.#log,
+      onBug: (place) => this.#bugs.at(place),
+      isTestedVersion: isTestedEnvoy,
+      epoch: randomUUID().slice(0, 8),
+      loadReportIntervalMs: LOAD_REPORT_INTERVAL_MS,
+    })
+    return plane
   }
 }
 
-/** Where nothing is learned, all that is needed is the name by which virtual hosts are withdrawn. */
+/** While nothing is learned, only the name by which virtual hosts are withdrawn matters. */
 function policyFor(policy: Policy): ZonePolicy {
   if (policy.kind === 'policy') return policy.policy
   const routeConfiguration = policy.cold.configuration?.name ?? ROUTE_CONFIGURATION
   return { routes: { routeConfiguration, coldRoutes: [] }, cluster: {} }
 }
 
-/** What Envoy makes of a field that it doesn't know. */
-const UNKNOWN_FIELD = {
-  listener: 'Envoy passes over a field that it does not know, and what it would say by default holds',
-  bootstrap: 'with a field that it does not know Envoy does not start',
-} as const
-
-function unknownIn(unknown: readonly string[]): Pick<PolicyStatus, 'unknown'> {
-  return unknown.length === 0 ? {} : { unknown }
-}
-
-/** What of the domains in the file can be those of ids. */
-function pinnedIn(policy: Policy): Pick<PolicyStatus, 'pinned'> {
+/** Domains of the operator's virtual hosts that may belong to ids. */
+function pinnedIn(policy: Policy): string[] {
   const pins = policy.kind === 'policy' ? (policy.policy.routes.pins ?? []) : []
-  const pinned = pins.flatMap(({ domains }) => domains).filter((domain) => /[/*]/.test(domain))
-  return pinned.length === 0 ? {} : { pinned }
+  return pins.flatMap(({ domains }) => domains).filter((domain) => /[/*]/.test(domain))
 }
-
-function createPlane(
-  policy: ZonePolicy,
-  rules: RoutingRules,
-  events: EnvoyControlEvents & {
-    readonly isActive: () => boolean
-    readonly onStarted: () => void
-    readonly onIntroduced: () => void
-  },
-  log: Logger,
-  bugs: Bugs,
-): ControlPlane {
-  const plane = createControlPlane({
-    policy,
-    rules,
-    events: {
-      onZonesFound: (_envoy, found) => {
-        if (events.isActive()) events.onZonesFound(found)
-        else for (const { key } of found) plane.withdraw(key)
-      },
-      onLoad: (envoy, key, load) => {
-        const [service = '', id = ''] = key.split('/')
-        events.onLoad(envoy, { service, id }, load)
-      },
-      onStarted: events.onStarted,
-      onIntroduced: events.onIntroduced,
-      onAnswer: events.onAnswer,
-      onEnvoy: events.onEnvoy,
-    },
-    timers: nodeTimers(now, bugs.at('timer')),
-    log,
-    onBug: (place) => bugs.at(place),
-    isTestedVersion: isTestedEnvoy,
-    epoch: randomUUID().slice(0, 8),
-    loadReportIntervalMs: LOAD_REPORT_INTERVAL_MS,
-  })
-  return plane
-}
-
-/** What follows from the processor's rules: for learned zones, and for Envoy's files. */
-interface FollowedRules {
-  readonly rules: Rules
-  readonly routing: RoutingRules
-  readonly fallback: FallbackDns | undefined
-  readonly tracing: TracingSettings | undefined
-}
-
-function policyRules({ routeHeader }: RoutingRules, { routes, asks, askSettings }: Generated): PolicyRules {
-  return { routeHeader, routes, asks, askSettings, placeOfRoutes }
-}
-
-const NO_INLINE_HEADERS = { inlineHeaders: [] } as const
 
 function isSame(a: ReadonlySet<string>, b: ReadonlySet<string> | undefined): boolean {
   return a.size === b?.size && [...a].every((name) => b.has(name))
-}
-
-/** @throws where one can't be read */
-function readFiles(): PolicyFiles {
-  return { routes: fileAt(ROUTES_FILE), clusters: fileAt(CLUSTERS_FILE), listener: fileAt(LISTENER_FILE) }
-}
-
-function fileAt(path: string): SourceFile {
-  return { path, text: readFileSync(path, 'utf8') }
 }

@@ -62,10 +62,10 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     worstZones,
     spans: lasting.tracing.counts,
     pins: () => lasting.pins.status(),
-    controlPlane: control.status,
+    controlPlane: () => control.status(),
     pushes: () => pushes.totals,
     config: () => live.status(),
-    policy: control.policy,
+    policy: () => control.policy(),
     certificates: () => parts.certificates?.current.expiresAt ?? null,
     upstreamCertificates: () => upstreamCertificates.list(),
     ready: () => Object.keys(unready()).length === 0,
@@ -130,7 +130,7 @@ function statusSources(
     now: () => performance.timeOrigin + performance.now(),
     unready,
     config: () => live.status(),
-    policy: control.policy,
+    policy: () => control.policy(),
     dns: () => running().dns,
     ttlSecondsMax: () => running().config.dns.ttlSeconds.max,
     activity,
@@ -138,7 +138,7 @@ function statusSources(
     certificates: () => certificates.list(),
     said: ({ service, id }) => running().said.of(service, id),
     spans: () => lasting.tracing.counts,
-    controlPlane: control.status,
+    controlPlane: () => control.status(),
     decisions,
     exceptions: () => bugs.counts,
     coldReason: (zone, state) => coldReasonOf(zone, state, coldParts(lasting, running)),
@@ -166,7 +166,7 @@ function namesOf(zone: string, { rules, search, said }: Running): string[] {
 
 function inForceOf({ lasting, live, running }: OperatedParts): InForce {
   const { config, dns, search, zones } = running()
-  const files = lasting.control.filesInForce()
+  const files = lasting.control.filesInForce
   return {
     version: readBuild().version,
     loadedAt: live.status().loadedAt,

@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type RenderedFile, RUN_FOLDER, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { inlineHeadersIn, type Rendered } from '../envoy-files/render.ts'
+import { isSecretFile } from '../envoy-files/upstreams.ts'
 import type { Logger } from '../log.ts'
 import type { Timer, Timers } from '../timers.ts'
 
@@ -66,6 +67,13 @@ export class RunFolder {
       )
     this.#isTold = true
     onWritten(rendered)
+  }
+
+  /** Removes files of certificates that no cluster names any more. Envoy has read those of clusters that it still drains. */
+  removeSecrets(isUsed: (name: string) => boolean): void {
+    if (!existsSync(RUN_FOLDER)) return
+    for (const name of readdirSync(RUN_FOLDER))
+      if (isSecretFile(name) && !isUsed(name)) rmSync(join(RUN_FOLDER, name), { force: true })
   }
 
   close(): void {

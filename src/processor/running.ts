@@ -1,6 +1,6 @@
 import type { Metadata } from '@grpc/grpc-js'
 import { now } from '../clock.ts'
-import { fallbackDns, type NamesInForce, tracingOf } from '../config/envoy-settings.ts'
+import { type NamesInForce, tracingOf } from '../config/envoy-settings.ts'
 import { rulesOf } from '../config/rules.ts'
 import { keepsDns, keepsSearch, SHAPING, same } from '../config/same.ts'
 import type { Config } from '../config/schema.ts'
@@ -34,7 +34,7 @@ import { awayMsUntil } from './alive-file.ts'
 import { Bugs } from './bugs.ts'
 import { OtherKeys } from './cold-reason.ts'
 import { dnsEventLog } from './dns-event-log.ts'
-import { type EnvoyControl, type EnvoyControlEvents, startEnvoyControl } from './envoy-control.ts'
+import { EnvoyControl, type EnvoyControlEvents } from './envoy-control.ts'
 import { openDns, searchFault } from './open-dns.ts'
 import { HistoryRecorder } from './record-history.ts'
 import { requestLog } from './request-log.ts'
@@ -102,11 +102,10 @@ export function startLasting(
   const otherKeys = new OtherKeys(() => performance.now())
   const logDnsEvent = dnsEventLog(log)
   const followNames = (): void => {
-    const { config, dns } = running()
-    control.followFallback(fallbackDns(config, namesOf(dns)))
+    control.followNames(namesOf(running().dns))
   }
   const told = controlEvents(running, { activity, decisions, pushes, recorder })
-  const control = startEnvoyControl(told, addresses, log, bugs)
+  const control = new EnvoyControl(told, addresses, log, bugs)
   return {
     log,
     bugs,
@@ -256,20 +255,20 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   if (before !== null && same(config, before.config, SHAPING)) return { ...before, config }
   const sameDns = before !== null && keepsDns(before.config, config)
   const dns = sameDns ? before.dns : startDns(config, lasting, before)
-  const fault = searchFault(config, dns.searchDomain())
+  const search = searchOf(dns)
+  const rules = rulesOf(config)
+  const said = new SaidNow(config, rules, pins)
+  const followed = { config, rules, search: search(), names: namesOf(dns), said: said.now }
+  const fault = searchFault(config, dns.searchDomain()) ?? control.faultOf(followed)
   if (fault !== null) {
     if (!sameDns) dns.close()
     throw new Error(fault)
   }
-  const search = searchOf(dns)
-  const rules = rulesOf(config)
   const keyVersion = keyVersionOf(rules)
   // Requests may go on coming with keys by the rules before. Zones are learned again by those that don't.
   if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('renamed')
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
-  const said = new SaidNow(config, rules, pins)
-  const fallback = fallbackDns(config, namesOf(dns))
-  control.follow(rules, search(), config.addresses.allow, fallback, said.now, tracingOf(config))
+  control.follow(followed)
   tracing.follow(tracingOf(config))
   decisions.rules.follow(rules)
   const zones = learnZones({

@@ -13,6 +13,7 @@ import { readBuild } from '../status/version.ts'
 import { awayMsUntil, keepAliveFile } from './alive-file.ts'
 import type { Bugs } from './bugs.ts'
 import { LiveCertificates } from './live-certificates.ts'
+import { LIVE_FILES } from './operator-files.ts'
 import { serveOperators } from './operators.ts'
 import { pinCommands } from './pin-commands.ts'
 import { type Lasting, type Running, run, startLasting } from './running.ts'
@@ -63,7 +64,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     onBug: bugs.at('connection'),
   })
   const closePins = await servePins(lasting, () => running)
-  const stopWatching = [live.watch(), certificates?.watch(grpc.setCertificates), closePins]
+  const stopWatching = [live.watch(LIVE_FILES), certificates?.watch(grpc.setCertificates), closePins]
   onHangup(bugs, () => {
     running.dns.takeSearchDomain()
     certificates?.reload('SIGHUP')

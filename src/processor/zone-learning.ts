@@ -1,5 +1,4 @@
 import { now } from '../clock.ts'
-import { fallbackDns, tracingOf } from '../config/envoy-settings.ts'
 import type { Config } from '../config/schema.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
@@ -83,8 +82,8 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
     if (parts.search() !== search) {
       search = parts.search() // every zone has another name now
       zones.forgetAll('renamed')
-      const fallback = fallbackDns(config, { nameservers: parts.dns.nameservers(), search })
-      control.follow(rules, search, config.addresses.allow, fallback, parts.said, tracingOf(config))
+      const names = { nameservers: parts.dns.nameservers(), search }
+      control.follow({ config, rules, search, names, said: parts.said })
     }
     zones.sweep()
   })

@@ -52,14 +52,17 @@ export class PolicySource {
     return this.#faults
   }
 
-  /** Reads the files again. @returns the new policy, if its meaning has changed */
+  /**
+   * Reads the files again. While they have faults, the last sound files are read by the rules, so that new rules do not wait.
+   * @returns the new policy, if its meaning has changed
+   */
   reload(rules: PolicyRules): Policy | undefined {
-    const { files, reading } = this.#read(rules)
-    if (reading.kind === 'faults') {
-      this.#tellFaults(reading.faults)
-      return undefined
-    }
-    this.#faults = []
+    const saved = this.#read(this.#options.read, rules)
+    this.#tellFaults(saved.reading.kind === 'faults' ? saved.reading.faults : [])
+    const sound = this.#files
+    const { files, reading } =
+      saved.reading.kind === 'faults' && sound !== undefined ? this.#read(() => sound, rules) : saved
+    if (reading.kind === 'faults') return undefined
     this.#files = files
     const text = JSON.stringify(reading)
     if (text === this.#text) return undefined
@@ -73,9 +76,9 @@ export class PolicySource {
     return this.#current
   }
 
-  #read(rules: PolicyRules): { files?: PolicyFiles; reading: PolicyReading } {
+  #read(read: () => PolicyFiles, rules: PolicyRules): { files?: PolicyFiles; reading: PolicyReading } {
     try {
-      const files = this.#options.read()
+      const files = read()
       const reading = readPolicy(files, rules)
       if (reading.kind !== 'faults') this.#options.check?.(files)
       return { files, reading }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js'
@@ -27,10 +27,12 @@ before(async () => {
     envoyFiles: true,
     listen: { grpc: `127.0.0.1:${port}` },
     config: { rules: { upstream: { tls: { ca: 'a.pem' } } } },
-    prepare: (folder) =>
+    prepare: (folder) => {
+      mkdirSync(join(folder, 'run'))
       replace(join(folder, 'envoy/routes.yaml'), (text) =>
         text.replace('timeout: 0s ', `timeout: ${DRAIN_MS / 1000}s `),
-      ),
+      )
+    },
   })
   client = new Client(`127.0.0.1:${port}`, credentials.createInsecure())
   const { path, requestSerialize, responseDeserialize } = aggregatedDiscovery.DeltaAggregatedResources
@@ -50,26 +52,59 @@ after(async () => {
   await processor?.stop()
 })
 
-test('while the routes before stay in force, so do the clusters that they forward to', async () => {
-  const [routes, config] = ['envoy/routes.yaml', 'zonegate.yaml'].map((name) =>
-    join(processor.folder, name),
-  ) as [string, string]
-  const tlsClusters = (): string[] => [...held].filter((name) => name.startsWith('zones.tls.'))
+const tlsClusters = (): string[] => [...held].filter((name) => name.startsWith('zones.tls.'))
+const inFolder = (name: string): string => join(processor.folder, name)
+const caFiles = (): string[] => readdirSync(inFolder('run')).filter((name) => name.startsWith('upstream-ca.'))
+const statusText = async (): Promise<string> => (await processor.cli(['status'])).stdout
+const configure = (change: object): void =>
+  replace(inFolder('zonegate.yaml'), (text) => stringify({ ...parse(text), ...change }))
+
+test('a saved upstream is in force on both paths while routes.yaml is at fault, by the routes that were sound last', async () => {
   await eventually('the cluster is there', () => tlsClusters().length === 1)
-  const [was] = tlsClusters()
-  const sound = readFileSync(routes, 'utf8')
-  replace(routes, () => 'resources: [')
-  await eventually('it is at fault', async () =>
-    (await processor.cli(['status'])).stdout.includes('routes.yaml'),
+  const [was = ''] = tlsClusters()
+  assert.equal(caFiles().length, 1)
+  const sound = readFileSync(inFolder('envoy/routes.yaml'), 'utf8')
+  replace(inFolder('envoy/routes.yaml'), () => 'resources: [')
+  await eventually('it is at fault', async () => (await statusText()).includes('routes.yaml'))
+  configure({ rules: { upstream: { tls: { ca: 'b.pem' } } } })
+  await eventually('one is there in place of the one before', () => {
+    const now = tlsClusters()
+    return now.length === 1 && now[0] !== was
+  })
+  const routes = readFileSync(inFolder('run/routes.yaml'), 'utf8')
+  assert.ok(tlsClusters().every((name) => routes.includes(`cluster: ${name}`)) && !routes.includes(was))
+  assert.match(await statusText(), /not taken: envoy\/routes\.yaml:1/)
+  assert.equal(caFiles().length, 1, 'the file of the CA that no rule uses is removed')
+  replace(inFolder('envoy/routes.yaml'), () => sound)
+  await eventually('it is mended', async () => !(await statusText()).includes('not taken'))
+})
+
+test("rules that Envoy's files can't follow wait: neither path changes until the files are mended", async () => {
+  const [was = ''] = tlsClusters()
+  const sound = readFileSync(inFolder('envoy/listener.yaml'), 'utf8')
+  replace(inFolder('envoy/listener.yaml'), (text) =>
+    text.replace(/^( +)stat_prefix: callback/m, '$1tracing: {}\n$1stat_prefix: callback'),
   )
-  replace(config, (text) => stringify({ ...parse(text), rules: { upstream: { tls: { ca: 'b.pem' } } } }))
-  await eventually('the cluster of the new rules is there', () => tlsClusters().some((name) => name !== was))
-  // As long as it would take, and more.
+  await eventually('it is written', () =>
+    readFileSync(inFolder('run/listener.yaml'), 'utf8').includes('tracing: {}'),
+  )
+  configure({
+    rules: { upstream: { tls: { ca: 'c.pem' } } },
+    tracing: { otlp: 'http://127.0.0.1:4317' },
+  })
+  await eventually('they are not taken', async () =>
+    /not taken: envoy\/listener\.yaml:\d+:\d+: tracing: expected none/.test(await statusText()),
+  )
   await new Promise((resolve) => setTimeout(resolve, 3 * DRAIN_MS))
-  assert.equal(tlsClusters().length, 2)
-  replace(routes, () => sound)
-  await eventually('the one before is gone', () => tlsClusters().length === 1)
-  assert.notDeepEqual(tlsClusters(), [was])
+  assert.deepEqual(tlsClusters(), [was])
+  assert.ok(readFileSync(inFolder('run/routes.yaml'), 'utf8').includes(was))
+  assert.equal((await processor.ask('/api/status')).json().config.reloads.rejected, 1)
+  replace(inFolder('envoy/listener.yaml'), () => sound)
+  await eventually('they are in force', () => {
+    const now = tlsClusters()
+    return now.length === 1 && now[0] !== was
+  })
+  await eventually('nothing is at fault', async () => !(await statusText()).includes('not taken'))
 })
 
 function replace(path: string, change: (text: string) => string): void {

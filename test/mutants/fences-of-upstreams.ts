@@ -31,9 +31,9 @@ export const UPSTREAMS_FENCES: readonly Fence[] = [
   {
     attack: 'a denied address of a zone by TLS, named by the processor',
     file: 'src/processor/envoy-control.ts',
-    text: 'clusters.map((each) => coldClusterResource(each, this.#fence))',
+    text: 'clusters.map((each) => coldClusterResource(each, fence))',
     without:
-      'clusters.map((each, at) => coldClusterResource(each, at === 0 ? this.#fence : { denied: ["203.0.113.0/24"], allowed: [] }))',
+      'clusters.map((each, at) => coldClusterResource(each, at === 0 ? fence : { denied: ["203.0.113.0/24"], allowed: [] }))',
     test: TEST,
     titles: /denied addresses/,
   },
