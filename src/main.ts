@@ -12,12 +12,12 @@ import {
 import { ConfigError } from './config/faults.ts'
 
 const serveCommand: Command = {
-  summary: 'runs the processor that Envoy asks',
+  summary: 'run the processor that Envoy asks',
   usage: '',
   details: `${CONFIG_DETAILS}
 
-A change of the configuration's file, or SIGHUP, is taken over while it runs. SIGTERM ends it once what is under way
-is answered.`,
+The processor reads its configuration again when the file changes, and on SIGHUP. On SIGTERM it answers the requests under
+way, then exits.`,
   example: 'zonegate serve --config /etc/zonegate.yaml',
   options: CONFIG_OPTION,
   positionalsMax: 0,
@@ -28,10 +28,10 @@ is answered.`,
   },
 }
 
-/** `serve` has no end of its own: it ends the process itself. */
+/** `serve` returns at once. It exits the process itself when it gets a signal. */
 const UNTIL_SIGNALLED = -1
 
-/** Each is loaded when it is called: a health check runs every few seconds and needs nothing of the others. */
+/** Each file is loaded only when its command runs: a health check runs every few seconds and must start fast. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => serveCommand,
   validate: async () => (await import('./cli/validate.ts')).validateCommand,
@@ -51,13 +51,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 
-/** As package.json has it in `engines`, which npm only warns of. */
+/** As in `engines` of package.json, about which npm only warns. */
 const NODE_MAJOR_LEAST = 24
 
-/** The composition root: what the command line and the environment say becomes arguments here. */
+/** Turns the command line and the environment into arguments. */
 async function main(): Promise<number> {
   if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_LEAST)
-    throw new Error(`Node ${NODE_MAJOR_LEAST} or newer is needed, this is ${process.versions.node}`)
+    throw new Error(`zonegate needs Node ${NODE_MAJOR_LEAST} or newer, and this is ${process.versions.node}`)
   const terminal: Terminal = {
     environment: process.env,
     stdout: process.stdout,
@@ -65,14 +65,15 @@ async function main(): Promise<number> {
     colour: process.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '',
   }
   const [first = 'serve', ...rest] = process.argv.slice(2)
-  // Without a command, options are those of `serve`.
+  // Without a command, the options are those of `serve`.
   const [name, line] = first.startsWith('-') ? ['serve', [first, ...rest]] : [first, rest]
   if (['--help', '-h', 'help'].includes(first)) {
     process.stdout.write(await help())
     return 0
   }
   const command = await COMMANDS[first === '--version' ? 'version' : name]?.()
-  if (command === undefined) throw new UsageError(`no command "${name}"; --help lists them`)
+  if (command === undefined)
+    throw new UsageError(`there is no command "${name}"; "zonegate --help" lists all commands`)
   const { values, positionals } = parse(name, command, first === '--version' ? [] : line)
   if (values['help'] === true) {
     process.stdout.write(helpOf(name, command))
@@ -88,7 +89,7 @@ function parse(
   { options, positionalsMax }: Command,
   args: readonly string[],
 ): { values: Values; positionals: string[] } {
-  const help = `"zonegate ${name} --help" says what it takes`
+  const help = `"zonegate ${name} --help" lists the options`
   let parsed: { values: Values; positionals: string[] }
   try {
     parsed = parseArgs({
@@ -129,9 +130,9 @@ usage: zonegate [COMMAND] [OPTION...]
 
 ${lines.join('\n')}
 
-Without a command: serve. "zonegate COMMAND --help" says what each takes.
-Exit 0: done, or so it is. Exit 1: it failed, or it is not so. Exit 2: a wrong command line.
-NO_COLOR switches colours off.
+Without a command, zonegate runs serve. "zonegate COMMAND --help" explains a command.
+Exit code 0: success, or yes. 1: failure, or no. 2: wrong command line. diff has its own exit codes.
+Set NO_COLOR to switch colours off.
 
 example: zonegate explain --id 12 --path /mail
 `
@@ -139,7 +140,7 @@ example: zonegate explain --id 12 --path /mail
 
 main().then(
   (code) => {
-    // Not `process.exit`: what was written may still be on its way into a pipe.
+    // `process.exit` would lose output that is still on its way into a pipe.
     if (code !== UNTIL_SIGNALLED) process.exitCode = code
   },
   (error: unknown) => {

@@ -4,10 +4,10 @@ import { hostPortOf } from '../config/schema.ts'
 import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
 import { plain } from './text.ts'
 
-/** An explanation may wait for nameservers as long as a request: `dns.budgetMs`, at most a minute. */
+/** An explanation may wait for nameservers as long as a request does: `dns.budgetMs`, at most a minute. */
 const TIMEOUT_MS = 65_000
 const HEALTH_TIMEOUT_MS = 2000
-/** More than the status of 100,000 zones. */
+/** Enough for the status of 100,000 zones. */
 const BODY_LENGTH_MAX = 256 * 1024 * 1024
 
 export interface Reply {
@@ -15,12 +15,12 @@ export interface Reply {
   readonly body: string
 }
 
-/** Asks a running processor, over `listen.http` of the same configuration unless `--server` names another. */
+/** Asks a running processor at `--server`, or else at `listen.http` of the configuration. */
 export class ProcessorClient {
   readonly #url: URL
   readonly #token: string | null
   readonly #note: (fault: string) => void
-  /** What is wrong with the configuration by which it is asked, and was not told yet. */
+  /** Errors of the local configuration that the user has not been told yet. */
   #faults: readonly string[]
 
   constructor(url: URL, token: string | null, faults: readonly string[], note: (fault: string) => void) {
@@ -42,10 +42,10 @@ export class ProcessorClient {
   }
 
   /**
-   * JSON of a path.
-   * @param sent as JSON
-   * @param toldIn faults of the configuration that the answer names
-   * @throws Error that says what to do
+   * Gets JSON from a path.
+   * @param sent the body, sent as JSON
+   * @param toldIn finds the configuration errors that the answer already names
+   * @throws Error that tells the user what to do
    */
   async json<Value>(
     path: string,
@@ -70,7 +70,7 @@ export class ProcessorClient {
     return this.#ask('/readyz', 'GET', HEALTH_TIMEOUT_MS)
   }
 
-  /** To be known, and no reason not to ask: the processor goes on by what it read before. */
+  /** Errors of the configuration are only a note: the processor runs with the configuration that it read before. */
   #noteFaults(told: readonly string[] = []): void {
     for (const fault of this.#faults) if (!told.includes(fault)) this.#note(fault)
     this.#faults = []
@@ -78,7 +78,7 @@ export class ProcessorClient {
 
   #refusal(status: number, body: string): string {
     if (status === 401)
-      return `${this.#url.origin} wants a token: set listen.httpToken or httpTokenFile to the one that it has`
+      return `${this.#url.origin} requires a token: set listen.httpToken or listen.httpTokenFile to the processor's`
     let why = `${status}`
     try {
       why = String(JSON.parse(body).error ?? why)
@@ -100,7 +100,7 @@ export class ProcessorClient {
       call.on('error', (error: NodeJS.ErrnoException) =>
         reject(
           new Error(
-            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it; one that runs with another configuration is named with --config or --server`,
+            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it, or use --config or --server if it runs with another configuration`,
           ),
         ),
       )
@@ -114,12 +114,12 @@ async function readBody(response: IncomingMessage): Promise<string> {
   let body = ''
   for await (const text of response) {
     body += text
-    if (body.length > BODY_LENGTH_MAX) throw new Error('the answer is too long: is this a processor?')
+    if (body.length > BODY_LENGTH_MAX) throw new Error('the answer is too long; is this a processor?')
   }
   return body
 }
 
-/** A server that listens everywhere is asked on loopback. */
+/** A server that listens on all addresses also listens on loopback. */
 function wildcardToLoopback(host: string): string {
   return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
 }

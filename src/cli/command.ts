@@ -1,6 +1,6 @@
 import type { ParseArgsOptionsConfig } from 'node:util'
 
-/** A wrong command line: exit 2. */
+/** The command line is wrong. The process exits with code 2. */
 export class UsageError extends Error {
   constructor(message: string) {
     super(message)
@@ -8,12 +8,12 @@ export class UsageError extends Error {
   }
 }
 
-/** What a command may use of its surroundings. */
+/** What a command may use of the process. */
 export interface Terminal {
   readonly environment: NodeJS.ProcessEnv
   readonly stdout: NodeJS.WriteStream
   readonly stderr: Pick<NodeJS.WriteStream, 'write'>
-  /** Escape sequences are understood, and wanted (no-color.org). */
+  /** True if the terminal shows colours and the user wants them (no-color.org). */
   readonly colour: boolean
 }
 
@@ -26,36 +26,36 @@ export interface Arguments {
 }
 
 export interface Command {
-  /** A line of the list of commands. */
+  /** One line for the list of commands. */
   readonly summary: string
   /** What follows the command's name. */
   readonly usage: string
-  /** Lines that say what options and arguments do. */
+  /** Explains options, arguments and exit codes. */
   readonly details: string
-  /** A command line that works. */
+  /** A complete command line. */
   readonly example: string
   readonly options: ParseArgsOptionsConfig
   readonly positionalsMax: number
   /**
-   * @returns the exit code: 0, or 1 where what was asked for is not so
-   * @throws UsageError, ConfigError, or an Error whose message says what to do
+   * @returns the exit code; 1 if the answer is no
+   * @throws UsageError, ConfigError, or an Error whose message tells the user what to do
    */
   run(args: Arguments, terminal: Terminal): Promise<number>
 }
 
-/** `--config FILE` of every command that reads the configuration. */
+/** For every command that reads the configuration. */
 export const CONFIG_OPTION = { config: { type: 'string' } } as const satisfies ParseArgsOptionsConfig
 export const CONFIG_DETAILS =
-  '  --config FILE    configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults'
+  '  --config FILE    the configuration; default: $ZONEGATE_CONFIG, then ./zonegate.yaml, then the built-in defaults'
 
-/** Options of every command that asks a running processor. */
+/** For every command that asks a running processor. */
 export const CLIENT_OPTIONS = {
   ...CONFIG_OPTION,
   server: { type: 'string' },
   json: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
-export const CLIENT_DETAILS = `  --server URL     of the processor to ask; else listen.http of the configuration
-  --json           for programs
+export const CLIENT_DETAILS = `  --server URL     the processor to ask; default: listen.http of the configuration
+  --json           print JSON
 ${CONFIG_DETAILS}`
 
 export function configPath(args: Arguments, { environment }: Terminal): string | undefined {

@@ -107,7 +107,7 @@ test('status zones: what TTL 0 costs is said', () => {
   const shown = (zones: readonly ZoneStatus[]): string =>
     zonesText({ at: 0, zones, zonesLearned: 0 }, 10, (_, text) => text)
   assert.match(shown([zone]), /^1 +default +uncached +cold, ttl_zero .* 10\.0\.0\.1 /m)
-  assert.match(shown([zone]), /^uncached: 1\. Their TTL is 0: each request asks a nameserver,/m)
+  assert.match(shown([zone]), /^uncached: 1\. Their TTL is 0, so each request asks a nameserver/m)
   assert.ok(!shown([{ ...zone, state: 'fresh', expiresAt: 1 }]).includes('TTL is 0'))
 })
 

@@ -19,11 +19,11 @@ const shown = (diff: Partial<Diff>): string[] =>
 
 test('nothing moves', () => {
   assert.deepEqual(shown({}), [
-    'No key differs that says where requests go.',
+    'No key that decides where requests go has changed.',
     '',
-    '0 of 2 zones in use would move, with 0.0 of 5.0 requests a second',
+    '0 of 2 zones in use would change, with 0.0 of 5.0 requests a second',
     '',
-    'Nothing moves.',
+    'Nothing changes.',
     '',
   ])
 })
@@ -57,19 +57,19 @@ test('zones, the kinds of their requests, the policy of all, and what to know', 
     [
       'Changed: rules',
       '',
-      'Every zone has another policy:',
+      'The policy of every zone changes:',
       '  routes.yaml: x.timeout: 2s -> absent',
       'No zone is learned by these files:',
       '  routes.yaml:1:1: why',
       '',
-      '1 of 2 zones in use would move, with 3.0 of 5.0 requests a second, and ids that are not in DNS (*); 1 of them would be refused:',
+      '1 of 2 zones in use would change, with 3.0 of 5.0 requests a second, and ids that are not in DNS (*); 1 of them would be refused:',
       'ZONE  REQ/S  CHANGE  REQUESTS  BEFORE  AFTER',
       'pay/7  3.0  refused  GET /pay  a at 10.0.0.1:1  405 x',
       'pay/*  -  forwarded  all  b  c',
       '',
       'note  a thing',
       '',
-      'Something moves.',
+      'Something changes.',
       '',
     ],
   )
@@ -88,11 +88,11 @@ test('a log: by kind with examples, what is unknown and why, and what is no line
     },
   })
   assert.deepEqual(lines.slice(4, -3), [
-    '3 of 9 requests in the log would be decided in another way',
+    '3 of 9 requests in the log would be decided differently',
     '  3  port: port 1, then port 2',
     '  line 4: POST a/: x -> y',
     '2 unknown:',
     '  2  the log does not say: cookie a',
-    '1 line is none of the access log: line 8',
+    '1 line is not from an access log: line 8',
   ])
 })

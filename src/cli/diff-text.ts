@@ -4,7 +4,7 @@ import type { PolicyDiff } from '../diff/policy.ts'
 import type { ZoneChange, ZoneDiff } from '../diff/zones.ts'
 import { type Colour, type Column, type Paint, plain, table } from './text.ts'
 
-/** Lines of the table; `--json` has all. */
+/** Rows of the table. `--json` prints all. */
 const ROWS_MAX = 100
 const REQUESTS_MAX = 3
 
@@ -12,7 +12,7 @@ export function diffText(diff: Diff, paint: Paint): string {
   const { changed, policy, log, notes } = diff
   const parts = [
     changed.length === 0
-      ? 'No key differs that says where requests go.\n'
+      ? 'No key that decides where requests go has changed.\n'
       : `Changed: ${changed.map(({ key }) => key).join(', ')}\n`,
     policy === undefined ? '' : policyText(policy, paint),
     zonesText(diff, paint),
@@ -25,9 +25,9 @@ export function diffText(diff: Diff, paint: Paint): string {
 
 function resultText({ result }: Diff, paint: Paint): string {
   return {
-    same: paint('green', 'Nothing moves.'),
-    moves: paint('red', 'Something moves.'),
-    unknown: paint('yellow', 'Nobody can tell.'),
+    same: paint('green', 'Nothing changes.'),
+    moves: paint('red', 'Something changes.'),
+    unknown: paint('yellow', 'Unknown.'),
   }[result]
 }
 
@@ -38,14 +38,17 @@ interface Row extends ZoneChange {
 function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): string {
   const moved = zones.reduce((sum, zone) => sum + (zone.requestsPerSecond ?? 0), 0)
   const unknown = zones.filter(({ id }) => id === '*').length
-  const title = `${zones.length - unknown} of ${live} zones in use would move, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
+  const title = `${zones.length - unknown} of ${live} zones in use would change, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
   if (zones.length === 0) return `${title}\n`
   const refused = zones.filter(({ changes }) => changes.some(({ change }) => change === 'refused')).length
   const loss = refused === 0 ? '' : `; ${refused} of them would be refused`
   const rows: Row[] = zones.flatMap((zone) => zone.changes.map((change) => ({ zone, ...change })))
   const shown = rows.slice(0, ROWS_MAX)
-  const more = rows.length > shown.length ? `and ${rows.length - shown.length} more: --json has all\n` : ''
-  return `${title}${loss}:\n${table(COLUMNS, shown, paint)}${more}`
+  const more =
+    rows.length > shown.length ? `and ${rows.length - shown.length} more: use --json to see all
+` : ''
+  return `${title}${loss}:
+${table(COLUMNS, shown, paint)}${more}`
 }
 
 const COLUMNS: readonly Column<Row>[] = [
@@ -71,11 +74,11 @@ function policyText({ changes, reasonsBefore, reasonsAfter }: PolicyDiff, paint:
   )
   const title =
     changes.length === 0
-      ? 'No route and no cluster has another policy.\n'
-      : 'Every zone has another policy:\n'
+      ? 'The policy of routes and clusters stays the same.\n'
+      : 'The policy of every zone changes:\n'
   const isCold = reasonsBefore.length === 0 && reasonsAfter.length > 0
   const cold = isCold
-    ? ['No zone is learned by these files:\n', ...reasonsAfter.map((line) => `  ${plain(line)}\n`)]
+    ? ['With these files no zone can be learned:\n', ...reasonsAfter.map((line) => `  ${plain(line)}\n`)]
     : []
   return [title, ...lines, ...cold].join('')
 }
@@ -86,7 +89,7 @@ function logText({ requests, differently, changes, unknown, unreadable }: LogDif
     0,
   )
   const loss = refused === 0 ? '' : `; ${refused} of them would be refused`
-  const title = `${differently} of ${requests} requests in the log would be decided in another way${loss}\n`
+  const title = `${differently} of ${requests} requests in the log would be decided differently${loss}\n`
   const lines = changes.flatMap((change) => [
     `  ${String(change.requests).padStart(7)}  ${paint('bold', change.change)}: ${plain(change.kind)}\n`,
     ...change.examples.map(
@@ -103,7 +106,7 @@ function logText({ requests, differently, changes, unknown, unreadable }: LogDif
     ...(unreadable.lines === 0
       ? []
       : [
-          `${unreadable.lines} ${unreadable.lines === 1 ? 'line is' : 'lines are'} none of the access log: line ${unreadable.examples.join(', ')}${unreadable.lines > unreadable.examples.length ? ' and others' : ''}\n`,
+          `${unreadable.lines} ${unreadable.lines === 1 ? 'line is' : 'lines are'} not from an access log: line ${unreadable.examples.join(', ')}${unreadable.lines > unreadable.examples.length ? ' and others' : ''}\n`,
         ]),
   ].join('')
 }

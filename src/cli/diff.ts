@@ -45,27 +45,27 @@ import { reportText, validate } from './validate.ts'
 const NAMES_PER_SECOND = 100
 const NAMES_PER_SECOND_MAX = 10_000
 const EXAMPLES = 3
-/** How often the terminal is told how far it is, milliseconds. */
+/** How often progress is shown, milliseconds. */
 const PROGRESS_MS = 2000
 
-/** As diff(1) has them. */
+/** As in diff(1). */
 const EXIT: Readonly<Record<Diff['result'], number>> = { same: 0, moves: 1, unknown: 2 }
 
 export const diffCommand: Command = {
-  summary: 'what a new configuration would move, before it is in force',
+  summary: 'show what a new configuration would change, before you apply it',
   usage: 'NEW.yaml [--envoy DIR] [--log FILE]',
-  details: `  NEW.yaml         the new configuration. It is compared with the one that a running processor has in force, which stays
-  --envoy DIR      new routes.yaml and clusters.yaml, too, compared with those in ./${ENVOY_FOLDER}: run it where the processor runs
-  --log FILE       an access log of Envoy: which of its requests would be decided in another way; - reads standard input
-  --examples N     of a log, so many lines of each kind; ${EXAMPLES} by default
-  --rate N         names that DNS is asked for in a second; ${NAMES_PER_SECOND} by default, ${NAMES_PER_SECOND_MAX} at most
+  details: `  NEW.yaml         the new configuration. It is compared with the one that a running processor uses, and not applied
+  --envoy DIR      also compare routes.yaml and clusters.yaml in DIR with those in ./${ENVOY_FOLDER}. Run this where the processor runs
+  --log FILE       an access log of Envoy: show which of its requests would be decided differently; - reads standard input
+  --examples N     lines of the log to show for each kind of change; default: ${EXAMPLES}
+  --rate N         DNS names to ask for each second; default: ${NAMES_PER_SECOND}, maximum: ${NAMES_PER_SECOND_MAX}
 ${CLIENT_DETAILS}
 
-Names the zones that requests go to now and that would have another name, address, port or policy, be refused, or ask the
-processor, the busiest first. Pins by command count. What the processor knows is taken from it; other names are asked for by this
-command: of the new nameservers, each name once. "*" in place of an id: all ids that are not in DNS. Of a log,
-DNS is not asked for anything; what a line does not say, such as a header that only the new rules look at, is unknown.
-Exit 0: nothing moves. Exit 1: something moves. Exit 2: nobody can tell, or the new files are at fault.`,
+Lists the zones in use that would get another name, address, port or policy, or would be refused or stay cold, the busiest
+first. Pins stay in effect. The processor's cached answers are used; this command asks the new nameservers for other names,
+once each. "*" as an id stands for all ids that are not in DNS. For a log, DNS is not asked. What a log line does
+not contain, for example a header that only the new rules read, is reported as unknown.
+Exit code 0: nothing changes. 1: something changes. 2: unknown, or the new files have errors.`,
   example: 'zonegate diff new.yaml --log envoy.log',
   options: {
     ...CLIENT_OPTIONS,
@@ -79,7 +79,7 @@ Exit 0: nothing moves. Exit 1: something moves. Exit 2: nobody can tell, or the 
     try {
       return await run(args, terminal)
     } catch (error) {
-      // Exit 1 is for what moves.
+      // Exit code 1 means that something changes.
       if (error instanceof ConfigError) throw new UsageError(error.faults.join('\n'))
       throw error instanceof UsageError ? error : new UsageError((error as Error).message)
     }
@@ -88,7 +88,7 @@ Exit 0: nothing moves. Exit 1: something moves. Exit 2: nobody can tell, or the 
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const [file] = args.positionals
-  if (file === undefined) throw new UsageError('name the new configuration: zonegate diff NEW.yaml')
+  if (file === undefined) throw new UsageError('expected the new configuration: zonegate diff NEW.yaml')
   const perSecond = numberOf(args, 'rate', NAMES_PER_SECOND, NAMES_PER_SECOND_MAX)
   const examples = numberOf(args, 'examples', EXAMPLES, 1000)
   const folder = args.text('envoy')
@@ -135,22 +135,22 @@ interface Asked {
   readonly inForce: InForce
 }
 
-/** How often it is asked again where the configuration has changed meanwhile. */
+/** Attempts to read the status and the configuration while neither changes. */
 const TRIES = 3
 
-/** @throws Error that says what to do */
+/** @throws Error that tells the user what to do */
 async function askProcessor(client: ProcessorClient): Promise<Asked> {
   const own = readBuild().version
   for (let left = TRIES; left > 0; left--) {
     const status = await client.json<Status>('/api/status')
     if (status.build.version !== own)
       throw new Error(
-        `the processor is version ${status.build.version}, and this command is ${own}: run the command of its version`,
+        `the processor has version ${status.build.version} and this command ${own}: use the command of the processor's version`,
       )
     const inForce = await client.json<InForce>('/api/in-force')
     if (inForce.loadedAt === status.config.loadedAt) return { status, inForce }
   }
-  throw new Error('the configuration in force changes again and again: run it once that is over')
+  throw new Error('the configuration changed several times meanwhile: try again later')
 }
 
 interface Comparison {
@@ -160,7 +160,7 @@ interface Comparison {
   readonly close: () => void
 }
 
-/** @throws Error where the new configuration could not run */
+/** @throws Error if the new configuration could not run */
 function openComparison(
   config: Config,
   { status, inForce }: Asked,
@@ -199,7 +199,7 @@ function openComparison(
   }
 }
 
-/** What resolv.conf says is what it says where the processor is. */
+/** The resolv.conf that counts is the one of the processor's machine. */
 function asThere(placing: Placing, { config, search, nameservers }: InForce): Placing {
   const isSameFile = placing.dns.resolvConf === config.dns.resolvConf
   return {
@@ -250,12 +250,13 @@ async function compare(
   }
 }
 
-/** @param isNeeded false: they are of use, and nothing is compared with them */
+/** The files in force. @param isNeeded false if they only help: then undefined instead of an error */
 function filesInForce({ envoyFiles }: InForce, isNeeded: boolean): EnvoyFiles | undefined {
   const wayOut =
-    'run it where the processor runs, with its own files in order ("zonegate status" says whether they are)'
+    'run this where the processor runs, while its own files have no errors (see "zonegate status")'
   if (envoyFiles === null) {
-    if (isNeeded) throw new Error(`--envoy: nobody knows which of Envoy's files are in force; ${wayOut}`)
+    if (isNeeded)
+      throw new Error(`--envoy: the processor does not know which of Envoy's files are in force; ${wayOut}`)
     return undefined
   }
   try {
@@ -266,11 +267,11 @@ function filesInForce({ envoyFiles }: InForce, isNeeded: boolean): EnvoyFiles | 
     if (isNeeded) throw error
   }
   if (isNeeded)
-    throw new Error(`--envoy: ./${ENVOY_FOLDER} is not what the processor has in force; ${wayOut}`)
+    throw new Error(`--envoy: ./${ENVOY_FOLDER} differs from the files that the processor uses; ${wayOut}`)
   return undefined
 }
 
-/** Why a zone that is learned now would not be. */
+/** Why a zone that is learned now would stay cold. */
 function coldBy(
   config: Config,
   { rules, search, said }: World,
@@ -303,15 +304,14 @@ function notesOf(
   const isOtherKey = keyVersionOf(before.rules) !== keyVersionOf(after.rules)
   if (config.learned.enabled && inForce.learned.length > 0 && isOtherKey)
     notes.push(
-      'requests have other keys by the new rules: every learned zone asks the processor again, until it is learned anew',
+      'the new rules change the keys of requests: every learned zone becomes cold, and is learned again',
     )
   if (!same(inForce.config, config, ['fallback']))
-    notes.push('fallback moves no zone while the processor answers')
+    notes.push('fallback changes nothing while the processor answers')
   const others = (['listener', 'bootstrap'] as const).filter(
     (file) => files !== undefined && envoyFiles !== undefined && files[file].text !== envoyFiles[file].text,
   )
-  for (const file of others)
-    notes.push(`${envoyFiles?.[file].path} is another, too: what that changes is not looked at`)
+  for (const file of others) notes.push(`${envoyFiles?.[file].path} differs, too; its effect is not compared`)
   return notes
 }
 

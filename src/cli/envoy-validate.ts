@@ -15,13 +15,13 @@ import { type Place, type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 const run = promisify(execFile)
 const TOOLS = fileURLToPath(new URL('../../.tools', import.meta.url))
 const TIMEOUT_MS = 60_000
-/** Of a fault in what is made of the rules: they may stand elsewhere, or be the defaults. */
+/** Stands for the configuration in errors of what the rules generate. It may have another name, or be the defaults. */
 const ZONEGATE_YAML = 'zonegate.yaml'
 const OUTPUT_LENGTH_MAX = 4 * 1024 * 1024
-/** Envoy repeats the whole configuration behind what is wrong with it. */
+/** Envoy appends the whole configuration to its message. */
 const MESSAGE_LENGTH_MAX = 500
 
-/** The operator's own Envoy, of whatever version, else the one that was fetched for this project. */
+/** The Envoy in PATH, whatever its version, else the one that this project has fetched. */
 export function findEnvoy(path: string): string | undefined {
   const candidates = [
     ...path
@@ -40,7 +40,7 @@ export function findEnvoy(path: string): string | undefined {
   })
 }
 
-/** What Envoy says of its own files, at their places where it names them. Run it where Envoy would run. */
+/** What Envoy finds wrong with its files, with places where it names them. Run it where Envoy would run. */
 export async function validateWithEnvoy(
   binary: string,
   files: OperatorFiles,
@@ -61,8 +61,7 @@ export async function validateWithEnvoy(
       return complaintOf(binary, path)
     }
     const none = { name: 'none' }
-    // First the bootstrap alone, then with its listeners, at last with the processor's clusters and the routes: what is
-    // wrong then is of what was added.
+    // First the bootstrap alone, then with one more file each time. A new complaint is about the file that was added.
     const own = await complaint(none, [], [])
     if (own !== undefined) return [faultOf(own, bootstrap)]
     const ofListener = await complaint(none)
@@ -72,7 +71,7 @@ export async function validateWithEnvoy(
     const ofRoutes = await complaint(routesOf(routes.text), [cluster])
     if (ofRoutes !== undefined) return [faultOf(ofRoutes, routes)]
     const rendered = render(files, generated, { processor: 'unix:run/processor.sock' })
-    // What else they are is what the processor makes of the operator's.
+    // The processor makes these from the operator's cluster.
     const others = generated.upstreams?.routes.map(({ cluster: name }) => ({ ...cluster, name })) ?? []
     const all = await complaint(
       routesOf(rendered.routes),
@@ -82,9 +81,15 @@ export async function validateWithEnvoy(
     )
     return all === undefined
       ? []
-      : [{ file: ZONEGATE_YAML, key: 'rules', message: `Envoy, of what is made of them: ${lineOf(all)}` }]
+      : [
+          {
+            file: ZONEGATE_YAML,
+            key: 'rules',
+            message: `Envoy rejects what these rules generate: ${lineOf(all)}`,
+          },
+        ]
   } catch (error) {
-    // What is no YAML, or can't be rendered, was told before, with its place.
+    // checkEnvoyFiles has reported broken YAML and what can't be rendered, with places.
     if (error instanceof YAMLError || error instanceof RenderError) return []
     throw error
   } finally {
@@ -92,7 +97,7 @@ export async function validateWithEnvoy(
   }
 }
 
-/** What is wrong with a configuration; undefined: nothing. */
+/** What is wrong with a configuration. Undefined if nothing is. */
 async function complaintOf(binary: string, path: string): Promise<string | undefined> {
   const args = ['--mode', 'validate', '-c', path, '--log-level', 'critical', '--disable-hot-restart']
   try {
@@ -100,18 +105,18 @@ async function complaintOf(binary: string, path: string): Promise<string | undef
     return undefined
   } catch (error) {
     const { code, stderr = '', message } = error as { code?: unknown; stderr?: string; message: string }
-    if (typeof code !== 'number') throw new Error(`can't run ${binary} (${code ?? message})`)
+    if (typeof code !== 'number') throw new Error(`${binary} does not run (${code ?? message})`)
     const [, text] = /error initializing configuration '[^']*': (.*)/s.exec(stderr) ?? []
     return (text ?? message).replace(/: \{".*/s, '').trim()
   }
 }
 
-/** Where what was inlined begins in a path that Envoy names. */
+/** Where the inlined part begins in a path that Envoy names. */
 const INLINED = /(?:\.route_config|^static_resources\.clusters\[0\])\./
-/** What stands in front there of the listeners of their own file. */
+/** Prefix of a path into listener.yaml, which is inlined. */
 const LISTENER = /^static_resources\.listeners\[(\d+)\]\./
 
-/** The place that Envoy names, `... @ static_resources.listeners[0].name: ...`, in the file it came from. */
+/** Finds the place that Envoy names, `... @ static_resources.listeners[0].name: ...`, in the file that it came from. */
 function faultOf(text: string, source: SourceFile): Fault {
   const line = lineOf(text)
   const [, path, type, why] = /@ *([\w.[\]<>]+): (?:message )?(\S+), near [^)]+\): (.*?)\)?$/.exec(line) ?? []
@@ -143,7 +148,7 @@ function lineOf(text: string): string {
   return text.replaceAll(/\s+/g, ' ').slice(0, MESSAGE_LENGTH_MAX)
 }
 
-/** What Envoy's routes file holds, without the part that can't stand in a bootstrap. */
+/** The route configuration of the file, without fields that a bootstrap may not have. */
 function routesOf(text: string): object {
   const { '@type': _, vhds: __, ...routes } = parse(text)?.resources?.[0] ?? {}
   return routes
@@ -159,7 +164,7 @@ function resourcesOf(text: string): object[] {
   )
 }
 
-/** The bootstrap with its listeners, whose routes stand in place of their file, and with the cold path's clusters. */
+/** The bootstrap with the listeners, the routes and the cold path's clusters inlined. */
 function inlined(
   text: string,
   {

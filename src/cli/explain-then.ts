@@ -8,7 +8,7 @@ import { localTime, momentOf } from './moment.ts'
 import { readLines } from './read-lines.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
-/** A line of Envoy's access log, without what is empty. */
+/** A line of Envoy's access log, without empty fields. */
 export interface LoggedLine {
   readonly time?: string
   readonly request_id?: string
@@ -25,32 +25,32 @@ export interface LoggedLine {
   readonly duration_ms?: number
 }
 
-/** What was decided about a request that there was. */
+/** An earlier request and its explanation. */
 export interface LoggedRequest {
   readonly line: LoggedLine
   readonly then: ExplainedThen
 }
 
-/** More is no request's id. */
+/** Characters. No request id is longer. */
 const REQUEST_ID_LENGTH_MAX = 128
 const HISTORY_LIMIT = 10_000
 
-/** `explain --at TIME`. @returns 0: it would have been forwarded */
+/** `explain --at TIME`. @returns 0 if the request would have been forwarded */
 export async function explainMoment(
   request: DescribedRequest,
   args: Arguments,
   terminal: Terminal,
 ): Promise<number> {
   if (args.flag('offline'))
-    throw new UsageError('--at: what was is known to a running processor only, not --offline')
+    throw new UsageError('--at: only a running processor knows the past, so leave out --offline')
   const at = momentOf('at', args.text('at') ?? '', Date.now())
-  if (at > Date.now()) throw new UsageError('--at: expected a moment that is over')
+  if (at > Date.now()) throw new UsageError('--at: expected a moment in the past')
   const then = await ask(ProcessorClient.of(args, terminal), request, at)
   terminal.stdout.write(args.flag('json') ? json(then) : thenText(then, paintFor(terminal)))
   return then.decision.result === 'forward' ? 0 : 1
 }
 
-/** `explain --request-id ID`. @returns 0: it was forwarded */
+/** `explain --request-id ID`. @returns 0 if the request was forwarded */
 export async function explainLogged(args: Arguments, terminal: Terminal): Promise<number> {
   const id = (args.text('request-id') ?? '').slice(0, REQUEST_ID_LENGTH_MAX)
   const file = args.text('log')
@@ -58,12 +58,14 @@ export async function explainLogged(args: Arguments, terminal: Terminal): Promis
   const line = file === undefined ? await refusalOf(id, client) : await lineOf(id, file)
   if (line === null) {
     const where =
-      file === undefined ? 'among the refusals that are kept; --log FILE reads an access log' : `in "${file}"`
-    throw new Error(`no request "${plain(id)}" ${where}`)
+      file === undefined
+        ? 'among the refusals in the history; use --log FILE to read an access log'
+        : `in "${file}"`
+    throw new Error(`there is no request "${plain(id)}" ${where}`)
   }
   const startedAt = Date.parse(line.time ?? '')
-  if (Number.isNaN(startedAt)) throw new Error(`the line of "${plain(id)}" has no time`)
-  // By the processor it was decided after it came, when its name had been asked for.
+  if (Number.isNaN(startedAt)) throw new Error(`the log line of "${plain(id)}" has no time`)
+  // The processor decides a cold request after it has asked DNS, near the end of the request.
   const at = startedAt + (line.path === 'hot' ? 0 : (line.duration_ms ?? 0))
   const then = ended(line, await ask(client, requestIn(line), at, line.path))
   const found: LoggedRequest = { line, then }
@@ -71,7 +73,7 @@ export async function explainLogged(args: Arguments, terminal: Terminal): Promis
   return line.reason === undefined ? 0 : 1
 }
 
-/** @param path of the request: its zone may have been learned, or forgotten, while it was under way */
+/** @param path which path the request took: the zone may have been learned or forgotten during the request */
 function ask(
   client: ProcessorClient,
   request: DescribedRequest,
@@ -82,12 +84,12 @@ function ask(
   return client.json<ExplainedThen>(`/api/explain?${query}`, 'POST', descriptionJson(request))
 }
 
-/** The line has the last word. */
+/** What the log line says overrules the explanation. */
 export function ended({ reason, status, details }: LoggedLine, then: ExplainedThen): ExplainedThen {
   return reason === undefined ? then : endedBy(then, { reason, status, details })
 }
 
-/** As much of the request as its line has: where the id stood it does not say. */
+/** Rebuilds the request from its log line, which does not tell where the id stood. */
 function requestIn({ method, host, uri, key }: LoggedLine): DescribedRequest {
   const id = key?.slice(key.lastIndexOf('/') + 1)
   return describedRequest({ method, path: uri, host, ids: id === undefined || id === '' ? [] : [id] })
@@ -98,13 +100,13 @@ async function lineOf(id: string, file: string): Promise<LoggedLine | null> {
   for await (const text of readLines(file, '--log')) {
     if (!text.includes(id)) continue
     const line = parsed(text)
-    // The processor's log may be in the same file: its lines have no method.
+    // The file may also hold the processor's log. Its lines have no method.
     if (line?.request_id === id && line.method !== undefined) found = line
   }
   return found
 }
 
-/** What is in front of the JSON is docker's. */
+/** Parses a line of JSON, also behind a prefix that docker adds. */
 export function parsed(text: string): LoggedLine | null {
   const from = text.indexOf('{')
   if (from === -1) return null
@@ -137,7 +139,7 @@ export function lineOfRefusal(event: RefusedEvent & { readonly at: number }): Lo
   }
 }
 
-/** The moment, the steps, then what to do. */
+/** The moment, the steps of the decision, then what to do. */
 export function thenText({ at, request, steps, decision }: ExplainedThen, paint: Paint): string {
   const { method, authority, path, ids } = request
   const id = ids.length === 0 ? '' : `, id ${ids.join(' and ')}`
@@ -151,7 +153,8 @@ export function thenText({ at, request, steps, decision }: ExplainedThen, paint:
 }
 
 function adviceText(decision: ExplainedThen['decision'], paint: Paint): string {
-  if (decision.result === 'unknown') return '\nToo little is kept of that time to say what was decided.\n'
+  if (decision.result === 'unknown')
+    return '\nThe history of that time is incomplete, so the decision is unknown.\n'
   if (decision.result === 'forward') return ''
   const { cause, wayOut } = decision
   return `\n${paint('bold', 'Cause:')}   ${cause}\n${paint('bold', 'Way out:')} ${wayOut}\n`
@@ -166,7 +169,7 @@ export function loggedText({ line, then }: LoggedRequest, paint: Paint): string 
     ...(zone === undefined ? [] : [`zone ${zone}`]),
     ...(path === undefined ? [] : [`path ${path}`]),
     ...(address === undefined ? [] : [`sent to ${address}`]),
-    ...(uri === undefined ? ['its URL path is unknown, / is assumed'] : []),
+    ...(uri === undefined ? ['URL path unknown, assuming /'] : []),
   ]
   return `${paint('bold', plain(parts.join(', ')))}\n\n${thenText(then, paint)}`
 }

@@ -30,24 +30,24 @@ import { MOMENT_DETAILS } from './moment.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
 export const explainCommand: Command = {
-  summary: 'why a request goes where it goes, or what a reason means',
+  summary: 'explain where a request goes and why, or what a reason means',
   usage:
     "[--id ID] [--method METHOD] [--path PATH] [--host HOST] [--header LINE] [--body FILE] [--at TIME] | --curl 'curl ...' | --request-id ID [--log FILE] | REASON",
-  details: `  --id ID          the zone's id, put where the rule that fits looks first; repeat it to have two ids there
-  --method METHOD  POST by default
-  --path PATH      with its query; / by default
+  details: `  --id ID          the zone's id, in the first place where the matching rule looks; repeat it to send two ids
+  --method METHOD  default: POST
+  --path PATH      the path with its query; default: /
   --host HOST      the Host header, as in the URL
-  --header LINE    'name: value'; repeat it for more headers
-  --body FILE      the body; - reads it from standard input. ${BODY_OCTETS_MAX} octets at most
+  --header LINE    'name: value'; repeat it for several headers
+  --body FILE      the body; - reads standard input. Maximum: ${BODY_OCTETS_MAX} octets
   --curl COMMAND   a curl command, as browsers copy it, instead of --method, --path, --host and --header; it is not run
-  --at TIME        what was known and decided then, by what the processor has kept; ${MOMENT_DETAILS}
-  --request-id ID  a request that there was: what it was decided by
-  --log FILE       Envoy's access log with its line; - reads standard input. Without it only refusals are found
-  --offline        asks no running processor: reads the configuration and asks DNS itself
-  REASON           such as name_not_found, or zones_max of a zone that stays cold: what it means, and what to do
+  --at TIME        explain the request as of this moment, from the processor's history. ${MOMENT_DETAILS}
+  --request-id ID  explain an earlier request
+  --log FILE       Envoy's access log, to find that request in; - reads standard input. Default: the refusals in the history
+  --offline        ask no running processor: read the configuration and ask DNS
+  REASON           what a reason means and what to do: of a refusal (name_not_found) or of a cold zone (zones_max)
 ${CLIENT_DETAILS}
 
-Exit 0: the request would be forwarded. Exit 1: it would be refused.`,
+Exit code 0: the request would be forwarded. 1: it would be refused.`,
   example: 'zonegate explain --id 12 --path /mail',
   options: {
     ...CLIENT_OPTIONS,
@@ -87,8 +87,8 @@ function explainReason(reason: string, args: Arguments, terminal: Terminal): num
   if (known === null) {
     const all = [...Object.keys(REASONS), ...Object.keys(COLD_REASONS)]
     const meant = all.find((each) => isTypo(reason, each))
-    const hint = meant === undefined ? `there are ${all.join(', ')}` : `did you mean ${meant}?`
-    throw new UsageError(`no reason "${plain(reason)}"; ${hint}`)
+    const hint = meant === undefined ? `the reasons are ${all.join(', ')}` : `did you mean ${meant}?`
+    throw new UsageError(`there is no reason "${plain(reason)}"; ${hint}`)
   }
   const { status, cause, wayOut } = known
   const paint = paintFor(terminal)
@@ -100,7 +100,7 @@ function explainReason(reason: string, args: Arguments, terminal: Terminal): num
   return 0
 }
 
-/** Of a refusal, or of a zone that stays cold. */
+/** Why a request is refused, or why a zone stays cold. */
 function reasonText(reason: string): ReasonText | null {
   if (isReason(reason)) return REASONS[reason]
   return isColdReason(reason) ? { status: 'cold', ...COLD_REASONS[reason] } : null
@@ -124,7 +124,7 @@ async function requestOf(args: Arguments): Promise<DescribedRequest> {
   }
 }
 
-/** No more than shows that it is too long. @throws UsageError */
+/** Reads no more than needed to see that a body is too long. @throws UsageError */
 async function readBody(file: string): Promise<Buffer> {
   const chunks: Buffer[] = []
   let octets = 0
@@ -159,7 +159,7 @@ async function explainOffline(
   }
 }
 
-/** The request, the steps, then what to do. */
+/** The request, the steps of its decision, then what to do. */
 export function explainedText({ request, steps, decision }: Explained, paint: Paint): string {
   const { method, authority, path, ids, bodyOctets } = request
   const id = ids.length === 0 ? '' : `, id ${ids.join(' and ')}`

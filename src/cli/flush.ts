@@ -3,10 +3,10 @@ import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command } from './command.ts'
 import { json, plain } from './text.ts'
 
 export const flushCommand: Command = {
-  summary: 'ends the lifetime of cached DNS answers',
+  summary: 'drop cached DNS answers, so that nameservers are asked again',
   usage: '[NAME]',
-  details: `  NAME             a zone's name; without it: all names. Each is asked for again at once or at its next request;
-                   while nameservers fail, the old answers serve on
+  details: `  NAME             a zone's name; default: all names. The processor asks for it again at once or at its next request.
+                   While nameservers fail, it still uses the old answer
 ${CLIENT_DETAILS}`,
   example: 'zonegate flush zone12-mail.game.test',
   options: CLIENT_OPTIONS,

@@ -3,7 +3,7 @@ import { CLIENT_DETAILS, CLIENT_OPTIONS, type Command } from './command.ts'
 import { json } from './text.ts'
 
 export const healthcheckCommand: Command = {
-  summary: 'exit 0 if the processor is ready, else 1',
+  summary: 'exit with 0 if the processor is ready, else with 1',
   usage: '',
   details: CLIENT_DETAILS,
   example: 'zonegate healthcheck && echo ready',

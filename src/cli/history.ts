@@ -15,16 +15,16 @@ const COLOURS: Readonly<Record<Tone, Colour | undefined>> = {
 }
 
 export const historyCommand: Command = {
-  summary: 'what happened: addresses, nameservers, configurations, Envoys, pins, refusals',
+  summary: 'list past events: addresses, nameservers, configurations, Envoys, pins, refusals',
   usage: '[--zone ID] [--since TIME] [--until TIME] [--kind KIND]',
-  details: `  --zone ID        of one zone: its id, or SERVICE/ID; without it, of all zones and the gateway
-  --since TIME     from then on
-  --until TIME     until then
-  --kind KIND      of this kind; repeat it for more: ${KINDS.join(', ')}
-  --limit N        the newest N; ${EVENTS_DEFAULT} by default, 10,000 at most
+  details: `  --zone ID        events of one zone: its id, or SERVICE/ID; default: all zones and the gateway
+  --since TIME     events from this moment on
+  --until TIME     events up to this moment
+  --kind KIND      events of this kind; repeat it for several: ${KINDS.join(', ')}
+  --limit N        the newest N events; default: ${EVENTS_DEFAULT}, maximum: 10,000
 ${CLIENT_DETAILS}
 
-${MOMENT_DETAILS}. Events are in the order in which they happened, whatever the clock was set to.`,
+${MOMENT_DETAILS}. Events are in the order in which they happened, even if somebody set the clock.`,
   example: 'zonegate history --zone 12 --since 02:00 --until 02:30',
   options: {
     ...CLIENT_OPTIONS,
@@ -63,12 +63,12 @@ function historyText({ events, leftOut, completeSince, fault }: HistoryPage, pai
     return `${paint('dim', localTime(at))}  ${colour === undefined ? shown : paint(colour, shown)}\n`
   })
   const notes = [
-    ...(events.length === 0 ? ['nothing of this is kept'] : []),
-    ...(leftOut > 0 ? [`${leftOut} older ones are not shown: --until or --limit`] : []),
+    ...(events.length === 0 ? ['no such event is kept'] : []),
+    ...(leftOut > 0 ? [`${leftOut} older events are not shown: use --until or --limit`] : []),
     ...(completeSince === null
       ? []
-      : [`what is older than ${localTime(Date.parse(completeSince))} made room (history.bytes)`]),
-    ...(fault === null ? [] : [`a restart loses some of it: ${fault}`]),
+      : [`events before ${localTime(Date.parse(completeSince))} were dropped to make room (history.bytes)`]),
+    ...(fault === null ? [] : [`a restart will lose some events: ${fault}`]),
   ]
   return [...lines, ...notes.map((note) => `${paint('dim', `(${plain(note)})`)}\n`)].join('')
 }

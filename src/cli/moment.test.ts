@@ -5,7 +5,7 @@ import { localTime, momentOf } from './moment.ts'
 
 const NOW = new Date(2026, 10, 29, 4, 45).getTime()
 
-test('a time of day is the last one that there was, on the clock of the terminal', () => {
+test('a time of day is the latest one in the past, in local time', () => {
   const shown = (text: string): string => localTime(momentOf('at', text, NOW))
   assert.equal(shown('02:12'), '2026-11-29 02:12:00.000')
   assert.equal(shown('2:12:03.5'), '2026-11-29 02:12:03.500')

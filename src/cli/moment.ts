@@ -11,10 +11,10 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 }
 const DAY_MS = 86_400_000
 export const MOMENT_DETAILS =
-  'TIME is a time of day here (02:12, 02:12:30), the last one that there was; 10m, 2h or 3d ago; or 2026-11-29T02:12, with Z for UTC'
+  'TIME is a time of day in local time, the latest one in the past (02:12, 02:12:30); how long ago (10m, 2h, 3d); or a date (2026-11-29T02:12, add Z for UTC)'
 
 /**
- * A moment as operators write it.
+ * Parses a moment as operators write it.
  * @param nowMs since 1970
  * @returns milliseconds since 1970
  * @throws UsageError
@@ -29,7 +29,7 @@ export function momentOf(option: string, text: string, nowMs: number): number {
   return moment
 }
 
-/** Today's, or yesterday's where today's is yet to come. */
+/** Today at that time, or yesterday if that is still to come. */
 function lastTimeOfDay(
   [, hours, minutes, seconds = '0', fraction = '0']: RegExpExecArray,
   nowMs: number,
@@ -51,7 +51,7 @@ function lastTimeOfDay(
   return today <= nowMs ? today : at(new Date(nowMs - DAY_MS))
 }
 
-/** `2026-11-29 02:12:03.123`, as the clock here shows it. */
+/** `2026-11-29 02:12:03.123`, in local time. */
 export function localTime(ms: number): string {
   const date = new Date(ms)
   const two = (value: number, digits = 2): string => String(value).padStart(digits, '0')

@@ -10,7 +10,6 @@ import {
   type Arguments,
   CLIENT_DETAILS,
   CLIENT_OPTIONS,
-  CONFIG_OPTION,
   type Command,
   type Terminal,
   UsageError,
@@ -19,24 +18,23 @@ import { type Column, duration, json, type Paint, paintFor, plain, table } from 
 
 const TIMEOUT_MS = 10_000
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
-/** `--config` as with other commands, though nothing of it is needed: scripts pass it to all. */
-const SOCKET_OPTIONS = { ...CONFIG_OPTION, socket: { type: 'string' }, json: { type: 'boolean' } } as const
-const SOCKET_DETAILS = `  --socket PATH    of the processor; else ${PIN_SOCKET} in the working directory, which only its own user and root may open
-  --json           for programs
-  --config FILE    is taken as by other commands; the socket does not depend on it`
+const SOCKET_OPTIONS = { socket: { type: 'string' }, json: { type: 'boolean' } } as const
+const SOCKET_DETAILS = `  --socket PATH    the processor's socket; default: ${PIN_SOCKET} in the working directory. Only the processor's user and root
+                   may open it
+  --json           print JSON`
 
 export const pinCommand: Command = {
-  summary: 'sends the requests of a zone to addresses, for a time',
+  summary: 'send the requests of a zone to fixed addresses for a time',
   usage: 'ZONE ADDRESS... --for TIME --because TEXT',
   details: `  ZONE             an id, or SERVICE/ID for one service
-  ADDRESS          10.0.0.5, or with a port 10.0.0.6:9000, [2001:db8::1]:9000. DNS is not asked
-  --for TIME       30s, 45m, 2h, 7d; ${PIN_SECONDS_MAX / 86_400} days at most. Then DNS is asked again
-  --because TEXT   for whoever looks at the page in the morning
-  --by NAME        who does it; else the user
+  ADDRESS          10.0.0.5, or with a port 10.0.0.6:9000, [2001:db8::1]:9000. Until the pin ends, DNS is not asked
+  --for TIME       30s, 45m, 2h, 7d; maximum: ${PIN_SECONDS_MAX / 86_400} days
+  --because TEXT   the reason, which the status and the page show
+  --by NAME        who sets the pin; default: the current user
 ${SOCKET_DETAILS}
 
-It goes before zones of zonegate.yaml, and a restart of the processor keeps it. Each processor has pins of its own.
-Exit 0: the zone is pinned. Exit 1: it is not, or a restart would undo it.`,
+A pin takes precedence over zones in zonegate.yaml and survives a restart of the processor. Each processor has its own pins.
+Exit code 0: the zone is pinned. 1: it is not, or a restart would undo the pin.`,
   example: 'zonegate pin 12 10.0.0.5 --for 2h --because "disk of zone 12 is full"',
   options: {
     ...SOCKET_OPTIONS,
@@ -56,9 +54,9 @@ Exit 0: the zone is pinned. Exit 1: it is not, or a restart would undo it.`,
 }
 
 export const unpinCommand: Command = {
-  summary: 'ends a pin: DNS is asked again',
+  summary: 'end a pin, so that DNS is asked again',
   usage: 'ZONE',
-  details: `  ZONE             as it was pinned
+  details: `  ZONE             the zone as given to "zonegate pin"
 ${SOCKET_DETAILS}`,
   example: 'zonegate unpin 12',
   options: SOCKET_OPTIONS,
@@ -71,7 +69,7 @@ ${SOCKET_DETAILS}`,
 }
 
 export const pinsCommand: Command = {
-  summary: 'pins by command: where, who, because of what, until when',
+  summary: 'list the pins: addresses, who set them, why, and until when',
   usage: '',
   details: CLIENT_DETAILS,
   example: 'zonegate pins',
@@ -92,7 +90,7 @@ export function pinsText({ pins, fault }: PinsStatus, atMs: number, paint: Paint
     { title: 'BY', text: ({ who }) => who },
     { title: 'BECAUSE', text: ({ because }) => because },
   ]
-  const list = pins.length === 0 ? 'No zone is pinned by command.\n' : table(columns, pins, paint)
+  const list = pins.length === 0 ? 'No zone is pinned.\n' : table(columns, pins, paint)
   return fault === null ? list : `${list}${paint('red', plain(fault))}\n`
 }
 
@@ -108,7 +106,8 @@ async function command(
   const done =
     path === '/pin' ? `pinned: ${zone} to ${addresses.join(', ')} until ${until}` : `unpinned: ${zone}`
   stdout.write(args.flag('json') ? json(reply) : `${plain(done)}\n`)
-  if (fault !== null) stderr.write(`zonegate: in force now, and lost at a restart: ${plain(fault)}\n`)
+  if (fault !== null)
+    stderr.write(`zonegate: this is in force now, but a restart would undo it: ${plain(fault)}\n`)
   return fault === null ? 0 : 1
 }
 
@@ -131,17 +130,16 @@ function ask(socketPath: string, path: string, sent: object): Promise<Pinned> {
 }
 
 function whyNot(path: string, { code, message }: NodeJS.ErrnoException): string {
-  if (code === 'EACCES')
-    return `${path}: only the processor's own user and root may open it: run this as one of them`
+  if (code === 'EACCES') return `${path}: permission denied; run this as root or as the processor's user`
   const wayOut =
-    "run this in the processor's working directory and on its machine, or name its socket with --socket"
+    "run this on the processor's machine and in its working directory, or give its socket with --socket"
   return `no processor answers on ${path} (${code ?? message}): ${wayOut}`
 }
 
 function required(args: Arguments, option: string): string {
   const text = args.text(option)
   if (text === undefined || text.trim() === '')
-    throw new UsageError(`expected --${option}; "zonegate pin --help" says what it takes`)
+    throw new UsageError(`expected --${option}; "zonegate pin --help" lists the options`)
   return text
 }
 
@@ -155,7 +153,7 @@ function secondsOf(text: string): number {
   return seconds
 }
 
-/** Whoever is behind sudo. */
+/** With sudo, the user who called it. */
 function userText({ environment }: Terminal): string {
   return `${environment['SUDO_USER'] ?? userInfo().username}@${hostname()}`
 }

@@ -1,12 +1,12 @@
 import { createReadStream } from 'node:fs'
 import { UsageError } from './command.ts'
 
-/** Characters of a line; what goes on is left out. Envoy cuts what clients write, so its own lines are far shorter. */
+/** Characters of a line. The rest is dropped. Envoy truncates what clients send, so its own lines are far shorter. */
 const LINE_LENGTH_MAX = 1024 * 1024
 
 /**
- * The lines of a file, or with `-` of standard input.
- * @throws UsageError where it can't be read
+ * The lines of a file, or of standard input if the file is `-`.
+ * @throws UsageError if the file can't be read
  */
 export async function* readLines(file: string, option: string): AsyncGenerator<string> {
   const input = file === '-' ? process.stdin : createReadStream(file)

@@ -19,23 +19,23 @@ import { processorSocketIn, render } from '../envoy-files/render.ts'
 import { unifiedDiff } from '../envoy-files/unified-diff.ts'
 import { CONFIG_DETAILS, CONFIG_OPTION, type Command, configPath } from './command.ts'
 
-/** Without them a running gateway's files seem to differ. */
+/** Without the same options, --check would report differences that do not exist. */
 const SAME_OPTIONS =
-  'A gateway that was started with --config, --listen or --admin needs the same here: --config FILE, ZONEGATE_ENVOY_LISTEN, ZONEGATE_ENVOY_ADMIN'
+  'If you started the gateway with --config, --listen or --admin, give the same here: --config FILE, ZONEGATE_ENVOY_LISTEN, ZONEGATE_ENVOY_ADMIN'
 
 export const renderCommand: Command = {
-  summary: 'writes the files that Envoy reads (run/*.yaml), from zonegate.yaml and your files in envoy/',
+  summary: 'write the files that Envoy reads (run/*.yaml) from zonegate.yaml and envoy/',
   usage: '[--check]',
   details: `${CONFIG_DETAILS}
-  --envoy DIR      your files for Envoy (envoy)
-  --out DIR        where Envoy reads its files (run)
-  --check          writes nothing, and prints what would change
+  --envoy DIR      your files for Envoy; default: envoy
+  --out DIR        where Envoy reads its files; default: run
+  --check          write nothing and print what would change
 
-npm start and the processor run this by themselves, on each save. Run it where they do not, or to look with --check.
-Beside a running processor it writes nothing. If its gateway was started with --config, --listen or --admin, give --check
-the same: otherwise it shows differences that are none. The environment variables ZONEGATE_ENVOY_LISTEN and
+npm start and the processor do this on each save. Use this command where neither runs, or to see the changes with --check.
+While a processor runs, only --check works. If you started the gateway with --config, --listen or --admin, give the same
+here: otherwise --check reports differences that do not exist. The environment variables ZONEGATE_ENVOY_LISTEN and
 ZONEGATE_ENVOY_ADMIN (ADDRESS:PORT) replace the addresses of the listeners callback and admin.
-Exit 0: the files are written, or with --check they are up to date. Exit 1: they can't be made, or with --check they differ.`,
+Exit code 0: the files are written; with --check: they are up to date. 1: an error; with --check: they differ.`,
   example: 'zonegate render --check',
   options: {
     ...CONFIG_OPTION,
@@ -56,7 +56,7 @@ Exit 0: the files are written, or with --check they are up to date. Exit 1: they
     if (!args.flag('check')) {
       if (await isWrittenByProcessor(folder)) {
         terminal.stderr.write(
-          `zonegate: a processor is running and writes ${folder}/ itself on each save, so nothing is written; --check shows what differs\n`,
+          `zonegate: nothing is written, because a running processor writes ${folder}/ on each save; use --check to see what differs\n`,
         )
         return 1
       }
@@ -81,8 +81,8 @@ Exit 0: the files are written, or with --check they are up to date. Exit 1: they
 }
 
 /**
- * Its gateway may have been started with other options. What is made without them would have the running Envoy listen
- * elsewhere, and by other rules.
+ * True if a processor is running. The gateway may have been started with other options: files rendered without them would make
+ * the running Envoy listen elsewhere, with other rules.
  */
 async function isWrittenByProcessor(folder: string): Promise<boolean> {
   const before = textBefore(folder, 'bootstrap')
@@ -99,7 +99,7 @@ async function isWrittenByProcessor(folder: string): Promise<boolean> {
   }
 }
 
-/** Undefined also for what is no YAML: it is about to be written anew. */
+/** Also undefined if the file is not YAML: then it may be overwritten. */
 function processorSocketOf(rendered: string): string | undefined {
   try {
     return processorSocketIn(rendered)

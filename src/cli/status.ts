@@ -12,21 +12,21 @@ const VIEWS = ['zones', 'rules', 'nameservers', 'envoys'] as const
 type View = (typeof VIEWS)[number]
 
 const WATCH_INTERVAL_MS = 2000
-/** Zones of the overview: the busiest. */
+/** The overview shows the busiest zones. */
 const OVERVIEW_ZONES = 10
-/** The addresses that a row has room for. */
+/** More addresses do not fit into a row. */
 const ADDRESSES_SHOWN = 3
-/** Back to the corner, and all that was there before away. */
+/** Moves the cursor to the top left corner and clears the screen. */
 const CLEAR = '\u001b[H\u001b[2J'
 
 export const statusCommand: Command = {
-  summary: 'zones, rules, nameservers and Envoys as they are now',
+  summary: 'show zones, rules, nameservers and Envoys',
   usage: '[zones | rules | nameservers | envoys] [--watch]',
-  details: `  zones            each zone: state, route, why it is cold, TTL left, requests a second, errors of the last five minutes
-  rules            each rule: requests since the start and a second, what the processor refused
-  nameservers      round trip time and failures
-  envoys           what each has acknowledged and refused
-  --watch          again every ${WATCH_INTERVAL_MS / 1000} s, until Ctrl-C
+  details: `  zones            each zone: state, route, why it is cold, TTL left, requests a second, errors in the last five minutes
+  rules            each rule: requests since the start, requests a second, refusals by the processor
+  nameservers      round trip times and failures
+  envoys           what each Envoy has acknowledged and refused
+  --watch          repeat every ${WATCH_INTERVAL_MS / 1000} s until Ctrl-C
 ${CLIENT_DETAILS}`,
   example: 'zonegate status zones --watch',
   options: { ...CLIENT_OPTIONS, watch: { type: 'boolean' } },
@@ -35,7 +35,7 @@ ${CLIENT_DETAILS}`,
     const [name] = args.positionals
     const view = VIEWS.find((known) => known === name)
     if (name !== undefined && view === undefined)
-      throw new UsageError(`no view "${name}"; there are ${VIEWS.join(', ')}`)
+      throw new UsageError(`there is no view "${name}"; the views are ${VIEWS.join(', ')}`)
     const client = ProcessorClient.of(args, terminal)
     for (;;) {
       const status = await client.json<Status>('/api/status', 'GET', undefined, ({ config }) =>
@@ -96,9 +96,9 @@ function summaryText(
     ...policy.faults.map((fault) => paint('red', `not taken: ${fault}`)),
     ...policy.reasons.map((reason) => paint('yellow', `no zone is learned: ${reason}`)),
     ...(policy.pinned ?? []).map((domain) =>
-      paint('yellow', `not learned: ${domain}, which a virtual host of envoy/routes.yaml has`),
+      paint('yellow', `not learned: ${domain}, because a virtual host in envoy/routes.yaml has it`),
     ),
-    ...(policy.unknown ?? []).map((field) => paint('yellow', `not understood: ${field}`)),
+    ...(policy.unknown ?? []).map((field) => paint('yellow', `unknown field: ${field}`)),
     ...(dns.searchOffered === null ? [] : [paint('yellow', searchText(dns))]),
     ...config.needsRestart.map((key) => paint('yellow', `${key}: takes effect at the next start`)),
     ...policy.needsRestart.map((file) =>
@@ -120,16 +120,16 @@ function spansText({ made, failed }: NonNullable<Status['spans']>): string {
 }
 
 function awayText(awayMs: number): string {
-  return `before its start no processor served for ${duration(awayMs / 1000)}: requests that ask got 502, or with fallback.enabled went by Envoy's own DNS, where Envoy counts them as "zones_by_name"`
+  return `no processor ran for ${duration(awayMs / 1000)} before this one: cold requests got 502, or with fallback.enabled Envoy resolved names itself and counted them as "zones_by_name"`
 }
 
 function searchText({ search, searchOffered }: Status['dns']): string {
-  return `search domain ${search} stays in force, resolv.conf has ${searchOffered} in front: SIGHUP or dns.search takes it`
+  return `the search domain is still ${search}, but resolv.conf now begins with ${searchOffered}: send SIGHUP or set dns.search to use it`
 }
 
 function refusalsText({ decisions }: Status, paint: Paint): string {
   const reasons = Object.entries(decisions.refused).filter(([, count]) => count > 0)
-  if (reasons.length === 0) return 'Nothing was refused by the processor since its start.\n'
+  if (reasons.length === 0) return 'The processor has refused nothing since its start.\n'
   const columns: Column<[string, number]>[] = [
     { title: 'REFUSED BY REASON', text: ([reason]) => reason },
     { title: 'COUNT', align: 'right', text: ([, count]) => String(count) },
@@ -183,7 +183,7 @@ function nameserversText({ dns }: Status, paint: Paint): string {
 }
 
 export function envoysText({ envoys, build }: Pick<Status, 'envoys' | 'build'>, paint: Paint): string {
-  if (envoys.length === 0) return 'No Envoy is connected for zones: every request asks the processor.\n'
+  if (envoys.length === 0) return 'No Envoy is connected, so every request asks the processor.\n'
   const held = (kind: keyof EnvoyStatus['resources']) => (envoy: EnvoyStatus) =>
     String(envoy.resources[kind].held)
   const sum = ({ resources }: EnvoyStatus, count: 'nacks' | 'rejected'): number =>
@@ -232,7 +232,7 @@ export function zonesText(
   rowsMax: number,
   paint: Paint,
 ): string {
-  if (zones.length === 0) return 'No zone was asked for lately.\n'
+  if (zones.length === 0) return 'No zone had requests lately.\n'
   const columns: Column<ZoneStatus>[] = [
     { title: 'ID', text: ({ id }) => id },
     { title: 'SERVICE', text: ({ service }) => service },
@@ -266,7 +266,7 @@ export function zonesText(
 function uncachedText(zones: readonly ZoneStatus[], paint: Paint): string {
   const uncached = zones.filter(({ state }) => state === 'uncached').length
   if (uncached === 0) return ''
-  const text = `uncached: ${uncached}. Their TTL is 0: each request asks a nameserver, and they are never learned`
+  const text = `uncached: ${uncached}. Their TTL is 0, so each request asks a nameserver and they are never learned`
   return `${paint('yellow', text)}\n`
 }
 
@@ -279,7 +279,7 @@ function addressesText(addresses: readonly string[]): string {
   return addresses.slice(0, ADDRESSES_SHOWN).join(', ') + (more > 0 ? `, ${more} more` : '')
 }
 
-/** As many lines as the terminal has. */
+/** Cuts the text to the lines of the terminal. */
 function fit(text: string, { stdout }: Terminal): string {
   const lines = text.split('\n')
   return lines.length <= stdout.rows ? text : `${lines.slice(0, stdout.rows - 1).join('\n')}\n`

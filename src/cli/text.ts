@@ -1,15 +1,15 @@
 import { plainJson } from '../plain-json.ts'
 import type { Terminal } from './command.ts'
 
-/** Control characters never reach a terminal, whoever sent them. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones
+/** Clients may send control characters. None of them may reach a terminal. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern matches control characters on purpose
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f]/g
 const CODES = { bold: 1, dim: 90, red: 31, green: 32, yellow: 33 } as const
 const COLUMN_GAP = '  '
 
 export type Colour = keyof typeof CODES
 
-/** Text in a colour, where the terminal wants colours. */
+/** Colours a text, if the terminal wants colours. */
 export type Paint = (colour: Colour, text: string) => string
 
 export function paintFor({ colour }: Terminal): Paint {
@@ -27,7 +27,7 @@ export interface Column<Row> {
   readonly colour?: (row: Row) => Colour | undefined
 }
 
-/** Rows under a line of titles, columns as wide as they must be. */
+/** A line of titles, then the rows. Each column is as wide as its widest cell. */
 export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], paint: Paint): string {
   const cells = rows.map((row) => columns.map(({ text }) => plain(text(row))))
   const widths = columns.map(({ title }, at) =>
@@ -49,7 +49,7 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
   return [head, ...body].map((text) => `${text}\n`).join('')
 }
 
-/** `9 s`, `3 min`, `2 h`, `4 d`: as much as matters. */
+/** A duration in one unit: `9 s`, `3 min`, `2 h`, `4 d`. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))
   if (whole < 120) return `${whole} s`

@@ -14,7 +14,7 @@ import { type Command, configPath, type Terminal } from './command.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
 
-/** What was found, and by whom. */
+/** The result of `zonegate validate`. */
 export interface Report {
   readonly ok: boolean
   readonly checked: readonly string[]
@@ -24,15 +24,15 @@ export interface Report {
 }
 
 export const validateCommand: Command = {
-  summary: 'finds faults in zonegate.yaml and in envoy/, before you save or start',
+  summary: 'find errors in zonegate.yaml and envoy/ before you apply them',
   usage: '[FILE]',
-  details: `  FILE             configuration; else ZONEGATE_CONFIG, else ./zonegate.yaml where there is one, else the defaults
-  --json           for programs
+  details: `  FILE             the configuration; default: $ZONEGATE_CONFIG, then ./zonegate.yaml, then the built-in defaults
+  --json           print JSON
 
-Also checks the files of listen.tls and upstream.tls, and names certificates that expire within a week. Where the working directory has
-the folder envoy/, its envoy.yaml, listener.yaml, routes.yaml and clusters.yaml are checked too: by this program, and by
-Envoy itself (--mode validate) if it is installed. Nothing is changed, and no running gateway is needed.
-Exit 0: no faults. Exit 1: there are faults, each with file, line and column.`,
+Also checks the files of listen.tls and upstream.tls, and reports certificates that expire within a week. If the working
+directory has a folder envoy/, this command checks its envoy.yaml, listener.yaml, routes.yaml and clusters.yaml, too, and has
+Envoy check them (--mode validate) if it is installed. It changes nothing and needs no running gateway.
+Exit code 0: no errors. 1: errors, each with file, line and column.`,
   example: 'zonegate validate /etc/zonegate.yaml',
   options: { json: { type: 'boolean' } },
   positionalsMax: 1,
@@ -57,7 +57,7 @@ export async function validate(
   const ofUpstreams = checkUpstreamCertificates(config)
   const own = [...faults, ...certificates.faults, ...ofUpstreams.faults]
   const ofCertificates = [...certificates.notes, ...ofUpstreams.notes]
-  // Of a file at fault the defaults are compared: what they say of names is not said of it.
+  // A configuration with errors is replaced by the defaults here, whose notes would be misleading.
   const ownNotes =
     faults.length > 0
       ? ofCertificates
@@ -77,7 +77,7 @@ export async function validate(
   const [listener, bootstrap] = [read(paths.listener), read(paths.bootstrap)]
   const names = [paths.routes, paths.clusters, paths.listener, paths.bootstrap]
   if (routes === undefined || clusters === undefined || listener === undefined || bootstrap === undefined) {
-    const none = `${names.slice(0, -1).join(', ')} and ${paths.bootstrap}: not in the working directory`
+    const none = `${names.slice(0, -1).join(', ')} and ${paths.bootstrap}: they are not in the working directory`
     const isElsewhere = unreadable.length === 4
     const all = isElsewhere ? own : [...own, ...unreadable]
     const notChecked = isElsewhere ? [none] : []
@@ -99,7 +99,7 @@ export async function validate(
   return {
     ok: all.length === 0,
     checked: [source, ...names, ...(binary === undefined ? [] : [`all four by ${binary}`])],
-    notChecked: binary === undefined ? ["by Envoy's --mode validate: there is no Envoy in PATH"] : [],
+    notChecked: binary === undefined ? ['by Envoy (--mode validate): there is no Envoy in PATH'] : [],
     faults: all,
     notes: [...ownNotes, ...notes],
   }
@@ -109,7 +109,7 @@ function placeOf({ file, line, column }: Fault): string {
   return `${file}:${line}:${column}`
 }
 
-/** Where it is at fault, what goes with it is compared with the defaults. */
+/** Of a configuration with errors, the errors and the defaults: the other files are compared with those. */
 function readConfig(
   path: string | undefined,
   { environment }: Terminal,
@@ -123,7 +123,7 @@ function readConfig(
   }
 }
 
-/** Not a fault: it may be checked on another machine than it will run on. */
+/** A note, not an error: the configuration may be checked on another machine than it will run on. */
 function notesOfDns(config: Config, { environment }: Terminal): Fault[] {
   const dns = openDns(config, environment)
   const fault = searchFault(config, dns.searchDomain())
@@ -131,7 +131,7 @@ function notesOfDns(config: Config, { environment }: Terminal): Fault[] {
   return fault === null ? [] : [{ file: 'on this machine', key: '', message: fault }]
 }
 
-/** That a certificate has expired is a note: it may be renewed while the processor runs. */
+/** An expired certificate is only a note: it may be renewed while the processor runs. */
 function checkCertificates({ listen }: Config): { faults: readonly Fault[]; notes: readonly Fault[] } {
   if (listen.tls === null) return { faults: [], notes: [] }
   try {
@@ -142,7 +142,7 @@ function checkCertificates({ listen }: Config): { faults: readonly Fault[]; note
   }
 }
 
-/** Of `upstream.tls`, as far as they can be read here. */
+/** The certificates of `upstream.tls`, as far as this user can read them. */
 function checkUpstreamCertificates(config: Config): { faults: Fault[]; notes: Fault[] } {
   const all = certificatesOfUpstreams(rulesOf(config), new Date())
   const told = (of: 'fault' | 'warning'): Fault[] =>

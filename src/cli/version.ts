@@ -3,9 +3,9 @@ import type { Command } from './command.ts'
 import { json } from './text.ts'
 
 export const versionCommand: Command = {
-  summary: 'versions of this program, of the Envoy that it is made for, and of Node',
+  summary: 'print the versions of zonegate, of the Envoy it is tested with, and of Node',
   usage: '',
-  details: '  --json           for programs',
+  details: '  --json           print JSON',
   example: 'zonegate version --json',
   options: { json: { type: 'boolean' } },
   positionalsMax: 0,

@@ -341,7 +341,7 @@ test('rules that Envoy would not take are faults: too many, or too long together
 test('a named file that is not there is a fault that says what to do', () => {
   assert.throws(
     () => loadConfig('/nonexistent/z.yaml'),
-    /no such file; name another with --config or ZONEGATE_CONFIG/,
+    /no such file; check the path on the command line or in ZONEGATE_CONFIG/,
   )
 })
 

@@ -57,7 +57,7 @@ function readConfigText(file: string, mayBeAbsent: boolean): string | undefined 
     const { code, place, message } = error
     if (code === 'ENOENT' && mayBeAbsent) return undefined
     if (code === undefined) throw new ConfigError([{ file, ...place, key: '', message }])
-    throw fault(file, `${message}; name another with --config or ZONEGATE_CONFIG`)
+    throw fault(file, `${message}; check the path on the command line or in ZONEGATE_CONFIG`)
   }
 }
 

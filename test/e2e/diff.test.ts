@@ -446,7 +446,7 @@ suite('zonegate diff', () => {
     await eventually('the file is at fault', async () => (await status()).policy.faults.length > 0)
     await assert.rejects(
       diff({ envoy: 'new-envoy' }),
-      /^UsageError: --envoy: nobody knows which of Envoy's files/,
+      /^UsageError: --envoy: the processor does not know which of Envoy's files/,
     )
     save('envoy/clusters.yaml', clusters)
   })

@@ -62,18 +62,24 @@ test('--help lists the commands, and each has usage and an example', async () =>
 })
 
 const WRONG: [args: string[], line: RegExp][] = [
-  [['srve'], /^zonegate: no command "srve"; --help lists them\n$/],
-  [['status', 'zone'], /^zonegate: no view "zone"; there are zones, rules, nameservers, envoys\n$/],
+  [['srve'], /^zonegate: there is no command "srve"; "zonegate --help" lists all commands\n$/],
+  [
+    ['status', 'zone'],
+    /^zonegate: there is no view "zone"; the views are zones, rules, nameservers, envoys\n$/,
+  ],
   [
     ['status', 'zones', 'more'],
-    /^zonegate: unexpected "more"; "zonegate status --help" says what it takes\n$/,
+    /^zonegate: unexpected "more"; "zonegate status --help" lists the options\n$/,
   ],
   [
     ['explain', '--idd', '1'],
-    /^zonegate: Unknown option '--idd'; "zonegate explain --help" says what it takes\n$/,
+    /^zonegate: Unknown option '--idd'; "zonegate explain --help" lists the options\n$/,
   ],
-  [['explain', 'no_reason'], /^zonegate: no reason "no_reason"; there are no_rule, method_not_allowed, /],
-  [['explain', 'zone_max'], /^zonegate: no reason "zone_max"; did you mean zones_max\?\n$/],
+  [
+    ['explain', 'no_reason'],
+    /^zonegate: there is no reason "no_reason"; the reasons are no_rule, method_not_allowed, /,
+  ],
+  [['explain', 'zone_max'], /^zonegate: there is no reason "zone_max"; did you mean zones_max\?\n$/],
   [
     ['explain', '--id', '1', '--path', 'mail'],
     /^zonegate: --path: expected a path that begins with "\/", got "mail"\n$/,
@@ -82,10 +88,14 @@ const WRONG: [args: string[], line: RegExp][] = [
   [['explain', '--curl', 'curl -d @f h'], /^zonegate: --curl: the command reads the file "f": /],
   [['explain', '--body', 'nothing-is-here'], /^zonegate: --body: can't read "nothing-is-here": ENOENT/],
   [['explain', '--body', '/dev/zero'], /^zonegate: --body: expected 1048576 octets or fewer/],
-  [['diff'], /^zonegate: name the new configuration: zonegate diff NEW\.yaml\n$/],
+  [['diff'], /^zonegate: expected the new configuration: zonegate diff NEW\.yaml\n$/],
   [
     ['diff', 'nothing-is-here.yaml', '--rate', '0'],
     /^zonegate: --rate: expected a number from 1 to 10000, got "0"\n$/,
+  ],
+  [
+    ['pin', '12', '10.0.0.5', '--config', 'zonegate.yaml'],
+    /^zonegate: Unknown option '--config'; "zonegate pin --help" lists the options\n$/,
   ],
   [['diff', 'x.yaml', '--envoy', 'nothing-is-here'], /^zonegate: nothing-is-here\/envoy\.yaml: no such file/],
   [
@@ -107,7 +117,7 @@ test('no processor answers: exit 1, one line that says what to do', async () => 
     assert.equal(code, 1)
     assert.match(
       stderr,
-      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it; one that runs with another configuration is named with --config or --server\n$/,
+      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it, or use --config or --server if it runs with another configuration\n$/,
     )
   }
 })
@@ -218,9 +228,9 @@ test('status: an overview, and each view as a table', async () => {
   assert.match(rules.stdout, /^RULE +REQ\/S +REQUESTS +HOT +REFUSED BY REASON\ndefault +0\.0 +0 +0 +-\n$/)
   assert.match(overview.stdout, /^RULE +REQ\/S/m)
   const envoys = await processor.cli(['status', 'envoys'])
-  assert.match(envoys.stdout, /^No Envoy is connected for zones/)
+  assert.match(envoys.stdout, /^No Envoy is connected, so/)
   const zones = await processor.cli(['status', 'zones'])
-  assert.match(zones.stdout, /^No zone was asked for lately/)
+  assert.match(zones.stdout, /^No zone had requests lately/)
 })
 
 test('status VIEW --json has that part alone', async () => {

@@ -83,11 +83,11 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'zones:\n  "1001-1020": { as: "1" }\n  "7, 1005": { maintenance: x }\n',
-    '3:3: zones.7, 1005: expected ids that no other entry has, "1001-1020" has 1005 too',
+    '3:3: zones.7, 1005: expected ids that no other entry has, "1001-1020" has 1005, too',
   ],
   [
     'zones:\n  ab: { as: "1" }\n  AB: { as: "2" }\n',
-    '3:3: zones.AB: expected ids that no other entry has, "ab" has ab too',
+    '3:3: zones.AB: expected ids that no other entry has, "ab" has ab, too',
   ],
   [
     'zones: { 20-10: { as: "1" } }\n',

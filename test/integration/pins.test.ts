@@ -46,7 +46,7 @@ suite('pins by command', () => {
   }
 
   test('a pin is in force at once, and told with who, because of what and until when', async () => {
-    const { code, stdout } = await pin('12', '10.0.0.5', '10.0.0.6:9000', '--config', 'zonegate.yaml', ...FOR)
+    const { code, stdout } = await pin('12', '10.0.0.5', '10.0.0.6:9000', ...FOR)
     assert.equal(code, 0)
     assert.match(stdout, /^pinned: 12 to 10\.0\.0\.5, 10\.0\.0\.6:9000 until \d{4}-\S+Z\n$/)
     assert.match(
@@ -77,7 +77,7 @@ suite('pins by command', () => {
       (await processor.cli(['explain', '--id', '13', '--path', '/mail'])).stdout,
       /pinned to 10\.0\.0\.13/,
     )
-    assert.equal((await processor.cli(['unpin', 'mail/13', '--config', 'zonegate.yaml'])).code, 0)
+    assert.equal((await processor.cli(['unpin', 'mail/13'])).code, 0)
   })
 
   const REFUSED: [what: string, args: string[], expected: RegExp][] = [
@@ -112,7 +112,7 @@ suite('pins by command', () => {
     [
       'no reason',
       ['12', '10.0.0.1', '--for', '1h'],
-      /expected --because; "zonegate pin --help" says what it takes/,
+      /expected --because; "zonegate pin --help" lists the options/,
     ],
     ['a time that is none', ['12', '10.0.0.1', '--for', '1y', '--because', 'x'], /--for: expected a time/],
     ['a time that is too long', ['12', '10.0.0.1', '--for', '32d', '--because', 'x'], /31 days at most/],
@@ -210,7 +210,10 @@ suite('pins by command', () => {
     const { code, stdout, stderr } = await pin('16', '10.0.0.16', ...FOR)
     assert.equal(code, 1)
     assert.match(stdout, /^pinned: 16/)
-    assert.match(stderr, /in force now, and lost at a restart: run\/pins\.json: can't be written \(E\w+/)
+    assert.match(
+      stderr,
+      /this is in force now, but a restart would undo it: run\/pins\.json: can't be written \(E\w+/,
+    )
     assert.match(await explained('16'), /pinned to 10\.0\.0\.16/)
     rmSync(path, { recursive: true })
     assert.equal((await processor.cli(['unpin', '16'])).code, 0)

@@ -83,7 +83,10 @@ test('beside a running processor nothing is written: its gateway may have other 
     edit('zonegate.yaml', 'dns:', 'rules: { header: x-zone }\ndns:')
     const { code, stderr } = await render()
     assert.equal(code, 1)
-    assert.match(stderr, /^zonegate: a processor is running and writes run\/ itself on each save/)
+    assert.match(
+      stderr,
+      /^zonegate: nothing is written, because a running processor writes run\/ on each save/,
+    )
     assert.equal(text('run/listener.yaml'), before)
     assert.equal((await render('--check')).code, 1)
     assert.match((await render('--out', 'other')).stdout, /^written: other\/envoy\.yaml/)

@@ -149,12 +149,12 @@ test("a misspelt field in one of Envoy's files: status, log and validate name it
     save('listener.yaml', 'stream_idle_timeout:', 'stream_idle_timeuot:')
     await eventually('listener.yaml is named', () =>
       said(
-        /^not understood: envoy\/listener\.yaml:\d+:\d+: \S+\.stream_idle_timeuot: no field of Envoy's API$/m,
+        /^unknown field: envoy\/listener\.yaml:\d+:\d+: \S+\.stream_idle_timeuot: no field of Envoy's API$/m,
       ),
     )
     save('envoy.yaml', 'overload_manager:', 'overload_manger:')
     await eventually('envoy.yaml is named', () =>
-      said(/^not understood: envoy\/envoy\.yaml:\d+:\d+: overload_manger/m),
+      said(/^unknown field: envoy\/envoy\.yaml:\d+:\d+: overload_manger/m),
     )
     assert.ok(gateway.lines().some(({ msg }) => /Envoy ignores this unknown field/.test(String(msg))))
     assert.match((await gateway.cli(['validate'])).stdout, /stream_idle_timeuot[\s\S]*overload_manger/)

@@ -50,7 +50,7 @@ test('a domain that is put in front waits until it is asked for: by SIGHUP, or b
   const { stdout } = await processor.cli(['status'])
   assert.match(
     stdout,
-    /^search domain game\.test stays in force, resolv\.conf has vpn\.test in front: SIGHUP/m,
+    /^the search domain is still game\.test, but resolv\.conf now begins with vpn\.test: send SIGHUP/m,
   )
 
   await saveConfig({ budgetMs: 1400 })

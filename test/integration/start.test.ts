@@ -71,7 +71,7 @@ test('a configuration that was named and is not there', async () => {
   const { code, stderr } = await run(['--config', 'other.yaml'])
   assert.deepEqual(
     [code, stderr],
-    [1, 'zonegate: other.yaml: no such file; name another with --config or ZONEGATE_CONFIG\n'],
+    [1, 'zonegate: other.yaml: no such file; check the path on the command line or in ZONEGATE_CONFIG\n'],
   )
 })
 
@@ -120,7 +120,10 @@ test('a file where the socket should be is kept, and told', async () => {
 
 test('an unknown command points to --help', async () => {
   const { code, stderr } = await run(['srve'])
-  assert.deepEqual([code, stderr], [2, 'zonegate: no command "srve"; --help lists them\n'])
+  assert.deepEqual(
+    [code, stderr],
+    [2, 'zonegate: there is no command "srve"; "zonegate --help" lists all commands\n'],
+  )
 })
 
 test('--help has usage and an example', async () => {
