@@ -83,6 +83,6 @@ suite('a refusal that is kept', () => {
   })
   test('without a path says so', () => {
     const line = lineOfRefusal({ kind: 'refused', reason: 'no_rule', requestId: 'r', leftOut: 0, at: 0 })
-    assert.match(loggedText({ line, then }, paint), /URL path is unknown/)
+    assert.match(loggedText({ line, then }, paint), /URL path unknown/)
   })
 })
