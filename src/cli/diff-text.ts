@@ -45,10 +45,8 @@ function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): stri
   const rows: Row[] = zones.flatMap((zone) => zone.changes.map((change) => ({ zone, ...change })))
   const shown = rows.slice(0, ROWS_MAX)
   const more =
-    rows.length > shown.length ? `and ${rows.length - shown.length} more: use --json to see all
-` : ''
-  return `${title}${loss}:
-${table(COLUMNS, shown, paint)}${more}`
+    rows.length > shown.length ? `and ${rows.length - shown.length} more: use --json to see all\n` : ''
+  return `${title}${loss}:\n${table(COLUMNS, shown, paint)}${more}`
 }
 
 const COLUMNS: readonly Column<Row>[] = [

@@ -77,7 +77,7 @@ export async function validate(
   const [listener, bootstrap] = [read(paths.listener), read(paths.bootstrap)]
   const names = [paths.routes, paths.clusters, paths.listener, paths.bootstrap]
   if (routes === undefined || clusters === undefined || listener === undefined || bootstrap === undefined) {
-    const none = `${names.slice(0, -1).join(', ')} and ${paths.bootstrap}: they are not in the working directory`
+    const none = `${names.slice(0, -1).join(', ')} and ${paths.bootstrap}: not in the working directory`
     const isElsewhere = unreadable.length === 4
     const all = isElsewhere ? own : [...own, ...unreadable]
     const notChecked = isElsewhere ? [none] : []

@@ -66,7 +66,7 @@ test('the ports of SRV are from 1024 up, or those that are named; with addresses
     const allow = `rules: ${rules}\naddresses: { allow: ["127.0.0.0/8"]`
     assert.match(
       faultsOf(`${allow} }`).join(),
-      /^z\.yaml:2:14: addresses\.allow: expected addresses\.ports, too, as a rule has port: srv/,
+      /^z\.yaml:2:14: addresses\.allow: expected addresses\.ports, too, because a rule has port: srv/,
     )
     assert.deepEqual(faultsOf(`${allow}, ports: [9000] }`), [])
   }
@@ -85,7 +85,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
     'a certificate for zones without its key, or with one in another folder',
     'rules:\n- { name: a, match: { paths: [/a] }, upstream: { tls: { cert: a.pem } } }\n- { name: b, upstream: { tls: { cert: a/a.pem, key: b/a.key } } }\n',
     /^z\.yaml:2:\d+: rules\.0\.upstream\.tls\.cert: .*expected its key beside it/,
-    /^z\.yaml:3:\d+: rules\.1\.upstream\.tls\.key: .*expected the folder of cert/,
+    /^z\.yaml:3:\d+: rules\.1\.upstream\.tls\.key: .*expected a file in the same folder as cert/,
   ],
   [
     'a name for certificates that is none',
@@ -95,7 +95,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'bodies that are streamed and looked into',
     'rules: { id: { json: /id }, services: { a: { upstream: { http: 2 } } } }\n',
-    /rules\.id: expected a place outside of the body beside "http: 2"/,
+    /rules\.id: expected a place outside the body, because "http: 2"/,
   ],
   [
     'an unknown key is named where it stands',
@@ -122,7 +122,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'a pattern that an id of 63 letters keeps busy for ever',
     'rules: { idPattern: "^(a+)+$" }',
-    /^z\.yaml:1:10: rules\.idPattern: expected a regular expression that no id keeps busy: .*, got "\^\(a\+\)\+\$"$/,
+    /^z\.yaml:1:10: rules\.idPattern: expected a faster regular expression: .*, got "\^\(a\+\)\+\$"$/,
   ],
   [
     'a host without an id',
@@ -137,12 +137,12 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'an id in a label of the search domain',
     'rules: { host: "{id}{search}" }',
-    /^z\.yaml:1:10: rules\.host: expected a domain behind the label with \{id\}/,
+    /^z\.yaml:1:10: rules\.host: expected a domain after the label with \{id\}/,
   ],
   [
     'an id behind the search domain',
     'rules: { host: "{search}.{id}" }',
-    /rules\.host: expected a domain behind the label with \{id\}/,
+    /rules\.host: expected a domain after the label with \{id\}/,
   ],
   [
     'no service for other paths',
@@ -152,7 +152,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'two services for one path',
     'rules: { services: { a: { paths: ["/m"] }, b: { paths: ["/m"] }, c: {} } }',
-    /services\.b\.paths\.0: .*"a" has it too/,
+    /services\.b\.paths\.0: .*"a" already has this one/,
   ],
   ['a CIDR without a prefix', 'addresses: { allow: ["10.0.0.1"] }', /addresses\.allow\.0: expected a CIDR/],
   [
@@ -188,7 +188,7 @@ const FAULTS: [title: string, text: string, ...expected: RegExp[]][] = [
   [
     'a SRV name of labels that are none',
     'rules: { port: { srv: "_{service}..{name}" } }',
-    /^z\.yaml:1:18: rules\.port\.srv: expected a pattern of a name of SRV records, this makes "_mail\.\.zone1-mail\.a", got/,
+    /^z\.yaml:1:18: rules\.port\.srv: expected a pattern for names of SRV records: this one makes "_mail\.\.zone1-mail\.a", got/,
   ],
   [
     'a misspelt key beside a port',
@@ -272,7 +272,7 @@ const PLACES: [title: string, text: string, ...faults: string[]][] = [
   [
     'an id in the body of a GET',
     'rules: { id: { json: /a }, methods: [POST, GET] }',
-    '1:28: rules.methods: expected methods with a body, in which the id is, got GET',
+    '1:28: rules.methods: expected only methods with a body, because the id is in the body; got GET',
   ],
   [
     'header beside id',
@@ -288,22 +288,22 @@ const PLACES: [title: string, text: string, ...faults: string[]][] = [
   [
     'a rule without a name among others',
     'rules:\n- { name: a, match: { paths: [/a] } }\n- {}\n',
-    '3:3: rules.1.name: expected a name: several rules are told apart by it',
+    '3:3: rules.1.name: expected a name, because there are several rules',
   ],
   [
     'a name that is there twice',
     'rules:\n- { name: a, match: { paths: [/a] } }\n- { name: a }\n',
-    '3:5: rules.1.name: expected another name, a rule before is "a", got "a"',
+    '3:5: rules.1.name: expected another name: an earlier rule is "a", got "a"',
   ],
   [
     'a rule that none comes to',
     'rules:\n- { name: a, match: { paths: ["/a*"] } }\n- { name: b, match: { paths: [/ab] } }\n',
-    '3:14: rules.1.match: in rule "b": expected a rule that some request comes to: "a" before it takes them all',
+    '3:14: rules.1.match: in rule "b": expected a rule that can match: the earlier rule "a" takes all its requests',
   ],
   [
     'a rule without match that none comes to',
     'rules:\n- { name: a }\n- { name: b }\n',
-    '3:3: rules.1: in rule "b": expected a rule that some request comes to: "a" before it takes them all',
+    '3:3: rules.1: in rule "b": expected a rule that can match: the earlier rule "a" takes all its requests',
   ],
   [
     'a misspelt key of a rule with a name',
@@ -333,7 +333,7 @@ test('rules that Envoy would not take are faults: too many, or too long together
   assert.deepEqual(faultsOf(rules(7)), [])
   assert.match(
     String(faultsOf(rules(9))),
-    /^z\.yaml:1:1: rules: expected less: .* 19540 characters, and may have 16384;/,
+    /^z\.yaml:1:1: rules: expected less: .* 19540 characters, and the maximum is 16384;/,
   )
   assert.deepEqual(faultsOf(rules(17)), ['z.yaml:1:1: rules: expected 16 entries or fewer'])
 })
@@ -362,6 +362,6 @@ test('as many files of upstream.tls as Envoy can watch, each counted once', () =
   assert.deepEqual(faultsOf(withServices(services(15, pairs))), [])
   assert.deepEqual(faultsOf(withServices(services(40, () => '{ ca: ca.pem }'))), [])
   const [fault, ...others] = faultsOf(withServices(services(16, pairs)))
-  assert.match(fault ?? '', /rules: expected less: upstream\.tls has 17 different files.* may have 16/)
+  assert.match(fault ?? '', /rules: expected less: upstream\.tls has 17 different files.* the maximum is 16/)
   assert.deepEqual(others, [])
 })

@@ -13,24 +13,24 @@ import { zones, zonesFaults } from './zones.ts'
 const HOST_PORT = /^(?:\[([^\]]+)\]|([^\s:[\]/]+)):(\d{1,5})$/
 /** A domain name: letters, digits and hyphens, labels up to 63 octets (RFC 1123 section 2.1), an optional final dot. */
 const DOMAIN_NAME = /^(?=.{1,254}$)(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?$/i
-/** Addresses that mean something with a scope only (RFC 4007 section 4). */
+/** These addresses need a scope (RFC 4007 section 4). */
 const LINK_LOCAL = /^fe[89ab]/i
 const SERVICE_NAME = /^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/i
 const METHOD = /^[A-Z]+$/
-/** What a connection's head is made of (RFC 9110 section 7.6.1, RFC 9113 section 8.3): never forwarded as it came. */
+/** Headers of the connection (RFC 9110 section 7.6.1, RFC 9113 section 8.3), which no proxy forwards as they came. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   ...['host', 'connection', 'content-length', 'expect', 'keep-alive', 'proxy-connection'],
   ...['te', 'trailer', 'transfer-encoding', 'upgrade'],
 ])
 const NAMESERVERS_MAX = 16
 const PORT_RANGES_MAX = 64
-/** Ports that SRV records may lead to: none that only a privileged program listens on (RFC 6335 section 6). */
+/** Ports that SRV records may name by default: not the system ports (RFC 6335 section 6). */
 const PORTS_OF_SRV: readonly PortRange[] = [[1024, 65_535]]
 const HEADER_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]+$/
 
 const port = z.int().min(1).max(65_535)
 const SRV_LENGTH_MAX = 253
-/** A port, or where it is in DNS. */
+/** A port, or the SRV records that name it. */
 const receiversPort = z.union(
   [
     port,
@@ -47,10 +47,10 @@ const receiversPort = z.union(
         )
         .refine(
           (text) => endsInDomain(text.replace(/\.\{name\}$/, '.{search}')),
-          'expected {name}, {search} or a domain at the end: else ids lead out of it',
+          'expected {name}, {search} or a domain at the end, so that an id cannot choose the domain',
         )
         .describe(
-          'Pattern of the name of the SRV records, made of {name}, which is what host makes, {id}, {service} and {search}.',
+          'Name of the SRV records: a pattern of {name} (the name that host makes), {id}, {service} and {search}.',
         ),
     }),
   ],
@@ -74,7 +74,7 @@ const nameserver = z
 
 const pemFile = z.string().min(1, 'expected the path of a PEM file')
 
-/** How Envoy reaches receivers. */
+/** The protocol from Envoy to receivers. */
 const upstream = z
   .strictObject({
     tls: z
@@ -82,12 +82,14 @@ const upstream = z
         ca: pemFile
           .default('system')
           .describe(
-            "PEM file with the CAs that sign zones' certificates, or system: those of the machine that Envoy runs on.",
+            "PEM file with the CAs that sign zones' certificates, or system: the CAs of Envoy's machine.",
           ),
         cert: pemFile
           .optional()
-          .describe("Envoy's own certificate towards zones, then those that lead to its CA."),
-        key: pemFile.optional().describe('Its private key, in the folder of cert. Envoy alone reads it.'),
+          .describe(
+            'Client certificate that Envoy sends to zones, followed by its intermediate certificates.',
+          ),
+        key: pemFile.optional().describe('Private key of cert, in the same folder. Only Envoy reads it.'),
         serverName: z
           .string()
           .refine(hasKnownPlaceholders, 'expected no placeholder but {id}, {service} and {search}')
@@ -97,7 +99,7 @@ const upstream = z
           )
           .optional()
           .describe(
-            "The name that a zone's certificate must have, which is also sent as SNI; without it, what host makes.",
+            "Name that a zone's certificate must have; also sent as SNI. Default: the name that host makes.",
           ),
       })
       .superRefine(({ cert, key }, context) => {
@@ -106,18 +108,19 @@ const upstream = z
         if (cert !== undefined && key === undefined) fault('cert', 'expected its key beside it')
         else if (key !== undefined && cert === undefined) fault('key', 'expected its cert beside it')
         else if (cert !== undefined && key !== undefined && dirname(cert) !== dirname(key))
-          fault('key', 'expected the folder of cert: Envoy watches one folder for both')
+          fault(
+            'key',
+            'expected a file in the same folder as cert, because Envoy watches one folder for both',
+          )
       })
       .optional()
-      .describe(
-        'Envoy speaks TLS to zones, and to none whose certificate does not fit; without it, plain text.',
-      ),
+      .describe('Use TLS to zones and verify their certificates. Default: plain text.'),
     http: z
       .union([z.literal(1), z.literal(2)], 'expected 1 or 2')
       .default(1)
-      .describe('HTTP/1.1, or HTTP/2, which gRPC needs: bodies are streamed then.'),
+      .describe('1: HTTP/1.1. 2: HTTP/2, which gRPC needs; Envoy then streams bodies.'),
   })
-  .describe('How Envoy reaches the receivers: TLS, HTTP/2. Without it: HTTP/1.1 in plain text.')
+  .describe('Protocol to the receivers. Default: HTTP/1.1 in plain text.')
 
 const service = z.strictObject({
   paths: z
@@ -128,10 +131,10 @@ const service = z.strictObject({
         .regex(/^[^?#]*$/, 'expected a path without "?" or "#"'),
     )
     .optional()
-    .describe('Literal paths of this service, compared without the query.'),
+    .describe('Paths of this service, compared exactly and without the query.'),
   port: receiversPort
     .optional()
-    .describe("Port of this service's receivers; srv: it is in SRV records of the zone's DNS."),
+    .describe("Port of this service's receivers. srv: take it from SRV records in the zone's DNS."),
   upstream: upstream.optional(),
 })
 
@@ -142,7 +145,7 @@ const services = z
     if (fallbacks.length !== 1) {
       context.addIssue({
         code: 'custom',
-        message: 'expected exactly one service without paths: the one for every other path',
+        message: 'expected exactly one service without paths, which gets all other paths',
       })
     }
     const spellings = new Map<string, string>()
@@ -152,7 +155,7 @@ const services = z
         context.addIssue({
           code: 'custom',
           path: [name],
-          message: `expected a service of another name, "${other}" is the same: names are compared without case`,
+          message: `expected another name: it differs from "${other}" only in upper and lower case`,
         })
       spellings.set(name.toLowerCase(), name)
     }
@@ -164,7 +167,7 @@ const services = z
           context.addIssue({
             code: 'custom',
             path: [name, 'paths', index],
-            message: `expected a path of one service only, "${other}" has it too`,
+            message: `expected another path: service "${other}" already has this one`,
           })
         }
         owner.set(path, name)
@@ -173,14 +176,14 @@ const services = z
   })
 
 const RULE_NAME_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/
-/** What a query, a cookie or a form may call a field, so that each program that reads it means the same. */
+/** Names of query parameters, cookies and form fields that every program reads alike. */
 const FIELD_NAME = /^[A-Za-z0-9_.-]{1,64}$/
 const BODY_OCTETS_MAX = 1024 * 1024
-/** No program is known to read a body of these (RFC 9110 section 9.3). */
+/** Methods whose requests have no meaningful body (RFC 9110 section 9.3). */
 const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
 const SOURCES = ['header', 'query', 'path', 'host', 'cookie', 'json', 'form'] as const
 
-/** What Envoy still takes of the expression and the conditions that are made of the rules (docs/decisions/0023). */
+/** Envoy accepts no larger expressions and conditions than these make (docs/decisions/0023). */
 const RULES_MAX = 16
 const PATTERNS_MAX = 64
 const METHODS_MAX = 16
@@ -188,7 +191,7 @@ const METHOD_LENGTH_MAX = 32
 const HEADER_LENGTH_MAX = 128
 const PATH_LENGTH_MAX = 256
 const HOST_LENGTH_MAX = 253
-/** Envoy takes no longer regular expression in an expression. */
+/** Envoy accepts no longer regular expression inside an expression. */
 const HOST_PATTERN_LENGTH_MAX = 80
 const POINTER_LENGTH_MAX = 1024
 /** Characters of a header's format string (Envoy doc: core.v3.HeaderValue). */
@@ -202,7 +205,10 @@ const header = z
   .max(HEADER_LENGTH_MAX)
   .toLowerCase()
   .regex(HEADER_NAME, 'expected a header name')
-  .refine((name) => !isLostOnTheWay(name), 'expected a header that gets as far as the processor')
+  .refine(
+    (name) => !isLostOnTheWay(name),
+    'expected a header that reaches the processor: Envoy uses, sets or drops this one',
+  )
 
 /** One place of a request. */
 const source = z
@@ -215,21 +221,21 @@ const source = z
       .regex(/^\/[^?#{}]*\{id\}[^?#{}]*$/, 'expected a path with {id} once, like "/cb/{id}/*"')
       .refine(isPlainTemplate, 'expected `*` at the end only, behind a "/"')
       .optional()
-      .describe('The path with {id} in its place; a final /* stands for any rest.'),
+      .describe('Pattern of the path with {id}. A final /* matches any rest.'),
     host: z
       .string()
       .max(HOST_LENGTH_MAX)
       .regex(/^[A-Za-z0-9.-]*\{id\}[A-Za-z0-9.-]*$/, 'expected a host with {id} once, like "{id}.cb.example"')
       .optional()
-      .describe('The host with {id} in its place, without the port.'),
+      .describe('Pattern of the host with {id}, without the port.'),
     cookie: fieldName.optional().describe('A cookie.'),
     json: z
       .string()
       .max(POINTER_LENGTH_MAX)
       .regex(/^(?:\/(?:[^/~]|~[01])+){1,16}$/, 'expected a JSON pointer (RFC 6901), like "/attach/server"')
       .optional()
-      .describe('A text or an integer in a JSON body: a JSON pointer.'),
-    form: fieldName.optional().describe('A field of a body of the type application/x-www-form-urlencoded.'),
+      .describe('JSON pointer to a text or an integer in a JSON body.'),
+    form: fieldName.optional().describe('A form field in a body of type application/x-www-form-urlencoded.'),
   })
   .refine((value) => Object.keys(value).length === 1, {
     message: `expected one of ${SOURCES.join(', ')}`,
@@ -251,9 +257,9 @@ const rule = z
   .strictObject({
     name: z
       .string()
-      .regex(RULE_NAME_PATTERN, 'expected small letters, digits and hyphens, 32 at most')
+      .regex(RULE_NAME_PATTERN, 'expected lower-case letters, digits and hyphens, 32 at most')
       .optional()
-      .describe('Name of the rule, in a list.'),
+      .describe('Name of the rule. Required if there are several rules.'),
     match: z
       .strictObject({
         paths: z
@@ -261,53 +267,55 @@ const rule = z
           .min(1)
           .max(PATTERNS_MAX)
           .optional()
-          .describe('Paths without the query: literal, or a prefix with a final *.'),
+          .describe('Paths without the query: exact, or a prefix that ends with *.'),
         hosts: z
           .array(hostPattern)
           .min(1)
           .max(PATTERNS_MAX)
           .optional()
-          .describe('Hosts without the port: literal, or a prefix with a final *.'),
+          .describe('Hosts without the port: exact, or a prefix that ends with *.'),
       })
       .optional()
-      .describe('Which requests the rule is for; without it, all.'),
+      .describe('Requests that this rule applies to. Default: all.'),
     methods: z
       .array(z.string().max(METHOD_LENGTH_MAX).regex(METHOD, 'expected a method in upper case'))
       .min(1)
       .max(METHODS_MAX)
       .default(['POST'])
-      .describe('Methods that are forwarded; every other is refused with 405.'),
-    header: header.optional().describe('Short for id: { header: ... }; without both, "server".'),
+      .describe('Methods to forward. Other methods get 405.'),
+    header: header
+      .optional()
+      .describe('Short for id: { header: ... }. Default without header and id: "server".'),
     id: z
       .array(source)
       .min(1)
       .max(8)
       .optional()
       .describe(
-        "Where a request says its zone's id: a place, or a list of which the first that is there counts.",
+        "Where a request has its zone's id: one place, or a list of places. The first place that the request has counts.",
       ),
     idPattern: z
       .string()
       .superRefine(mustCompile)
       .default('^[A-Za-z0-9-]{1,40}$')
-      .describe('Regular expression that an id must match, else 403.'),
+      .describe('Regular expression for ids. Other ids get 403.'),
     host: z
       .string()
       .refine((text) => text.includes('{id}'), 'expected a pattern that contains {id}')
       .refine(hasKnownPlaceholders, 'expected no placeholder but {id}, {service} and {search}')
       .refine(
         staysInDomain,
-        'expected a domain behind the label with {id}, like ".{search}": else ids lead out of it',
+        'expected a domain after the label with {id}, like ".{search}", so that an id cannot choose the domain',
       )
       .default('zone{id}-{service}.{search}')
-      .describe("A zone's name in DNS, made of {id}, {service} and {search}."),
+      .describe("A zone's name in DNS: a pattern of {id}, {service} and {search}."),
     services: services
       .optional()
-      .describe('Services by name; exactly one has no paths, and gets every other path.'),
+      .describe('Services by name. Exactly one has no paths; it gets all other paths.'),
     port: receiversPort
       .default(8101)
       .describe(
-        "Port of the receivers, where a service names none of its own; srv: it is in SRV records of the zone's DNS.",
+        "Port of the receivers of services without a port of their own. srv: take it from SRV records in the zone's DNS.",
       ),
     upstream: upstream.optional(),
     bodyMaxBytes: z
@@ -315,7 +323,7 @@ const rule = z
       .min(1)
       .max(BODY_OCTETS_MAX)
       .default(65_536)
-      .describe('Octets of a body that is looked into; a longer one is refused with 413.'),
+      .describe('Longest body, in octets, that is searched for the id. A longer body gets 413.'),
   })
   .superRefine((value, context) => {
     const fault = (key: string, message: string): void =>
@@ -325,12 +333,15 @@ const rule = z
     const inBody = sourcesOf(value).some(({ json, form }) => json !== undefined || form !== undefined)
     const without = value.methods.filter((method) => WITHOUT_BODY.has(method))
     if (inBody && without.length > 0)
-      fault('methods', `expected methods with a body, in which the id is, got ${without.join(', ')}`)
+      fault(
+        'methods',
+        `expected only methods with a body, because the id is in the body; got ${without.join(', ')}`,
+      )
     const isStreamed = Object.values(servicesConfig(value)).some(
       (each) => (each.upstream ?? value.upstream)?.http === 2,
     )
     if (inBody && isStreamed)
-      fault('id', 'expected a place outside of the body beside "http: 2", which streams bodies')
+      fault('id', 'expected a place outside the body, because "http: 2" streams bodies')
   })
 
 type RuleInput = z.output<typeof rule>
@@ -341,33 +352,33 @@ const listen = z
       .string()
       .refine(
         (text) => (text.startsWith('unix:') ? text.length > 5 : parseAddressPort(text) !== null),
-        'expected unix:PATH or address:port, like 127.0.0.1:9004: Envoy looks up no name here',
+        'expected unix:PATH or address:port, like 127.0.0.1:9004; Envoy accepts no host name here',
       )
       .default('unix:run/processor.sock')
       .describe(
-        'Where Envoy reaches the processor: unix:PATH (relative to the working directory) or address:port. A change needs a restart.',
+        'Where the processor listens for Envoy: unix:PATH (relative to the working directory) or address:port. A change needs a restart.',
       ),
     tls: z
       .strictObject({
-        cert: pemFile.describe("The processor's certificate, then those that lead to its CA."),
-        key: pemFile.describe('Its private key, without a passphrase.'),
+        cert: pemFile.describe("The processor's certificate, followed by its intermediate certificates."),
+        key: pemFile.describe('Private key of cert, without a passphrase.'),
         clientCa: pemFile.describe("Certificates of the CAs that sign Envoys' certificates."),
       })
       .nullable()
       .default(null)
       .describe(
-        'Mutual TLS on listen.grpc, with PEM files whose contents are read again when they change. Which files needs a restart.',
+        'Mutual TLS on listen.grpc, by PEM files. Changed contents take effect at once; other paths need a restart.',
       ),
     insecure: z
       .boolean()
       .default(false)
       .describe(
-        'Lets listen.grpc be an address that is not loopback without listen.tls: whoever reaches it is taken for an Envoy.',
+        'Allow listen.grpc on an address that is not loopback without listen.tls. Anyone who can connect is trusted as Envoy.',
       ),
     http: hostPort
       .default('127.0.0.1:9003')
       .describe(
-        "Health, metrics, status and the operator's page. Anywhere but on loopback it needs a token. A change needs a restart.",
+        "Address for health, metrics, status and the operator's page. Needs a token unless it is loopback. A change needs a restart.",
       ),
     httpToken: z
       .string()
@@ -375,26 +386,26 @@ const listen = z
       .nullable()
       .default(null)
       .describe(
-        'What clients of listen.http must send: "Authorization: Bearer TOKEN". /healthz and /readyz need none.',
+        'Token that clients of listen.http send as "Authorization: Bearer TOKEN". /healthz and /readyz need none.',
       ),
     httpTokenFile: z
       .string()
       .min(1)
       .nullable()
       .default(null)
-      .describe('Instead of httpToken: a file that holds it, such as a secret that is mounted.'),
+      .describe('File that contains the token, for example a mounted secret. Instead of httpToken.'),
   })
   .superRefine(({ grpc, tls, insecure }, context) => {
     const host = parseAddressPort(grpc)?.host
     const fault = (key: string, message: string, input?: unknown): void =>
       context.addIssue({ code: 'custom', path: [key], message, ...(input !== undefined && { input }) })
     if (tls !== null && grpc.startsWith('unix:'))
-      fault('tls', 'expected address:port as listen.grpc beside it; a Unix socket needs none')
+      fault('tls', 'expected listen.grpc to be address:port: a Unix socket needs no TLS')
     else if (tls !== null && insecure) fault('insecure', 'expected listen.tls or listen.insecure, not both')
     else if (host !== undefined && !isLoopback(host) && tls === null && !insecure)
       fault(
         'grpc',
-        'expected listen.tls (or listen.insecure: true) beside an address that is not loopback',
+        'expected listen.tls (or listen.insecure: true) with an address that is not loopback',
         grpc,
       )
   })
@@ -405,8 +416,7 @@ const listen = z
     }
     const host = parseNamedPort(http)?.host
     if (host !== undefined && !isLoopback(host) && httpToken === null && httpTokenFile === null) {
-      const message =
-        'expected listen.httpToken or listen.httpTokenFile beside an address that is not loopback'
+      const message = 'expected listen.httpToken or listen.httpTokenFile with an address that is not loopback'
       context.addIssue({ code: 'custom', path: ['http'], message, input: http })
     }
   })
@@ -423,9 +433,7 @@ const keys = z.strictObject({
     .superRefine(namesDiffer)
     .superRefine(eachCanMatch)
     .prefault([{}])
-    .describe(
-      'What a request is and where it goes. The first rule that fits decides; one rule needs no list.',
-    ),
+    .describe('Which requests go where. The first rule that matches decides. A single rule needs no list.'),
   zones: zones.prefault({}),
   dns: z
     .strictObject({
@@ -433,66 +441,71 @@ const keys = z.strictObject({
         .string()
         .min(1)
         .default('/etc/resolv.conf')
-        .describe('Names the nameservers and the search domain; watched.'),
+        .describe('File with the nameservers and the search domain. Changes take effect at once.'),
       nameservers: z
         .array(nameserver)
         .min(1)
         .max(NAMESERVERS_MAX)
         .nullable()
         .default(null)
-        .describe('Instead of what resolv.conf says.'),
+        .describe('Nameservers. Default: those of resolv.conf.'),
       search: z
         .string()
         .regex(DOMAIN_NAME, 'expected a domain name')
-        .refine(isNoPlaceholder, "expected your zones' search domain in place of this placeholder")
+        .refine(isNoPlaceholder, "expected your zones' search domain instead of this placeholder")
         .nullable()
         .default(null)
-        .describe('Instead of what resolv.conf says.'),
+        .describe('Search domain. Default: that of resolv.conf.'),
       budgetMs: milliseconds
         .default(1500)
-        .describe('The longest a request waits for DNS. Below message_timeout of ext_proc.'),
-      timeoutMs: milliseconds.nullable().default(null).describe("One try; null: resolv.conf's timeout."),
+        .describe(
+          'Longest time that a request waits for DNS, in milliseconds. Must be less than message_timeout of ext_proc.',
+        ),
+      timeoutMs: milliseconds
+        .nullable()
+        .default(null)
+        .describe('Timeout of one query, in milliseconds. null: timeout of resolv.conf.'),
       attempts: z
         .int()
         .min(1)
         .max(5)
         .nullable()
         .default(null)
-        .describe("Rounds over all nameservers; null: resolv.conf's."),
+        .describe('Rounds over all nameservers. null: attempts of resolv.conf.'),
       rotate: z
         .boolean()
         .nullable()
         .default(null)
-        .describe('Spread over the nameservers; null: as resolv.conf says.'),
+        .describe('Spread queries over the nameservers. null: as in resolv.conf.'),
       family: z
         .enum(['ipv4', 'ipv6', 'both'])
         .default('ipv4')
-        .describe('Addresses that are asked for: A, AAAA or both records.'),
+        .describe('Address records to ask for: A, AAAA or both.'),
       ttlSeconds: z
         .strictObject({
-          min: seconds.default(5).describe('A shorter TTL is taken as this one; 0 stays 0.'),
-          max: seconds.min(1).default(60).describe('A longer TTL is taken as this one.'),
+          min: seconds.default(5).describe('Raise shorter TTLs to this. 0 stays 0.'),
+          max: seconds.min(1).default(60).describe('Lower longer TTLs to this.'),
         })
         .refine(({ min, max }) => min <= max, 'expected min to be at most max')
         .prefault({}),
       staleSeconds: seconds
         .default(3600)
-        .describe('How long past its TTL an answer serves while nameservers fail (RFC 8767).'),
+        .describe('How long an answer stays in use after its TTL while nameservers fail (RFC 8767).'),
       negativeTtlSecondsMax: seconds
         .default(30)
-        .describe('The longest that NXDOMAIN and NODATA are believed (RFC 2308).'),
+        .describe('Longest time that NXDOMAIN and NODATA are cached (RFC 2308).'),
       cacheEntriesMax: z
         .int()
         .min(16)
         .max(10_000_000)
         .default(10_000)
-        .describe('Names in the cache; the least useful goes first.'),
+        .describe('Maximum number of names in the cache. When it is full, the least useful name is dropped.'),
       queriesInFlightMax: z
         .int()
         .min(1)
         .max(65_536)
         .default(1024)
-        .describe('Queries at once; a request that would need one more is refused with 502.'),
+        .describe('Maximum number of queries at once. A request that needs one more gets 502.'),
       unknownNames: z
         .strictObject({
           queriesPerSecond: z
@@ -500,19 +513,21 @@ const keys = z.strictObject({
             .min(1)
             .max(1_000_000)
             .default(500)
-            .describe('Queries a second for names that are not in use; beyond it their requests get 502.'),
+            .describe('Maximum queries a second for names that are not in use. Requests beyond it get 502.'),
           queriesBurst: z
             .int()
             .min(8)
             .max(1_000_000)
             .default(2000)
-            .describe('So many at once after a pause; a quarter of them is left for retries.'),
+            .describe(
+              'Maximum number of these queries at once after a pause. A quarter is reserved for retries.',
+            ),
         })
         .prefault({}),
     })
     .refine(({ family, queriesInFlightMax }) => family !== 'both' || queriesInFlightMax > 1, {
       path: ['queriesInFlightMax'],
-      message: 'expected 2 or more beside "family: both", which asks two queries at once',
+      message: 'expected 2 or more, because "family: both" sends two queries at once',
     })
     .prefault({}),
   addresses: z
@@ -521,7 +536,7 @@ const keys = z.strictObject({
         .array(z.string().refine(isCidr, 'expected a CIDR, like 127.0.0.0/8'))
         .default([])
         .describe(
-          'CIDRs let through although they are denied: loopback, link-local, multicast and their like.',
+          'CIDRs that zones may have although they are denied by default (loopback, link-local, multicast and others).',
         ),
       ports: z
         .array(portRange)
@@ -530,7 +545,7 @@ const keys = z.strictObject({
         .nullable()
         .default(null)
         .describe(
-          'Ports that SRV records may lead to: numbers, and ranges like 8000-8999; null: 1024 to 65535.',
+          'Ports that SRV records may name: numbers, and ranges like 8000-8999. null: 1024 to 65535.',
         ),
     })
     .prefault({}),
@@ -539,25 +554,27 @@ const keys = z.strictObject({
       enabled: z
         .boolean()
         .default(true)
-        .describe('Zones in use are routed inside Envoy; false: every request asks the processor.'),
+        .describe('Let Envoy route zones in use by itself. false: every request asks the processor.'),
       zonesMax: z
         .int()
         .min(1)
         .max(100_000)
         .default(2000)
-        .describe('Zones routed inside Envoy at once; the least recently used goes first.'),
+        .describe(
+          'Maximum number of zones that Envoy routes by itself. Beyond it, the least recently used zone is dropped.',
+        ),
       idleSeconds: z
         .int()
         .min(1)
         .max(86_400)
         .default(600)
-        .describe('A zone without requests for so long asks again.'),
+        .describe('After this time without requests, a zone is dropped and asks the processor again.'),
       sharedRoutes: z
         .boolean()
         .nullable()
         .default(null)
         .describe(
-          'Routes of many zones stand in one virtual host of Envoy. null: with a zonesMax of more than 5,000.',
+          'Put the routes of many zones into one virtual host of Envoy. null: if zonesMax is more than 5,000.',
         ),
     })
     .prefault({}),
@@ -566,7 +583,7 @@ const keys = z.strictObject({
       enabled: z
         .boolean()
         .default(false)
-        .describe('While the processor is away or silent, Envoy resolves the names of zones itself.'),
+        .describe('While the processor does not answer, let Envoy resolve the names of zones itself.'),
     })
     .prefault({}),
   tracing: z
@@ -575,18 +592,18 @@ const keys = z.strictObject({
         .string()
         .refine(
           (text) => collectorOf(text) !== null,
-          'expected http://HOST:PORT of a collector of OTLP over gRPC, like http://127.0.0.1:4317',
+          'expected http://HOST:PORT of an OTLP collector (gRPC), like http://127.0.0.1:4317',
         )
         .nullable()
         .default(null)
-        .describe('Where Envoy and the processor send spans: OTLP over gRPC; null: no request is traced.'),
+        .describe('Collector to which Envoy and the processor send spans, OTLP over gRPC. null: no tracing.'),
       samplePercent: z
         .number()
         .min(0)
         .max(100)
         .default(100)
         .describe(
-          'Requests that may be traced, in percent; one with a traceparent is, where its flag says so, too.',
+          'Percentage of requests to trace. A request with a traceparent is traced only if its sampled flag is set, too.',
         ),
     })
     .prefault({}),
@@ -597,7 +614,7 @@ const keys = z.strictObject({
         .min(0)
         .max(100)
         .default(10)
-        .describe('Zones that metrics name, those that lost the most requests; 0: none.'),
+        .describe('Number of zones that metrics name: those with the most failed requests. 0: none.'),
     })
     .prefault({}),
   history: z
@@ -607,13 +624,17 @@ const keys = z.strictObject({
         .min(1_048_576)
         .max(1_073_741_824)
         .default(16_777_216)
-        .describe('Octets of memory for what happened, the oldest of which makes room; as many on disk.'),
+        .describe(
+          'Memory for past events, in octets. When it is full, the oldest are dropped. The file may be as large.',
+        ),
       path: z
         .string()
         .min(1)
         .nullable()
         .default(null)
-        .describe('File that keeps it over a restart, and another beside it (.1); null: memory only.'),
+        .describe(
+          'File that keeps the events over a restart. A second file (.1) is next to it. null: memory only.',
+        ),
     })
     .prefault({}),
   log: z
@@ -621,21 +642,19 @@ const keys = z.strictObject({
       level: z
         .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
         .default('info')
-        .describe(
-          'The least important lines that are written. debug has a line for each request that asked.',
-        ),
+        .describe('Least important level to log. debug logs each request that asks the processor.'),
     })
     .prefault({}),
 })
 
-/** `.invalid` never exists (RFC 2606 section 2): deploy/kubernetes has it where something of yours belongs. */
+/** `.invalid` never exists (RFC 2606 section 2). deploy/kubernetes uses it as a placeholder. */
 function isNoPlaceholder(domain: string): boolean {
   return !/\.invalid\.?$/i.test(domain)
 }
 
 /**
- * The whole of `zonegate.yaml`. Every key may be left out; the defaults are the OpenResty recipe's behaviour where it
- * has one. Retries, timeouts towards zones and circuit breakers are Envoy's, in `envoy/`.
+ * The schema of `zonegate.yaml`. Every key is optional. Retries, timeouts towards zones and circuit breakers are configured in
+ * `envoy/`.
  */
 export const configSchema = z.preprocess(
   withLists,
@@ -653,12 +672,12 @@ function zonesFit(config: z.output<typeof keys>, context: z.RefinementCtx): void
     context.addIssue({ code: 'custom', path: ['zones', ...path], message })
   if (config.fallback.enabled && Object.keys(config.zones).length > 0) {
     const message =
-      'expected false beside zones: Envoy, which resolves names itself then, knows nothing of them'
+      'expected false, because there are zones: while Envoy resolves names itself, it does not know them'
     context.addIssue({ code: 'custom', path: ['fallback', 'enabled'], message })
   }
 }
 
-/** What the rules make together may be too long for Envoy, whatever each of them is. */
+/** All rules make one expression, which may be too long for Envoy even if each rule is short. */
 function fitsEnvoy(config: z.output<typeof keys>, context: z.RefinementCtx): void {
   if (context.issues.length > 0) return
   const lengths = keyMutations(rulesOf(config), new Set()).map((mutation) =>
@@ -666,13 +685,13 @@ function fitsEnvoy(config: z.output<typeof keys>, context: z.RefinementCtx): voi
   )
   const length = Math.max(...lengths)
   if (length <= FORMAT_LENGTH_MAX) return
-  const message = `expected less: Envoy's expression for the rules has ${length} characters, and may have ${FORMAT_LENGTH_MAX}; fewer or shorter paths, hosts and places of ids make it shorter`
+  const message = `expected less: Envoy's expression for the rules has ${length} characters, and the maximum is ${FORMAT_LENGTH_MAX}; use fewer or shorter paths, hosts and places of ids`
   context.addIssue({ code: 'custom', path: ['rules'], message, input: config.rules })
 }
 
 /**
- * CAs and pairs of certificate and key, each counted once. Envoy watches each in two places, and ends where it gets no watch: Linux
- * lets a user have 128 (fs.inotify.max_user_instances), all of his programs together. Those of two changes before may still be there.
+ * CAs, and pairs of certificate and key, each counted once. Envoy watches each in two places, and exits if it gets no watch: Linux
+ * allows 128 for all programs of a user (fs.inotify.max_user_instances). The files of the last two changes may still be watched.
  */
 const TLS_FILES_MAX = 16
 
@@ -683,13 +702,11 @@ function fitsInotify(config: z.output<typeof keys>, context: z.RefinementCtx): v
   )
   const count = new Set(files).size
   if (count <= TLS_FILES_MAX) return
-  const message = `expected less: upstream.tls has ${count} different files, a pair of cert and key as one, and may have ${TLS_FILES_MAX}, as Envoy watches each; one file of ca may hold several CAs`
+  const message = `expected less: upstream.tls has ${count} different files (cert and key count as one), and the maximum is ${TLS_FILES_MAX}, because Envoy watches each; put several CAs into one file`
   context.addIssue({ code: 'custom', path: ['rules'], message, input: config.rules })
 }
 
-/**
- * Whoever lets loopback through, and by SRV lets DNS choose the port, lets DNS choose Envoy's admin page.
- */
+/** With loopback allowed and ports chosen by SRV records, DNS could send requests to Envoy's admin page. */
 function namesPorts({ rules, addresses }: z.output<typeof keys>, context: z.RefinementCtx): void {
   if (
     addresses.ports !== null ||
@@ -698,7 +715,7 @@ function namesPorts({ rules, addresses }: z.output<typeof keys>, context: z.Refi
   )
     return
   const message =
-    "expected addresses.ports, too, as a rule has port: srv: else DNS could lead to the gateway's own ports"
+    "expected addresses.ports, too, because a rule has port: srv: without it, DNS could name the gateway's own ports"
   context.addIssue({ code: 'custom', path: ['addresses', 'allow'], message })
 }
 
@@ -707,12 +724,12 @@ function namesZones({ rules, dns }: z.output<typeof keys>, context: z.Refinement
     const fault = (path: PropertyKey[], message: string, input: string): void =>
       context.addIssue({ code: 'custom', path, message, input })
     const srvs = srvPatternsOf(each)
-    // Unknown placeholders are faults of their own.
+    // Unknown placeholders are reported elsewhere.
     if (![each.host, ...srvs.map(({ srv }) => srv.replaceAll('{name}', ''))].every(hasKnownPlaceholders))
       continue
     const hostFault = zoneNameFault(withoutSrv(each), 'a')
     if (hostFault !== null) {
-      fault(['rules', index, 'host'], `expected a pattern of a host name, this ${hostFault}`, each.host)
+      fault(['rules', index, 'host'], `expected a pattern for host names: this one ${hostFault}`, each.host)
       continue
     }
     const wrong = srvs.find(
@@ -720,17 +737,17 @@ function namesZones({ rules, dns }: z.output<typeof keys>, context: z.Refinement
     )
     if (wrong !== undefined) {
       const made = fillName(each.host, '1', { label: wrong.service, srv: wrong.srv }, 'a')
-      const message = `expected a pattern of a name of SRV records, this makes "${made}"`
+      const message = `expected a pattern for names of SRV records: this one makes "${made}"`
       fault(['rules', index, ...wrong.path, 'srv'], message, wrong.srv)
     } else if (dns.search !== null && DOMAIN_NAME.test(dns.search)) {
       const searchFault = zoneNameFault(each, dns.search)
-      const message = `expected a domain that rules.host can name zones with, this ${searchFault}`
+      const message = `expected a domain that fits rules.host: this one ${searchFault}`
       if (searchFault !== null) fault(['dns', 'search'], message, dns.search)
     }
   }
 }
 
-/** The patterns of a rule's services that have one, and where they stand. */
+/** The SRV patterns of a rule's services, and where they stand in the file. */
 function srvPatternsOf(rule: RuleInput): { service: string; srv: string; path: PropertyKey[] }[] {
   return Object.entries(servicesConfig(rule)).flatMap(([key, { port }]) => {
     const { srv } = portOf(port ?? rule.port)
@@ -747,7 +764,7 @@ function withoutSrv(rule: RuleInput): RuleInput {
   return { ...rule, services: Object.fromEntries(services) }
 }
 
-/** Where one will do, no list need be written: of rules, and of places of an id. */
+/** Rules, and places of an id, may be written without a list if there is only one. */
 function withLists(value: unknown): unknown {
   if (!isMapping(value) || value['rules'] === undefined) return value
   const rules: unknown = isMapping(value['rules']) ? [value['rules']] : value['rules']
@@ -764,7 +781,7 @@ function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Where in what was written a path leads that is one of the schema's: to one rule without a list, say. */
+/** Turns a path in the schema into a path in the file, where a single rule may stand without a list. */
 export function pathAsWritten(path: readonly PropertyKey[], value: unknown): readonly PropertyKey[] {
   const [section, rule, key, place, ...rest] = path
   if (section !== 'rules' || rule === undefined || !isMapping(value)) return path
@@ -780,24 +797,25 @@ export function pathAsWritten(path: readonly PropertyKey[], value: unknown): rea
   ]
 }
 
-/** In a list each rule has a name of its own. */
+/** Several rules have different names. */
 function namesDiffer(rules: readonly RuleInput[], context: z.RefinementCtx): void {
   const seen = new Set<string>()
   for (const [index, { name }] of rules.entries()) {
     const fault = (message: string): void =>
       context.addIssue({ code: 'custom', path: [index, 'name'], message })
-    if (name === undefined && rules.length > 1) fault('expected a name: several rules are told apart by it')
-    else if (name !== undefined && seen.has(name)) fault(`expected another name, a rule before is "${name}"`)
+    if (name === undefined && rules.length > 1) fault('expected a name, because there are several rules')
+    else if (name !== undefined && seen.has(name))
+      fault(`expected another name: an earlier rule is "${name}"`)
     seen.add(name ?? RULE_NAME)
   }
 }
 
-/** A rule that a rule before takes everything from is a mistake. */
+/** A rule is a mistake if an earlier rule matches everything that it matches. */
 function eachCanMatch(rules: readonly RuleInput[], context: z.RefinementCtx): void {
   for (const [index, { match }] of rules.entries()) {
     const before = rules.slice(0, index).find((earlier) => takesAll(earlier.match, match))
     if (before === undefined) continue
-    const message = `expected a rule that some request comes to: "${before.name ?? RULE_NAME}" before it takes them all`
+    const message = `expected a rule that can match: the earlier rule "${before.name ?? RULE_NAME}" takes all its requests`
     context.addIssue({ code: 'custom', path: match === undefined ? [index] : [index, 'match'], message })
   }
 }
@@ -811,9 +829,9 @@ function takesAll(first: RuleInput['match'], second: RuleInput['match']): boolea
   })
 }
 
-/** Whoever chooses an id must not choose the domain: that is `{search}`, or written out, and the whole end of the name. */
+/** Callers choose ids, and must not choose the domain: the name ends with `{search}` or with a fixed domain. */
 function staysInDomain(host: string): boolean {
-  if (!host.includes('{id}') || !hasKnownPlaceholders(host)) return true // which are faults of their own
+  if (!host.includes('{id}') || !hasKnownPlaceholders(host)) return true // reported elsewhere
   return endsInDomain(host)
 }
 
@@ -825,7 +843,7 @@ function isPlainTemplate(text: string): boolean {
   return /^[^*]*(?:\/\*)?$/.test(text)
 }
 
-/** Why a rule and a search domain name no zone, whatever the id; null: they do. */
+/** Why a rule and a search domain can't make the name of any zone. Null if they can. */
 export function zoneNameFault(rule: RuleConfig, search: string): string | null {
   const domain = search.replace(/\.$/, '')
   for (const [key, { port = rule.port }] of Object.entries(servicesConfig(rule))) {
@@ -836,7 +854,7 @@ export function zoneNameFault(rule: RuleConfig, search: string): string | null {
   return null
 }
 
-/** The ports that SRV records may lead to. */
+/** The ports that SRV records may name. */
 export function portsOf({ addresses }: Config): readonly PortRange[] {
   return (
     addresses.ports?.map((range) => (typeof range === 'number' ? [range, range] : rangeOf(range))) ??
@@ -846,7 +864,7 @@ export function portsOf({ addresses }: Config): readonly PortRange[] {
 
 function rangeOf(text: string): PortRange {
   const range = parsePortRange(text)
-  if (range === null) throw new Error(`the schema lets through only ranges of ports, not "${text}"`)
+  if (range === null) throw new Error(`the schema accepts only port ranges, not "${text}"`)
   return range
 }
 
@@ -862,7 +880,7 @@ export type RuleConfig = Config['rules'][number]
 /** One place of an id: a single key. */
 export type SourceConfig = NonNullable<RuleConfig['id']>[number]
 
-/** Splits `host:port` and `[v6]:port`; null when it is neither. */
+/** Splits `host:port` and `[v6]:port`. Null if the text is neither. */
 export function parseHostPort(text: string): { host: string; port: number } | null {
   const match = HOST_PORT.exec(text)
   if (match === null) return null
@@ -873,42 +891,42 @@ export function parseHostPort(text: string): { host: string; port: number } | nu
   return { host, port: number }
 }
 
-/** As `parseHostPort`, of an address that Envoy takes: no name, and a scope only where there are several. */
+/** Like `parseHostPort`, but only for addresses that Envoy accepts: no host name, and a scope only for link-local ones. */
 export function parseAddressPort(text: string): { host: string; port: number } | null {
   const parsed = parseHostPort(text)
   if (parsed === null || isIP(parsed.host) === 0) return null
   return parsed.host.includes('%') && !LINK_LOCAL.test(parsed.host) ? null : parsed
 }
 
-/** As `parseHostPort`, of an address or a host name. */
+/** Like `parseHostPort`, but only for an address or a host name. */
 function parseNamedPort(text: string): { host: string; port: number } | null {
   const parsed = parseHostPort(text)
   return parsed !== null && (isIP(parsed.host) !== 0 || isHostName(parsed.host)) ? parsed : null
 }
 
-/** Host and port of `http://HOST:PORT`; null where it is something else. */
+/** Host and port of `http://HOST:PORT`. Null if the text is something else. */
 export function collectorOf(url: string): { host: string; port: number } | null {
   return url.startsWith('http://') ? parseNamedPort(url.slice('http://'.length).replace(/\/$/, '')) : null
 }
 
-/** As `parseHostPort`, of what the schema let through. */
+/** Like `parseHostPort`, for text that the schema has accepted. */
 export function hostPortOf(text: string): { host: string; port: number } {
   const parsed = parseHostPort(text)
-  if (parsed === null) throw new Error(`the schema lets through only host:port, not "${text}"`)
+  if (parsed === null) throw new Error(`the schema accepts only host:port, not "${text}"`)
   return parsed
 }
 
-/** True for an address, or the name, by which only this machine can be reached. */
+/** True if only this machine can be reached by the address or name. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
 }
 
-/** What ends in a number would be an address (RFC 3696 section 2), and is none. */
+/** A host name does not end in a number: that would be an address (RFC 3696 section 2). */
 function isHostName(host: string): boolean {
   return DOMAIN_NAME.test(host) && !/(?:^|\.)\d+\.?$/.test(host)
 }
 
-/** Names that Envoy uses itself, writes itself, or drops, as those with `_`: none of these ever carries an id. */
+/** Headers that can't carry an id, because Envoy uses, sets or drops them. It drops names with `_`. */
 function isLostOnTheWay(header: string): boolean {
   return (
     /_|^x-(?:envoy|zonegate)-|^x-forwarded-(?:host|proto)$|^x-request-id$/.test(header) ||
@@ -940,7 +958,5 @@ function mustCompile(text: string, context: z.RefinementCtx): void {
     return
   }
   if (isSlow(text))
-    fault(
-      'expected a regular expression that no id keeps busy: repetitions in each other, or many in a row, do',
-    )
+    fault('expected a faster regular expression: nested or consecutive repetitions make it slow for some ids')
 }

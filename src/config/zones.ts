@@ -5,14 +5,14 @@ import { addressPolicy } from '../routing/denied-addresses.ts'
 import { isId, type Rules, servicesOf } from '../routing/rules.ts'
 import { isFor, type PinnedAddress, type SaidEntry, saidOfZones } from '../routing/said.ts'
 
-/** The key of what is said of ids that DNS does not know. */
+/** The key for ids that DNS does not know. */
 const UNKNOWN_IDS = '*'
-/** Ids of all entries together: each is looked up by itself. */
+/** Ids in all entries together. Each id has its own entry in a map. */
 const IDS_MAX = 10_000
 const ID = /^[a-z0-9-]{1,63}$/i
-/** A zero in front would be another id: 7 is not 007. */
+/** No leading zero: 7 and 007 are different ids. */
 const RANGE = /^(0|[1-9]\d{0,14})-(0|[1-9]\d{0,14})$/
-/** As many as DNS may bring. */
+/** As many as a DNS answer may have. */
 const ADDRESSES_MAX = 32
 const TEXT_LENGTH_MAX = 200
 /** A day. */
@@ -35,48 +35,48 @@ const entry = z
       .min(1)
       .max(ADDRESSES_MAX)
       .optional()
-      .describe('Pins the zone: DNS is not asked. Without a port, that of the service.'),
+      .describe('Send requests to these addresses instead of asking DNS. Default port: that of the service.'),
     as: z
       .string()
       .regex(ID, 'expected an id, like "1020"')
       .toLowerCase()
       .optional()
-      .describe('The id of the zone that this one is merged into.'),
+      .describe('Id of the zone that this zone was merged into.'),
     maintenance: z
       .string()
       .min(1)
       .max(TEXT_LENGTH_MAX)
       .regex(/^[^\p{Cc}]*$/u, 'expected a text without control characters')
       .optional()
-      .describe('Refuses each request, and shows this text to the caller.'),
+      .describe('Refuse all requests and send this text to callers.'),
     status: z
       .int()
       .min(STATUS.min)
       .max(STATUS.max)
       .optional()
-      .describe(`Status while in maintenance, ${STATUS.default} by default.`),
+      .describe(`HTTP status for maintenance. Default: ${STATUS.default}.`),
     retryAfterSeconds: z
       .int()
       .min(1)
       .max(RETRY_AFTER_SECONDS_MAX)
       .optional()
-      .describe('The header retry-after while in maintenance.'),
+      .describe('Value of the retry-after header for maintenance.'),
     fallback: z
       .string()
       .regex(ID, 'expected an id, like "0"')
       .toLowerCase()
       .optional()
-      .describe('Of "*": the id of the zone that ids go to which DNS does not know.'),
+      .describe('Only for "*": id of the zone that gets the requests for ids that DNS does not know.'),
   })
   .superRefine((value, context) => {
     if (context.issues.length > 0) return
     const fault = (message: string, key?: string): void =>
       context.addIssue({ code: 'custom', path: key === undefined ? [] : [key], message })
     const said = SAYS.filter((key) => value[key] !== undefined)
-    if (said.length !== 1) fault(`expected one of ${SAYS.join(', ')}, and only one`, said[1])
+    if (said.length !== 1) fault(`expected exactly one of ${SAYS.join(', ')}`, said[1])
     if (value.maintenance === undefined)
       for (const key of ['status', 'retryAfterSeconds'] as const)
-        if (value[key] !== undefined) fault('expected maintenance beside it', key)
+        if (value[key] !== undefined) fault('expected maintenance with it', key)
   })
 
 type Entry = z.output<typeof entry>
@@ -97,31 +97,31 @@ export const zones = z
       if (isUnknown !== (said.fallback !== undefined))
         fault(
           isUnknown
-            ? 'expected fallback: "*" is for ids that DNS does not know'
-            : 'expected no fallback: that is for "*"',
+            ? 'expected fallback, because "*" is for ids that DNS does not know'
+            : 'expected no fallback, which is only for "*"',
         )
       count += parsed.ids.length
-      if (count > IDS_MAX) return fault(`expected ${IDS_MAX} ids or fewer in all of zones`)
+      if (count > IDS_MAX) return fault(`expected ${IDS_MAX} ids or fewer in all entries together`)
       for (const id of parsed.ids) {
         const own = `${parsed.place ?? ''}/${id}`
         const other = owners.get(own)
         if (other !== undefined) {
-          fault(`expected ids that no other entry has, "${other}" has ${id} too`)
+          fault(`expected ids that no other entry has: "${other}" has ${id}, too`)
           break
         }
         owners.set(own, key)
       }
     }
   })
-  .describe('What is said of zones beside DNS: pinned, merged, in maintenance.')
+  .describe('Exceptions to DNS, by id: pinned, merged or in maintenance.')
 
 export type ZonesConfig = z.output<typeof zones>
 
-/** What `zones` says. @param config checked */
+/** The entries of `zones`, already checked by the schema. */
 export function saidEntries(config: ZonesConfig): SaidEntry[] {
   return Object.entries(config).map(([key, said]) => {
     const parsed = parseZones(key)
-    if (typeof parsed === 'string') throw new Error('the schema lets through only keys that are ids')
+    if (typeof parsed === 'string') throw new Error('the schema accepts only keys that are ids')
     return { key: `zones.${key}`, ...parsed, says: sayingOf(said, `zones.${key}`) }
   })
 }
@@ -136,11 +136,11 @@ function sayingOf(said: Entry, key: string): SaidEntry['says'] {
 
 function pinnedAddress(text: string): PinnedAddress {
   const parsed = parsePinned(text)
-  if (parsed === null) throw new Error('the schema lets through only addresses')
+  if (parsed === null) throw new Error('the schema accepts only addresses')
   return parsed
 }
 
-/** `10.0.0.5`, `10.0.0.6:9000`, `2001:db8::1`, `[2001:db8::1]:9000`; null: none of these. */
+/** `10.0.0.5`, `10.0.0.6:9000`, `2001:db8::1`, `[2001:db8::1]:9000`. Null for anything else. */
 export function parsePinned(text: string): PinnedAddress | null {
   const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? []
   const host = bracketed ?? plain ?? text
@@ -151,8 +151,8 @@ export function parsePinned(text: string): PinnedAddress | null {
 }
 
 /**
- * Which zones a key is for: `12`, `1001-1020`, `7, 8`, `*`, and `mail/12` for one service or rule.
- * @returns a text that says what was expected, for anything else. Ids are in lower case
+ * The zones that a key is for: `12`, `1001-1020`, `7, 8`, `*`, and `mail/12` for one service or rule. Ids are in lower case.
+ * @returns an error text for anything else
  */
 export function parseZones(key: string): Pick<SaidEntry, 'place' | 'ids'> | string {
   const at = key.indexOf('/')

@@ -83,11 +83,11 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'zones:\n  "1001-1020": { as: "1" }\n  "7, 1005": { maintenance: x }\n',
-    '3:3: zones.7, 1005: expected ids that no other entry has, "1001-1020" has 1005, too',
+    '3:3: zones.7, 1005: expected ids that no other entry has: "1001-1020" has 1005, too',
   ],
   [
     'zones:\n  ab: { as: "1" }\n  AB: { as: "2" }\n',
-    '3:3: zones.AB: expected ids that no other entry has, "ab" has ab, too',
+    '3:3: zones.AB: expected ids that no other entry has: "ab" has ab, too',
   ],
   [
     'zones: { 20-10: { as: "1" } }\n',
@@ -99,7 +99,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'zones: { 1-6000: { as: "1" }, 7000-13000: { as: "1" } }\n',
-    '1:31: zones.7000-13000: expected 10000 ids or fewer in all of zones',
+    '1:31: zones.7000-13000: expected 10000 ids or fewer in all entries together',
   ],
   ...['1_2', 'a.b', '12, ', '1/2/3'].map((key): [string, string] => [
     `zones: { "${key}": { as: "1" } }\n`,
@@ -130,9 +130,9 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'zones: { "*": { as: "1" } }\n',
-    '1:10: zones.*: expected fallback: "*" is for ids that DNS does not know',
+    '1:10: zones.*: expected fallback, because "*" is for ids that DNS does not know',
   ],
-  ['zones: { 1: { fallback: "0" } }\n', '1:10: zones.1: expected no fallback: that is for "*"'],
+  ['zones: { 1: { fallback: "0" } }\n', '1:10: zones.1: expected no fallback, which is only for "*"'],
   ...[
     ['007', '7'],
     ['0x10', '16'],
@@ -141,16 +141,16 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
     `zones:\n  ${text}: { as: "1" }\n`,
     `2:3: zones.${read}: expected quotes around ${text}, which is ${read} without them`,
   ]),
-  ['zones: { 1: {} }\n', '1:10: zones.1: expected one of addresses, as, maintenance, fallback, and only one'],
+  ['zones: { 1: {} }\n', '1:10: zones.1: expected exactly one of addresses, as, maintenance, fallback'],
   [
     'zones: { 1: { as: "2", maintenance: x } }\n',
-    '1:24: zones.1.maintenance: expected one of addresses, as, maintenance, fallback, and only one, got "x"',
+    '1:24: zones.1.maintenance: expected exactly one of addresses, as, maintenance, fallback, got "x"',
   ],
   ['zones: { 1: { maintenance: x, status: 600 } }\n', '1:31: zones.1.status: expected 599 or less, got 600'],
   ['zones: { 1: { maintenance: x, status: 302 } }\n', '1:31: zones.1.status: expected 400 or more, got 302'],
   [
     'zones: { 1: { as: "2", status: 503 } }\n',
-    '1:24: zones.1.status: expected maintenance beside it, got 503',
+    '1:24: zones.1.status: expected maintenance with it, got 503',
   ],
   [
     'zones: { 1: { maintenance: "a\\nb" } }\n',
@@ -162,7 +162,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'zones: { 1: { as: "2" } }\nfallback: { enabled: true }\n',
-    '2:13: fallback.enabled: expected false beside zones: Envoy, which resolves names itself then, knows nothing of them, got true',
+    '2:13: fallback.enabled: expected false, because there are zones: while Envoy resolves names itself, it does not know them, got true',
   ],
   ['dns:\n  budgetMs: soon\n', '2:3: dns.budgetMs: expected a number, got "soon"'],
   ['dns: { budgetMs: 0.5 }\n', '1:8: dns.budgetMs: expected a whole number, got 0.5'],
@@ -178,7 +178,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'dns: { family: both, queriesInFlightMax: 1 }\n',
-    '1:22: dns.queriesInFlightMax: expected 2 or more beside "family: both", which asks two queries at once, got 1',
+    '1:22: dns.queriesInFlightMax: expected 2 or more, because "family: both" sends two queries at once, got 1',
   ],
   [
     '\uFEFFdns: { nameservers: [ns.example:53] }\n',
@@ -191,7 +191,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ...['localhost:9004', '127.1:9004', '1.2.3.4%x:9004', '[::1%lo]:9004', '[127.0.0.1]:9004'].map(
     (text): [string, string] => [
       `listen: { grpc: "${text}" }\n`,
-      `1:11: listen.grpc: expected unix:PATH or address:port, like 127.0.0.1:9004: Envoy looks up no name here, got "${text}"`,
+      `1:11: listen.grpc: expected unix:PATH or address:port, like 127.0.0.1:9004; Envoy accepts no host name here, got "${text}"`,
     ],
   ),
   ...['127.1:9003', '1.2.3.4%x:9003', 'a_b:9003', '999.0.0.1:9003'].map((text): [string, string] => [
@@ -200,11 +200,11 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ]),
   [
     'rules: { host: "zone_{id}.{search}" }\n',
-    `1:10: rules.host: expected a pattern of a host name, this ${NO_HOST_NAME}, as in "zone_1.a", got "zone_{id}.{search}"`,
+    `1:10: rules.host: expected a pattern for host names: this one ${NO_HOST_NAME}, as in "zone_1.a", got "zone_{id}.{search}"`,
   ],
   [
     `dns: { search: "${LONG_DOMAIN}" }\n`,
-    `1:8: dns.search: expected a domain that rules.host can name zones with, this ${NO_HOST_NAME}, as in "zone1-mail.${LONG_DOMAIN}", got "${LONG_DOMAIN.slice(0, 100)}..."`,
+    `1:8: dns.search: expected a domain that fits rules.host: this one ${NO_HOST_NAME}, as in "zone1-mail.${LONG_DOMAIN}", got "${LONG_DOMAIN.slice(0, 100)}..."`,
   ],
   ['dns: { nameservers: [] }\n', '1:8: dns.nameservers: expected 1 or more entries'],
   ['dns: { nameservers: 10.0.0.1:53 }\n', '1:8: dns.nameservers: expected a list, got "10.0.0.1:53"'],
@@ -226,12 +226,12 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'rules: { header: x-request-id }\n',
-    '1:10: rules.header: expected a header that gets as far as the processor, got "x-request-id"',
+    '1:10: rules.header: expected a header that reaches the processor: Envoy uses, sets or drops this one, got "x-request-id"',
   ],
   ['rules: { methods: [post] }\n', '1:20: rules.methods.0: expected a method in upper case, got "post"'],
   [
     'rules: { services: { mail: { paths: [/mail] } } }\n',
-    '1:10: rules.services: expected exactly one service without paths: the one for every other path',
+    '1:10: rules.services: expected exactly one service without paths, which gets all other paths',
   ],
   [
     'rules: { services: { a: { paths: [mail] }, b: {} } }\n',
@@ -239,7 +239,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'rules:\n  services: { a: { paths: [/m] }, b: { paths: [/m] }, c: {} }\n',
-    '2:48: rules.services.b.paths.0: expected a path of one service only, "a" has it too, got "/m"',
+    '2:48: rules.services.b.paths.0: expected another path: service "a" already has this one, got "/m"',
   ],
   [
     'addresses: { allow: ["10.0.0.1"] }\n',
@@ -247,15 +247,15 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'listen: { grpc: /run/p.sock }\n',
-    '1:11: listen.grpc: expected unix:PATH or address:port, like 127.0.0.1:9004: Envoy looks up no name here, got "/run/p.sock"',
+    '1:11: listen.grpc: expected unix:PATH or address:port, like 127.0.0.1:9004; Envoy accepts no host name here, got "/run/p.sock"',
   ],
   [
     'listen: { grpc: "0.0.0.0:9004" }\n',
-    '1:11: listen.grpc: expected listen.tls (or listen.insecure: true) beside an address that is not loopback, got "0.0.0.0:9004"',
+    '1:11: listen.grpc: expected listen.tls (or listen.insecure: true) with an address that is not loopback, got "0.0.0.0:9004"',
   ],
   [
     'listen: { tls: { cert: c, key: k, clientCa: ca } }\n',
-    '1:11: listen.tls: expected address:port as listen.grpc beside it; a Unix socket needs none',
+    '1:11: listen.tls: expected listen.grpc to be address:port: a Unix socket needs no TLS',
   ],
   [
     'listen: { grpc: "0.0.0.0:9004", insecure: true, tls: { cert: c, key: k, clientCa: ca } }\n',
@@ -267,7 +267,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   [
     'listen: { http: "0.0.0.0:9003" }\n',
-    '1:11: listen.http: expected listen.httpToken or listen.httpTokenFile beside an address that is not loopback, got "0.0.0.0:9003"',
+    '1:11: listen.http: expected listen.httpToken or listen.httpTokenFile with an address that is not loopback, got "0.0.0.0:9003"',
   ],
   [
     'listen: { httpToken: hunter2 }\n',

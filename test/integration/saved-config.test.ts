@@ -69,12 +69,12 @@ const SAVED: [what: string, saved: string | Buffer | (() => void), fault: RegExp
   [
     'services that differ in case only',
     'rules: { services: { default: {}, DEFAULT: { paths: [/x], port: 9000 } } }\n',
-    /^zonegate\.yaml:1:35: rules\.services\.DEFAULT: expected a service of another name, "default" is the same/,
+    /^zonegate\.yaml:1:35: rules\.services\.DEFAULT: expected another name: it differs from "default" only in upper and lower case/,
   ],
   [
     'a header that Envoy drops',
     'rules: { header: zone_id }\n',
-    /^zonegate\.yaml:1:10: rules\.header: expected a header that gets as far/,
+    /^zonegate\.yaml:1:10: rules\.header: expected a header that reaches the processor/,
   ],
 ]
 if (process.getuid?.() !== 0)
