@@ -148,10 +148,7 @@ const BROKEN: [yaml: string, ...faults: string[]][] = [
   ],
   ['zones: { 1: { maintenance: x, status: 600 } }\n', '1:31: zones.1.status: expected 599 or less, got 600'],
   ['zones: { 1: { maintenance: x, status: 302 } }\n', '1:31: zones.1.status: expected 400 or more, got 302'],
-  [
-    'zones: { 1: { as: "2", status: 503 } }\n',
-    '1:24: zones.1.status: expected maintenance with it, got 503',
-  ],
+  ['zones: { 1: { as: "2", status: 503 } }\n', '1:24: zones.1.status: expected maintenance with it, got 503'],
   [
     'zones: { 1: { maintenance: "a\\nb" } }\n',
     '1:15: zones.1.maintenance: expected a text without control characters, got "a\\nb"',
