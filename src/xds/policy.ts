@@ -100,14 +100,14 @@ class Reading {
   readonly #routes: YamlFile
   readonly #clusters: YamlFile
   readonly #listener: YamlFile
-  readonly #headers: PolicyRules
+  readonly #rules: PolicyRules
   readonly #faults: string[] = []
 
-  constructor({ routes, clusters, listener }: PolicyFiles, headers: PolicyRules) {
+  constructor({ routes, clusters, listener }: PolicyFiles, rules: PolicyRules) {
     this.#routes = new YamlFile(routes)
     this.#clusters = new YamlFile(clusters)
     this.#listener = new YamlFile(listener)
-    this.#headers = headers
+    this.#rules = rules
   }
 
   get faults(): readonly string[] {
@@ -126,11 +126,11 @@ class Reading {
 
     const { name, vhost_header, virtual_hosts = [] } = configuration
     if (name === undefined) return this.#broken(place, 'name: expected a text')
-    if (vhost_header?.toLowerCase() !== this.#headers.routeHeader)
+    if (vhost_header?.toLowerCase() !== this.#rules.routeHeader)
       this.#mistake(
         file,
         place,
-        `vhost_header: expected ${this.#headers.routeHeader}, by which learned zones are found`,
+        `vhost_header: expected ${this.#rules.routeHeader}, by which learned zones are found`,
       )
     if (configuration['vhds'] === undefined)
       this.#mistake(file, place, 'vhds: expected a config_source, by which learned zones arrive')
@@ -152,7 +152,7 @@ class Reading {
     const coldFilterNames = new Set(filters.map(({ name }) => name))
     this.reasons.push(
       ...differencesOfRoutes(file, place, host, virtualHost, {
-        ...this.#headers,
+        ...this.#rules,
         coldFilters: coldFilterNames,
       }),
     )
@@ -197,7 +197,7 @@ class Reading {
         file.at(places[at], 'typed_per_filter_config') ?? host,
         `expected host_rewrite in route instead of the forward proxy: without it zones get the client's Host (${UPGRADE})`,
       )
-    const { routeHeader } = this.#headers
+    const { routeHeader } = this.#rules
     // Before the processor is asked, the header has the method and the id, afterwards the address.
     const asked = { [routeHeader]: { values: ['POST/0'] } }
     const surelyHolds = (condition: HeaderMatcher): boolean => {
@@ -221,7 +221,7 @@ class Reading {
     if (routes.filter(({ name }) => name === FORWARD).length > 1)
       return expected(`one with the name ${FORWARD}`)
     const places = file.items(file.at(host, 'routes'))
-    const generated = new Set(this.#headers.routes.map((route) => (route as { readonly name?: string }).name))
+    const generated = new Set(this.#rules.routes.map((route) => (route as { readonly name?: string }).name))
     for (const [index, { name }] of routes.entries())
       if (name !== undefined && generated.has(name))
         this.#mistake(
@@ -260,7 +260,7 @@ class Reading {
     const name = routes.coldRoutes.find((route) => route.name === FORWARD)?.route?.cluster
     if (name !== undefined && cluster.name !== name)
       return file.fault(place, `name: expected ${name}, to which ${FORWARD} leads`)
-    this.reasons.push(...differencesOfCluster(file, place, DISCOVERY, this.#headers))
+    this.reasons.push(...differencesOfCluster(file, place, DISCOVERY, this.#rules))
     const rest = Object.entries(cluster).filter(([field]) => !DISCOVERY.has(field) && field !== TLS_OPTIONS)
     const { typed_extension_protocol_options: options } = cluster
     return {
@@ -285,8 +285,8 @@ class Reading {
 
   #withGenerated(host: VirtualHost): VirtualHost {
     const own = host.routes ?? []
-    const at = this.#headers.placeOfRoutes(own.map(({ name }) => name))
-    const { routes, askSettings = {} } = this.#headers
+    const at = this.#rules.placeOfRoutes(own.map(({ name }) => name))
+    const { routes, askSettings = {} } = this.#rules
     const all = own.map((route, index) =>
       index === own.length - 1 ? withSettings(route, askSettings) : route,
     )
@@ -297,7 +297,7 @@ class Reading {
     const routes = host.routes ?? []
     const ask = routes.at(-1)
     if (ask === undefined) return host
-    const asks = this.#headers.asks.map(({ match, settings }): Route => {
+    const asks = this.#rules.asks.map(({ match, settings }): Route => {
       return { ...withSettings(ask, settings), ...generatedRoute({ match }) }
     })
     return { ...host, routes: routes.toSpliced(-1, 0, ...asks) }

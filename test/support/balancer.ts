@@ -7,10 +7,10 @@ import { startPart, untilReady } from '../../src/launch/instance.ts'
 import { freePort } from './ports.ts'
 import { eventually } from './processor.ts'
 
-/** A TCP load balancer in front of gateways, as a cloud's or a cluster's: an Envoy that looks at no byte. */
+/** A TCP load balancer in front of gateways, as a cloud's or a cluster's: an Envoy that only passes bytes on. */
 export interface Balancer {
   readonly port: number
-  /** Those left out get no new connection; the ones they have go on. */
+  /** Gateways that are left out get no new connections; existing ones continue. */
   serve(ports: readonly number[]): Promise<void>
   stop(): Promise<void>
 }

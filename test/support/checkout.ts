@@ -22,7 +22,7 @@ import { eventually } from './processor.ts'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const COPIED = ['src', 'proto', 'envoy', 'scripts', 'package.json', 'package-lock.json', '.npmrc']
 
-/** A checkout of its own, in which `npm start` runs. */
+/** A copy of the checkout, in which `npm start` runs. */
 export interface Checkout {
   readonly folder: string
   readonly port: number
@@ -30,13 +30,13 @@ export interface Checkout {
   readonly httpPort: number
   /** The launcher, or npm. */
   readonly child: ChildProcess
-  /** All that it wrote. */
+  /** Its output so far. */
   log(): string
   /** The pid of a part that runs. */
   pid(name: RunningPart['name']): number | undefined
   /** Starts it once more; settles when it is ready, or throws with its log when it ends. */
   start(): Promise<void>
-  /** Ends it and whatever is left of it. */
+  /** Ends it and all processes that it left behind. */
   stop(): Promise<void>
 }
 
@@ -46,7 +46,7 @@ export interface CheckoutOptions {
   readonly port?: number
   readonly adminPort?: number
   readonly args?: readonly string[]
-  /** By `npm start`, with all that is between; else the launcher alone, as with systemd. */
+  /** True: runs `npm start`; false: runs the launcher alone, as systemd does. */
   readonly npm?: boolean
 }
 

@@ -3,10 +3,10 @@ import type { Service } from '../../src/grpc/server.ts'
 
 type Listener = Parameters<ServerInterceptingCallInterface['start']>[0]
 
-/** One call of a service that takes calls before gRPC has a handler for them, played from the client's side. */
+/** The client's side of one call to a service with an interceptor (src/grpc/direct-calls.ts). */
 export class FakeDirectCall {
   readonly sent: Buffer[] = []
-  /** Each time that it was ended, with what. */
+  /** Each status with which the server ended the call. */
   readonly ends: { readonly code: status | null; readonly details: string | null }[] = []
   #listener: Listener | undefined
   #reads = 0
@@ -43,7 +43,7 @@ export class FakeDirectCall {
     })
   }
 
-  /** A message from the client, where one is waited for. */
+  /** Sends a message, if the server is reading. */
   message(message: unknown): void {
     if (this.#reads === 0) return
     this.#reads -= 1
@@ -54,7 +54,7 @@ export class FakeDirectCall {
     if (this.#reads > 0) this.#listener?.onReceiveHalfClose()
   }
 
-  /** The stream is gone, as after any end. */
+  /** The stream has closed. */
   close(): void {
     this.#listener?.onCancel()
   }

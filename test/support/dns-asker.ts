@@ -1,6 +1,6 @@
 /**
- * A process that looks up names as fast as they are answered, beside a nameserver that is good, and tells how it fared.
- * Nothing else runs in it, so that what its event loop and its memory do is the DNS client's doing.
+ * A process that looks up names of a hostile nameserver as fast as it gets answers, and names of a good one beside it. It reports
+ * what happened. Nothing else runs in it, so its event loop and memory show what the DNS client does.
  * argv: hostile nameserver, good nameserver, look-ups of the hostile one, their budget in ms. `--expose-gc`.
  */
 import type { Answer } from '../../src/dns/answer.ts'
@@ -9,20 +9,20 @@ import { slowness } from './slowness.ts'
 
 export interface Asked {
   readonly lookups: number
-  /** Of the hostile nameserver: answers with addresses. None is true. */
+  /** Answers with addresses that came from the hostile nameserver. All are false. */
   readonly believed: number
-  /** Of those: still waiting when a timer went off that was started with them, for their budget and 50 ms. */
+  /** Look-ups of it that were still waiting 50 ms after their budget. */
   readonly late: number
-  /** CPU time of the thread between two looks of one millisecond: the longest turn of the event loop, and more. */
+  /** The longest CPU time between two 1 ms timers: an upper bound for one turn of the event loop. */
   readonly longestTurnMs: number
-  /** Of this machine, for what is CPU time. */
+  /** Slowness of this machine (slowness.ts), to compare CPU times. */
   readonly slowness: number
   /**
-   * Resident, twice the lesser half: what look-ups leave behind grows with them; what the allocator takes when much comes at
-   * once, and keeps, it takes once.
+   * Growth of the resident memory: twice that of the half that grew less. A leak grows in both halves, while the allocator reserves
+   * memory only once.
    */
   readonly grownMb: number
-  /** Of V8's heap, and of what hangs on it. */
+  /** Growth of V8's heap and of the memory that it refers to. */
   readonly keptMb: number
   readonly good: { readonly asked: number; readonly answered: number }
   readonly behind: { readonly asked: number; readonly answered: number }

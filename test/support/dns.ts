@@ -1,22 +1,21 @@
-/** A Dns under test: short timeouts, a clock that can be wound forward, and all that it told. */
+/** A Dns under test: short timeouts, a clock that can be wound forward, and a record of its events. */
 import assert from 'node:assert/strict'
 import { type Answer, areEndpoints } from '../../src/dns/answer.ts'
 import { createDns, type Dns, type DnsEvent, type DnsOptions, type DnsSeams } from '../../src/dns/dns.ts'
 import type { Timer, Timers } from '../../src/timers.ts'
 import { type Script, type ScriptedNameserver, startNameserver } from './nameserver.ts'
 
-/** What a turn of the event loop counts for at most: a look-up takes a few of them. */
+/** The most time that one turn of the event loop counts for. A look-up takes a few turns. */
 const TURN_MS_MAX = 2
 
 /**
- * Real time, plus what a test adds to it; but while this process is held up, time stands still. Nameserver and client
- * are both in here, so that on the slowest machine an answer that is sent at once is there within a few milliseconds.
- * Timers go off by this time.
+ * Real time, plus what a test adds to it; but it stands still while this process is blocked. Nameserver and client run in the same
+ * process, so even on the slowest machine an immediate answer takes only a few milliseconds of it. Timers use this time.
  */
 export class WindableClock implements Timers {
   readonly #timers = new Set<RunningTimer>()
   readonly #beat = setInterval(() => this.#onBeat(), 1)
-  /** Whole, as fractions do not add up: `now + 1000 - now` is to be 1000. */
+  /** A whole number, so that `now + 1000 - now` is exactly 1000. */
   #nowMs = Math.floor(performance.now())
   #beatAtMs = this.#nowMs
 
@@ -36,13 +35,13 @@ export class WindableClock implements Timers {
     return this.#timers.size
   }
 
-  /** What is due by then goes off in the order of its time, though not before this has returned. */
+  /** Adds time. Timers that become due fire in order, after this has returned. */
   wind(milliseconds: number): void {
     this.#nowMs += milliseconds
     this.#goOff()
   }
 
-  /** Resolves once all that is due has gone off. */
+  /** Resolves once all due timers have fired. */
   async wentOff(): Promise<void> {
     while ([...this.#timers].some(({ atMs }) => atMs <= this.#nowMs)) await turn()
     await turn()
@@ -121,7 +120,7 @@ export async function timed<T>({ now }: WindableClock, work: () => Promise<T> | 
   return [await work(), now() - startedAtMs]
 }
 
-/** Waits until a condition holds: for as long as no machine takes. */
+/** Waits until a condition holds, much longer than any machine needs. */
 export async function until(condition: () => boolean): Promise<void> {
   const deadlineMs = performance.now() + 30_000
   while (!condition()) {
@@ -130,7 +129,7 @@ export async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-/** Waits until nothing is asked any more. */
+/** Waits until no query is in flight. */
 export async function settled({ dns, clock }: Bench): Promise<void> {
   await clock.wentOff()
   await until(() => dns.status().queriesInFlight === 0 && dns.status().refreshesWaiting === 0)

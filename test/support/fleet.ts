@@ -2,7 +2,7 @@ import { drainEnvoy } from '../../src/launch/instance.ts'
 import { type Balancer, startBalancer } from './balancer.ts'
 import { type GatewayOptions, startGateway, type TestGateway } from './gateway.ts'
 
-/** Gateways that share nothing, behind one TCP balancer: what pods are in a cluster. */
+/** Gateways that share nothing, behind one TCP balancer, like pods in a cluster. */
 export interface Fleet {
   readonly pods: readonly TestGateway[]
   readonly port: number
@@ -34,11 +34,11 @@ export async function startFleet(size: number, options: GatewayOptions): Promise
   }
 }
 
-/** Ids of the zones that this gateway's Envoy routes by itself. */
+/** Ids of the zones that this gateway's Envoy has learned. */
 export async function learnedIds({ adminPort }: { adminPort: number }): Promise<Set<string>> {
   const response = await fetch(`http://127.0.0.1:${adminPort}/config_dump?resource=dynamic_route_configs`)
   const text = await response.text()
   const names = [...text.matchAll(/"name": "zonegate\/([^"]+)"/g)].map(([, id]) => id ?? '')
-  // The cold path's, and what Envoy is asked to judge (src/xds/proof.ts).
+  // Without the cold path's virtual host and those of a proof (src/xds/proof.ts).
   return new Set(names.filter((id) => id !== 'cold' && !id.startsWith('.')))
 }

@@ -55,9 +55,9 @@ export interface GatewayOptions {
   readonly listen?: Readonly<Record<string, unknown>> & { readonly grpc?: string }
   /** Called with the scratch folder before anything starts. */
   readonly prepare?: (folder: string) => void
-  /** False: no processor is started, `startProcessor` does it later (or the test serves the socket itself). */
+  /** False: starts no processor. `startProcessor` does it later, or the test serves the socket itself. */
   readonly processor?: boolean
-  /** True: with the timeouts of the files as they are; else with longer ones, where `edit` and `config` have none. */
+  /** True: keeps the timeouts of the files. Else they are longer, unless `edit` or `config` sets them. */
   readonly timeoutsAsShipped?: boolean
   readonly concurrency?: number
   /**
@@ -78,13 +78,13 @@ export interface TestGateway {
   readonly environment: Readonly<Record<string, string>>
   processor: Part | undefined
   startProcessor(): Promise<Part>
-  /** Another Envoy in place of one that has ended, on the same ports. */
+  /** Starts another Envoy after one has ended, on the same ports. */
   startEnvoy(): Promise<Part>
-  /** Saves zonegate.yaml with another part of this name, and returns when the processor has taken it over. */
+  /** Saves zonegate.yaml with another part of this name, and resolves when the processor has loaded it. */
   configure(part: string, values: Readonly<Record<string, unknown>>): Promise<void>
   /** Text of Envoy's log, access log included, or of the processor's. */
   log(of: 'envoy' | 'processor'): string
-  /** The value of one of Envoy's counters or gauges; 0 when it is not there. */
+  /** The value of one of Envoy's counters or gauges; 0 if it does not exist. */
   stat(name: string): Promise<number>
   stop(): Promise<void>
 }

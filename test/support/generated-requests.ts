@@ -424,7 +424,7 @@ const content: fc.Arbitrary<Pick<Sent, 'headers' | 'body'>> = fc.oneof(
   },
 )
 
-/** Requests that nearly say the same id in one way or another, or the same way another. */
+/** Requests with nearly the same id, in one place or another. */
 export const nearMisses: fc.Arbitrary<Sent> = fc
   .record({
     method: fc.oneof(
@@ -457,7 +457,7 @@ export const nearMisses: fc.Arbitrary<Sent> = fc
       const host = named.map((one): [string, string] => ['host', one])
       return {
         method,
-        // What stands in no target as it is makes Envoy answer 400.
+        // Envoy answers 400 to characters that may not be in a target.
         target: isRaw ? written : written.replace(/[\0-\x20#\x7f-\xff]/g, percentEncoded),
         version,
         headers: isHostLast ? [...own, ...more, ...host] : [...host, ...own, ...more],
@@ -501,7 +501,7 @@ function percentEncoded(octet: string): string {
   return `%${octet.charCodeAt(0).toString(16).padStart(2, '0')}`
 }
 
-/** A request of which nothing but this is known. */
+/** A request made from octets of which nothing else is known. */
 export function plain({
   method = 'POST',
   target = '/x',

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 
-/** As much of a gRPC server's stream as the services of `src/xds` touch. */
+/** The part of a gRPC server stream that the services of `src/xds` use. */
 export class FakeCall extends EventEmitter {
   readonly written: unknown[] = []
   failed: { code: number; details: string } | undefined

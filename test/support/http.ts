@@ -11,7 +11,7 @@ export interface Call {
   readonly body?: string | Buffer
   readonly agent?: Agent
   readonly tls?: CallTls
-  /** Milliseconds until the call is given up. */
+  /** Milliseconds after which the call fails. */
   readonly timeoutMs?: number
 }
 
@@ -25,7 +25,7 @@ export interface Reply {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly text: string
-  /** The body, where it is JSON. */
+  /** The body, parsed as JSON. */
   json(): Record<string, unknown>
 }
 
@@ -72,7 +72,7 @@ export function jsonOf(text: string): Record<string, unknown> {
   }
 }
 
-/** How long a connection on which nothing came is waited for. */
+/** How long to wait for the first octet. */
 const ANSWER_WITHIN_MS = 30_000
 const LOOK_MS = 50
 
@@ -86,7 +86,7 @@ export function rawCall(
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes, 'latin1'))
     let text = ''
-    // Counted in looks: while this process is held up, what has come is not seen, and that is no silence.
+    // Silence is counted in timer ticks, because while this process is blocked it does not see what has arrived.
     let silentLooks = 0
     const looking = setInterval(() => {
       silentLooks += 1

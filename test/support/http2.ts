@@ -10,9 +10,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { type Call, type CallTls, jsonOf, type Reply } from './http.ts'
 
 const CONNECT_WITHIN_MS = 30_000
-/** Below max_concurrent_streams of listener.yaml: what is beyond it would wait here, and be reset unsent. */
+/** Below max_concurrent_streams of listener.yaml. Further streams would wait here, and be reset before they are sent. */
 const RESETS_AT_ONCE = 50
-/** A connection that takes nothing for so long has ended. */
+/** A connection that accepts no octets for so long counts as ended. */
 const STUCK_AFTER_MS = 1000
 
 /** A connection to `127.0.0.1:port`, with prior knowledge or, with `tls`, as agreed by ALPN. */

@@ -17,7 +17,7 @@ export interface Failure {
   readonly endedMs: number
 }
 
-/** Requests on so many connections, one after the other on each, over the ids in turn, until stopped. */
+/** Sends requests for the ids in turn until it is stopped, on several connections at once. */
 export function startLoad(
   port: number,
   connections: number,
@@ -85,7 +85,7 @@ export function startLoadOf(
   }
 }
 
-/** The value below which so many of 100 are. */
+/** A percentile. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))] ?? 0

@@ -1,4 +1,4 @@
-/** Nameservers in use all over the world, with one small zone, on a free port of the loopback. */
+/** Widely used nameservers with one small zone, on a free port of the loopback. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -29,7 +29,7 @@ export interface NameserverProgram {
   readonly name: string
   /** Writes what it needs into the directory, and says how to run it. */
   readonly prepare: (directory: string, port: number) => { command: string; arguments: string[] }
-  /** It sends the SOA with negative answers. */
+  /** True: its negative answers have an SOA. */
   readonly sendsSoa: boolean
 }
 

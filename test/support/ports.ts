@@ -3,18 +3,18 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 
 /**
- * Below what the kernel takes for outgoing connections and queries, from 32768 on: none of those can get in between
- * when a port is chosen, or when its server is gone for a moment.
+ * Below 32768, where the kernel's ports for outgoing connections and queries begin. So none of those can take a port that was just
+ * chosen, or whose server restarts.
  */
 const [FIRST, LAST] = [10_000, 31_999]
 const BLOCK = 100
 
 let next = 0
 let end = 0
-/** Who listens on the first port of a block has the others, as long as the process lives. */
+/** The process that listens on the first port of a block owns the whole block. */
 const claims: Server[] = []
 
-/** A port that nobody else in this process or in another test takes, free on `host` over TCP and UDP. */
+/** A port that no other test uses, free on `host` over TCP and UDP. */
 export async function freePort(host = '127.0.0.1'): Promise<number> {
   for (;;) {
     if (next >= end) await claimBlock()

@@ -11,7 +11,7 @@ import { freePort } from './ports.ts'
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
 const READY_WITHIN_MS = 60_000
-/** Less where it is known that nothing will come: `npm run fences`, once a fence is down. */
+/** Shorter in `npm run fences`: while a fence is down, the awaited thing never comes. */
 const EVENTUALLY_MS = Number(process.env['EVENTUALLY_MS'] ?? 60_000)
 
 export interface Answered {
@@ -29,7 +29,7 @@ export interface ProcessorOptions {
   readonly config?: Readonly<Record<string, unknown>>
   readonly listen?: Readonly<Record<string, unknown>>
   readonly environment?: NodeJS.ProcessEnv
-  /** True: it has Envoy's files beside it, and so a control plane. */
+  /** True: puts Envoy's files beside it, so that it has a control plane. */
   readonly envoyFiles?: boolean
   /** Called with the scratch folder before it starts. */
   readonly prepare?: (folder: string) => void
@@ -153,7 +153,7 @@ export function runCli(
   })
 }
 
-/** Waits until something is so: at most for as long as no machine takes. */
+/** Waits until a condition holds, much longer than any machine needs. */
 export async function eventually(
   what: string,
   probe: () => Promise<boolean> | boolean,

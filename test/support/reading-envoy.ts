@@ -44,7 +44,7 @@ import { freePort } from './ports.ts'
 
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute'
-/** What Envoy tells the processor beside a request: which route it took. */
+/** gRPC metadata with which Envoy says which route a request took. */
 const ROUTE = 'x-route'
 const ANSWER_WITHIN_MS = 5_000
 
@@ -161,7 +161,7 @@ export async function startReadingEnvoy(
   }
 }
 
-/** The processor as it is, but that it refuses every request, and writes down what it took it for. */
+/** The processor, except that it refuses every request and records how it read it. */
 async function startReader(
   socket: string,
   rules: Rules,
@@ -205,7 +205,7 @@ async function startReader(
         receive: (message) => {
           isDecided = false
           handler.receive(message)
-          // As gRPC says it of a server that can't be reached.
+          // The same error as for a server that can't be reached.
           if (isDecided) call.fail(status.UNAVAILABLE, 'away')
         },
         halfClosed: () => handler.halfClosed(),
@@ -247,7 +247,7 @@ function partOf(
   extProc.grpc_service.envoy_grpc.cluster_name = name
   extProc.message_timeout = '20s'
   const [cold] = routes.virtual_hosts
-  // What Envoy refuses by itself is asked about here, too.
+  // Here, requests that Envoy refuses by itself ask the processor, too.
   const refusing = new Set([
     'no_rule',
     'method_not_allowed',

@@ -25,7 +25,7 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
 /**
  * A zone's receiver on a loopback address; answers 200 with its own address, or as `handler` says.
- * @param onNoHttp something came that is no HTTP
+ * @param onNoHttp called when something other than HTTP arrives
  */
 export function startReceiver(
   host: string,

@@ -1,8 +1,8 @@
-/** What the work below takes on the machine that bounds of time are written for, while nothing else runs there, milliseconds. */
+/** Milliseconds that the work below takes on the idle machine for which time limits in tests are written. */
 const REFERENCE_MS = 4
 const RUNS = 9
 
-/** Names, objects and a table: what the processor's turns are made of. */
+/** Work like the processor's: names, objects and a table. */
 function work(): number {
   const zones = new Map<string, object>()
   for (let id = 0; id < 20_000; id++) zones.set(`default/${id}`, { id })
@@ -15,8 +15,7 @@ const cpuMs = (): number => {
 }
 
 /**
- * How many times slower than that machine this one is just now, 1 at least. A bound of time that is multiplied by it is the same
- * bound everywhere.
+ * How many times slower this machine is just now, at least 1. A time limit multiplied by it is equally strict on every machine.
  * @param nowMs what is measured: by default CPU time, which caches, clock and a hypervisor make differ. By the clock on the wall
  *   it also counts that other work has the cores
  */

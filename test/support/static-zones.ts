@@ -9,7 +9,7 @@ const typed = (name: string, fields: object = {}): object => ({
   ...fields,
 })
 
-/** Puts the cold path's cluster with its fence into Envoy's own file: what the processor sends of that name, Envoy ignores. */
+/** Puts the cold path's cluster with its fence into Envoy's own file. Envoy then ignores the processor's cluster of that name. */
 export function writeZonesInto(folder: string, allow: readonly string[]): void {
   const bootstrap = join(folder, 'envoy.yaml')
   const { '@type': _, ...cluster } = parse(readFileSync(join(folder, 'clusters.yaml'), 'utf8')).resources[0]

@@ -8,7 +8,7 @@ import {
 import { createServer } from 'node:https'
 import type { TLSSocket, TlsOptions } from 'node:tls'
 
-/** What a receiver says that it saw. */
+/** What a receiver saw of a request. */
 export interface SeenByReceiver {
   readonly server: string
   readonly servername: string | false | null
@@ -20,14 +20,14 @@ export interface SeenByReceiver {
 }
 
 export interface TlsReceiver {
-  /** Connections on which something came that is no TLS. */
+  /** Connections on which something other than TLS arrived. */
   readonly plain: () => number
-  /** Another certificate, for new connections. */
+  /** Sets another certificate for new connections. */
   setSecureContext(options: TlsOptions): void
   close(): Promise<void>
 }
 
-/** A zone's receiver by TLS, HTTP/2 as agreed; answers what it saw, as JSON. */
+/** A zone's receiver with TLS, and HTTP/2 if the client wants it. It answers with what it saw, as JSON. */
 export function startTlsReceiver(
   host: string,
   port: number,

@@ -5,7 +5,7 @@ import { rulesOf } from '../../src/config/rules.ts'
 import type { World } from '../../src/diff/outcome.ts'
 import { SaidNow } from '../../src/processor/said-now.ts'
 
-/** What decides by a configuration, which is checked first. @param raw as in zonegate.yaml; `dns.search` is `game.test` unless it says */
+/** Everything that decisions depend on, from a configuration, which is checked first. @param raw as in zonegate.yaml; `dns.search` is `game.test` unless it says */
 export function worldOf(raw: Readonly<Record<string, unknown>>): World {
   const config = parseConfig(stringify({ dns: { search: 'game.test' }, ...raw }), 'z.yaml')
   const rules = rulesOf(config)
