@@ -1,6 +1,7 @@
 import { request } from 'node:http'
 import { hostname, userInfo } from 'node:os'
 import { text as textOf } from 'node:stream/consumers'
+import { utcText } from '../history/text.ts'
 import { PIN_SOCKET } from '../pins/pin-socket.ts'
 import { PIN_SECONDS_MAX, type Pin, type PinsStatus, WHO_LENGTH_MAX } from '../pins/pins.ts'
 import type { Pinned } from '../processor/pin-commands.ts'
@@ -104,7 +105,9 @@ async function command(
   const { pin, fault } = reply
   const { zone, addresses, until } = pin
   const done =
-    path === '/pin' ? `pinned: ${zone} to ${addresses.join(', ')} until ${until}` : `unpinned: ${zone}`
+    path === '/pin'
+      ? `pinned: ${zone} to ${addresses.join(', ')} until ${utcText(Date.parse(until))}`
+      : `unpinned: ${zone}`
   stdout.write(args.flag('json') ? json(reply) : `${plain(done)}\n`)
   if (fault !== null)
     stderr.write(`zonegate: this is in force now, but a restart would undo it: ${plain(fault)}\n`)

@@ -48,7 +48,7 @@ suite('pins by command', () => {
   test('a pin is in force at once, and told with who, because of what and until when', async () => {
     const { code, stdout } = await pin('12', '10.0.0.5', '10.0.0.6:9000', ...FOR)
     assert.equal(code, 0)
-    assert.match(stdout, /^pinned: 12 to 10\.0\.0\.5, 10\.0\.0\.6:9000 until \d{4}-\S+Z\n$/)
+    assert.match(stdout, /^pinned: 12 to 10\.0\.0\.5, 10\.0\.0\.6:9000 until \d{4}-\S+ \S+ UTC\n$/)
     assert.match(
       await explained('12'),
       /pinned to 10\.0\.0\.5:8101, 10\.0\.0\.6:9000, by ada until \S+ \S+ UTC, because "disk full"; DNS is not asked/,
