@@ -397,7 +397,7 @@ const EDITS: [title: string, file: string, from: string | RegExp, to: string, sa
   [
     'the route of the time of the forward proxy',
     'routes.yaml',
-    / +# Only what is forwarded waits for its body\./,
+    / +# Only a forwarded request waits for its body\./,
     '        dynamic_forward_proxy: { "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig, host_rewrite_header: x-zonegate-route }',
     /^envoy\/routes\.yaml:\d+:\d+: .*typed_per_filter_config: expected host_rewrite in route instead of the forward proxy/,
   ],
