@@ -37,7 +37,7 @@ export function faultText({ file, line, column, key, message }: Fault): string {
 
 type Issue = z.core.$ZodIssue
 type Path = readonly PropertyKey[]
-/** A mapping of some other program has keys without end; whoever reads the faults needs a few. */
+/** Faults for unknown keys. The file of another program may have any number of them. */
 const KEYS_MAX = 20
 /** Of a key or a value in a message. */
 const SHOWN_LENGTH_MAX = 100
@@ -72,7 +72,7 @@ export function faultsOf(found: Issue, { value, root, place }: Checked): Fault[]
   return [{ ...place(offsetOf(root, issue.path)), key, message: `${rule}${expectation(issue)}${got}` }]
 }
 
-/** The name of the rule that a fault is in, in front of what is wrong: nobody counts the rules of a long list. */
+/** Names the rule that has the fault, so that nobody has to count the rules of a long list. */
 function ruleText(path: Path, value: unknown): string {
   const [section, index, key] = path
   const name =
@@ -116,7 +116,7 @@ function expectation(issue: Issue): string {
   }
 }
 
-/** @param byType a list or a mapping is of interest only where it is the wrong type */
+/** @param byType the type is wrong, so name it also for a list or a mapping */
 function gotText(input: unknown, byType: boolean): string {
   if (input === undefined) return ''
   if (typeof input === 'string') return `, got ${JSON.stringify(cut(input))}`
@@ -140,7 +140,7 @@ function at(value: unknown, path: Path): unknown {
   )
 }
 
-/** Names the key that was probably meant, or all that there are. */
+/** Suggests the key that was probably meant, or lists all keys. */
 function noSuchKey(key: string, path: Path): string {
   const keys = keysAt(path)
   const meant = keys.find((known) => isTypo(key, known))
@@ -148,38 +148,36 @@ function noSuchKey(key: string, path: Path): string {
   return keys.length === 0 ? 'no such key' : `no such key, ${hint}`
 }
 
-interface SchemaNode {
-  readonly def: {
-    readonly type: string
-    readonly innerType?: SchemaNode
-    readonly valueType?: SchemaNode
-    /** Of a list. */
-    readonly element?: SchemaNode
-    /** Of what is converted first. */
-    readonly out?: SchemaNode
-  }
-  readonly shape?: Readonly<Record<string, SchemaNode>>
+type Schema = z.core.$ZodType
+/** What the definitions of the schemas in use have, each some of it. */
+interface SchemaParts extends z.core.$ZodTypeDef {
+  /** Of a mapping with fixed keys. */
+  readonly shape?: Readonly<Record<string, Schema>>
+  /** Of a mapping with any keys. */
+  readonly valueType?: Schema
+  /** Of a list. */
+  readonly element?: Schema
+  /** Of a default and the like. */
+  readonly innerType?: Schema
+  /** Of a value that is converted first. */
+  readonly out?: Schema
 }
 
 /** The keys that the schema has below a path. */
 function keysAt(path: Path): string[] {
-  let node: SchemaNode | undefined = configSchema as unknown as SchemaNode
-  for (const step of [...path, null]) {
-    node = withoutWrappers(node)
-    if (step === null) break
-    node = node?.shape?.[String(step)] ?? node?.def.valueType ?? node?.def.element
-  }
-  return Object.keys(node?.shape ?? {})
+  let parts: SchemaParts | undefined = partsOf(configSchema)
+  for (const step of path) parts = partsOf(parts?.shape?.[String(step)] ?? parts?.valueType ?? parts?.element)
+  return Object.keys(parts?.shape ?? {})
 }
 
-/** What is wrapped by defaults, conversions and the like. */
-function withoutWrappers(node: SchemaNode | undefined): SchemaNode | undefined {
-  const inner = node?.def.innerType ?? node?.def.out
-  return inner === undefined ? node : withoutWrappers(inner)
+/** The definition behind defaults, conversions and the like. */
+function partsOf(schema: Schema | undefined): SchemaParts | undefined {
+  const parts: SchemaParts | undefined = schema?._zod.def
+  const inner = parts?.innerType ?? parts?.out
+  return inner === undefined ? parts : partsOf(inner)
 }
 
-/** True within two edits, or one in a short name: a letter more, less, another, or two swapped; letter case aside. */
-/** Whether a text is likely a misspelling of a known one. */
+/** True if a text is probably a misspelling of a known one: two edits away, or one if it is short. Case does not matter. */
 export function isTypo(text: string, known: string): boolean {
   const [a, b] = [text.toLowerCase(), known.toLowerCase()]
   const distanceMax = b.length > 4 ? 2 : 1
@@ -205,7 +203,7 @@ function editDistance(a: string, b: string): number {
   return row[b.length] as number
 }
 
-/** Offset of the key at `path`, or of its nearest parent that is there. */
+/** Offset of the key at `path`, or of its nearest parent in the file. */
 function offsetOf(root: Node | null, path: Path): number {
   let node: unknown = root
   let offset = root?.range?.[0] ?? 0

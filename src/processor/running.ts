@@ -41,10 +41,10 @@ import { requestLog } from './request-log.ts'
 import { SaidNow } from './said-now.ts'
 import { learnZones, type ZoneLearning } from './zone-learning.ts'
 
-/** A DNS client that nobody asks any more still has this long to answer those who wait, beyond their budget. */
+/** A replaced DNS client stays for this long beyond the budget of the requests that still wait for it. */
 const RETIRE_MS = 500
 
-/** How often it is looked which streams have not said anything. */
+/** How often streams are checked for silence. */
 const SILENT_STREAMS_SWEEP_MS = 1000
 
 /** What a processor has for as long as it lives, whatever its configuration becomes. */
@@ -265,7 +265,7 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
     throw new Error(fault)
   }
   const keyVersion = keyVersionOf(rules)
-  // Requests may go on coming with keys by the rules before. Zones are learned again by those that don't.
+  // Requests may still arrive with keys of the earlier rules. Only requests with new keys make a zone learned again.
   if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('renamed')
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
   control.follow(followed)
@@ -297,8 +297,7 @@ function rePin({ said, zones }: Running, pinned: readonly string[]): void {
   for (const zone of said.renew(pinned)) zones.placed(zone)
 }
 
-// No closure is made inside `run`: all that are made there share what one of them needs, and by way of the one before each
-// configuration would hold on to all that ever ran.
+// `run` creates no closures. They would share one scope with `before`, so each configuration would keep all earlier ones in memory.
 
 function namesOf(dns: Dns): NamesInForce {
   return { nameservers: dns.nameservers(), search: dns.searchDomain() }

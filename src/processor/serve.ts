@@ -18,7 +18,7 @@ import { serveOperators } from './operators.ts'
 import { pinCommands } from './pin-commands.ts'
 import { type Lasting, type Running, run, startLasting } from './running.ts'
 
-/** How long streams in flight may go on after SIGTERM; what is left then is destroyed. Docker's patience is 10 s. */
+/** After SIGTERM, streams in flight have this long to end. The rest is destroyed. Docker waits 10 s before it kills. */
 const DRAIN_MS = 5000
 
 export interface ServeOptions {
@@ -26,7 +26,7 @@ export interface ServeOptions {
   readonly environment: NodeJS.ProcessEnv
 }
 
-/** Runs the processor until SIGTERM or SIGINT. Throws where something is wrong at the start: nothing runs then. */
+/** Runs the processor until SIGTERM or SIGINT. @throws if it can't start; then nothing runs */
 export async function serve({ configPath, environment }: ServeOptions): Promise<void> {
   const loaded = loadConfig(configPath, environment)
   const { listen } = loaded.config
@@ -95,13 +95,16 @@ function logOf({ log: { level } }: Config, environment: NodeJS.ProcessEnv): Logg
   return createLog({ level, pretty: process.stdout.isTTY, colour, output: process.stdout })
 }
 
-/** A processor whose folder `run` is another's, or no folder at all, takes no pins, and does all else. @returns ends it */
+/** Without a folder `run` that it may write to, the processor works but accepts no pins. @returns stops it */
 async function servePins({ pins, bugs, log }: Lasting, running: () => Running): Promise<() => void> {
   const commands = pinCommands(pins, running, () => new Date())
   try {
     return await servePinSocket(PIN_SOCKET, commands, bugs.at('operator'))
   } catch (error) {
-    log.warn({ error: (error as Error).message }, 'zones can not be pinned by command')
+    log.warn(
+      { error: (error as Error).message },
+      'pins by command are off: the socket for them can not be opened',
+    )
     return () => undefined
   }
 }
@@ -110,7 +113,7 @@ function onHangup(bugs: Bugs, readAgain: () => Promise<void>): void {
   process.on('SIGHUP', guarded(bugs.at('file'), readAgain))
 }
 
-/** Before any Envoy is heard: what it tells belongs to this processor. */
+/** Recorded before any Envoy connects, so that its events come after the start. */
 function tellStarted(
   { recorder }: Lasting,
   { config, source: file }: LoadedConfig,
@@ -120,7 +123,7 @@ function tellStarted(
   recorder.started(config, { version: readBuild().version, awayMs, file, search: search() })
 }
 
-/** The log, and the processor after this one. */
+/** Tells the log, and by the file `alive` the next processor. */
 function tellReady(log: Logger, { config, source }: LoadedConfig, { search, dns }: Running): void {
   const { grpc, tls, http } = config.listen
   const addresses = { grpc, tls: tls !== null, http, nameservers: dns.nameservers() }
@@ -129,9 +132,9 @@ function tellReady(log: Logger, { config, source }: LoadedConfig, { search, dns 
 }
 
 /**
- * What nobody caught leaves nobody knows what behind: the log has it as one line, and the process ends with exit code 1,
- * to be started again. Zones in use go on meanwhile. Exceptions in a stream, a report or an operator's request never come
- * here: they end that one.
+ * An uncaught exception leaves unknown state behind, so the process logs it and exits with code 1, to be started again. Envoy
+ * still forwards to learned zones meanwhile. Exceptions in a stream, a report or an operator's request are caught where they
+ * happen, and end only that.
  */
 function endOnBugs(log: Logger): void {
   process.on('uncaughtException', (error) => {
@@ -140,7 +143,7 @@ function endOnBugs(log: Logger): void {
   })
 }
 
-/** Stops at the first signal; more of them change nothing, as stopping is bounded in time. */
+/** Stops at the first signal and ignores further ones: stopping takes a limited time anyway. */
 function onceStopped(log: Logger, stop: (signal: NodeJS.Signals) => Promise<void>): void {
   let stopping = false
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
