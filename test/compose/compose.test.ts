@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { ENVOY_VERSION } from '../../src/status/version.ts'
 import { call, type Reply } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
 
@@ -21,7 +22,7 @@ const PARTS = [
   '.npmrc',
 ]
 const FOLDERS = ['proto', 'src', 'demo', 'envoy', 'deploy']
-const BASE_IMAGES = ['node:24-slim', 'envoyproxy/envoy:v1.40.0']
+const BASE_IMAGES = ['node:24-slim', `envoyproxy/envoy:v${ENVOY_VERSION}`]
 const TOKEN = 'a-token-of-this-test'
 const PROJECT = `zonegate-test-${process.pid}`
 
