@@ -43,8 +43,8 @@ export interface Comparison {
   readonly rounds: number
   readonly secondsPerTurn: number
   readonly connections: number
-  /** CPU that other programs used during the turns, in cores: the median. Older figures don't have it. */
-  readonly coresUsedByOthers?: number
+  /** CPU that other programs used during the turns, in cores: the median. */
+  readonly coresUsedByOthers: number
   readonly speed: readonly { readonly zones: number; readonly systems: readonly Speed[] }[]
   readonly faults: readonly FaultFigures[]
 }
@@ -113,7 +113,7 @@ export function render(template: string, comparison: Comparison): string {
     rounds: () => `${comparison.rounds}`,
     seconds: () => `${comparison.secondsPerTurn}`,
     connections: () => `${comparison.connections}`,
-    others: () => comparison.coresUsedByOthers?.toFixed(1) ?? 'an unknown number of',
+    others: () => comparison.coresUsedByOthers.toFixed(1),
     ttl: () => `${ttlSeconds}`,
     outage: () => `${outageMs / 1000}`,
     scanRate: () => scan.idsPerSecond.toLocaleString('en-GB'),
