@@ -250,7 +250,7 @@ suite('one policy', () => {
       JSON.stringify((await policy()).needsRestart) === JSON.stringify(expected)
     writeFileSync(file, changed)
     await eventually('it is said', () => isSaid(waiting))
-    assert.match(gateway.log('processor'), /"file":"envoy\/envoy\.yaml".*started again/)
+    assert.match(gateway.log('processor'), /"file":"envoy\/envoy\.yaml".*restart Envoy for it to take effect/)
     assert.deepEqual(await policy(), { reasons: [], faults: [], needsRestart: waiting })
     await untilHot()
     writeFileSync(file, good)
