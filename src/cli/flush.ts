@@ -5,7 +5,7 @@ import { json, plain } from './text.ts'
 export const flushCommand: Command = {
   summary: 'drop cached DNS answers, so that nameservers are asked again',
   usage: '[NAME]',
-  details: `  NAME             a zone's name; default: all names. The processor asks for it again at once or at its next request.
+  details: `  NAME             a zone's name; default: all names. The processor asks DNS for it again, at once or for the next request.
                    While nameservers fail, it still uses the old answer
 ${CLIENT_DETAILS}`,
   example: 'zonegate flush zone12-mail.game.test',

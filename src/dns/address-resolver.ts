@@ -46,7 +46,7 @@ export interface Asking {
   readonly charge: Charge | null
   /** The name is in use: if a fallback nameserver says that it is gone, the preferred ones are asked again. */
   readonly hadAddresses: boolean
-  /** The end of the budget, on the clock of the timers, where the budget started earlier. */
+  /** The end of the budget, on the timers' clock. It is set if the budget started earlier: a service shares it with its targets. */
   readonly deadlineMs?: number
 }
 

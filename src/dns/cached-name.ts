@@ -6,11 +6,12 @@ import type { Answer, FailedAnswer, NegativeAnswer, PositiveAnswer } from './ans
 
 /**
  * The back-off after failures. RFC 9520 §3.2 demands at least a second, and growth. Ten seconds limit how long the
- * resolver overlooks nameservers that are back. Jitter down to half keeps names that failed together apart.
+ * resolver overlooks nameservers that are back. Each back-off is shortened at random, by up to half,
+ * so that names that failed together don't retry together.
  */
 const BACKOFF_MS_MIN = 2000
 const BACKOFF_MS_MAX = 10_000
-/** A name in use is refreshed after this share of its lifetime, plus a random part of the second number. */
+/** A name in use is refreshed after 75 % of its lifetime, plus up to 15 % at random. */
 const REFRESH_AFTER = 0.75
 const REFRESH_SPREAD = 0.15
 /**

@@ -159,8 +159,8 @@ export class CachingResolver {
   }
 
   /**
-   * The answers for the targets of a service, in their order. They use the service's place among the queries in flight, and
-   * its payment. A target that fails has a failure or stale addresses.
+   * The answers for the targets of a service, in their order. Meanwhile the service gives up its own place among the
+   * queries in flight; its `charge` pays for the targets' queries. A target that fails has a failure or stale addresses.
    */
   async targets(
     names: readonly DomainName[],
@@ -179,7 +179,7 @@ export class CachingResolver {
     const entry = this.#entries.get(name) ?? new Entry(name, this.#settings)
     const known = entry.answerAt(nowMs)
     const isNew = nowMs - entry.learnedAtMs < REFRESH_INTERVAL_MS_MIN
-    // A refresh of the service refreshes its targets, too, but once where several services share a target.
+    // A refresh of the service refreshes its targets, too. A target that several services share is refreshed only once.
     if (known !== null && (asking.awaited || isNew || entry.isBackingOff(nowMs))) return known
     const hadAddresses = entry.isInUse(nowMs)
     const charge = entry.pinned || hadAddresses ? null : asking.charge

@@ -208,7 +208,7 @@ export class StubResolver {
     return this.#rounds({ name: origin, type, links: 0, origin }, budget, tries)
   }
 
-  /** Asks for the target of an alias, once: to walk through zones is the nameserver's task. */
+  /** Follows one alias only. Longer chains are the nameserver's task. */
   async #follow(
     { alias, nameserver }: { readonly alias: Alias; readonly nameserver: Nameserver },
     from: Question,

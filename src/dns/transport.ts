@@ -17,11 +17,11 @@ import { isResponseTo } from './message.ts'
 
 /** Linux's default receive buffer holds 256 responses of up to 200 octets, and 166 of 600. */
 const QUERIES_PER_SOCKET_MAX = 128
-/** From the opening of the socket. An attacker who has to search for the port finds it too late for a new query. */
+/** How long a socket takes new queries. An attacker who searches for its port finds it too late for the next query. */
 const SHARING_MS = 10
 /** The queries of one turn of the event loop are sent together, up to this number: the nameserver wakes up once. */
 const QUERIES_PER_FLUSH_MAX = 32
-/** libuv reads so many datagrams of one socket in a turn of the event loop. */
+/** libuv reads at most this many datagrams of one socket in a turn of the event loop. */
 const DATAGRAMS_PER_TURN = 32
 /** The turns it takes to read a full socket. */
 const READING_TURNS = QUERIES_PER_SOCKET_MAX / DATAGRAMS_PER_TURN
