@@ -166,12 +166,14 @@ suite('the Helm chart', { skip: noHelm() }, () => {
   })
 
   test('the schema has every value of values.yaml', () => {
-    const { properties } = JSON.parse(read(`${CHART}/values.schema.json`))
+    const { properties, required } = JSON.parse(read(`${CHART}/values.schema.json`))
     const defaults = parse(read(`${CHART}/values.yaml`))
     assert.deepEqual(Object.keys(properties).sort(), ['global', ...Object.keys(defaults)].sort())
     for (const [name, value] of Object.entries<Manifest>(defaults))
       if (properties[name].additionalProperties === false && name !== 'config')
-        assert.deepEqual(Object.keys(properties[name].properties).sort(), Object.keys(value).sort(), name)
+        for (const names of [Object.keys(properties[name].properties), properties[name].required])
+          assert.deepEqual(names.toSorted(), Object.keys(value).sort(), name)
+    assert.deepEqual(required.toSorted(), Object.keys(defaults).sort())
   })
 
   const REFUSED: [what: string, args: string[], error: RegExp][] = [
@@ -200,6 +202,18 @@ suite('the Helm chart', { skip: noHelm() }, () => {
     ],
     ['nobody who may call', [...GIVEN, '--set-json', 'networkPolicy.callers=[]'], /callers': minItems/],
     ['no networks of zones', [...GIVEN, '--set', 'networkPolicy.zones=null'], /missing property 'zones'/],
+    [
+      'a value that null removes',
+      [...GIVEN, '--set', 'envoy.image=null'],
+      /'\/envoy': missing property 'image'/,
+    ],
+    ['a part that null removes', [...GIVEN, '--set', 'autoscaling=null'], /missing property 'autoscaling'/],
+    ['a variable that the pod sets', [...GIVEN, '--set', 'processor.env.ZONEGATE_HTTP=x'], /ZONEGATE_HTTP/],
+    [
+      'a name that no Service has',
+      [...GIVEN, '--set', 'fullnameOverride=1st'],
+      /fullnameOverride: "1st" can't be/,
+    ],
     ['a list of the pod', [...GIVEN, '--set-json', 'pod.containers=[]'], /'\/pod\/containers'/],
   ]
   for (const [what, args, error] of REFUSED)
@@ -267,17 +281,31 @@ suite('the Helm chart', { skip: noHelm() }, () => {
     assert.equal(parseConfig(text, 'zonegate.yaml').history.bytes, 33_554_432)
   })
 
-  test('the network policy lets pods reach every port that the rules name', () => {
-    const portsOf = (content: object): number[] => {
+  test('the network policy lets pods reach the ports that the configuration names, and no others', () => {
+    const portsOf = (content: object): unknown[][] => {
       const policy = one(parseManifests(render([...GIVEN, '--values', valuesFile(content)])), 'NetworkPolicy')
-      return policy.spec.egress[1].ports.map(({ port }: Manifest) => port)
+      return policy.spec.egress.map(({ ports }: Manifest) =>
+        ports.map(({ port, endPort }: Manifest) => (endPort === undefined ? port : [port, endPort])),
+      )
     }
-    assert.deepEqual(portsOf({}), [8101])
-    assert.deepEqual(portsOf({ config: { rules: { port: 9000 } } }), [9000])
+    const zonePorts = (config: object, more: number[] = []): unknown =>
+      portsOf({ config, networkPolicy: { zonePorts: more } })[1]
+    assert.deepEqual(portsOf({}), [[53, 53], [8101]])
+    assert.deepEqual(zonePorts({ rules: { port: 9000 } }), [9000])
+    // An empty list of ports would admit every port.
+    assert.deepEqual(zonePorts({ rules: { port: 'srv' } }), [[1024, 65_535]])
+    const srv = { port: { srv: '_{service}._tcp.{name}' } }
     assert.deepEqual(
-      portsOf({ config: EVERYTHING.config, networkPolicy: { zonePorts: [8443] } }),
-      [9000, 9001, 8443],
+      zonePorts({ rules: { services: { mail: srv } }, addresses: { ports: [80, '8000-8999'] } }),
+      [8101, 80, [8000, 8999]],
     )
+    assert.deepEqual(zonePorts(EVERYTHING.config, [8443]), [[1024, 65_535], 9000, 9001, 8443])
+    assert.deepEqual(
+      zonePorts({ zones: { 7: { addresses: ['10.0.0.7:9000', '[fd00::7]:9001', '10.0.0.8', 'fd00::8'] } } }),
+      [8101, 9000, 9001],
+    )
+    const nameservers = ['10.0.0.2:53', '10.0.0.2:5353', '[fd00::2]:5353']
+    assert.deepEqual(portsOf({ config: { dns: { nameservers } } })[0], [53, 53, 5353, 5353])
   })
 
   test('a change of what is read at the start replaces the pods; a change of what is live does not', () => {

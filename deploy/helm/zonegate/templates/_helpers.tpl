@@ -1,7 +1,9 @@
 {{- /* The name of the objects. 40 characters leave room for the longest suffix. */ -}}
 {{- define "zonegate.name" -}}
 {{- $name := contains "zonegate" .Release.Name | ternary .Release.Name (printf "%s-zonegate" .Release.Name) -}}
-{{- .Values.fullnameOverride | default $name | trunc 40 | trimSuffix "-" -}}
+{{- $name = .Values.fullnameOverride | default $name | trunc 40 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}{{ fail (printf "fullnameOverride: %q can't be the name of a Service: set lower-case letters, digits and hyphens, with a letter first" $name) }}{{ end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "zonegate.selector" -}}
