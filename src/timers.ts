@@ -19,11 +19,14 @@ export function nodeTimers(now: () => number, onBug: OnBug): Timers {
   return { now, start: (callback, milliseconds) => new NodeTimer(guarded(onBug, callback), milliseconds) }
 }
 
+/** The longest time of Node's timers, milliseconds: 25 days. Without this limit a longer one would end at once. */
+export const TIMER_MS_MAX = 2 ** 31 - 1
+
 class NodeTimer implements Timer {
   readonly #timeout: NodeJS.Timeout
 
   constructor(callback: () => void, milliseconds: number) {
-    this.#timeout = setTimeout(callback, milliseconds)
+    this.#timeout = setTimeout(callback, Math.min(milliseconds, TIMER_MS_MAX))
     this.#timeout.unref()
   }
 

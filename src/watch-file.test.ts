@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Timers } from './timers.ts'
-import { watchFileForChanges } from './watch-file.ts'
+import { type FileState, fileState, watchFileForChanges } from './watch-file.ts'
 
 const POLL_MS = 2000
 const SETTLE_MS = 50
@@ -38,9 +39,16 @@ function watched(context: TestContext) {
   const path = join(folder, 'file')
   const timers = new ManualTimers()
   let changes = 0
-  const start = (): void => {
+  const start = (since?: FileState): void => {
     const onBug = (error: unknown): never => assert.fail(error as Error)
-    const stop = watchFileForChanges(path, { pollMs: POLL_MS, settleMs: SETTLE_MS, onBug, timers }, () => {
+    const options = {
+      pollMs: POLL_MS,
+      settleMs: SETTLE_MS,
+      onBug,
+      timers,
+      ...(since !== undefined && { since }),
+    }
+    const stop = watchFileForChanges(path, options, () => {
       changes++
     })
     context.after(stop)
@@ -111,6 +119,43 @@ test('a symlink that is swapped elsewhere is seen by the poll', async (context) 
   timers.goOff(POLL_MS)
   await until(() => timers.has(SETTLE_MS))
   await until(() => {
+    timers.goOff(SETTLE_MS)
+    return changes() === 1
+  })
+})
+
+test('a save between the reading of a file and the start of its watch is seen', async (context) => {
+  const { path, timers, start, changes } = watched(context)
+  writeFileSync(path, 'one')
+  const since = fileState(path)
+  writeFileSync(path, 'one two')
+  start(since)
+  timers.goOff(POLL_MS)
+  await until(() => timers.has(SETTLE_MS))
+  await until(() => {
+    timers.goOff(SETTLE_MS)
+    return changes() === 1
+  })
+})
+
+test('while a look hangs, as on a network file system, there is no other; the change is seen afterwards', async (context) => {
+  const { path, timers, start, changes } = watched(context)
+  writeFileSync(path, 'one')
+  const { stat } = fs
+  const hanging: (() => void)[] = []
+  const hang = (...args: Parameters<typeof stat>): void => void hanging.push(() => stat(...args))
+  context.mock.method(fs, 'stat', hang)
+  syncBuiltinESMExports()
+  context.after(() => {
+    context.mock.restoreAll()
+    syncBuiltinESMExports()
+  })
+  start()
+  for (let look = 0; look < 5; look++) timers.goOff(POLL_MS)
+  assert.equal(hanging.length, 1)
+  writeFileSync(path, 'one two')
+  await until(() => {
+    hanging.shift()?.()
     timers.goOff(SETTLE_MS)
     return changes() === 1
   })

@@ -8,9 +8,22 @@ export interface WatchOptions {
   readonly pollMs: number
   /** How long the file must stay as it is before the callback: a file that is being written may be empty or cut. */
   readonly settleMs: number
+  /** The file's state before the caller read it, so that a save since then counts. Its state now by default. */
+  readonly since?: FileState
   readonly onBug: OnBug
   /** Node's by default. */
   readonly timers?: Timers
+}
+
+/** Differs where the file, or the one that took its place, was written in between. Empty where it can't be examined. */
+export type FileState = string
+
+export function fileState(path: string): FileState {
+  try {
+    return stateOf(statSync(path))
+  } catch {
+    return stateOf(undefined)
+  }
 }
 
 /**
@@ -29,10 +42,14 @@ class FileWatch {
   readonly #options: WatchOptions
   readonly #timers: Timers
   readonly #onChange: () => void
-  #signature: string
+  #state: FileState
   #watcher: FSWatcher | null = null
   #pollTimer: Timer | null = null
   #settleTimer: Timer | null = null
+  /** The settling time of a change is over: if the file is still the same, the change is complete. */
+  #isSettled = false
+  #isLooking = false
+  #mustLookAgain = false
   #closed = false
 
   constructor(path: string, options: WatchOptions, onChange: () => void) {
@@ -40,7 +57,7 @@ class FileWatch {
     this.#options = options
     this.#timers = options.timers ?? nodeTimers(() => performance.now(), options.onBug)
     this.#onChange = guarded(options.onBug, onChange)
-    this.#signature = signatureAtStart(path)
+    this.#state = options.since ?? fileState(path)
     this.#watchDirectory()
     this.#poll()
   }
@@ -55,7 +72,7 @@ class FileWatch {
   #watchDirectory(): void {
     const name = basename(this.#path)
     const look = guarded(this.#options.onBug, (_event: string, changed: string | null) => {
-      if (changed === null || changed === name) this.#look(false)
+      if (changed === null || changed === name) this.#look()
     })
     try {
       this.#watcher = watch(dirname(this.#path), { persistent: false }, look)
@@ -67,39 +84,42 @@ class FileWatch {
 
   #poll(): void {
     this.#pollTimer = this.#timers.start(() => {
-      this.#look(false)
+      this.#look()
       this.#poll()
     }, this.#options.pollMs)
   }
 
-  /** @param hasSettled the file was the same one settling time ago */
-  #look(hasSettled: boolean): void {
-    const settled = hasSettled ? this.#signature : null
+  /** One look at a time: on a network file system that hangs, more of them would occupy all of libuv's threads. */
+  #look(): void {
+    this.#mustLookAgain = this.#isLooking
+    if (this.#isLooking) return
+    this.#isLooking = true
+    const isSettled = this.#isSettled
     const compare = guarded(this.#options.onBug, (_error: Error | null, stats: Stats | undefined) => {
-      const signature = signatureOf(stats)
+      this.#isLooking = false
       if (this.#closed) return
-      if (signature === this.#signature) {
-        // Another look may have seen a change in the meantime, and started the settling time again.
-        if (signature === settled) this.#onChange()
-        return
+      const state = stateOf(stats)
+      if (state !== this.#state) this.#settle(state)
+      else if (isSettled) {
+        this.#isSettled = false
+        this.#onChange()
       }
-      this.#signature = signature
-      this.#settleTimer?.cancel()
-      this.#settleTimer = this.#timers.start(() => this.#look(true), this.#options.settleMs)
+      if (this.#mustLookAgain) this.#look()
     })
     stat(this.#path, compare)
   }
-}
 
-function signatureAtStart(path: string): string {
-  try {
-    return signatureOf(statSync(path))
-  } catch {
-    return signatureOf(undefined)
+  #settle(state: FileState): void {
+    this.#state = state
+    this.#isSettled = false
+    this.#settleTimer?.cancel()
+    this.#settleTimer = this.#timers.start(() => {
+      this.#isSettled = true
+      this.#look()
+    }, this.#options.settleMs)
   }
 }
 
-/** Empty where the file can't be examined. */
-function signatureOf(stats: Stats | undefined): string {
+function stateOf(stats: Stats | undefined): FileState {
   return stats === undefined ? '' : [stats.dev, stats.ino, stats.size, stats.mtimeMs, stats.ctimeMs].join(':')
 }

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileState } from '../watch-file.ts'
 import { LiveConfig } from './live-config.ts'
 import { type LoadedConfig, parseConfig } from './load.ts'
 import type { Config } from './schema.ts'
@@ -13,12 +17,13 @@ const loaded = (text: string): LoadedConfig => ({
 const portOf = ({ rules }: Config): unknown => rules[0]?.port
 
 /** A live configuration whose file the test reads out when it likes. */
-function setUp(start = 'rules: { port: 1 }') {
+function setUp(start = 'rules: { port: 1 }', file = 'z.yaml', since = fileState(file)) {
   const applied: Config[] = []
   const lines: string[] = []
   const readings: ((file: LoadedConfig | Error) => void)[] = []
   const log = (_: unknown, text?: string): void => void lines.push(text ?? '')
-  const live = new LiveConfig('z.yaml', loaded(start), {
+  const live = new LiveConfig(file, loaded(start), {
+    since,
     load: () =>
       new Promise((resolve, reject) =>
         readings.push((file) => (file instanceof Error ? reject(file) : resolve(file))),
@@ -49,6 +54,21 @@ test('one reading at a time, and one more for all changes meanwhile', async () =
   readings[1]?.(loaded('rules: { port: 3 }'))
   await turn()
   assert.deepEqual([readings.length, applied.map(portOf)], [2, [2, 3]])
+})
+
+test('a save between the first reading and the start of the watch is read', async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'zonegate-config-'))
+  context.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'z.yaml')
+  writeFileSync(file, 'rules: { port: 1 }')
+  const since = fileState(file)
+  writeFileSync(file, 'rules: { port: 12 }')
+  const { live, readings } = setUp('rules: { port: 1 }', file, since)
+  context.after(live.watch())
+  for (let left = 500; readings.length === 0; left--) {
+    assert.ok(left > 0, 'not read')
+    await new Promise((done) => setTimeout(done, 10))
+  }
 })
 
 test('a closed one takes over nothing: neither what is being read, nor a change, nor a signal', async () => {

@@ -1,7 +1,7 @@
 import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { ConfigStatus } from '../status/status.ts'
-import { watchFileForChanges } from '../watch-file.ts'
+import { type FileState, watchFileForChanges } from '../watch-file.ts'
 import { type ConfigChange, changesOf } from './changes.ts'
 import { ConfigError } from './faults.ts'
 import { CONFIG_FILE, type LoadedConfig } from './load.ts'
@@ -17,6 +17,8 @@ const GOES_WITH: Readonly<Record<string, string>> = {
 const IS_EMPTY = 'is empty; for the defaults write {}'
 
 export interface LiveConfigSeams {
+  /** The state of the file before it was read for the first time. */
+  readonly since: FileState
   /** Reads and checks the configuration. @throws ConfigError */
   readonly load: (path: string | undefined) => Promise<LoadedConfig>
   /**
@@ -89,12 +91,12 @@ export class LiveConfig {
    * @returns ends the watch; what is being read then is not taken over any more
    */
   watch(others: readonly string[] = []): () => void {
-    const { onBug } = this.#seams
+    const { since, onBug } = this.#seams
     const changed = (): Promise<void> => this.reload('changed')
     const options = { pollMs: POLL_MS, settleMs: POLL_MS, onBug }
     const otherChanged = (): Promise<void> | void => (this.#isRefused ? changed() : undefined)
     const stops = [
-      watchFileForChanges(this.#path ?? CONFIG_FILE, options, changed),
+      watchFileForChanges(this.#path ?? CONFIG_FILE, { ...options, since }, changed),
       ...others.map((file) => watchFileForChanges(file, options, otherChanged)),
     ]
     return () => {

@@ -30,6 +30,7 @@ export class ResolvConfFile {
   #lastReason: string | null = null
   #stopWatch = (): void => undefined
   #retryTimer: Timer | null = null
+  #readings = 0
   #closed = false
 
   constructor(path: string, seams: ResolvConfSeams) {
@@ -49,8 +50,8 @@ export class ResolvConfFile {
     const { timers, onEvent } = this.#seams
     const onBug = (error: unknown): void => onEvent({ kind: 'bug', error })
     const read = guarded(onBug, async () => {
-      const couldRead = await this.#readAgain(onChange)
       this.#retryTimer?.cancel()
+      const couldRead = await this.#readAgain(onChange)
       if (!couldRead && !this.#closed) this.#retryTimer = timers.start(read, POLL_MS)
     })
     const options = { pollMs: POLL_MS, settleMs: SETTLE_MS, timers, onBug }
@@ -77,16 +78,19 @@ export class ResolvConfFile {
     else this.#accept(conf)
   }
 
-  /** @returns false where the file can't be read */
+  /** @returns false where the file has to be read once more, because it can't be read now */
   async #readAgain(onChange: () => void): Promise<boolean> {
+    const reading = ++this.#readings
     let text: string
     try {
       text = await readFile(this.#path, 'utf8')
     } catch (error) {
-      if (!this.#closed) this.#reject(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
+      if (this.#closed || reading !== this.#readings) return true
+      this.#reject(`it can't be read (${(error as NodeJS.ErrnoException).code})`)
       return false
     }
-    if (this.#closed || text === this.#text) return true
+    // A later reading may have ended earlier; then this text is old.
+    if (this.#closed || reading !== this.#readings || text === this.#text) return true
     this.#text = text
     const conf = parseResolvConf(text, this.#seams.environment)
     if ('invalid' in conf) {

@@ -57,6 +57,8 @@ export class LiveCertificates {
     const stops = Object.values(this.#files).map((file) =>
       watchFileForChanges(file, { pollMs: POLL_MS, settleMs: POLL_MS, onBug }, changed),
     )
+    // The files may have changed between the first reading and the start of the watch.
+    changed()
     return () => {
       clearTimeout(timer)
       for (const stop of stops) stop()

@@ -1,7 +1,7 @@
 import type { Unready } from '../admin/server.ts'
 import { addressesOf } from '../config/envoy-settings.ts'
 import { LiveConfig } from '../config/live-config.ts'
-import { type LoadedConfig, loadConfig, readHttpToken } from '../config/load.ts'
+import { CONFIG_FILE, type LoadedConfig, loadConfig, readHttpToken } from '../config/load.ts'
 import { loadConfigApart } from '../config/load-apart.ts'
 import { type Config, hostPortOf } from '../config/schema.ts'
 import { createHealth } from '../grpc/health-service.ts'
@@ -10,6 +10,7 @@ import { guarded } from '../guard.ts'
 import { createLog, type Logger } from '../log.ts'
 import { PIN_SOCKET, servePinSocket } from '../pins/pin-socket.ts'
 import { readBuild } from '../status/version.ts'
+import { fileState } from '../watch-file.ts'
 import { awayMsUntil, keepAliveFile } from './alive-file.ts'
 import type { Bugs } from './bugs.ts'
 import { LiveCertificates } from './live-certificates.ts'
@@ -28,6 +29,7 @@ export interface ServeOptions {
 
 /** Runs the processor until SIGTERM or SIGINT. @throws if it can't start; then nothing runs */
 export async function serve({ configPath, environment }: ServeOptions): Promise<void> {
+  const since = fileState(configPath ?? CONFIG_FILE)
   const loaded = loadConfig(configPath, environment)
   const { listen } = loaded.config
   const token = readHttpToken(loaded.config)
@@ -39,6 +41,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
   const date = (): Date => new Date()
   let running: Running = run(loaded.config, lasting, null)
   const live = new LiveConfig(configPath, loaded, {
+    since,
     load: (path) => loadConfigApart(path, environment),
     apply: (config) => {
       running = run(config, lasting, running)
