@@ -26,6 +26,11 @@ test('a save that changed no value says what it did change', () => {
     assert.equal(changesText(changes), 'only comments or layout changed')
 })
 
+test('a fault of a file that Envoy loads does not say that the previous file stays active', () => {
+  const faults = ['routes.yaml: x (Envoy ignores this unknown field, so the default applies)']
+  assert.equal(textOf({ kind: 'envoy_files_fault', faults }), `Envoy's files have faults: ${faults[0]}`)
+})
+
 test('the time in the line of a pin names its time zone', () => {
   const until = '2027-01-01T04:00:00.000Z'
   const pin = { zone: '12', addresses: ['10.0.0.5'], who: 'ada', because: 'disk', since: until, until }

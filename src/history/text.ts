@@ -35,8 +35,8 @@ export function textOf(event: HistoryEvent): string {
       return `${event.file} has faults, so the previous configuration stays active: ${event.faults.join('; ')}`
     case 'envoy_files':
       return `${event.files.join(', ')} loaded: ${changesText(event.changes)}`
-    case 'envoy_files_fault':
-      return `Envoy's files have faults, so the previous ones stay active: ${event.faults.join('; ')}`
+    case 'envoy_files_fault': // with an unknown field the new ones may be active
+      return `Envoy's files have faults: ${event.faults.join('; ')}`
     case 'nameservers':
       return `nameservers in force: ${event.nameservers.join(', ')} (${event.from}), search domain ${event.search ?? 'none'}`
     case 'nameserver_failing':

@@ -126,7 +126,10 @@ test('a wrong token: exit 1, and which key', async () => {
   const server = `http://127.0.0.1:${processor.port}`
   const { code, stderr } = await runCli(['status', '--server', server], folder)
   assert.equal(code, 1)
-  assert.match(stderr, /wants a token: set listen\.httpToken or httpTokenFile to the one that it has\n$/)
+  assert.match(
+    stderr,
+    / requires a token: set listen\.httpToken or listen\.httpTokenFile to the processor's\n$/,
+  )
 })
 
 test('the token may come from a file, by the environment', async () => {
