@@ -2,13 +2,13 @@ import { closeSync, mkdirSync, openSync, statSync, utimes } from 'node:fs'
 import { join } from 'node:path'
 import { RUN_FOLDER } from '../envoy-files/folder.ts'
 
-/** An empty file: when it was last changed a processor of this folder served. */
+/** An empty file. A serving processor renews its modification time. */
 const ALIVE_FILE = join(RUN_FOLDER, 'alive')
 const ALIVE_EVERY_MS = 1000
 
 /**
- * How long before now the last processor of this folder served, milliseconds; null: nobody knows.
- * @param nowMs since 1970
+ * Milliseconds since a processor of this folder last served, or null if unknown.
+ * @param nowMs milliseconds since 1970
  */
 export function awayMsUntil(nowMs: number): number | null {
   try {
@@ -18,7 +18,7 @@ export function awayMsUntil(nowMs: number): number | null {
   }
 }
 
-/** This one serves from now on. Where the folder can't be written to, the next one won't know. */
+/** Marks this processor as serving from now on. Does nothing if it can't write to the folder. */
 export function keepAliveFile(): void {
   try {
     mkdirSync(RUN_FOLDER, { recursive: true })

@@ -12,7 +12,7 @@ export class BootstrapFile {
   readonly #log: Pick<Logger, 'warn' | 'error'>
   #fault: string | undefined
   #unknown: readonly string[] = []
-  /** What the running Envoys were started with. The first version read is assumed to be it: nothing better is known. */
+  /** What the running Envoys started with. The processor assumes it is the first version that it reads. */
   #started: string | undefined
   #saved: string | undefined
 
@@ -31,7 +31,7 @@ export class BootstrapFile {
     return this.#fault
   }
 
-  /** Fields that Envoy's API doesn't have: with one of them Envoy does not start. */
+  /** Fields that Envoy's API doesn't have. Envoy does not start with such a field. */
   get unknown(): readonly string[] {
     return this.#unknown
   }
@@ -58,7 +58,7 @@ export class BootstrapFile {
       if (this.#fault !== fault)
         this.#log.error(
           { fault: this.#fault },
-          'this file can not be used: Envoy would start with the version before',
+          'this file has a fault: Envoy would start with its previous version',
         )
       return undefined
     }
@@ -67,10 +67,10 @@ export class BootstrapFile {
     return renderBootstrap(source, generated, this.#addresses, savedNames(generated, names))
   }
 
-  /** A file that is missing for a moment has not changed. */
+  /** A missing file does not count as changed: an editor may be saving it. */
   #read(): void {
     try {
-      // Without the rules' inline headers: Envoy reports which ones it has, so they need no restart.
+      // The comparison leaves out the rules' inline headers: Envoy reports its own, so new ones need no restart.
       this.#saved = renderBootstrap(fileAt(PATHS.bootstrap), { inlineHeaders: [] }, this.#addresses)
       this.#fault = undefined
     } catch (error) {

@@ -2,21 +2,21 @@ import type { OnBug } from '../guard.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
 import type { Logger } from '../log.ts'
 
-/** Where an exception may be caught, and what it costs there. A closed list: each is a label of a metric. */
+/** Where the processor catches exceptions, and what each one costs. A closed list, because each place is a metric label. */
 const COSTS = {
-  request: 'a bug: this request failed with 502, others go on',
-  envoy: 'a bug: the stream of an Envoy failed, it connects again',
-  load_report: "a bug: an Envoy's stream of load reports failed, it connects again",
-  operator: "a bug: an operator's request or page missed an answer, all else goes on",
-  dns: 'a bug: one name got no answer, others go on',
-  file: 'a bug: a changed file was not taken over, what was read before stays in force',
-  timer: 'a bug: a regular task was left out, it comes again',
+  request: 'a bug: this request failed with 502, other requests go on',
+  envoy: 'a bug: the stream of an Envoy failed, Envoy connects again',
+  load_report: "a bug: an Envoy's stream of load reports failed, Envoy connects again",
+  operator: "a bug: an operator's request or page got no answer, everything else goes on",
+  dns: 'a bug: one name got no answer, other names go on',
+  file: 'a bug: the processor could not use a changed file, the previous version stays in force',
+  timer: 'a bug: a regular task failed, it runs again next time',
   connection: 'a bug: one connection to listen.grpc failed, others go on',
 } as const satisfies Record<string, string>
 
-export type BugPlace = keyof typeof COSTS
+type BugPlace = keyof typeof COSTS
 
-/** The exceptions that were caught: each is logged, as far as the limit on lines of its kind allows, and counted. */
+/** Counts caught exceptions and logs them, within a rate limit for each place. */
 export class Bugs {
   readonly #log: Pick<Logger, 'error'>
   readonly #limit: LineLimit
@@ -31,7 +31,7 @@ export class Bugs {
     this.#limit = createLineLimit(now)
   }
 
-  /** By place, since the start. */
+  /** Exceptions at each place since the start. */
   get counts(): Readonly<Record<BugPlace, number>> {
     return this.#counts
   }

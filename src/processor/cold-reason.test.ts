@@ -73,7 +73,7 @@ test('a zone that an Envoy routes has no reason', () => {
   )
 })
 
-test('each Envoy has a reason of its own, and what is at fault', () => {
+test('each Envoy has its own reason and its own detail', () => {
   const envoys: EnvoyWithZone[] = [{ envoy: 'a', state: 'held' }, pending, refused]
   assert.deepEqual(envoysWith(zone, 'fresh', true, partsOf({ envoys })), [
     { envoy: 'a', route: 'hot' },
@@ -86,7 +86,7 @@ test('each Envoy has a reason of its own, and what is at fault', () => {
   ])
 })
 
-test('a request that Envoy does not read is cold on each Envoy, for that where the zone is learned', () => {
+test('a request that Envoy can not read is cold on each Envoy; "spelling" is the reason if the zone is learned', () => {
   assert.deepEqual(envoysWith(zone, 'fresh', false, partsOf({})), [
     { envoy: 'e', route: 'cold', reason: 'spelling' },
   ])

@@ -5,10 +5,10 @@ import type { ZoneRef } from '../zones/learned-zones.ts'
 import type { EnvoyControl } from './envoy-control.ts'
 import type { ZoneLearning } from './zone-learning.ts'
 
-/** A request that comes by keys of other rules is a sign that an Envoy has the listener of the rules before, for so long. */
+/** After a request with keys of other rules, the processor assumes for so long that an Envoy still has the previous listener. */
 const OTHER_KEYS_MS = 60_000
 
-/** Requests whose keys are by other rules than those in force: their zones are not learned by them. */
+/** Notes requests whose keys follow other rules than those in force. Such requests don't make a zone learned. */
 export class OtherKeys {
   readonly #now: () => number
   #seenAtMs = Number.NEGATIVE_INFINITY
@@ -22,7 +22,7 @@ export class OtherKeys {
     this.#seenAtMs = this.#now()
   }
 
-  /** True where one came within the last minute. */
+  /** True if such a request came within the last minute. */
   get lately(): boolean {
     return this.#now() - this.#seenAtMs < OTHER_KEYS_MS
   }
@@ -36,11 +36,11 @@ export interface ColdReasonParts {
 
 interface Cold {
   readonly reason: ColdReason
-  /** What is at fault, by name. */
+  /** The file, pin or zone at fault. */
   readonly detail?: string | undefined
 }
 
-/** Why requests of a zone that has addresses ask the processor; null: some Envoy routes it. */
+/** Why requests to a zone with addresses ask the processor. Null if some Envoy routes the zone itself. */
 export function coldReasonOf(zone: ZoneRef, state: ZoneState, parts: ColdReasonParts): ColdReason | null {
   const cold = notLearned(zone, state, parts)
   if (cold !== null) return cold.reason
@@ -51,8 +51,8 @@ export function coldReasonOf(zone: ZoneRef, state: ZoneState, parts: ColdReasonP
 }
 
 /**
- * What becomes of a request to a zone on each Envoy.
- * @param isRead Envoy finds the zone's route by this request
+ * How each Envoy handles a request to a zone.
+ * @param isRead true if Envoy can find the zone's route from this request
  */
 export function envoysWith(
   zone: ZoneRef,
@@ -70,7 +70,7 @@ export function envoysWith(
   })
 }
 
-/** The first of these reasons is the one that has to go before another one counts. */
+/** The order matters: an operator must remove an earlier reason before a later one counts. */
 function notLearned(
   zone: ZoneRef,
   state: ZoneState,

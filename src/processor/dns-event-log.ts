@@ -1,7 +1,7 @@
 import type { DnsEvent } from '../dns/events.ts'
 import type { Logger } from '../log.ts'
 
-/** Puts what DNS tells into the log: changes of state, not each query. */
+/** Logs the events of DNS: changes of state from `debug` up, single queries at `trace`. */
 export function dnsEventLog(log: Logger): (event: Exclude<DnsEvent, { kind: 'bug' }>) => void {
   return (event) => {
     const { kind, ...fields } = event
@@ -19,28 +19,28 @@ export function dnsEventLog(log: Logger): (event: Exclude<DnsEvent, { kind: 'bug
         log.info(fields, 'nameservers in force')
         return
       case 'resolv_conf_kept':
-        log.warn(fields, 'resolv.conf not taken, what held before still holds')
+        log.warn(fields, 'resolv.conf has a fault, its previous version stays in force')
         return
       case 'search_domain_kept':
         log.warn(
           fields,
-          'resolv.conf has another search domain in front, the one in force stays; SIGHUP or dns.search takes the other',
+          'the first search domain of resolv.conf has changed, the old one stays in force; to change it, send SIGHUP or set dns.search',
         )
         return
       case 'option_ignored':
         log.warn(fields, 'an option of resolv.conf has no effect here')
         return
       case 'addresses_capped':
-        log.warn(fields, 'more addresses than are kept of one name')
+        log.warn(fields, 'a name has more addresses than the limit, the rest are left out')
         return
       case 'nameserver_failing':
-        log.warn(fields, 'nameserver fails, others are asked first')
+        log.warn(fields, 'nameserver fails, the processor asks others first')
         return
       case 'nameserver_recovered':
         log.info(fields, 'nameserver answers again')
         return
       case 'edns_unsupported':
-        log.info(fields, 'nameserver knows no EDNS, asked without')
+        log.info(fields, 'nameserver does not support EDNS, the processor asks it without')
         return
     }
   }

@@ -39,22 +39,22 @@ import { routingRules } from './routing-rules.ts'
 import { RunFolder } from './run-folder.ts'
 import { type EnvoyFilesEvent, ToldFiles } from './told-files.ts'
 
-const LISTENER_REFUSED = `Envoy refuses what ${PATHS.listener} says and keeps the listener before; its log says why`
+const LISTENER_REFUSED = `Envoy refuses ${PATHS.listener} and keeps its previous listener; Envoy's log says why`
 /** The name of the route configuration in Envoy's files as shipped. */
 const ROUTE_CONFIGURATION = 'zonegate'
 const FILES_POLL_MS = 250
 export const LOAD_REPORT_INTERVAL_MS = 5000
-/** What Envoy does with a field that it does not know. */
+/** What Envoy does with an unknown field. */
 const UNKNOWN_FIELD = {
   listener: 'Envoy ignores this unknown field, so the default applies',
   bootstrap: 'Envoy does not start with this unknown field',
 } as const
 
-/** What Envoy's files, clusters and virtual hosts follow. */
+/** The configuration from which Envoy's files, clusters and virtual hosts follow. */
 export interface Followed {
   readonly config: Config
   readonly rules: Rules
-  /** The search domain by which zones are named. */
+  /** The search domain of the zones' names. */
   readonly search: string
   /** For Envoy's own resolver. */
   readonly names: NamesInForce
@@ -63,22 +63,22 @@ export interface Followed {
 }
 
 export interface EnvoyControlEvents {
-  /** An Envoy has zones of an earlier processor. */
+  /** An Envoy still has zones of an earlier processor. */
   readonly onZonesFound: (zones: readonly ZoneRef[]) => void
   readonly onLoad: (envoy: string, zone: ZoneRef, load: ZoneLoad) => void
   readonly onAnswer: ControlPlaneEvents['onAnswer']
   readonly onEnvoy: NonNullable<ControlPlaneEvents['onEnvoy']>
-  /** Other files of the operator are in force, or files as saved have faults. Not repeated while nothing changes. */
+  /** New files of the operator are in force, or the saved files have faults. Called once for each change. */
   readonly onFiles: (event: EnvoyFilesEvent) => void
-  /** No zone may be learned any more: withdraw all. */
+  /** Zones can't be learned any more: the receiver withdraws all of them. */
   readonly onColdOnly: () => void
 }
 
 /**
- * The control plane of all Envoys, joined to the operator's files, for as long as the processor runs.
+ * Connects the control plane of all Envoys with the operator's files, for as long as the processor runs.
  *
- * While the files can't be read, or configure what a learned zone can't do, no zone is learned and every request asks the
- * processor. What has faults never gets to Envoy: some of it would end Envoy, an alias that refers to itself for example.
+ * If the files can't be read, or configure something that learned zones don't support, no zone is learned and every request
+ * asks the processor. Faulty files never reach Envoy, because some faults end it: a YAML alias that refers to itself, for example.
  */
 export class EnvoyControl {
   readonly #events: EnvoyControlEvents
@@ -95,13 +95,13 @@ export class EnvoyControl {
   #plane: ControlPlane | undefined
   #followed: Followed | undefined
   #inForce: Policy
-  /** Request headers that running Envoys keep apart. Undefined if unknown: then those that they are configured for. */
+  /** Inline headers of the running Envoys. If undefined, the processor assumes those of the configuration. */
   #inline: ReadonlySet<string> | undefined
-  /** Of the routes that Envoys have read. Their clusters stay until Envoys have read other routes. */
+  /** Upstreams of the routes that Envoys have read. Their clusters stay until Envoys have read other routes. */
   #upstreamsOfRoutes: readonly Upstream[] = []
-  /** Envoys are being asked whether they accept the files as saved. */
+  /** True while Envoys check the saved files. */
   #isProving = false
-  /** Why Envoy refuses the files as saved. */
+  /** Why Envoy refuses the saved files. */
   #refusal: string | undefined
   #unknown: Readonly<Record<keyof typeof UNKNOWN_FIELD, readonly string[]>> = { listener: [], bootstrap: [] }
 
@@ -135,12 +135,12 @@ export class EnvoyControl {
     return controlPlaneServices(() => this.#plane)
   }
 
-  /** False while no zone may be learned. */
+  /** False while zones can't be learned. */
   get active(): boolean {
     return this.#plane !== undefined && this.#inForce.kind === 'policy'
   }
 
-  /** The operator's files that are in force. Undefined if the saved ones are not, or not yet. */
+  /** The operator's files in force. Undefined if the saved files are not in force (yet). */
   get filesInForce(): PolicyFiles | undefined {
     const isOther = this.#isProving || this.#refusal !== undefined || this.#files.faults.length > 0
     return isOther ? undefined : this.#files.sound
@@ -182,17 +182,17 @@ export class EnvoyControl {
     this.#reloaded(policy, followed)
   }
 
-  /** Takes over other nameservers for the fallback. */
+  /** Gives the fallback other nameservers. */
   followNames(names: NamesInForce): void {
     if (this.#followed === undefined) return
     this.#followed = { ...this.#followed, names }
     this.#readFiles()
   }
 
-  /** A request has come through the listener of this version. */
+  /** Notes that a request came through the listener of this version. */
   cameBy(listenerVersion: string): void {
     if (!this.#listener.seen(listenerVersion)) return
-    this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener")
+    this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener has not changed")
     this.#told.faults([LISTENER_REFUSED])
   }
 
@@ -208,7 +208,7 @@ export class EnvoyControl {
     this.#plane?.withdraw(zoneKey(service, id))
   }
 
-  /** The virtual host of `envoy/routes.yaml` that takes a zone's requests, so that the zone is not learned. */
+  /** The virtual host of `envoy/routes.yaml` that takes a zone's requests and so keeps the zone from being learned. */
   pinOf(zone: ZoneRef): string | undefined {
     return this.#plane?.pinOf(zone)
   }
@@ -230,8 +230,7 @@ export class EnvoyControl {
   }
 
   /**
-   * A running Envoy has read the same files, or reads them now. The zones that it has stay, unless it refuses what the files
-   * say.
+   * A running Envoy has read the same files, or reads them now. It keeps its zones unless it refuses the files.
    */
   #start(followed: Followed): void {
     this.#renderBootstrap(followed)
@@ -249,7 +248,7 @@ export class EnvoyControl {
     )
   }
 
-  /** A file may have changed. */
+  /** Called when a file may have changed. */
   #saved(): void {
     this.#readFiles()
     this.#plane?.retryRefused()
@@ -261,7 +260,7 @@ export class EnvoyControl {
     this.#reloaded(this.#files.read(this.#generate(this.#followed)), this.#followed)
   }
 
-  /** How Envoy's listener treats a header depends on whether Envoy keeps it apart, which Envoy learns when it starts. */
+  /** Envoy's inline headers are fixed when Envoy starts, and the listener must fit them. */
   #readInlineHeaders(): void {
     const inline = this.#plane?.inlineHeaders()
     if (inline === undefined || isSame(inline, this.#inline)) return
@@ -280,12 +279,12 @@ export class EnvoyControl {
     this.#run.write({ bootstrap })
   }
 
-  /** @param policy if another one follows from the files or the rules */
+  /** @param policy the new policy, or undefined if it has not changed */
   #reloaded(policy: Policy | undefined, followed: Followed): void {
     this.#tellUnknown('listener', this.#files.unknown)
     this.#told.faults(this.#files.faults)
     if (policy !== undefined) this.#take(policy, followed)
-    // Another listener, or another comment. Routes that Envoy has refused stay where they are.
+    // Only the listener or a comment has changed. Envoy does not get routes that it has refused.
     else if (!this.#isProving) {
       this.#write(followed, this.#refusal === undefined)
       this.#sendColdClusters(this.#inForce, followed)
@@ -293,8 +292,8 @@ export class EnvoyControl {
   }
 
   /**
-   * Nothing changes on either path until Envoys have accepted it. Then learned zones follow, and Envoy gets its files. While no
-   * zone is learned there is nothing that could differ, so Envoy gets its files at once.
+   * Puts a policy in force on both paths once Envoys have accepted it: first Envoy gets its files, then learned zones follow.
+   * While zones can't be learned, the two paths can't differ, so Envoy gets its files at once.
    */
   #take(policy: Policy, followed: Followed): void {
     this.#plane?.cancelProof()
@@ -316,7 +315,7 @@ export class EnvoyControl {
     )
   }
 
-  /** Asks Envoys whether they accept the routes and clusters. `accepted` and `refused` get what is followed by then. */
+  /** Asks Envoys whether they accept the routes and clusters. `accepted` and `refused` get the configuration of that moment. */
   #prove(
     policy: Policy,
     followed: Followed,
@@ -330,13 +329,13 @@ export class EnvoyControl {
     this.#isProving = true
     this.#plane.prove(configuration, (fault) => {
       this.#isProving = false
-      this.#refusal = fault && `Envoy refuses what ${PATHS.routes} or ${PATHS.clusters} says: ${fault}`
+      this.#refusal = fault && `Envoy refuses ${PATHS.routes} or ${PATHS.clusters}: ${fault}`
       const saved = this.#followed ?? followed
       if (this.#refusal === undefined) {
         accepted(saved)
         return
       }
-      this.#log.error({ fault: this.#refusal }, "Envoy's files: nothing changes")
+      this.#log.error({ fault: this.#refusal }, "Envoy's files have not changed")
       this.#told.faults([this.#refusal])
       refused(this.#refusal, saved)
     })
@@ -369,7 +368,7 @@ export class EnvoyControl {
     this.#told.taken(sound)
   }
 
-  /** While no files are sound, an Envoy that starts has the ones written before, or else what can be rendered of each file. */
+  /** Before the operator's files are sound, a starting Envoy gets the files of an earlier run, or else each file that renders. */
   #writeMissing(followed: Followed): void {
     const generated = this.#generate(followed)
     const renderings = {
@@ -440,14 +439,14 @@ export class EnvoyControl {
   }
 }
 
-/** While nothing is learned, only the name by which virtual hosts are withdrawn matters. */
+/** While nothing is learned, the control plane needs only the route configuration's name, to withdraw virtual hosts. */
 function policyFor(policy: Policy): ZonePolicy {
   if (policy.kind === 'policy') return policy.policy
   const routeConfiguration = policy.cold.configuration?.name ?? ROUTE_CONFIGURATION
   return { routes: { routeConfiguration, coldRoutes: [] }, cluster: {} }
 }
 
-/** Domains of the operator's virtual hosts that may belong to ids. */
+/** Domains of the operator's virtual hosts that may match ids. */
 function pinnedIn(policy: Policy): string[] {
   const pins = policy.kind === 'policy' ? (policy.policy.routes.pins ?? []) : []
   return pins.flatMap(({ domains }) => domains).filter((domain) => /[/*]/.test(domain))

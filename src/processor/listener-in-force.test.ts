@@ -12,24 +12,24 @@ const after = (ms: number, versions: readonly string[]): ListenerInForce => {
 }
 const old = (count: number): string[] => Array(count).fill('old')
 
-test('requests by the listener before, and none by the one that was written: it is refused', () => {
+test('ten requests through the previous listener, and none through the new one, prove a refusal', () => {
   assert.equal(after(6000, old(10)).isRefused, true)
 })
 
-test('right after it was written they say nothing, as connections change over one by one', () => {
+test('right after the write such requests prove nothing: connections move over one by one', () => {
   assert.equal(after(4000, old(1000)).isRefused, false)
 })
 
-test('a few are of connections that were idle', () => {
+test('a few such requests may come from connections that were idle', () => {
   assert.equal(after(60_000, old(9)).isRefused, false)
 })
 
-test('one request by the one that was written: it is in force, whatever comes over connections of the other', () => {
+test('one request through the new listener proves that it is in force, whatever other connections do', () => {
   assert.equal(after(6000, ['new', ...old(100)]).isRefused, false)
   assert.equal(after(6000, [...old(100), 'new']).isRefused, false)
 })
 
-test('another one that is written is another matter, and it is told once', () => {
+test('a refusal is reported once, and a newly written listener starts afresh', () => {
   let nowMs = 0
   const listener = new ListenerInForce(() => nowMs)
   listener.written('a')
@@ -44,6 +44,6 @@ test('another one that is written is another matter, and it is told once', () =>
   assert.equal(listener.isRefused, false)
 })
 
-test('before anything was written nothing is refused', () => {
+test('nothing is refused before the first write', () => {
   assert.equal(new ListenerInForce(() => 1e9).seen('old'), false)
 })

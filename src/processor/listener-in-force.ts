@@ -1,11 +1,11 @@
-/** Connections of the listener before are told to close with their next answer: so long they may be many. */
+/** Envoy closes connections of the previous listener with their next response, so many requests may still use it for this long. */
 const CHANGE_WITHIN_MS = 5000
-/** So many requests by another listener, and none by this one, are more than connections that were idle. */
+/** More requests through the previous listener than connections that were idle can explain. */
 const REQUESTS_BEFORE_MAX = 10
 
 /**
- * Whether Envoy has taken the listener that was written for it. Envoy doesn't say so to anybody but its own log; yet each request
- * that asks tells by which listener it came.
+ * Finds out whether Envoy uses the listener that the processor wrote. Envoy reports a refusal only in its own log, but each
+ * request that asks the processor names its listener.
  */
 export class ListenerInForce {
   readonly #now: () => number
@@ -14,12 +14,12 @@ export class ListenerInForce {
   #isSeen = false
   #requestsBefore = 0
 
-  /** @param now milliseconds, only moving forwards */
+  /** @param now monotonic, milliseconds */
   constructor(now: () => number) {
     this.#now = now
   }
 
-  /** A listener of this version was written; the one that was before may have been the same. */
+  /** The processor has written this version, which may be the same as before. */
   written(version: string): void {
     if (version === this.#written) return
     this.#written = version
@@ -28,7 +28,10 @@ export class ListenerInForce {
     this.#requestsBefore = 0
   }
 
-  /** A request has come by the listener of this version. @returns true where it shows that the one that was written is refused */
+  /**
+   * A request has come through the listener of this version.
+   * @returns true once, when it proves that Envoy refuses the written listener
+   */
   seen(version: string): boolean {
     if (this.#isSeen || this.#written === undefined) return false
     this.#isSeen = version === this.#written

@@ -12,7 +12,7 @@ import { watchFileForChanges } from '../watch-file.ts'
 
 const POLL_MS = 250
 
-export interface LiveCertificatesSeams {
+interface LiveCertificatesSeams {
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
   readonly onBug: OnBug
   /** Wall clock. */
@@ -20,8 +20,8 @@ export interface LiveCertificatesSeams {
 }
 
 /**
- * The certificates of `listen.tls` in force. Files that change are read again, all three; only what fits together and has
- * not expired takes the place of what was there.
+ * The certificates of `listen.tls` in force. When a file changes, the processor reads all three again. It uses them only if
+ * they fit together and have not expired.
  */
 export class LiveCertificates {
   readonly #files: TlsFiles
@@ -44,7 +44,7 @@ export class LiveCertificates {
   /** @returns ends the watch */
   watch(onChange: (certificates: Certificates) => void): () => void {
     this.#onChange = onChange
-    // Files that change together are read once.
+    // Reads files that change together only once.
     let timer: NodeJS.Timeout | undefined
     const { onBug } = this.#seams
     const read = guarded(onBug, () => {
@@ -78,14 +78,14 @@ export class LiveCertificates {
       const { cert, clientCa } = next.expiresAt
       log.info(
         { why, files: this.#files, certUntil: cert, clientCaUntil: clientCa },
-        'certificates read, in force now',
+        'new certificates are in force',
       )
       this.#warn(next)
     } catch (error) {
       const faults =
         error instanceof CertificateError ? error.faults.map(faultText) : [(error as Error).message]
       for (const fault of faults)
-        log.error({ fault, why }, 'certificates not taken, those that were read before stay in force')
+        log.error({ fault, why }, 'the certificates have a fault, the previous ones stay in force')
     }
   }
 

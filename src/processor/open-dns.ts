@@ -5,9 +5,9 @@ import type { DnsEvent } from '../dns/events.ts'
 import { addressPolicy, portPolicy } from '../routing/denied-addresses.ts'
 
 /**
- * DNS by a configuration. Close it.
- * @param askedFor asked when a query is sent: for whom, which its event says
- * @param searchBefore the search domain in force till now, where it is resolv.conf's as before
+ * Creates the DNS client of a configuration. The caller closes it.
+ * @param searchBefore the search domain in force, if it comes from resolv.conf before and after
+ * @param askedFor called for each query: who needs its answer, for the query's event
  */
 export function openDns(
   config: Config,
@@ -29,7 +29,7 @@ export function openDns(
   })
 }
 
-/** Why no zone can be named by this configuration and the search domain in force; null: they can. */
+/** Why this search domain can't name the zones of a configuration. Null if it can. */
 export function searchFault({ dns, rules }: Config, search: string | null): string | null {
   const wayOut = 'set dns.search in zonegate.yaml, like "game.test"'
   if (search === null) return `dns.search: ${dns.resolvConf} names no search domain; ${wayOut}`

@@ -18,11 +18,11 @@ import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 /** The operator's files, relative to the working directory. */
 export const PATHS = pathsIn(ENVOY_FOLDER)
-/** Those that take effect when they are saved. Envoy reads its bootstrap only when it starts. */
+/** The files that take effect when they are saved. Envoy reads its bootstrap only when it starts. */
 export const LIVE_FILES = [PATHS.routes, PATHS.clusters, PATHS.listener] as const
 
-/** What follows from the operator's files and the rules. */
-export interface RenderedFiles {
+/** What the processor renders from the operator's files and the rules. */
+interface RenderedFiles {
   readonly listener: string
   readonly routes: string
   /** Undefined if Envoy never resolves names itself. */
@@ -59,7 +59,7 @@ export class OperatorFiles {
     return this.#source.reload({ routeHeader: ROUTE_HEADER, routes, asks, askSettings, placeOfRoutes })
   }
 
-  /** Why neither the files as saved nor the last sound ones fit these rules. Undefined if they fit, or none were sound yet. */
+  /** Why neither the saved files nor the last sound ones fit these rules. Undefined if some fit, or if none were sound yet. */
   faultOf(generated: Generated): string | undefined {
     const { files: sound } = this.#source
     if (sound === undefined) return undefined
@@ -81,7 +81,7 @@ export class OperatorFiles {
     return this.#rendered
   }
 
-  /** What is wrong with the files as saved. */
+  /** What is wrong with the saved files. */
   get faults(): readonly string[] {
     return this.#source.faults
   }
@@ -106,7 +106,7 @@ export function fileAt(path: string): SourceFile {
   return { path, text: readFileSync(path, 'utf8') }
 }
 
-/** The cluster by which Envoy resolves names itself, or `otherwise` if the file of clusters has faults: OperatorFiles reports them. */
+/** The cluster by which Envoy resolves names itself, or `otherwise` if the file of clusters has faults, which OperatorFiles reports. */
 export function savedNames(generated: Generated, otherwise?: NamesCluster): NamesCluster | undefined {
   try {
     return namesClusterOf(fileAt(PATHS.clusters), generated)

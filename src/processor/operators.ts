@@ -28,22 +28,22 @@ import type { Lasting, Running } from './running.ts'
 import { SaidNow } from './said-now.ts'
 import { UpstreamCertificates } from './upstream-certificates.ts'
 
-export interface OperatedParts {
+interface OperatedParts {
   readonly lasting: Lasting
   readonly live: LiveConfig
   /** What runs now: a reload swaps it. */
   readonly running: () => Running
   readonly unready: () => Unready
-  /** Of `listen.http`; null: none. */
+  /** The token of `listen.http`. Null if clients need none. */
   readonly token: string | null
-  /** Of `listen.tls`; null: no TLS. */
+  /** The certificates of `listen.tls`. Null without TLS. */
   readonly certificates: LiveCertificates | null
 }
 
 /**
- * What operators see of a processor, over HTTP.
- * @returns ends it
- * @throws Error with what to do, where the address can't be had
+ * Serves the operators of a processor over HTTP: page, metrics, status, explain.
+ * @returns a function that stops serving
+ * @throws Error that says what to do, if it can't listen on the address
  */
 export async function serveOperators(parts: OperatedParts): Promise<() => void> {
   const { lasting, live, running, unready } = parts
@@ -156,7 +156,7 @@ async function explainPast(
   return explainThen(describedRequest(description, rules), at, { history, world }, path)
 }
 
-/** By the rules in force. @param zone `12`, or `mail/12` */
+/** A zone's DNS names by the rules in force. @param zone `12` for all services, or `mail/12` */
 function namesOf(zone: string, { rules, search, said }: Running): string[] {
   const id = zone.slice(zone.indexOf('/') + 1).toLowerCase()
   const service = zone.includes('/') ? zone.slice(0, zone.indexOf('/')).toLowerCase() : undefined
@@ -194,9 +194,9 @@ function countRegularly({ activity, worstZones, decisions, bugs }: Lasting): () 
 }
 
 /**
- * The rules of an earlier moment, and what was said of zones then.
- * @param current stands in for a configuration that was too long to keep
- * @returns null if the moment's configuration or search domain is unknown
+ * The rules, zones and pins of an earlier moment.
+ * @param current used instead of a configuration that was too long for the history
+ * @returns null if the configuration or search domain of that moment is unknown
  */
 function worldThen(then: GatewayThen, current: Config): ThenWorld | null {
   if (then.config === null || then.search === null) return null
@@ -207,7 +207,7 @@ function worldThen(then: GatewayThen, current: Config): ThenWorld | null {
     const said = new SaidNow(config, rules, pins).now()
     return { rules, said, search: then.search, staleMs: config.dns.staleSeconds * 1000 }
   } catch {
-    return null // written by a version with other keys
+    return null // A version with other keys wrote it.
   }
 }
 

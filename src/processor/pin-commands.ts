@@ -22,11 +22,11 @@ const asked = z.strictObject({
 
 export interface Pinned {
   readonly pin: Pin
-  /** Why a restart would undo it; null: it would not. */
+  /** Why a restart would undo the command. Null if it would not. */
   readonly fault: string | null
 }
 
-/** Commands about pins, by what runs now: the fence and the rules are those of `zones`. */
+/** Runs the commands about pins, which obey the same checks as `zones` of the configuration in force. */
 export function pinCommands(pins: Pins, running: () => Running, date: () => Date): PinCommands {
   return {
     pin: (value): Pinned => {
@@ -41,13 +41,13 @@ export function pinCommands(pins: Pins, running: () => Running, date: () => Date
     unpin: (value): Pinned => {
       const { zone } = checked(z.strictObject({ zone: z.string() }), value)
       const { pin, fault } = pins.remove(zone)
-      if (pin === null) throw new Error(`no pin of "${zone}"; "zonegate pins" lists them`)
+      if (pin === null) throw new Error(`there is no pin of "${zone}"; "zonegate pins" lists all pins`)
       return { pin, fault }
     },
   }
 }
 
-/** @throws Error with what is wrong with it by `zones` */
+/** @throws Error with what the checks of `zones` find */
 function requireSound(zones: unknown, { rules, config }: Running): void {
   const sound: ZonesConfig = checked(zonesSchema, zones)
   const [fault] = zonesFaults(sound, rules, config.addresses.allow)

@@ -14,10 +14,10 @@ import type { EnvoyEvent } from '../xds/ads-service.ts'
 import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
 import type { EnvoyFilesEvent } from './told-files.ts'
 
-/** Names of which nothing was known: so many answers at once, and a second. A scan under a wildcard record has no end of them. */
+/** Limits on first answers of new names. A scan under a wildcard record would fill the history with them. */
 const NEW_NAMES_BURST = 5000
 const NEW_NAMES_PER_SECOND = 20
-/** Names that are not in DNS, of rules with a fallback. A scan has no end of them. */
+/** Limits on names that are not in DNS, of zones with a fallback. A scan would fill the history with them. */
 const ABSENT_NAMES_BURST = 500
 const ABSENT_NAMES_PER_SECOND = 5
 const REQUEST_ID_LENGTH_MAX = 128
@@ -27,7 +27,7 @@ const HOST_LENGTH_MAX = 255
 const PATH_LENGTH_MAX = 512
 const TRIES_SHOWN = 4
 
-/** Puts what the parts of the processor tell into its history. */
+/** Records the events of the processor's parts in its history. */
 export class HistoryRecorder {
   readonly #record: (event: HistoryEvent) => void
   readonly #sample: RefusalSample
@@ -99,7 +99,7 @@ export class HistoryRecorder {
     }
   }
 
-  /** @param wasLearned by the configuration before */
+  /** @param wasLearned true if the zone was learned by the previous configuration: no event then */
   zone({ service, id }: ZoneRef, change: ZoneChange, name: string, wasLearned: boolean): void {
     if (wasLearned) return
     const kind = change === 'learned' || change === 'adopted' ? 'learned' : 'forgotten'
@@ -139,7 +139,10 @@ export class HistoryRecorder {
     })
   }
 
-  /** Whether the first answer of a name is recorded. A refusal tells that a name is not in DNS; a fallback refuses nothing. */
+  /**
+   * Whether to record the first answer of a name. Usually the event of a refusal shows that a name is not in DNS, but zones
+   * with a fallback refuse nothing.
+   */
   #isToldFirst({ kind }: Answer): boolean {
     if (kind === 'positive') return this.#newNames.take()
     return kind === 'nxdomain' && this.#hasFallback() && this.#absentNames.take()

@@ -60,7 +60,7 @@ const LINES: [title: string, path: string, resolves: boolean, line: Record<strin
   ['without a rule', '/x', true, { msg: 'refused', reason: 'no_rule', id: '' }],
 ]
 for (const [title, path, resolves, expected] of LINES) {
-  test(`a request that is ${title}: its line names the rule and the id`, () => {
+  test(`the line of a request that is ${title} names the rule and the id`, () => {
     const [line = {}] = logged(path, resolves)
     const shown = Object.fromEntries(
       ['msg', 'reason', 'rule', 'id'].filter((key) => line[key] !== undefined).map((key) => [key, line[key]]),

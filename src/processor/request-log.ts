@@ -8,8 +8,8 @@ import { idOf } from '../routing/rules.ts'
 import { ruleNameOf } from '../status/rule-counts.ts'
 
 /**
- * A line for each refusal, as many as its limit lets through, and at level `debug` one for each request that is
- * forwarded. Both are found by `request_id`, and by `trace_id` where the request is part of a trace.
+ * Logs each refusal, within a rate limit, and at level `debug` each forwarded request. Each line has the `request_id`, and the
+ * `trace_id` if the request is part of a trace.
  */
 export function requestLog(log: Logger): ExtProcOptions['onDecision'] {
   const logRefusal = createRefusalLog(
@@ -17,7 +17,7 @@ export function requestLog(log: Logger): ExtProcOptions['onDecision'] {
     () => performance.now(),
   )
   return (decision, request, metadata) => {
-    // The client's own trace context, else that of Envoy's own span.
+    // The client's trace context, else that of Envoy's span.
     const logged = (): LoggedRequest => ({
       id: idText(decision, request),
       rule: ruleNameOf(decision),
@@ -36,7 +36,7 @@ export function requestLog(log: Logger): ExtProcOptions['onDecision'] {
   }
 }
 
-/** The id as the request has it, where its rule looks. */
+/** The id as it stands in the request, at the place where the rule looks. */
 function idText(decision: Decision, request: SeenRequest): string {
   const rule = decision.kind === 'reject' ? decision.rule : undefined
   if (rule === undefined) return decision.zone?.id ?? ''

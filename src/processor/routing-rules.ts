@@ -18,9 +18,9 @@ import { generatedRoute } from '../xds/policy.ts'
 import type { RoutingRules, RuleRoutes } from '../xds/routing-rules.ts'
 
 /**
- * What of the rules shapes learned routes.
- * @param hasFallback Envoy resolves names itself where the processor does not answer
- * @param saidNow what is said of zones beside DNS
+ * What the rules say about learned routes.
+ * @param hasFallback true if Envoy resolves names itself when the processor does not answer
+ * @param saidNow what zonegate.yaml and pins say of zones now
  */
 export function routingRules(
   rules: Rules,

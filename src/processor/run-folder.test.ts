@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { RunFolder } from './run-folder.ts'
 
-test('what could not be written for Envoy is a fault, and is tried again until it is written', () => {
+test('a failed write is a fault, and the folder tries again until it succeeds', () => {
   const [startedIn, folder] = [process.cwd(), mkdtempSync(join(tmpdir(), 'zonegate-run-'))]
   const lines: string[] = []
   const waiting: (() => void)[] = []
@@ -25,7 +25,7 @@ test('what could not be written for Envoy is a fault, and is tried again until i
     mkdirSync('run/routes.yaml', { recursive: true })
     run.write({ listener: 'of before', routes: 'resources: []' })
     run.write({ listener: 'resources: [1]' })
-    assert.match(run.fault ?? '', /^run\/: can't write what Envoy reads \(.*\): make room, it is tried again/)
+    assert.match(run.fault ?? '', /^run\/: the processor can't write Envoy's files \(.*\); it tries again/)
     goOff()
     assert.deepEqual([waiting.length, written, lines.length], [1, [], 1])
     rmdirSync('run/routes.yaml')

@@ -6,17 +6,17 @@ import { isSecretFile } from '../envoy-files/upstreams.ts'
 import type { Logger } from '../log.ts'
 import type { Timer, Timers } from '../timers.ts'
 
-/** What could not be written is tried again so often, milliseconds. */
+/** The pause before the processor tries again to write its files. */
 const RETRY_MS = 1000
 
-export interface RunFolderSeams {
+interface RunFolderSeams {
   readonly log: Pick<Logger, 'info' | 'warn'>
   readonly timers: Timers
-  /** Envoy can read it now: it is in its place, or was before. */
+  /** Called when the files are in their place, where Envoy can read them. */
   readonly onWritten: (rendered: Partial<Rendered>) => void
 }
 
-/** Where Envoy reads its files, if it runs where this processor does. */
+/** The folder from which Envoy reads its files, if Envoy runs on this machine. */
 export class RunFolder {
   readonly #isHere: boolean
   readonly #seams: RunFolderSeams
@@ -26,13 +26,13 @@ export class RunFolder {
   #unwritten: Partial<Rendered> = {}
   #retry: Timer | undefined
 
-  /** @param isHere Envoy runs on this machine: it reaches the processor by a socket */
+  /** @param isHere true if Envoy reaches the processor by a socket, so that it must be on this machine */
   constructor(isHere: boolean, seams: RunFolderSeams) {
     this.#isHere = isHere
     this.#seams = seams
   }
 
-  /** Those that an Envoy which runs already keeps apart, if it was started with what is here; undefined: there is nothing. */
+  /** Inline headers of an Envoy that started with the files of this folder. Undefined if there is no bootstrap. */
   inlineHeaders(): ReadonlySet<string> | undefined {
     try {
       const text = textBefore(RUN_FOLDER, 'bootstrap')
@@ -42,17 +42,17 @@ export class RunFolder {
     }
   }
 
-  /** Why Envoy goes on with what it read before: the last writing failed, and will be tried again. */
+  /** Why the last attempt to write failed, so that Envoy keeps its previous files. Another attempt follows. */
   get fault(): string | undefined {
     return this.#fault
   }
 
-  /** @throws where there is no such file yet, and it can't be rendered */
+  /** Writes a file that does not exist yet. @throws if it can't be rendered */
   writeMissing(file: RenderedFile, rendering: () => string): void {
     if (textBefore(RUN_FOLDER, file) === undefined) this.write({ [file]: rendering() })
   }
 
-  /** Writes what differs, as soon as there is room; Envoy reads it at once, but for its bootstrap. */
+  /** Writes the files that differ, as soon as the disk has room. Envoy reads them at once, except for its bootstrap. */
   write(rendered: Partial<Rendered>): void {
     const { log, onWritten } = this.#seams
     if (this.#isHere || existsSync(RUN_FOLDER)) {
@@ -63,13 +63,13 @@ export class RunFolder {
     if (!this.#isTold)
       log.warn(
         { folder: RUN_FOLDER },
-        'no such folder, so Envoy runs elsewhere: run "zonegate render" there when its files or the rules change',
+        'no such folder, so Envoy runs on another machine: run "zonegate render" there when its files or the rules change',
       )
     this.#isTold = true
     onWritten(rendered)
   }
 
-  /** Removes files of certificates that no cluster names any more. Envoy has read those of clusters that it still drains. */
+  /** Removes certificate files that no cluster uses any more. A cluster that Envoy still drains has read its files already. */
   removeSecrets(isUsed: (name: string) => boolean): void {
     if (!existsSync(RUN_FOLDER)) return
     for (const name of readdirSync(RUN_FOLDER))
@@ -92,9 +92,12 @@ export class RunFolder {
       onWritten(rendered)
     } catch (error) {
       const { message } = error as Error
-      const fault = `${RUN_FOLDER}/: can't write what Envoy reads (${message}): make room, it is tried again until then`
+      const fault = `${RUN_FOLDER}/: the processor can't write Envoy's files (${message}); it tries again until there is room`
       if (fault !== this.#fault)
-        log.warn({ folder: RUN_FOLDER, error: message }, "can't write what Envoy reads: it is tried again")
+        log.warn(
+          { folder: RUN_FOLDER, error: message },
+          "the processor can't write Envoy's files, it tries again",
+        )
       this.#fault = fault
       this.#retry?.cancel()
       this.#retry = timers.start(() => this.#tryToWrite(), RETRY_MS)

@@ -7,7 +7,7 @@ import pino from 'pino'
 import { parseConfig } from '../config/load.ts'
 import { type Running, run, startLasting } from './running.ts'
 
-test('a DNS client that was replaced is let go of, with all that ran by it', async () => {
+test('a replaced DNS client and all that used it can be collected', async () => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
   const config = (timeoutMs: number) =>
@@ -29,7 +29,7 @@ test('a DNS client that was replaced is let go of, with all that ran by it', asy
     replaced.push(new WeakRef(running.dns))
     running = run(config(timeoutMs), lasting, running)
   }
-  // It may still answer for a moment; when its sockets are closed and its memory is collected is Node's affair.
+  // A replaced client may still answer for a moment, and Node decides when it closes sockets and collects memory.
   const deadlineMs = performance.now() + 60_000
   const left = (): number => replaced.filter((dns) => dns.deref() !== undefined).length
   while (left() > 0 && performance.now() < deadlineMs) {

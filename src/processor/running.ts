@@ -41,13 +41,13 @@ import { requestLog } from './request-log.ts'
 import { SaidNow } from './said-now.ts'
 import { learnZones, type ZoneLearning } from './zone-learning.ts'
 
-/** A replaced DNS client stays for this long beyond the budget of the requests that still wait for it. */
+/** A replaced DNS client stays open for this long after the budget of the last requests that wait for it. */
 const RETIRE_MS = 500
 
-/** How often streams are checked for silence. */
+/** How often the processor looks for silent streams. */
 const SILENT_STREAMS_SWEEP_MS = 1000
 
-/** What a processor has for as long as it lives, whatever its configuration becomes. */
+/** The parts of a processor that live as long as it does, through all changes of configuration. */
 export interface Lasting {
   readonly log: Logger
   readonly bugs: Bugs
@@ -58,23 +58,22 @@ export interface Lasting {
   readonly pushes: PushCounts
   readonly activity: ZoneActivity
   readonly worstZones: WorstZones
-  /** What has happened. */
   readonly history: History
   readonly recorder: HistoryRecorder
   readonly tracing: Tracing
   readonly onDnsEvent: (event: DnsEvent) => void
   readonly otherKeys: OtherKeys
-  /** How long there was no processor before this one, milliseconds; null: nobody knows. */
+  /** How long no processor served before this one, milliseconds. Null if unknown. */
   readonly awayMs: number | null
-  /** By command. */
+  /** The pins that operators set by command. */
   readonly pins: Pins
-  /** Decides each request by what runs when it comes. */
+  /** Decides each request by the configuration in force when the request arrives. */
   readonly processor: Service
 }
 
 /**
  * @param addresses for the files that Envoy reads
- * @param running what runs when an Envoy tells something, which is after the start
+ * @param running the configuration that runs; not called before the start is complete
  */
 export function startLasting(
   log: Logger,
@@ -127,7 +126,7 @@ export function startLasting(
       }
       if (event.kind === 'bug') bugs.at('dns')(event.error)
       else logDnsEvent(event)
-      // It is told while a DNS client is made, too, which may never be in force.
+      // A new DNS client sends this event while it is created. That client may never be in force, so look a turn later.
       if (event.kind === 'resolv_conf_loaded') setImmediate(guarded(bugs.at('dns'), followNames))
     },
     otherKeys,
@@ -202,7 +201,7 @@ function processorOf(
   const logRequest = requestLog(log)
   const used = (zone: Zone, answer: Answer | null, metadata: Metadata): void => {
     activity.used(zone)
-    // By the key of other rules another zone's requests would come to this one's routes.
+    // With a key of other rules, another zone's requests could reach this zone's routes.
     const [keyVersion = running().keyVersion] = metadata.get(KEY_VERSION)
     if (keyVersion === running().keyVersion) running().zones.used(zone, answer)
     else otherKeys.seen()
@@ -210,7 +209,7 @@ function processorOf(
   return externalProcessorService({
     streams,
     inForce: () => running().handlings,
-    // What a request that waited for DNS shows of its zone goes to what runs by now: its own configuration may be over.
+    // The request may have waited for DNS while the configuration changed, so the zone goes to the configuration that runs now.
     onDecision: (decision, request, metadata) => {
       decisions.count(decision)
       tracing.decided(decision, request, metadata)
@@ -230,25 +229,24 @@ function processorOf(
   })
 }
 
-/** What runs by one configuration. Never changed: a new configuration gets a new one, which takes over. */
+/** What runs for one configuration. Immutable: a new configuration creates a new one, which takes over. */
 export interface Running {
   readonly config: Config
   readonly rules: Rules
-  /** Of the rules. */
+  /** The version of the rules' keys. */
   readonly keyVersion: string
   readonly dns: Dns
   readonly search: () => string
   readonly said: SaidNow
-  /** By its rules, and behind that by the rules before it. */
+  /** For its own rules first, then for earlier rules. */
   readonly handlings: readonly [Handling, ...Handling[]]
   readonly rulesBefore: readonly Rules[]
   readonly zones: ZoneLearning
 }
 
 /**
- * Makes a configuration run. Parts of the one before are taken over where their settings are the same: above all the DNS
- * client with its cache.
- * @throws Error where it can't run; the one before is untouched then
+ * Runs a configuration. It keeps parts of the previous one whose settings are the same, above all the DNS client with its cache.
+ * @throws Error if the configuration can't run; the previous one then runs on unchanged
  */
 export function run(config: Config, lasting: Lasting, before: Running | null): Running {
   const { log, bugs, control, activity, recorder, decisions, pins, tracing } = lasting
@@ -292,12 +290,12 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   return { config, rules, keyVersion, rulesBefore, dns, search, said, handlings, zones }
 }
 
-/** Pins of these zones have come or gone. */
+/** Called when pins of these zones have been set or removed. */
 function rePin({ said, zones }: Running, pinned: readonly string[]): void {
   for (const zone of said.renew(pinned)) zones.placed(zone)
 }
 
-// `run` creates no closures. They would share one scope with `before`, so each configuration would keep all earlier ones in memory.
+// `run` must not create closures: they share a scope with `before`, so each configuration would keep all earlier ones in memory.
 
 function namesOf(dns: Dns): NamesInForce {
   return { nameservers: dns.nameservers(), search: dns.searchDomain() }
@@ -332,7 +330,7 @@ function handlingsBy(
   return [handling(rules), ...before.map(handling)]
 }
 
-/** So many changes may come within the time in which requests still come by the listener of rules before. */
+/** How many earlier rules the processor keeps for requests that still come through an earlier listener. */
 const RULES_BEFORE_MAX = 4
 
 function earlierRules({ config, rules, rulesBefore }: Running, next: Config): readonly Rules[] {

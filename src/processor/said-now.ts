@@ -13,7 +13,7 @@ import {
 } from '../routing/said.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
 
-/** What is said of zones by one configuration, and by the pins of the moment. */
+/** What one configuration and the current pins say of zones. */
 export class SaidNow {
   readonly #entries: readonly SaidEntry[]
   readonly #services: readonly SaidService[]
@@ -31,16 +31,16 @@ export class SaidNow {
 
   readonly now = (): SaidOfZones => this.#current
 
-  /** @param id in lower case */
+  /** What is said of one zone. @param id in lower case */
   of(service: string, id: string): Said | undefined {
     const known = this.#services.find(({ name }) => name === service)
     return known && this.#current.of(known, id)
   }
 
   /**
-   * Pins have come or gone.
+   * Called when pins have been set or removed.
    * @param pinned their zones, as in `zones` of zonegate.yaml
-   * @returns the zones of which something else is said now
+   * @returns the zones that may be affected
    */
   renew(pinned: readonly string[]): ZoneRef[] {
     this.#current = this.#made()

@@ -8,7 +8,7 @@ const files = (retries: number, listener = 'a: 1') => ({
   listener: { path: 'envoy/listener.yaml', text: listener },
 })
 
-test("a save is told once, with its file and what differs; the start's files are none", () => {
+test('each save is reported once, with its file and what differs; the files at the start are no save', () => {
   const events: EnvoyFilesEvent[] = []
   const told = new ToldFiles((event) => events.push(event))
   told.taken(undefined)
@@ -28,7 +28,7 @@ test("a save is told once, with its file and what differs; the start's files are
   ])
 })
 
-test('a fault is told once in a row, and again after a save that was taken', () => {
+test('a fault is reported once, and again after a save that came into force', () => {
   const events: EnvoyFilesEvent[] = []
   const told = new ToldFiles((event) => events.push(event))
   told.taken(files(1))
@@ -42,7 +42,7 @@ test('a fault is told once in a row, and again after a save that was taken', () 
   )
 })
 
-test('the same mistake after a sound save is told again, also where the save is the one before', () => {
+test('a fault is reported again after a sound save, even a save of the previous files', () => {
   const events: EnvoyFilesEvent[] = []
   const told = new ToldFiles((event) => events.push(event))
   told.taken(files(1))
@@ -52,7 +52,7 @@ test('the same mistake after a sound save is told again, also where the save is 
   assert.equal(events.length, 2)
 })
 
-test('a text that can not be compared is told by its file alone', () => {
+test('for a text that can not be parsed, only the file is reported', () => {
   const events: EnvoyFilesEvent[] = []
   const told = new ToldFiles((event) => events.push(event))
   told.taken(files(1))

@@ -6,10 +6,10 @@ import type { SourceFile } from '../xds/yaml-file.ts'
 
 export type EnvoyFilesEvent = Extract<GatewayEvent, { kind: 'envoy_files' | 'envoy_files_fault' }>
 
-/** Changes and faults that are told of one save: one mistake can make many. */
+/** The most changes and faults in one event: one mistake can cause many. */
 const TOLD_MAX = 20
 
-/** Tells of the operator's files of Envoy when others are in force, and what is wrong with those that are there: each once in a row. */
+/** Reports when the operator's files of Envoy come into force and what is wrong with saved ones. Does not repeat itself. */
 export class ToldFiles {
   readonly #tell: (event: EnvoyFilesEvent) => void
   #taken: PolicyFiles | undefined
@@ -19,12 +19,12 @@ export class ToldFiles {
     this.#tell = tell
   }
 
-  /** These are in force, be they others than before or not. The first ones are no change. */
+  /** These files are in force. The first ones, and the same ones again, are no change. */
   taken(files: PolicyFiles | undefined): void {
     const before = this.#taken
     if (files === undefined || files === before) return
     this.#taken = files
-    this.#faults = '[]' // the same mistake after a sound save is another one
+    this.#faults = '[]' // After a sound save, the same mistake is news again.
     if (before === undefined) return
     const changed = (['listener', 'routes', 'clusters'] as const).filter(
       (file) => files[file].text !== before[file].text,
@@ -38,7 +38,7 @@ export class ToldFiles {
     })
   }
 
-  /** @param faults `file:line:column: field: what`; none: nothing is wrong */
+  /** @param faults each `file:line:column: field: what`; empty if nothing is wrong */
   faults(faults: readonly string[]): void {
     const text = JSON.stringify(faults)
     if (faults.length === 0 || text === this.#faults) return
@@ -47,7 +47,7 @@ export class ToldFiles {
   }
 }
 
-/** None where the text is read in another way than Envoy's files are: what is told must not keep them from being in force. */
+/** Empty if a text can't be parsed: a report must not keep the files from coming into force. */
 function changesOf(
   before: SourceFile,
   after: SourceFile,
@@ -61,7 +61,7 @@ function changesOf(
   }
 }
 
-/** What each of these files is about: one resource. */
+/** The one resource of a file. */
 function resourceIn(text: string): unknown {
   const document = parse(text)
   return document?.resources?.[0] ?? document

@@ -1,10 +1,10 @@
 import { readUpstreamCertificates, type UpstreamCertificate } from '../grpc/certificates.ts'
 import { type Rules, upstreamsOf } from '../routing/rules.ts'
 
-/** Looked at again so often, milliseconds: they are asked for at each scrape, and by each page that is open. */
+/** How long the processor keeps what it read: each scrape and each open page asks for the certificates. */
 const LASTS_MS = 10_000
 
-/** Of all files that `upstream.tls` names, each once for each use. The CAs of Envoy's machine are not looked at. */
+/** Reads the certificates of all files in `upstream.tls`, once for each use. Skips the CAs of Envoy's machine. */
 export function certificatesOfUpstreams(rules: Rules, now: Date): UpstreamCertificate[] {
   const all = upstreamsOf(rules).flatMap(({ tls }) =>
     tls === null
@@ -17,7 +17,7 @@ export function certificatesOfUpstreams(rules: Rules, now: Date): UpstreamCertif
   return [...new Map(all.map((one) => [`${one.use} ${one.file}`, one])).values()]
 }
 
-/** As `certificatesOfUpstreams`, read once in a while. */
+/** Keeps the result of `certificatesOfUpstreams` for a while. */
 export class UpstreamCertificates {
   readonly #rules: () => Rules
   readonly #date: () => Date

@@ -20,34 +20,34 @@ import type { Bugs } from './bugs.ts'
 import { type EnvoyControl, LOAD_REPORT_INTERVAL_MS } from './envoy-control.ts'
 import type { HistoryRecorder } from './record-history.ts'
 
-/** Sweeps within the stale time: each renews how long Envoys may use the addresses. */
+/** Sweeps within the stale time. Each sweep renews how long Envoys may use the addresses. */
 const SWEEPS_PER_STALE_TIME = 10
 const SWEEP_INTERVAL_MS = { min: 100, max: 5000 } as const
 
-/** Which zones Envoy routes by itself, by one configuration. */
+/** Decides which zones Envoy routes by itself, for one configuration. */
 export interface ZoneLearning {
-  /** A request of the zone was forwarded by way of the processor. @param answer null: it was told of the maintenance */
+  /** A request of the zone asked the processor. @param answer null if the zone is in maintenance */
   used(zone: Zone, answer: Answer | null): void
-  /** What is said of a zone in place of DNS is something else now. */
+  /** What zonegate.yaml or a pin says of a zone has changed. */
   placed(zone: ZoneRef): void
-  /** Envoys have these: they stay until DNS proves them gone. */
+  /** Envoys still have these zones. They stay learned until DNS proves that they are gone. */
   found(zones: readonly ZoneRef[]): void
-  /** Goes on where the learning by another configuration leaves off, and closes that. */
+  /** Takes over the zones of the previous configuration, and closes its learning. */
   takeOver(before: ZoneLearning): void
   reported(zone: ZoneRef, load: ZoneLoad): void
-  /** Why a zone is not learned; null: it is. */
+  /** Why a zone is not learned. Null if it is. */
   whyNot(zone: ZoneRef): NotLearned | 'learning_off' | null
-  /** Null where nothing is learned. */
+  /** Null if learning is off. */
   readonly learned: LearnedZones | null
-  /** Lets go of all, and learns nothing any more; what Envoys have stays with them. */
+  /** Stops learning. Envoys keep the zones that they have. */
   close(): void
 }
 
-export interface ZoneLearningParts {
+interface ZoneLearningParts {
   readonly config: Config
   readonly rules: Rules
   readonly search: () => string
-  /** What is said of zones now. */
+  /** What zonegate.yaml and pins say of zones now. */
   readonly said: () => SaidOfZones
   readonly dns: Dns
   readonly control: EnvoyControl
@@ -80,7 +80,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
   let search = parts.search()
   const sweep = guarded(parts.bugs.at('timer'), () => {
     if (parts.search() !== search) {
-      search = parts.search() // every zone has another name now
+      search = parts.search() // Every zone has another name now.
       zones.forgetAll('renamed')
       const names = { nameservers: parts.dns.nameservers(), search }
       control.follow({ config, rules, search, names, said: parts.said })
@@ -108,7 +108,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
   }
 }
 
-/** `learned.enabled: false`: what Envoys have is taken back, so that every request asks. */
+/** With `learned.enabled: false`, withdraws all zones that Envoys have, so that every request asks. */
 function withoutLearning(parts: ZoneLearningParts): ZoneLearning {
   const takeBack = (zones: Iterable<ZoneRef>): void => {
     for (const zone of zones) {

@@ -124,7 +124,7 @@ suite('a listener that is changed under load', () => {
     save(shipped.replace('stat_prefix: callback', 'stat_prefix: ""').replace('not in DNS', 'anywhere'))
     await eventually('it is said', async () => {
       for (let asks = 0; asks < 5; asks++) assert.equal(await title(), 'The zone is not in DNS')
-      return /Envoy refuses what envoy\/listener\.yaml says/.test((await status()).policy.faults.join())
+      return /Envoy refuses envoy\/listener\.yaml and keeps/.test((await status()).policy.faults.join())
     })
     save(shipped)
     await eventually('all is well', async () => {

@@ -225,7 +225,7 @@ suite('one policy', () => {
       writeFileSync(routes(), file)
       await eventually('it is said', async () => (await policy()).faults.length > 0)
       const [fault = ''] = (await policy()).faults
-      assert.match(fault, /Envoy refuses what envoy\/routes\.yaml /)
+      assert.match(fault, /Envoy refuses envoy\/routes\.yaml /)
       assert.match(fault, words)
       assert.match(gateway.log('processor'), words)
       for (let count = 0; count < 3; count++) {

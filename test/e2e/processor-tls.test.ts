@@ -130,13 +130,12 @@ describe('mutual TLS between Envoy and the processor, as in envoy/processor-tls.
     const load = startLoad(gateway.port, CONNECTIONS, ['1'])
     try {
       for (const number of renewals) {
-        const before = lines('certificates read, in force now').length
+        const before = lines('new certificates are in force').length
         const updates = await gateway.stat(UPDATES)
         put(number)
         await eventually('both sides have them', async () => {
           return (
-            lines('certificates read, in force now').length > before &&
-            (await gateway.stat(UPDATES)) > updates
+            lines('new certificates are in force').length > before && (await gateway.stat(UPDATES)) > updates
           )
         })
         const known = await handshakes()

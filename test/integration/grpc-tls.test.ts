@@ -202,7 +202,7 @@ describe('listen.tls', () => {
       const before = await shown()
       put()
       await eventually(what, () =>
-        logged('certificates not taken').some((line) => fault.test(String(line['fault']))),
+        logged('the certificates have a fault').some((line) => fault.test(String(line['fault']))),
       )
       assert.equal(await shown(), before)
       assert.equal(await check('envoy'), 'SERVING')

@@ -223,7 +223,10 @@ suite('pins by command', () => {
 
   test('no processor, and no such pin: the command says so', async () => {
     const gone = await processor.cli(['unpin', '99'])
-    assert.deepEqual([gone.code, gone.stderr], [1, 'zonegate: no pin of "99"; "zonegate pins" lists them\n'])
+    assert.deepEqual(
+      [gone.code, gone.stderr],
+      [1, 'zonegate: there is no pin of "99"; "zonegate pins" lists all pins\n'],
+    )
     const nobody = await processor.cli(['pin', '12', '10.0.0.1', ...FOR, '--socket', 'run/none.sock'])
     assert.equal(nobody.code, 1)
     assert.match(nobody.stderr, /no processor answers on run\/none\.sock \(ENOENT\)/)
