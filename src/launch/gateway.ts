@@ -27,13 +27,13 @@ import { NotYet, supervise } from './supervisor.ts'
 import { untilParentGone } from './watch.ts'
 
 export interface GatewayOptions {
-  /** The folder with `envoy/`; `run/` is made in it. */
+  /** The folder with `envoy/`, in which the launcher creates `run/`. */
   readonly root: string
   readonly configPath: string | undefined
-  /** `host:port` of Envoy's listener and of its admin page. */
+  /** `address:port` of Envoy's listener, and below of its admin page. */
   readonly listen: string
   readonly admin: string
-  /** Take requests beside another Zonegate on the same address, which is stopped afterwards. */
+  /** Share the listener's address with another Zonegate, which the operator stops afterwards. */
   readonly reusePort?: boolean
   readonly onReady: () => void
 }
@@ -43,9 +43,9 @@ const say = (text: string): void => {
 }
 
 /**
- * Envoy and the processor as one foreground command: up together, down together, Envoy drained first. In between, the one
- * that ends by itself is started again while the other goes on. Returns after Ctrl-C, SIGTERM, or the end of the parent.
- * @throws Error with the reason, once nothing runs any more, where a part can't be started or kept alive
+ * Runs Envoy and the processor as one foreground command. It starts both, restarts a part that ends by itself while the other
+ * goes on, and stops both, draining Envoy first. Returns after Ctrl-C, SIGTERM, or the end of the parent.
+ * @throws Error if a part can't start or does not stay up; both parts have ended by then
  */
 export async function runGateway(options: GatewayOptions): Promise<void> {
   const listen = addressPort('--listen', options.listen)
@@ -83,7 +83,7 @@ export async function runGateway(options: GatewayOptions): Promise<void> {
         return part
       }),
   }
-  // From here on nothing is started again.
+  // Settles when nothing may be restarted any more.
   const ending = Promise.withResolvers<void>()
   const seams = { say, stopped: Promise.race([stopped, ending.promise]), now: () => performance.now(), sleep }
   try {
@@ -97,7 +97,7 @@ export async function runGateway(options: GatewayOptions): Promise<void> {
       supervise(envoy, { start: starts.envoy, ...seams }),
     ])
     if (failure !== undefined) throw new Error(failure)
-    say('stopping: Envoy finishes its requests first')
+    say('stopping after Envoy has finished its requests')
     await drainEnvoy(parts.get('envoy') ?? envoy, admin)
   } finally {
     ending.resolve()
@@ -106,17 +106,18 @@ export async function runGateway(options: GatewayOptions): Promise<void> {
 }
 
 /**
- * What parts are started with. Files may be changed, and broken, while they run: a part that is started again gets what is
- * saved where that is good, and may not change what the other one was started with.
+ * The files and settings with which parts start. An operator may break a file while the parts run. A restarted part gets the
+ * saved files if they are sound, but keeps the settings on which the other part depends.
  */
 class FilesInForce {
   readonly #root: string
   readonly #configPath: string | undefined
   readonly #first: Config
-  /** Where Envoy listens, for whoever renders its files. */
+  /** Environment variables with Envoy's addresses, for the processor, which renders Envoy's files. */
   readonly #addresses: NodeJS.ProcessEnv
+  /** The bootstrap with which Envoy last started. */
   #envoyConfig: string | undefined
-  /** That Envoy was started with last. */
+  /** The listener with which Envoy last started. */
   #listener: string | undefined
   #refusedEnvoyConfig: string | undefined
 
@@ -132,20 +133,21 @@ class FilesInForce {
   }
 
   /**
-   * What stands above zonegate.yaml for a processor that starts: it must be where Envoy and this launcher look for it.
-   * @throws NotYet while zonegate.yaml is at fault: no processor starts with that
+   * Environment variables for a starting processor. They override `listen` of zonegate.yaml, because Envoy and this launcher
+   * look for the processor at its first addresses.
+   * @throws NotYet while zonegate.yaml has a fault, with which no processor starts
    */
   environment(): NodeJS.ProcessEnv {
     const { http, grpc } = this.#first.listen
     const { listen } = this.#config((fault) => {
-      throw new NotYet(`${fault}; the processor starts once that is mended`)
+      throw new NotYet(`${fault}; the processor starts once you have corrected that`)
     })
     if (listen.http === http && listen.grpc === grpc) return this.#addresses
-    say('listen in zonegate.yaml has changed: that takes a new start of all, and stays as it was until then')
+    say('listen in zonegate.yaml has changed: it takes effect when you restart Zonegate')
     return { ...this.#addresses, ZONEGATE_HTTP: http, ZONEGATE_GRPC: grpc }
   }
 
-  /** Starts Envoy with the file that is saved, or, where that one does not start, with the last one that did. */
+  /** Starts Envoy with the saved bootstrap, or with the last one that worked if Envoy does not start with the saved one. */
   async withEnvoyConfig(start: () => Promise<Part>): Promise<Part> {
     const good = this.#envoyConfig
     const text = this.#renderedOr(good)
@@ -158,11 +160,9 @@ class FilesInForce {
       this.#listener = listener
       return part
     } catch (error) {
-      // The listener is live: what is saved may never have been Envoy's.
+      // Envoy reads its listener live, so it may have refused the saved one.
       if (this.#listener !== undefined && listener !== this.#listener) {
-        say(
-          'envoy/listener.yaml as it is saved is nothing that Envoy takes: Envoy goes on with the one before',
-        )
+        say('Envoy refuses the saved envoy/listener.yaml: it goes on with the previous one')
         writeRendered(run, { listener: this.#listener })
       } else if (text !== good) this.#refusedEnvoyConfig = text
       throw error
@@ -177,11 +177,11 @@ class FilesInForce {
       if (good === undefined) throw error
       say((error as Error).message)
     }
-    say('envoy/envoy.yaml as it is saved does not start: Envoy goes on with the one before')
+    say('Envoy does not start with the saved envoy/envoy.yaml: it goes on with the previous one')
     return good
   }
 
-  /** What the processor has written stays: Envoy has accepted it. */
+  /** Renders Envoy's bootstrap. Leaves a listener and routes that the processor has written: Envoy has accepted them. */
   #rendered(): string {
     const config = this.#config(() => this.#first)
     const generated = generate(rulesOf(config), readFallbackDns(config, process.env), tracingOf(config))
@@ -225,7 +225,7 @@ async function checkNothingRuns(
   if (others !== null) say(others)
 }
 
-/** Settles at the first signal to stop. More of them change nothing: stopping is bounded in time. */
+/** Settles at the first signal to stop. Later signals change nothing, because stopping takes a bounded time. */
 function stopSignal(): Promise<undefined> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -234,7 +234,7 @@ function stopSignal(): Promise<undefined> {
   })
 }
 
-/** @throws Error where Envoy, which looks up no name here, would not take it */
+/** @throws Error unless it is an IP address and a port: Envoy resolves no names here */
 function addressPort(option: string, text: string): HostPort {
   const parsed = parseAddressPort(text)
   if (parsed === null)
@@ -242,19 +242,23 @@ function addressPort(option: string, text: string): HostPort {
   return parsed
 }
 
-/** @param reusePort others who share it (SO_REUSEPORT, as every Envoy does) don't count */
+/** @param reusePort ignore programs that share the address (SO_REUSEPORT), as every Envoy does */
 async function mustBeFree(name: string, { host, port }: HostPort, reusePort = false): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = createServer()
     probe.once('error', (error: NodeJS.ErrnoException) => {
-      const why = error.code === 'EADDRINUSE' ? 'is in use' : `can't be had (${error.code})`
-      reject(new Error(`${host}:${port} (${name}) ${why}; stop what has it, or choose another address`))
+      const why = error.code === 'EADDRINUSE' ? 'is in use' : `can't be used (${error.code})`
+      reject(
+        new Error(
+          `${host}:${port} (${name}) ${why}; stop the program that uses it, or choose another address`,
+        ),
+      )
     })
     probe.listen({ host, port, exclusive: true, reusePort }, () => probe.close(() => resolve()))
   })
 }
 
-/** A socket that nobody answers on is one that was left behind: the processor removes it. */
+/** @throws Error if a processor answers on the socket. The next processor removes a socket on which nobody answers. */
 async function mustBeSilent(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const peer = connect(path)

@@ -4,37 +4,37 @@ import { fileURLToPath } from 'node:url'
 import { STOP_WITHIN_MS, watchOver } from './watch.ts'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
-/** How long a part may take to come up. */
+/** How long a part may take to start. */
 const READY_WITHIN_MS = 60_000
-/** What Envoy lets connections finish in once it was told to stop. */
+/** How long Envoy lets connections finish when it stops. */
 const ENVOY_DRAIN_SECONDS = 5
-/** How long requests on a listener that was replaced may go on; its connections are told to close with their next answer. */
-export const LISTENER_DRAIN_OPTIONS = ['--drain-time-s', '300', '--drain-strategy', 'immediate']
-/** From then on each answer says `connection: close`; a client in a slow rhythm hears it a little later. */
+/** Envoy gives requests of a replaced listener 300 s, and closes its connections with their next response. */
+const LISTENER_DRAIN_OPTIONS = ['--drain-time-s', '300', '--drain-strategy', 'immediate']
+/** Extra time for clients that send a request seldom: they see `connection: close` only in their next response. */
 const DRAIN_SETTLE_MS = 1000
 const DRAIN_LOOK_MS = 100
-/** A busy machine's Envoy may not have read yet what has come: so often in a row there is no request, and no new one. */
+/** How often in a row Envoy must have no request and no new one: on a busy machine it may not have read what has arrived. */
 const DRAIN_QUIET_LOOKS = 3
 
-export type Output = 'inherit' | number
+type Output = 'inherit' | number
 
-/** One process, ended by its pid. */
+/** Envoy or the processor, as a child process. */
 export interface Part {
   readonly name: string
   readonly process: ChildProcess
-  /** Settles when the process is gone, with why. */
+  /** Resolves to the reason when the process has ended. */
   readonly gone: Promise<string>
   stop(signal?: NodeJS.Signals): Promise<void>
 }
 
-/** A process that ends with this one, however this one ends. */
+/** Starts a process that ends with this one, however this one ends. */
 export function startPart(
   name: string,
   command: string,
   args: readonly string[],
   options: { cwd: string; output: Output; env?: NodeJS.ProcessEnv },
 ): Part {
-  // In a group of its own: a terminal's Ctrl-C reaches the launcher alone, which ends the parts in their order.
+  // `detached` puts it into its own process group, so that Ctrl-C reaches only the launcher, which stops the parts in order.
   const child = spawn(command, args, {
     cwd: options.cwd,
     env: { ...options.env, ...process.env },
@@ -60,19 +60,19 @@ export function startPart(
 }
 
 /**
- * V8 takes what a large machine has to offer before it collects: 370 MB after a flood of unknown ids, of which 30 are in
- * use. With these it stays at 165. NODE_OPTIONS of the operator replace them, as in the image; see docs/operations.md.
+ * On a large machine V8 collects late: after a flood of unknown ids it held 370 MB, of which 30 were in use. With these options
+ * it held 165 MB. The operator's NODE_OPTIONS replace them, as in the image; see docs/operations.md.
  */
 export const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512']
 /**
- * V8 compiles and collects on the processor's thread: beside it, the compiler keeps 20 MB, and the collector takes cores from Envoy
- * and more CPU in all (docs/decisions/0026, 0041). Node takes these from the command line only.
+ * Let V8 compile and collect on the processor's own thread. On threads of its own, the compiler keeps 20 MB, and the collector
+ * takes cores from Envoy (docs/decisions/0026, 0041). Node accepts these options only on the command line.
  */
 export const THREAD_OPTIONS = ['--no-concurrent-recompilation', '--single-threaded-gc']
-/** One arena for all threads: glibc's arenas keep what was freed, 14 MB. */
+/** One malloc arena for all threads: with more, glibc keeps 14 MB of freed memory. */
 export const MALLOC_ENV = { MALLOC_ARENA_MAX: '1' }
 
-/** What Node is given for the processor, before its file. */
+/** Node's options for the processor. */
 export function nodeOptions(): string[] {
   const heap = process.env['NODE_OPTIONS'] ? [] : HEAP_OPTIONS
   return [...heap, ...THREAD_OPTIONS, '--disable-warning=ExperimentalWarning']
@@ -80,7 +80,7 @@ export function nodeOptions(): string[] {
 
 /**
  * Starts the processor in `cwd`, where it finds `envoy/` and `run/`.
- * @param environment beside this process's own, and below it
+ * @param environment added to this process's own variables, which take precedence
  */
 export function startProcessor(
   cwd: string,
@@ -96,17 +96,17 @@ export function startProcessor(
   })
 }
 
-export interface EnvoyOptions {
+interface EnvoyOptions {
   readonly binary: string
   readonly cwd: string
-  /** Of the bootstrap, relative to `cwd`: `run/envoy.yaml`. */
+  /** Path of the bootstrap, relative to `cwd`. `run/envoy.yaml` by default. */
   readonly bootstrap?: string
   readonly output: Output
   /** Worker threads; Envoy's default is one for each core. */
   readonly concurrency?: number
 }
 
-/** Starts Envoy in `cwd` with what is in `run/` there. */
+/** Starts Envoy in `cwd` with the files in `run/` there. */
 export function startEnvoy({
   binary,
   cwd,
@@ -116,13 +116,13 @@ export function startEnvoy({
 }: EnvoyOptions): Part {
   const args = ['-c', bootstrap, '--disable-hot-restart', '--log-level', 'warn']
   args.push(...LISTENER_DRAIN_OPTIONS, '--file-flush-interval-msec', '1000')
-  // A processor that is down is told by the access log and by statistics, not by one more line for each request.
+  // Access log and statistics show that the processor is down. ext_proc would add a warning for each request.
   args.push('--component-log-level', 'ext_proc:error')
   if (concurrency !== undefined) args.push('--concurrency', String(concurrency))
   return startPart('envoy', binary, args, { cwd, output })
 }
 
-/** Waits for 200 from `http://host:port/path`, or throws what the part died of. */
+/** Waits for 200 from `http://host:port/path`. @throws Error with the reason if the part ends, or is not ready in time */
 export async function untilReady(
   part: Part,
   host: string,
@@ -136,14 +136,15 @@ export async function untilReady(
   })
   const deadline = performance.now() + withinMs
   while (performance.now() < deadline) {
-    if (dead !== undefined) throw new Error(`${part.name} did not start: ${dead}; its own words are above`)
+    if (dead !== undefined)
+      throw new Error(`${part.name} did not start: ${dead}; see its own log lines above`)
     if ((await httpStatus('GET', host, port, path)) === 200) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
   throw new Error(`${part.name} was not ready within ${withinMs / 1000} s: http://${host}:${port}${path}`)
 }
 
-/** An Envoy that refuses its listener is ready all the same, and nobody listens. @throws Error that says so */
+/** Waits until Envoy listens: an Envoy that refuses its listener still reports that it is ready. @throws Error if it does not */
 export async function untilListening(
   { host, port }: { host: string; port: number },
   withinMs = LISTENER_WITHIN_MS,
@@ -153,16 +154,16 @@ export async function untilListening(
     if (/^callback::/m.test((await httpText('GET', host, port, '/listeners'))?.body ?? '')) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new Error('envoy does not take run/listener.yaml; its own words are above')
+  throw new Error('envoy refuses run/listener.yaml; see its own log lines above')
 }
 
-/** Envoy has looked at its listener when it is ready. */
+/** Short, because Envoy reads its listener before it reports that it is ready. */
 const LISTENER_WITHIN_MS = 3000
 
 /**
- * Has Envoy tell its clients to close their connections, while new ones are still taken; then closes its listeners, and
- * ends it when no connection is left, or none but idle ones. Ended with its listeners open it would cut off who connects
- * between the last look and the end.
+ * Stops Envoy without cutting off requests. First Envoy asks its clients to close their connections while it still accepts new
+ * ones. Then it closes its listeners, and ends once all connections are closed or idle. With open listeners, it would cut off
+ * a client that connects just before the end.
  */
 export async function drainEnvoy(envoy: Part, admin: { host: string; port: number }): Promise<void> {
   const post = (path: string): Promise<number | undefined> => httpStatus('POST', admin.host, admin.port, path)
@@ -192,14 +193,14 @@ async function untilSo(envoy: Part, deadlineMs: number, probe: () => Promise<boo
 
 interface Downstream {
   readonly connections: number
-  /** Under way. */
+  /** Requests under way. */
   readonly active: number
-  /** Since Envoy started. */
+  /** Requests since Envoy started. */
   readonly requests: number
   readonly listenersStopped: number
 }
 
-/** Undefined where Envoy's admin interface does not answer. */
+/** Reads Envoy's statistics. Undefined if its admin interface does not answer. */
 async function downstream({ host, port }: { host: string; port: number }): Promise<Downstream | undefined> {
   const filter =
     '^(http\\.callback\\.downstream_(cx_active|rq_active|rq_total)|listener_manager\\.listener_stopped)$'

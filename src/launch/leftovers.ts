@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { resolve } from 'node:path'
 
-/** A process of a checkout: Envoy or a processor, and the launcher that looks after it, where that still runs. */
+/** A process of a checkout: Envoy or a processor, with its launcher if that still runs. */
 export interface RunningPart {
   readonly name: 'envoy' | 'processor'
   readonly pid: number
@@ -9,8 +9,7 @@ export interface RunningPart {
 }
 
 /**
- * Parts that run in `root` at this moment, by what Linux says of each process. None where there is no /proc, and none of
- * another user's.
+ * Finds the parts that run in `root`, from /proc. Finds nothing on a system without /proc, and no processes of other users.
  */
 export function runningParts(root: string): RunningPart[] {
   return pids().flatMap((pid): RunningPart[] => {
@@ -21,16 +20,16 @@ export function runningParts(root: string): RunningPart[] {
   })
 }
 
-/** What runs and how to end it; null where nothing does. */
+/** Says what runs and how to end it. Null if nothing runs. */
 export function leftoversText(parts: readonly RunningPart[]): string | null {
   const list = (some: readonly RunningPart[]): string =>
     some.map(({ name, pid }) => `${name} (pid ${pid})`).join(' and ')
   const left = parts.filter(({ launcherPid }) => launcherPid === null)
   if (left.length > 0)
-    return `${list(left)} of an earlier start of this checkout still run without their launcher; end them: kill ${left.map(({ pid }) => pid).join(' ')}`
+    return `${list(left)} of an earlier start of this checkout still run without their launcher; to stop them: kill ${left.map(({ pid }) => pid).join(' ')}`
   const [part] = parts
   if (part === undefined) return null
-  return `Zonegate runs in this checkout already: ${list(parts)}; end it: kill ${part.launcherPid}`
+  return `Zonegate already runs in this checkout: ${list(parts)}; to stop it: kill ${part.launcherPid}`
 }
 
 function partOf(pid: number, root: string): RunningPart['name'] | null {
@@ -73,7 +72,7 @@ function folderOf(pid: number): string | null {
 
 function parentOf(pid: number): number | null {
   try {
-    // The name may hold spaces and brackets: what counts stands behind the last one.
+    // The process name may contain spaces and brackets, so read behind the last bracket.
     const [, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? []
     return Number(parent)
   } catch {

@@ -7,14 +7,15 @@ const HELP = `Starts Envoy and the processor of this checkout, until Ctrl-C.
 
 usage: npm start -- [--config FILE] [--listen IP:PORT] [--admin IP:PORT] [--reuse-port]
 
-  --config FILE        your zonegate.yaml; else ZONEGATE_CONFIG, else ./zonegate.yaml, else the defaults
-  --listen IP:PORT     where Envoy takes requests (0.0.0.0:8101)
-  --admin IP:PORT      Envoy's admin page (127.0.0.1:9901). It has no password: keep it on loopback
-  --reuse-port         take over --listen from the Zonegate that runs there; docs/operations.md, Upgrade
+  --config FILE        your zonegate.yaml (default: ZONEGATE_CONFIG, else ./zonegate.yaml, else built-in defaults)
+  --listen IP:PORT     where Envoy accepts requests (default: 0.0.0.0:8101)
+  --admin IP:PORT      Envoy's admin page (default: 127.0.0.1:9901). It has no password: keep it on loopback
+  --reuse-port         share --listen with a running Zonegate, to replace it (docs/operations.md, Upgrade)
 
-zonegate.yaml has the rules: what a request is, and where it goes. Routes, timeouts and retries are in envoy/routes.yaml,
-breakers and the connect timeout in envoy/clusters.yaml, the listener in envoy/listener.yaml. All of them are live on save;
-envoy/envoy.yaml waits for the next start. Is it all right? npm run zonegate -- validate
+zonegate.yaml has the rules: which requests Zonegate accepts, and where they go. Routes, timeouts and retries are in
+envoy/routes.yaml, circuit breakers and the connect timeout in envoy/clusters.yaml, the listener in envoy/listener.yaml. All of
+these take effect when you save them; envoy/envoy.yaml takes effect at the next start.
+To check them all: npm run zonegate -- validate
 `
 
 async function main(): Promise<void> {
@@ -32,7 +33,7 @@ async function main(): Promise<void> {
     return
   }
   const configPath = values.config ?? process.env['ZONEGATE_CONFIG']
-  loadConfig(configPath, process.env) // faults are told before anything starts
+  loadConfig(configPath, process.env) // Reports faults before anything starts.
   await runGateway({
     root: fileURLToPath(new URL('../..', import.meta.url)),
     configPath,

@@ -9,7 +9,7 @@ const partOf = (script: string): Part =>
 const lasting = (): Part => partOf('setInterval(() => {}, 1000)')
 const never = new Promise<never>(() => undefined)
 
-test('a part that ends again and again is given up, after pauses that grow, with its last words', async () => {
+test('a part that ends again and again is given up with its last reason, after growing pauses', async () => {
   const pauses: number[] = []
   const said: string[] = []
   let starts = 0
@@ -26,7 +26,7 @@ test('a part that ends again and again is given up, after pauses that grow, with
   assert.equal(failure, `part failed ${FAILURES_MAX} times in a row, the last time: exit code 3`)
   assert.equal(starts, FAILURES_MAX - 1)
   assert.deepEqual(pauses, [200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000])
-  assert.equal(said[0], 'part ended by itself: exit code 3; starting it again')
+  assert.equal(said[0], 'part ended by itself: exit code 3; restarting it')
 })
 
 test('a part that does not start is given up as well', async () => {
@@ -63,7 +63,7 @@ test('a part that someone kills is started again at once, however often', async 
   assert.deepEqual([...pauses], [100])
 })
 
-test('what the operator has to mend first is said once, and is no failure', async () => {
+test('a fault that the operator must correct is reported once, and does not count as a failure', async () => {
   const said: string[] = []
   const stop = Promise.withResolvers<void>()
   let tries = 0
@@ -83,7 +83,7 @@ test('what the operator has to mend first is said once, and is no failure', asyn
   assert.deepEqual(said.slice(1), ['a fault in a file'])
 })
 
-test('once everything is to end, nothing is started again', async () => {
+test('once the launcher stops, it restarts nothing', async () => {
   const stop = Promise.withResolvers<void>()
   const part = lasting()
   let settled = false

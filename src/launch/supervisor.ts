@@ -1,31 +1,31 @@
 import type { Part } from './instance.ts'
 
-/** A part that failed so often in a row won't come back by itself. */
+/** The launcher gives up a part that failed so often in a row. */
 export const FAILURES_MAX = 10
-/** A part that has lived so long is well: what it dies of afterwards is a new failure. */
+/** A part that has run for so long is healthy: its next failure is the first in a row. */
 const WELL_AFTER_MS = 10_000
-/** Of the pause before a new start. The first one is short: zones that aren't hot get 502 meanwhile. */
+/** The pause before a restart. The first one is short, because requests to cold zones get 502 meanwhile. */
 const PAUSE_MS_MIN = 100
 const PAUSE_MS_MAX = 5000
-/** How often it is tried whether what a start waits for is there. */
+/** How often a start that threw `NotYet` is tried again. */
 const WAIT_MS = 1000
 
-/** A start has to wait for something of the operator's, which is no failure of the part. */
+/** The operator must correct something before the part can start. It does not count as a failure of the part. */
 export class NotYet extends Error {}
 
-export interface Supervision {
-  /** Starts the part and waits until it is ready. Throws an Error where that fails, with nothing left running. */
+interface Supervision {
+  /** Starts the part and waits until it is ready. @throws Error if that fails; nothing runs then */
   readonly start: () => Promise<Part>
   readonly say: (text: string) => void
-  /** Settles once everything is to end. */
+  /** Settles when the launcher stops everything. */
   readonly stopped: Promise<unknown>
   readonly now: () => number
   readonly sleep: (ms: number) => Promise<unknown>
 }
 
 /**
- * Starts a part again whenever it ends by itself.
- * @returns why it is given up; never settles while the part can be kept alive, nor once everything is to end
+ * Restarts a part whenever it ends by itself.
+ * @returns why it gave the part up. Does not settle while the part stays up, nor after `stopped` has settled
  */
 export async function supervise(first: Part, supervision: Supervision): Promise<string> {
   const { say, now } = supervision
@@ -43,7 +43,7 @@ export async function supervise(first: Part, supervision: Supervision): Promise<
     let why = await part.gone
     const wasWell = isOrdered(why) || now() - readyMs >= WELL_AFTER_MS
     failures = wasWell ? 0 : failures + 1
-    say(`${part.name} ended by itself: ${why}; starting it again`)
+    say(`${part.name} ended by itself: ${why}; restarting it`)
     for (let said = ''; ; ) {
       if (failures >= FAILURES_MAX)
         return `${part.name} failed ${failures} times in a row, the last time: ${why}`
@@ -69,7 +69,7 @@ export async function supervise(first: Part, supervision: Supervision): Promise<
   }
 }
 
-/** Killed or asked to end by someone else, the kernel's out-of-memory killer for one: nothing is wrong with the part. */
+/** True if somebody else ended the part, such as an operator or the kernel's out-of-memory killer. The part itself is sound. */
 function isOrdered(why: string): boolean {
   return why === 'ended by SIGKILL' || why === 'ended by SIGTERM' || why === 'exit code 0'
 }

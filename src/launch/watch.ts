@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import type { Socket } from 'node:net'
 
-/** How long a part may take to end once it was told so, before it is killed. */
+/** How long a part may take to end after SIGTERM, before it gets SIGKILL. */
 export const STOP_WITHIN_MS = 12_000
 
 /**
- * Ends the process whose pid is `$1` when standard input closes. The system closes it when the launcher is gone, whichever
- * way that ended. A shell, because a part itself may have no such switch (Envoy has none) and Node has no prctl.
+ * Ends the process `$1` when standard input closes. The kernel closes it when the launcher ends, in whatever way. This needs a
+ * process of its own: Envoy has no option for it, and Node can't call prctl.
  */
 const SCRIPT = `read -r _
 kill -TERM "$1" 2>/dev/null
@@ -14,16 +14,16 @@ left=${STOP_WITHIN_MS / 1000}
 while [ "$left" -gt 0 ] && kill -0 "$1" 2>/dev/null; do sleep 1; left=$((left - 1)); done
 kill -KILL "$1" 2>/dev/null`
 
-/** What a part's watch is called in a list of processes. */
-export const WATCH_NAME = 'zonegate-watch'
+/** The name of this shell in a list of processes. */
+const WATCH_NAME = 'zonegate-watch'
 
 /**
- * Has a process end with this one, even if this one is killed. Without a shell nothing watches; the next start then tells
- * what is left (`leftovers.ts`).
- * @returns ends the watch. To be called as soon as the process is gone: its pid may soon be another's
+ * Makes a process end with this one, even if this one is killed. Without a shell this does nothing, and the next start reports
+ * what still runs (`leftovers.ts`).
+ * @returns ends the watch. Call it as soon as the process has ended, because another process may get its pid
  */
 export function watchOver(pid: number): () => void {
-  // In a session of its own: what kills the launcher's process group must not kill the watch with it.
+  // `detached` starts a session, so that a signal to the launcher's process group does not end the watch.
   const watch = spawn('/bin/sh', ['-c', SCRIPT, WATCH_NAME, String(pid)], {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,
@@ -32,20 +32,20 @@ export function watchOver(pid: number): () => void {
   watch.stdin.once('error', () => undefined)
   watch.unref()
   ;(watch.stdin as Socket).unref()
-  // Killed before its input closes, or it would end the process.
+  // SIGKILL comes before the input closes, else the shell would end the process.
   return () => void watch.kill('SIGKILL')
 }
 
-/** How often a process looks whether its parent is still there. */
+/** How often a process checks that its parent still runs. */
 const PARENT_LOOK_MS = 250
-/** Set by scripts/with-node.mjs to its own pid: who is started by it ends with it. */
-export const PARENT_PID = 'ZONEGATE_PARENT_PID'
+/** scripts/with-node.mjs sets this to its own pid, so that its child ends with it. */
+const PARENT_PID = 'ZONEGATE_PARENT_PID'
 
-/** Settles when the process that started this one by scripts/with-node.mjs is gone; never where there is none. */
+/** Settles when the scripts/with-node.mjs that started this process has ended. Never settles without one. */
 export function untilParentGone(environment: NodeJS.ProcessEnv): Promise<void> {
   return new Promise((resolve) => {
     const parent = Number(environment[PARENT_PID])
-    // Of another one, further up: inherited.
+    // A different pid was inherited from an ancestor.
     if (process.ppid !== parent) return
     const timer = setInterval(() => {
       if (process.ppid === parent) return

@@ -117,10 +117,7 @@ suite('npm start as a supervisor', () => {
       assert.deepEqual([...outcomes], [502])
       assert.deepEqual([...load.outcomes.keys()], ['200'])
       assert.equal(checkout.pid('envoy'), envoy)
-      assert.match(
-        checkout.log(),
-        /^zonegate: processor ended by itself: ended by SIGKILL; starting it again$/m,
-      )
+      assert.match(checkout.log(), /^zonegate: processor ended by itself: ended by SIGKILL; restarting it$/m)
       assert.match(checkout.log(), /^zonegate: processor is ready again$/m)
     }))
 
@@ -144,7 +141,7 @@ suite('npm start as a supervisor', () => {
       writeFileSync(yaml, `${good}\nnonsense: 1\n`)
       kill(checkout, 'processor')
       await eventually('the fault is said', () =>
-        /nonsense: no such key.*once that is mended/.test(checkout.log()),
+        /nonsense: no such key.*once you have corrected that/.test(checkout.log()),
       )
       assert.equal(await statusOf(checkout, 'hot1'), 200)
       writeFileSync(yaml, good)
@@ -156,7 +153,7 @@ suite('npm start as a supervisor', () => {
       )
       await backAfterMs(checkout, 'envoy', kill(checkout, 'envoy'))
       await eventually('200', async () => (await statusOf(checkout, 'hot1').catch(() => 0)) === 200)
-      assert.match(checkout.log(), /Envoy goes on with the one before/)
+      assert.match(checkout.log(), /it goes on with the previous one/)
     }))
 
   test('listener.yaml as it is saved is refused by Envoy when Envoy dies: another one is back with the listener before', () =>
@@ -172,7 +169,7 @@ suite('npm start as a supervisor', () => {
       await eventually('it is written', () => readFileSync(written, 'utf8') !== good)
       kill(checkout, 'envoy')
       await eventually('200', async () => (await statusOf(checkout, 'hot1').catch(() => 0)) === 200)
-      assert.match(checkout.log(), /envoy\/listener\.yaml as it is saved .* the one before/)
+      assert.match(checkout.log(), /the saved envoy\/listener\.yaml: .* the previous one/)
     }))
 
   test('listen has changed when the processor dies: it is back where Envoy looks for it', () =>
@@ -214,7 +211,7 @@ suite('npm start as a supervisor', () => {
       await eventually('the launcher has ended', () => checkout.child.signalCode !== null)
       await assert.rejects(checkout.start(), ({ message }: Error) => {
         for (const pid of parts) assert.match(message, new RegExp(`\\(pid ${pid}\\)`))
-        assert.match(message, /is in use.*without their launcher; end them: kill \d+ \d+/)
+        assert.match(message, /is in use.*without their launcher; to stop them: kill \d+ \d+/)
         return true
       })
       for (const pid of parts) process.kill(pid, 'SIGTERM')
@@ -227,7 +224,7 @@ suite('npm start as a supervisor', () => {
       const { pid } = checkout.child
       await assert.rejects(
         checkout.start(),
-        new RegExp(`runs in this checkout already: .*end it: kill ${pid}`),
+        new RegExp(`already runs in this checkout: .*to stop it: kill ${pid}`),
       )
       process.kill(pid ?? 0, 'SIGTERM')
       await sleep(0)
