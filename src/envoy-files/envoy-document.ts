@@ -10,12 +10,13 @@ import {
   type ParsedNode,
   parseDocument,
   Scalar,
+  visit,
   type YAMLMap,
   type YAMLSeq,
   YAMLMap as YamlMap,
   YAMLSeq as YamlSeq,
 } from 'yaml'
-import type { SourceFile } from '../xds/yaml-file.ts'
+import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 /** Envoy's files of the operator can't be rendered: `file:line:column: what`. */
 export class RenderError extends Error {
@@ -33,12 +34,16 @@ const MESSAGE_LENGTH_MAX = 300
 /** One of Envoy's files with its comments, to add to. Texts stay as they are written: `0x10`, `yes` and `1e3` are the operator's. */
 export class EnvoyDocument {
   readonly #path: string
+  readonly #text: string
   readonly #document: Document.Parsed<ParsedNode>
   readonly #lines = new LineCounter()
+  /** True once it is known that copies of what aliases stand for have an end. */
+  #hasSoundAliases = false
 
   /** @throws RenderError for what is no YAML */
   constructor({ path, text }: SourceFile) {
     this.#path = path
+    this.#text = text
     if (text.length > CHARACTERS_MAX)
       throw this.#error(0, `expected at most ${CHARACTERS_MAX} characters, got ${text.length}`)
     try {
@@ -135,14 +140,45 @@ export class EnvoyDocument {
   }
 
   /**
-   * Rewrites every text below a node, except below mappings that `isLeft` names. An alias whose texts change becomes a copy
-   * of what it stands for.
-   * @returns whether any text changed
+   * Rewrites every text below a node, except below mappings that `isLeft` names. Aliases become copies where texts change on
+   * one side only.
+   * @throws RenderError if aliases stand for nodes around them, or for too many nodes
    */
   rewriteTexts(
     node: unknown,
     rewrite: (text: string) => string,
     isLeft: (mapping: unknown) => boolean = () => false,
+  ): void {
+    if (!this.#hasSoundAliases) {
+      const [fault] = new YamlFile({ path: this.#path, text: this.#text }).faults
+      if (fault !== undefined) throw new RenderError(fault)
+      this.#hasSoundAliases = true
+    }
+    this.#keepTexts(node, isLeft)
+    this.#rewriteTexts(node, rewrite, isLeft, new Set())
+  }
+
+  /** Replaces aliases in the mappings that stay as they are: what they stand for may change. */
+  #keepTexts(node: unknown, isLeft: (mapping: unknown) => boolean, isKept = false): void {
+    const kept = isKept || (isMap(node) && isLeft(node))
+    const own = (inner: unknown): unknown => {
+      const copy = kept && isAlias(inner) ? this.#copyOfTarget(inner) : inner
+      this.#keepTexts(copy, isLeft, kept)
+      return copy
+    }
+    if (isMap(node)) for (const pair of node.items) pair.value = own(pair.value)
+    if (isSeq(node)) node.items = node.items.map(own)
+  }
+
+  /**
+   * @param same what aliases stand for, if no text below it changes
+   * @returns whether any text changed
+   */
+  #rewriteTexts(
+    node: unknown,
+    rewrite: (text: string) => string,
+    isLeft: (mapping: unknown) => boolean,
+    same: Set<unknown>,
   ): boolean {
     if (isScalar(node)) {
       const text = String(node.value)
@@ -152,8 +188,13 @@ export class EnvoyDocument {
     }
     let hasChanged = false
     const rewritten = (inner: unknown): unknown => {
+      const target = this.#resolved(inner)
+      if (same.has(target)) return inner
       const own = isAlias(inner) ? this.#copyOfTarget(inner) : inner
-      if (!this.rewriteTexts(own, rewrite, isLeft)) return inner
+      if (!this.#rewriteTexts(own, rewrite, isLeft, same)) {
+        if (isAlias(inner)) same.add(target)
+        return inner
+      }
       hasChanged = true
       return own
     }
@@ -164,7 +205,10 @@ export class EnvoyDocument {
 
   #copyOfTarget(alias: Alias): unknown {
     const copy = alias.resolve(this.#document)?.clone()
-    if (isScalar(copy) || isMap(copy) || isSeq(copy)) delete copy.anchor
+    if (isScalar(copy) || isMap(copy) || isSeq(copy))
+      visit(copy, (_, inner) => {
+        if (isScalar(inner) || isMap(inner) || isSeq(inner)) delete inner.anchor
+      })
     return copy
   }
 

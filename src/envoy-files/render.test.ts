@@ -81,6 +81,27 @@ describe("the operator's formats with the address of a zone", () => {
     assert.deepEqual(valuesIn(ask.typed_per_filter_config), [format])
   })
 
+  test('stay as they are in what routes are found by, also where that is an alias of a format elsewhere', () => {
+    const aliased = FILES.listener.text.replaceAll(`"${format}"`, '*own')
+    const text = aliased.replace(/( +)stat_prefix: callback.*\n/, `$&$1via: &own "${format}"\n`)
+    const generated = generate(rulesOf(parseConfig('rules: { upstream: { tls: {} } }', '')))
+    const rendered = managerOf(parse(renderListener({ path: '', text }, generated)))
+    assert.equal(rendered.via, dialled)
+    assert.deepEqual(valuesIn(rendered.http_filters), [format, format])
+  })
+
+  test('with aliases that have no end are an error that says where', () => {
+    const generated = generate(rulesOf(parseConfig('rules: { upstream: { tls: {} } }', '')))
+    const { path, text } = FILES.listener
+    const own = Array(9).fill('*a0').join()
+    const laughs = [1, 2, 3, 4, 5].map((at) => `x${at}: &a${at} [${own.replaceAll('0', `${at - 1}`)}]\n`)
+    for (const [more, fault] of [
+      ['x: &x { y: *x }\n', /^envoy\/listener\.yaml:\d+:12: expected no alias to a node around it: \*x$/],
+      [`x0: &a0 [x]\n${laughs.join('')}`, /^envoy\/listener\.yaml:\d+:1: expected at most 50000 nodes/],
+    ] as const)
+      assert.throws(() => renderListener({ path, text: `${text}\n${more}` }, generated), { message: fault })
+  })
+
   test('stay as they are where none has', () => {
     const { host, manager } = renderedBy('')
     assert.ok([...valuesIn(host), ...valuesIn(manager)].every((value) => value === format))
