@@ -11,7 +11,7 @@ import {
 } from '../envoy-files/render.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import type { Logger } from '../log.ts'
-import type { PolicyFiles } from '../xds/policy.ts'
+import { type PolicyFiles, type PolicyRules, readPolicy } from '../xds/policy.ts'
 import { type Policy, PolicySource } from '../xds/policy-source.ts'
 import { unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
@@ -55,16 +55,22 @@ export class OperatorFiles {
    */
   read(generated: Generated): Policy | undefined {
     this.#generated = generated
-    const { routes, asks, askSettings } = generated
-    return this.#source.reload({ routeHeader: ROUTE_HEADER, routes, asks, askSettings, placeOfRoutes })
+    return this.#source.reload(policyRules(generated))
   }
 
   /** Why neither the saved files nor the last sound ones fit these rules. Undefined if some fit, or if none were sound yet. */
   faultOf(generated: Generated): string | undefined {
     const { files: sound } = this.#source
     if (sound === undefined) return undefined
-    const fault = faultIn(() => this.#render(readLiveFiles(), generated))
-    return fault && faultIn(() => this.#render(sound, generated)) && fault
+    const faultBy = (read: () => PolicyFiles): string | undefined =>
+      faultIn(() => {
+        const files = read()
+        const reading = readPolicy(files, policyRules(generated))
+        if (reading.kind === 'faults') throw new Error(reading.faults[0])
+        this.#render(files, generated)
+      })
+    const fault = faultBy(readLiveFiles)
+    return fault && faultBy(() => sound) && fault
   }
 
   get policy(): Policy {
@@ -99,6 +105,10 @@ export class OperatorFiles {
       names,
     }
   }
+}
+
+function policyRules({ routes, asks, askSettings }: Generated): PolicyRules {
+  return { routeHeader: ROUTE_HEADER, routes, asks, askSettings, placeOfRoutes }
 }
 
 /** @throws if the file can't be read */

@@ -72,8 +72,12 @@ export class RunFolder {
   /** Removes certificate files that no cluster uses any more. A cluster that Envoy still drains has read its files already. */
   removeSecrets(isUsed: (name: string) => boolean): void {
     if (!existsSync(RUN_FOLDER)) return
-    for (const name of readdirSync(RUN_FOLDER))
-      if (isSecretFile(name) && !isUsed(name)) rmSync(join(RUN_FOLDER, name), { force: true })
+    try {
+      for (const name of readdirSync(RUN_FOLDER))
+        if (isSecretFile(name) && !isUsed(name)) rmSync(join(RUN_FOLDER, name), { force: true })
+    } catch {
+      // The folder can't be written to. A file that is left over does no harm.
+    }
   }
 
   close(): void {

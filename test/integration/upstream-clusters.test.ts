@@ -107,6 +107,35 @@ test("rules that Envoy's files can't follow wait: neither path changes until the
   await eventually('nothing is at fault', async () => !(await statusText()).includes('not taken'))
 })
 
+test('rules wait, too, while only a file beside the one that they need has faults', async () => {
+  const [was = ''] = tlsClusters()
+  const [listener, clusters] = ['envoy/listener.yaml', 'envoy/clusters.yaml'].map(inFolder) as [
+    string,
+    string,
+  ]
+  const [fits, sound] = [readFileSync(listener, 'utf8'), readFileSync(clusters, 'utf8')]
+  replace(listener, (text) =>
+    text.replace(/^( +)stat_prefix: callback/m, '$1tracing: {}\n$1stat_prefix: callback'),
+  )
+  configure({ tracing: {} })
+  await eventually('it is written', () =>
+    readFileSync(inFolder('run/listener.yaml'), 'utf8').includes('tracing: {}'),
+  )
+  replace(clusters, () => 'resources: [')
+  replace(listener, () => fits)
+  await eventually('it is at fault', async () => (await statusText()).includes('clusters.yaml'))
+  configure({ rules: { upstream: { tls: { ca: 'd.pem' } } }, tracing: { otlp: 'http://127.0.0.1:4317' } })
+  const config = async () => (await processor.ask('/api/status')).json().config
+  await eventually('they are not taken', async () =>
+    /^envoy\/clusters\.yaml:1/.test((await config()).faults[0]),
+  )
+  await new Promise((resolve) => setTimeout(resolve, 3 * DRAIN_MS))
+  assert.deepEqual(tlsClusters(), [was])
+  replace(clusters, () => sound)
+  await eventually('they are in force', () => tlsClusters().length === 1 && tlsClusters()[0] !== was)
+  await eventually('nothing is at fault', async () => !(await statusText()).includes('not taken'))
+})
+
 function replace(path: string, change: (text: string) => string): void {
   writeFileSync(`${path}.new`, change(readFileSync(path, 'utf8')))
   renameSync(`${path}.new`, path)
