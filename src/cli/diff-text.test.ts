@@ -23,7 +23,7 @@ test('nothing moves', () => {
     '',
     '0 of 2 zones in use would change, with 0.0 of 5.0 requests a second',
     '',
-    'Nothing changes.',
+    'Nothing would change for requests.',
     '',
   ])
 })
@@ -69,7 +69,7 @@ test('zones, the kinds of their requests, the policy of all, and what to know', 
       '',
       'note  a thing',
       '',
-      'Something changes.',
+      'Something would change for requests.',
       '',
     ],
   )

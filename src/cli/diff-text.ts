@@ -25,9 +25,9 @@ export function diffText(diff: Diff, paint: Paint): string {
 
 function resultText({ result }: Diff, paint: Paint): string {
   return {
-    same: paint('green', 'Nothing changes.'),
-    moves: paint('red', 'Something changes.'),
-    unknown: paint('yellow', 'Unknown.'),
+    same: paint('green', 'Nothing would change for requests.'),
+    moves: paint('red', 'Something would change for requests.'),
+    unknown: paint('yellow', 'Unknown: not everything could be compared.'),
   }[result]
 }
 
