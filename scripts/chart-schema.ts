@@ -4,10 +4,14 @@ import { jsonSchemaText, withShortArrays } from '../src/config/json-schema.ts'
 
 export const CHART_SCHEMA_FILE = new URL('../deploy/helm/zonegate/values.schema.json', import.meta.url)
 
+/** Keys below `listen` that the pod's environment sets. With a token in both places the processor does not start. */
+const SET_BY_THE_POD = ['http', 'httpToken', 'httpTokenFile']
+
 /** The file as it must be: its own part is kept, `config` and what that refers to are zonegate.schema.json's. */
 export function chartSchemaText(): string {
   const chart = JSON.parse(readFileSync(CHART_SCHEMA_FILE, 'utf8'))
   const { $schema: _, $defs, ...config } = JSON.parse(jsonSchemaText(), withoutLookaround)
+  for (const key of SET_BY_THE_POD) delete config.properties.listen.properties[key]
   chart.properties.config = config
   Object.assign(chart.$defs, $defs)
   return `${withShortArrays(JSON.stringify(chart, null, 2))}\n`

@@ -49,9 +49,15 @@ function oneOrList({ description, minItems, maxItems }: JsonSchema = {}, name: s
   return { description, anyOf: [items, { type: 'array', minItems, maxItems, items }] }
 }
 
-/** Arrays of plain values on one line, as the formatter has them. */
+/** lineWidth of biome.json. */
+const LINE_WIDTH = 110
+
+/** Arrays of plain values on one line, if they fit, as the formatter has them. */
 export function withShortArrays(json: string): string {
-  return json.replace(/\[\n[^[\]{}]*\n\s*\]/g, (array) => array.replace(/\n\s*/g, '').replaceAll(',', ', '))
+  return json.replace(/^(.*\[)\n([^[\]{}]*)\n\s*\]/gm, (long, start: string, items: string) => {
+    const short = `${start}${items.trim().replace(/,\n\s*/g, ', ')}]`
+    return short.length < LINE_WIDTH ? short : long
+  })
 }
 
 if (import.meta.main) writeFileSync(JSON_SCHEMA_FILE, jsonSchemaText())

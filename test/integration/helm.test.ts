@@ -208,6 +208,11 @@ suite('the Helm chart', { skip: noHelm() }, () => {
       /'\/envoy': missing property 'image'/,
     ],
     ['a part that null removes', [...GIVEN, '--set', 'autoscaling=null'], /missing property 'autoscaling'/],
+    [
+      'a key of zonegate.yaml that the pod sets',
+      [...GIVEN, '--set', 'config.listen.httpToken=0123456789abcdef'],
+      /'\/config\/listen'.*'httpToken' not allowed/,
+    ],
     ['a variable that the pod sets', [...GIVEN, '--set', 'processor.env.ZONEGATE_HTTP=x'], /ZONEGATE_HTTP/],
     [
       'a name that no Service has',
