@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { IdSource } from '../routing/id-sources.ts'
+import type { IdSource, SourceKind, SourceOf } from '../routing/id-sources.ts'
 import { patternOf, templateOf } from '../routing/patterns.ts'
 import type { Rule, Rules, Service, Upstream } from '../routing/rules.ts'
 import type { Config, RuleConfig, SourceConfig } from './schema.ts'
@@ -31,7 +31,7 @@ function ruleOf(config: RuleConfig, isOnly: boolean, sharesRoutes: boolean): Rul
       ...(match?.hosts && { hosts: match.hosts.map((text) => patternOf(text.toLowerCase())) }),
     },
     methods: new Set(methods),
-    sources: sourcesOf(config).map(sourceOf),
+    sources: sourcesOf(config),
     idPattern: new RegExp(idPattern),
     host,
     bodyMaxBytes,
@@ -40,20 +40,28 @@ function ruleOf(config: RuleConfig, isOnly: boolean, sharesRoutes: boolean): Rul
   }
 }
 
-/** `header` is short for a source. */
-export function sourcesOf({ header, id }: RuleConfig): readonly SourceConfig[] {
-  return id ?? [{ header: header ?? DEFAULT_HEADER }]
+/** The sources of a rule, of which `header` is a short form. */
+function sourcesOf({ header = DEFAULT_HEADER, id }: Pick<RuleConfig, 'header' | 'id'>): IdSource[] {
+  return id?.map(sourceOf) ?? [SOURCES.header(header)]
+}
+
+/** Makes a source from the text behind its key in zonegate.yaml. */
+const SOURCES: { readonly [Kind in SourceKind]: (text: string) => SourceOf<Kind> } = {
+  header: (name) => ({ kind: 'header', name }),
+  query: (name) => ({ kind: 'query', name }),
+  path: (text) => ({ kind: 'path', text, template: templateOf(text) }),
+  host: (text) => ({ kind: 'host', text, template: templateOf(text.toLowerCase()) }),
+  cookie: (name) => ({ kind: 'cookie', name }),
+  json: (text) => ({ kind: 'json', text, steps: stepsOf(text) }),
+  form: (name) => ({ kind: 'form', name }),
 }
 
 function sourceOf(config: SourceConfig): IdSource {
-  const { header, query, path, host, cookie, json, form } = config
-  if (query !== undefined) return { kind: 'query', name: query }
-  if (path !== undefined) return { kind: 'path', text: path, template: templateOf(path) }
-  if (host !== undefined) return { kind: 'host', text: host, template: templateOf(host.toLowerCase()) }
-  if (cookie !== undefined) return { kind: 'cookie', name: cookie }
-  if (json !== undefined) return { kind: 'json', text: json, steps: stepsOf(json) }
-  if (form !== undefined) return { kind: 'form', name: form }
-  return { kind: 'header', name: header ?? DEFAULT_HEADER }
+  for (const kind of Object.keys(SOURCES) as SourceKind[]) {
+    const text = config[kind]
+    if (text !== undefined) return SOURCES[kind](text)
+  }
+  throw new Error('the schema lets through only sources with one key')
 }
 
 /** The steps of a JSON pointer (RFC 6901 section 4). */

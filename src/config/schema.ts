@@ -3,9 +3,10 @@ import { dirname } from 'node:path'
 import * as z from 'zod'
 import { keyMutations } from '../envoy-files/key.ts'
 import type { PortRange } from '../routing/denied-addresses.ts'
+import { IS_IN_BODY, type SourceKind } from '../routing/id-sources.ts'
 import { covers, patternOf } from '../routing/patterns.ts'
 import { fillHost, fillName, nameOf, upstreamsOf } from '../routing/rules.ts'
-import { portOf, RULE_NAME, rulesOf, servicesConfig, sourcesOf } from './rules.ts'
+import { portOf, RULE_NAME, rulesOf, servicesConfig } from './rules.ts'
 import { isSlow } from './slow-pattern.ts'
 import { zones, zonesFaults } from './zones.ts'
 
@@ -181,7 +182,6 @@ const FIELD_NAME = /^[A-Za-z0-9_.-]{1,64}$/
 const BODY_OCTETS_MAX = 1024 * 1024
 /** Methods whose requests have no meaningful body (RFC 9110 section 9.3). */
 const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
-const SOURCES = ['header', 'query', 'path', 'host', 'cookie', 'json', 'form'] as const
 
 /** Envoy accepts no larger expressions and conditions than these make (docs/decisions/0023). */
 const RULES_MAX = 16
@@ -211,37 +211,36 @@ const header = z
   )
 
 /** One place of a request. */
-const source = z
-  .strictObject({
-    header: header.optional().describe('A request header.'),
-    query: fieldName.optional().describe('A parameter of the query.'),
-    path: z
-      .string()
-      .max(PATH_LENGTH_MAX)
-      .regex(/^\/[^?#{}]*\{id\}[^?#{}]*$/, 'expected a path with {id} once, like "/cb/{id}/*"')
-      .refine(isPlainTemplate, 'expected `*` at the end only, behind a "/"')
-      .optional()
-      .describe('Pattern of the path with {id}. A final /* matches any rest.'),
-    host: z
-      .string()
-      .max(HOST_LENGTH_MAX)
-      .regex(/^[A-Za-z0-9.-]*\{id\}[A-Za-z0-9.-]*$/, 'expected a host with {id} once, like "{id}.cb.example"')
-      .optional()
-      .describe('Pattern of the host with {id}, without the port.'),
-    cookie: fieldName.optional().describe('A cookie.'),
-    json: z
-      .string()
-      .max(POINTER_LENGTH_MAX)
-      .regex(/^(?:\/(?:[^/~]|~[01])+){1,16}$/, 'expected a JSON pointer (RFC 6901), like "/attach/server"')
-      .optional()
-      .describe('JSON pointer to a text or an integer in a JSON body.'),
-    form: fieldName.optional().describe('A form field in a body of type application/x-www-form-urlencoded.'),
-  })
-  .refine((value) => Object.keys(value).length === 1, {
-    message: `expected one of ${SOURCES.join(', ')}`,
-    // A key that is misspelt is one fault, not two.
-    when: ({ issues }) => issues.length === 0,
-  })
+const sourceFields = {
+  header: header.optional().describe('A request header.'),
+  query: fieldName.optional().describe('A parameter of the query.'),
+  path: z
+    .string()
+    .max(PATH_LENGTH_MAX)
+    .regex(/^\/[^?#{}]*\{id\}[^?#{}]*$/, 'expected a path with {id} once, like "/cb/{id}/*"')
+    .refine(isPlainTemplate, 'expected `*` at the end only, behind a "/"')
+    .optional()
+    .describe('Pattern of the path with {id}. A final /* matches any rest.'),
+  host: z
+    .string()
+    .max(HOST_LENGTH_MAX)
+    .regex(/^[A-Za-z0-9.-]*\{id\}[A-Za-z0-9.-]*$/, 'expected a host with {id} once, like "{id}.cb.example"')
+    .optional()
+    .describe('Pattern of the host with {id}, without the port.'),
+  cookie: fieldName.optional().describe('A cookie.'),
+  json: z
+    .string()
+    .max(POINTER_LENGTH_MAX)
+    .regex(/^(?:\/(?:[^/~]|~[01])+){1,16}$/, 'expected a JSON pointer (RFC 6901), like "/attach/server"')
+    .optional()
+    .describe('JSON pointer to a text or an integer in a JSON body.'),
+  form: fieldName.optional().describe('A form field in a body of type application/x-www-form-urlencoded.'),
+} satisfies Record<SourceKind, z.ZodType>
+const source = z.strictObject(sourceFields).refine((value) => Object.keys(value).length === 1, {
+  message: `expected one of ${Object.keys(sourceFields).join(', ')}`,
+  // A key that is misspelt is one fault, not two.
+  when: ({ issues }) => issues.length === 0,
+})
 
 const pathPattern = z
   .string()
@@ -330,7 +329,8 @@ const rule = z
       context.addIssue({ code: 'custom', path: [key], message })
     if (value.id !== undefined && value.header !== undefined)
       fault('header', 'expected header or id, not both')
-    const inBody = sourcesOf(value).some(({ json, form }) => json !== undefined || form !== undefined)
+    const kinds = (value.id ?? []).flatMap(Object.keys) as SourceKind[]
+    const inBody = kinds.some((kind) => IS_IN_BODY[kind])
     const without = value.methods.filter((method) => WITHOUT_BODY.has(method))
     if (inBody && without.length > 0)
       fault(

@@ -1,5 +1,6 @@
-import { headOf, MARK } from '../envoy-files/key.ts'
-import { type IdSource, isBodySource, sourceText } from '../routing/id-sources.ts'
+import { envoySource, MARK } from '../envoy-files/envoy-source.ts'
+import { headOf } from '../envoy-files/key.ts'
+import { type IdSource, isBodySource, type SourceKind, sourceText } from '../routing/id-sources.ts'
 import type { RequestHead, Rule } from '../routing/rules.ts'
 import { withId } from '../status/request-description.ts'
 
@@ -10,26 +11,26 @@ export interface Logged {
   /** Without the query. */
   readonly path: string
   readonly key: string | undefined
-  /** DNS name of the zone that got the request. */
+  /** DNS name of the zone that received the request. */
   readonly zone: string | undefined
   readonly reason: string | undefined
-  /** False where Envoy shortened a field that rules look at. */
+  /** False if Envoy shortened a field that rules look at. */
   readonly isWhole: boolean
 }
 
 /** A request that could have written the line. */
 export interface LoggedHead {
   readonly head: RequestHead
-  /** Whether the line tells what the request had in this place, even if that is nothing. */
+  /** True if the line tells what the request has in this place. It may tell that the request has nothing there. */
   readonly knows: (source: IdSource) => boolean
 }
 
-/** Where envoy/listener.yaml cuts a client's text. */
+/** The lengths to which envoy/listener.yaml shortens texts of a client. */
 const LENGTH_MAX = { method: 32, host: 255, uri: 512, key: 128 } as const
 /** Envoy writes this for an absent value. */
 const NOTHING = '-'
 
-/** Null: it is not a line of the access log. */
+/** Null: the text is not a line of the access log. */
 export function parseLine(text: string): Logged | null {
   let line: unknown
   try {
@@ -56,18 +57,16 @@ export function parseLine(text: string): Logged | null {
 }
 
 /**
- * The requests that could have written a line: its key has the id, and does not always tell its place.
- * @param rule of the rules in force that fits the line
- * @returns the reason as a text, if the key can't be read
+ * The requests that could have written a line. There may be several, because its key does not always tell which source the id is from.
+ * @param rule the rule in force that fits the line
+ * @returns a text with the reason if the key can't be read
  */
 export function headsOf(logged: Logged, rule: Rule | undefined): LoggedHead[] | string {
   const { method, host: authority, path, key } = logged
   const bare: RequestHead = { method, path, authority, headers: {} }
   if (rule === undefined || !rule.methods.has(method)) return [{ head: bare, knows: knowing([]) }]
   const { sources } = rule
-  const alwaysKnown = sources.findIndex((source) => !isInHead(source)) < 0
-  if (alwaysKnown) return [{ head: bare, knows: knowing([]) }]
-  if (key === undefined) return [{ head: bare, knows: knowing([]) }]
+  if (key === undefined || sources.every(isInLine)) return [{ head: bare, knows: knowing([]) }]
   if (key.length >= LENGTH_MAX.key) return 'the log shortened the key'
   const start = `${method}${headOf(rule)}`
   if (!key.startsWith(start)) return 'other rules than those in force made its key'
@@ -79,31 +78,36 @@ export function headsOf(logged: Logged, rule: Rule | undefined): LoggedHead[] | 
   const isSeveral = rest === '!several'
   const value = rest.slice(1)
   const places = sources.flatMap((source, index) => {
-    if (isSeveral ? source.kind !== 'header' : MARK[source.kind] !== rest[0]) return []
+    if (isSeveral ? envoySource(source).header === null : MARK[source.kind] !== rest[0]) return []
+    if (VALUE_IN[source.kind] === 'nothing') return [{ head: bare, knows: knowing(sources.slice(0, index)) }]
     const knows = knowing(sources.slice(0, index + 1))
-    // The log does not have the other cookies of the request.
-    if (source.kind === 'cookie') return [{ head: bare, knows: knowing(sources.slice(0, index)) }]
     if (isSeveral) return [{ head: withId(withId(bare, source, '1'), source, '2'), knows }]
     return [{ head: value === '' || value === NOTHING ? bare : placed(bare, source, value), knows }]
   })
   return places.length > 0 ? places : 'other rules than those in force made its key'
 }
 
-/** Each line has the path and the host. */
-function isInHead({ kind }: IdSource): boolean {
-  return kind === 'path' || kind === 'host'
+/** What of a line has the value of a source. No line has all cookies of a request. */
+const VALUE_IN: Readonly<Record<SourceKind, 'line' | 'key' | 'decoded key' | 'nothing'>> = {
+  header: 'key',
+  query: 'decoded key',
+  path: 'line',
+  host: 'line',
+  cookie: 'nothing',
+  json: 'key',
+  form: 'decoded key',
+}
+
+function isInLine({ kind }: IdSource): boolean {
+  return VALUE_IN[kind] === 'line'
 }
 
 function knowing(sources: readonly IdSource[]): (source: IdSource) => boolean {
   const known = new Set(sources.map(sourceText))
-  return (source) => isInHead(source) || known.has(sourceText(source))
+  return (source) => isInLine(source) || known.has(sourceText(source))
 }
 
 function placed(head: RequestHead, source: IdSource, value: string): RequestHead {
-  if (isInHead(source)) return head
-  return withId(
-    head,
-    source,
-    source.kind === 'query' || source.kind === 'form' ? encodeURIComponent(value) : value,
-  )
+  if (isInLine(source)) return head
+  return withId(head, source, VALUE_IN[source.kind] === 'decoded key' ? encodeURIComponent(value) : value)
 }

@@ -1,4 +1,4 @@
-import { type IdSource, isBodySource } from '../routing/id-sources.ts'
+import { isBodySource, type SourceOf } from '../routing/id-sources.ts'
 import type { Rule, Rules } from '../routing/rules.ts'
 
 /**
@@ -102,7 +102,7 @@ export const HOT_SETTINGS: FilterSettings = {
 }
 
 /** The pointer of a rule, where the script can tell that its names stand in a body once. */
-function jsonOf({ sources }: Rule): (IdSource & { kind: 'json' }) | undefined {
+function jsonOf({ sources }: Rule): SourceOf<'json'> | undefined {
   return sources
     .filter((source) => source.kind === 'json')
     .find(({ steps }) => steps.every((step) => PLAIN_NAME.test(step)))

@@ -1,8 +1,9 @@
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { nameOf, type Rule, type Rules, servicesOf } from '../routing/rules.ts'
 import type { FilterSettings } from './body-filters.ts'
+import type { HeaderCondition } from './expressions.ts'
 import { plainPattern } from './id-pattern.ts'
-import { type HeaderCondition, type KeyPattern, keyPatterns } from './key.ts'
+import { type KeyPattern, keyPatterns } from './key.ts'
 import type { FallbackDns } from './names-cluster.ts'
 
 /**

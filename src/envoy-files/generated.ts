@@ -1,10 +1,11 @@
 import { headersOf, looksIntoBody, type Rule, type Rules, upstreamsOf } from '../routing/rules.ts'
 import { askingSettings, bodyFilters, type FilterSettings } from './body-filters.ts'
+import { MARK } from './envoy-source.ts'
+import type { HeaderCondition } from './expressions.ts'
 import { type GeneratedFallback, generateFallback } from './fallback.ts'
 import {
-  type HeaderCondition,
   hasSecretKeys,
-  headerWithId,
+  headersWithIds,
   isOfRule,
   keyMutations,
   keyVersionOf,
@@ -93,8 +94,7 @@ export function generate(
  * is chosen from are inline for speed.
  */
 function inlineHeadersOf(rules: Rules): string[] {
-  const names = rules.flatMap(({ sources }) => sources.map(headerWithId)).filter((name) => name !== null)
-  const withId = new Set(names)
+  const withId = headersWithIds(rules)
   const onTheWay = keyMutations(rules, withId).flatMap((mutation) =>
     'remove' in mutation ? [mutation.remove] : [],
   )
@@ -147,7 +147,7 @@ function headerRefusals(header: string): object[] {
       name: 'server_header_missing',
       match: {
         prefix: '/',
-        headers: [{ name: ROUTE_HEADER, string_match: { safe_regex: { regex: '[A-Z]+/-?' } } }],
+        headers: [{ name: ROUTE_HEADER, string_match: { safe_regex: { regex: `[A-Z]+${MARK.header}-?` } } }],
       },
       direct_response: { status: 403 },
     },

@@ -11,7 +11,8 @@ import {
   type Rules,
   zoneOf,
 } from '../routing/rules.ts'
-import { domainsOf, type HeaderCondition, keyMutations, ROUTE_HEADER, unusualOf } from './key.ts'
+import type { HeaderCondition } from './expressions.ts'
+import { domainsOf, keyMutations, ROUTE_HEADER, unusualOf } from './key.ts'
 
 const INLINE: ReadonlySet<string> = new Set(['server'])
 const rulesFor = (rules: unknown): Rules => rulesOf(configSchema.parse({ rules }))

@@ -1,17 +1,19 @@
 import { formFields } from '../routing/fields.ts'
-import { type IdSource, isBodySource, queryOf, readId } from '../routing/id-sources.ts'
+import { type BodySource, type IdSource, isBodySource, queryOf, readId } from '../routing/id-sources.ts'
 import { pathOf, type RequestHead, type Rule, type Rules, ruleOf } from '../routing/rules.ts'
-import { domainsOf, type HeaderCondition, headOf, MARK, ROUTE_HEADER, signOf, unusualOf } from './key.ts'
+import { MARK, signOf } from './envoy-source.ts'
+import type { HeaderCondition } from './expressions.ts'
+import { domainsOf, headOf, ROUTE_HEADER, unusualOf } from './key.ts'
 
 /**
- * Whether Envoy finds the route of a request's zone, by the key that the listener makes of it and by the routes for unusual requests.
- * What Envoy does is written in its files (key.ts, envoy/id_in_body.lua); here is the same once more, to explain it.
+ * True if Envoy finds the zone of a request without the processor. This file repeats what Envoy's files do (key.ts and
+ * envoy/id_in_body.lua), so that "zonegate explain" can tell who would decide.
  */
 export function isReadByEnvoy(head: RequestHead, id: string, rules: Rules): boolean {
   const rule = ruleOf(head, rules)
   const source = rule?.sources.find((each) => readId(head, each).kind !== 'absent')
   if (rule === undefined || source === undefined) return false
-  // Of a list, Envoy takes the first source that the request may have.
+  // Envoy takes the first source of the list that the request may have.
   if (rule.sources.slice(0, rule.sources.indexOf(source)).some((earlier) => mayHave(head, earlier)))
     return false
   const key = keyOf(head, rule, source, id)
@@ -22,27 +24,38 @@ export function isReadByEnvoy(head: RequestHead, id: string, rules: Rules): bool
   )
 }
 
-/** Null where the id is in a body that says it less plainly than Envoy reads it. */
+/** Null: the id is in a body that Envoy's script does not understand. */
 function keyOf(head: RequestHead, rule: Rule, source: IdSource, id: string): string | null {
-  const said = isBodySource(source) ? (isPlainBody(head, source, id) ? id : null) : rawValue(head, source)
-  return said === null ? null : `${head.method}${headOf(rule)}${MARK[source.kind]}${said}`
+  if (isBodySource(source) && !isPlainBody(head, source, id)) return null
+  const value = isBodySource(source) ? id : rawValue(head, source)
+  return `${head.method}${headOf(rule)}${MARK[source.kind]}${value}`
 }
 
-/** Envoy looks into no body before it has chosen. */
+/** `EnvoySource.head.mayHave` of a source. */
 function mayHave(head: RequestHead, source: IdSource): boolean {
-  if (isBodySource(source)) return true
-  if (source.kind === 'header') return head.headers[source.name] !== undefined
-  const place = source.kind === 'query' ? queryOf(head.path) : rawValue(head, source)
-  return new RegExp(signOf(source)).test(place)
+  switch (source.kind) {
+    case 'header':
+      return head.headers[source.name] !== undefined
+    case 'query':
+      return new RegExp(signOf(source)).test(queryOf(head.path))
+    case 'path':
+    case 'host':
+    case 'cookie':
+      return new RegExp(signOf(source)).test(rawValue(head, source))
+    case 'json':
+    case 'form':
+      // Envoy chooses the source before it reads the body.
+      return true
+  }
 }
 
-/** What Envoy finds in the place of a source. */
-function rawValue(head: RequestHead, source: IdSource): string {
+/** `EnvoySource.head.format` of a source, filled in. */
+function rawValue(head: RequestHead, source: Exclude<IdSource, BodySource>): string {
   switch (source.kind) {
     case 'header':
       return (head.headers[source.name] ?? []).join(',')
     case 'query':
-      // Envoy decodes it (QUERY_PARAM in its document "Substitution formatters").
+      // Envoy decodes the value (Envoy doc: Substitution formatters, QUERY_PARAM).
       return formFields(queryOf(head.path)).find(({ name }) => name === source.name)?.value ?? ''
     case 'path':
       return pathOf(head.path)
@@ -50,20 +63,18 @@ function rawValue(head: RequestHead, source: IdSource): string {
       return head.authority
     case 'cookie':
       return (head.headers['cookie'] ?? []).join('; ')
-    default:
-      throw new Error('a body has no place in the head')
   }
 }
 
-/** Octets that envoy/id_in_body.lua reads. */
+/** The longest body that envoy/id_in_body.lua reads, octets. */
 const BODY_OCTETS_MAX = 16_384
-/** Types of bodies that it reads. */
+/** The types of bodies that it reads. */
 const PLAIN_TYPE = /^[^;, ]*(?: *; *charset="?utf-?8"?)?$/i
 
-/** In a plain body the id stands as it is: no escape makes a letter of it or of a name. */
+/** True for a body that envoy/id_in_body.lua understands: it has the id as it is, and no escapes in its names. */
 function isPlainBody(
   { headers, body = Buffer.alloc(0) }: RequestHead,
-  source: IdSource,
+  source: BodySource,
   id: string,
 ): boolean {
   const [type = '', ...more] = headers['content-type'] ?? []
@@ -73,13 +84,20 @@ function isPlainBody(
     more.length === 0 &&
     PLAIN_TYPE.test(type) &&
     headers['content-encoding'] === undefined &&
-    (source.kind === 'form'
-      ? text.split('&').includes(`${source.name}=${id}`) && !/%[^&]*=|;/.test(text)
-      : new RegExp(`: *"?${id}"?\\s*[,}]`).test(text) && !/\\u00/i.test(text))
+    isPlainText(text, source, id)
   )
 }
 
-/** Envoy compares domains without case; `*` at the end is one character or more. */
+function isPlainText(text: string, source: BodySource, id: string): boolean {
+  switch (source.kind) {
+    case 'form':
+      return text.split('&').includes(`${source.name}=${id}`) && !/%[^&]*=|;/.test(text)
+    case 'json':
+      return new RegExp(`: *"?${id}"?\\s*[,}]`).test(text) && !/\\u00/i.test(text)
+  }
+}
+
+/** Envoy compares domains without case; a final `*` stands for one character or more. */
 function matchesDomain(key: string, domain: string): boolean {
   const [own, wanted] = [key.toLowerCase(), domain.toLowerCase()]
   if (!wanted.endsWith('*')) return own === wanted
@@ -97,7 +115,7 @@ function isMet(
   return matchesWhole(value, string_match.safe_regex.regex) !== invert_match
 }
 
-/** RE2's flag for letters of either case stands in front of the expression. */
+/** RE2 has its flag `(?i)` in front of the expression; JavaScript has it behind. */
 function matchesWhole(text: string, regex: string): boolean {
   const isAnyCase = regex.startsWith('(?i)')
   return new RegExp(`^(?:${isAnyCase ? regex.slice(4) : regex})$`, isAnyCase ? 'is' : 's').test(text)

@@ -1,26 +1,26 @@
 import { createHash } from 'node:crypto'
 import { parse } from 'yaml'
-import type { IdSource } from '../routing/id-sources.ts'
 import type { Rule, Rules } from '../routing/rules.ts'
 import { ZONE_OF_KEY } from '../xds/learned-routes.ts'
-import { MARK } from './key.ts'
+import { envoySource, MARK, MARKS } from './envoy-source.ts'
 
 /**
- * A virtual host of many ids has the same route for all of them, so the route can't name the zone's cluster: a script reads it from
- * the key of the request. It runs for each hot request, but for nothing else (Envoy doc: Lua cluster specifier).
+ * A virtual host of many ids has one route for all of them, so this route can't name the zone's cluster. Instead a Lua script reads
+ * the zone from the request's key (Envoy doc: Lua cluster specifier). Envoy runs it for each hot request.
  */
 
 /**
- * True where the id stands in every key of a rule at a place that is known beforehand, and ends with the first character that no id
- * has.
+ * True if the script can find the id in every key of the rule. The id must begin at a fixed position, and a character that no id
+ * contains must follow it.
  */
 export function canShareRoutes({ sources }: Rule): boolean {
   const places = new Map<string, number>()
   return sources.every((source) => {
-    const [mark, before] = [MARK[source.kind], octetsBefore(source)]
-    const known = places.get(mark)
-    places.set(mark, before)
-    return (known === undefined || known === before) && !/^[A-Za-z0-9-]/.test(textBehind(source))
+    const mark = MARK[source.kind]
+    const { before, after } = envoySource(source).inKey
+    const known = places.get(mark) ?? before.length
+    places.set(mark, before.length)
+    return known === before.length && !/^[A-Za-z0-9-]/.test(after)
   })
 }
 
@@ -29,14 +29,14 @@ export interface ZoneOfKey {
   readonly extension: { readonly name: string; readonly typed_config: object }
 }
 
-/** One for each rule that shares virtual hosts. */
+/** One plugin for each rule that shares virtual hosts. */
 export function zonesOfKeys(rules: Rules): ZoneOfKey[] {
   return rules.flatMap((rule) => zoneOfKey(rule) ?? [])
 }
 
 /**
- * Undefined for a rule that shares no virtual hosts. Its name is of its content: virtual hosts by earlier rules go on with the script
- * that they were made for, which by others would read another zone from their keys.
+ * The plugin of a rule; undefined: the rule shares no virtual hosts. The name has a hash of the script, so that virtual hosts of
+ * earlier rules keep their own script. Another script could read another zone from their keys.
  */
 export function zoneOfKey(rule: Rule): ZoneOfKey | undefined {
   if (!rule.sharesRoutes || !canShareRoutes(rule)) return undefined
@@ -48,7 +48,7 @@ export function zoneOfKey(rule: Rule): ZoneOfKey | undefined {
       typed_config: {
         '@type': 'type.googleapis.com/envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig',
         source_code: { inline_string: script },
-        // Of a script that fails: Envoy has no such cluster, and answers 503.
+        // For a script that fails. Envoy has no such cluster, so it answers 503.
         default_cluster: 'none',
       },
     },
@@ -56,43 +56,36 @@ export function zoneOfKey(rule: Rule): ZoneOfKey | undefined {
 }
 
 const HASH_LENGTH = 12
-/** Each is made anew at every push of virtual hosts. */
+/** Envoy builds each plugin again at every push of virtual hosts. */
 const EARLIER_MAX = 8
 
-/** Those in rendered routes, of these rules or earlier ones, the latest first. */
+/** The plugins in rendered routes, the latest first. They may be from the current rules or earlier ones. */
 export function zonesOfKeysIn(rendered: string): ZoneOfKey[] {
   if (!rendered.includes(ZONE_OF_KEY)) return []
   const plugins: readonly ZoneOfKey[] = parse(rendered).resources?.[0]?.cluster_specifier_plugins ?? []
   return plugins.filter(({ extension }) => extension?.name?.startsWith(ZONE_OF_KEY))
 }
 
-/** Those of the rules, and behind them earlier ones, which virtual hosts may still name until Envoy has given them back. */
+/** The current plugins, followed by earlier ones: Envoy may still have virtual hosts that name them. */
 export function withEarlier(current: readonly ZoneOfKey[], earlier: readonly ZoneOfKey[]): ZoneOfKey[] {
   const names = new Set(current.map(({ extension }) => extension.name))
   const others = earlier.filter(({ extension }) => !names.has(extension.name))
   return [...current, ...others.slice(0, EARLIER_MAX)]
 }
 
-/** Only keys with the domain of a virtual host come here, so what stands in front of the id has a length that is known. */
+/** The script sees only keys that fit a domain of a virtual host. So the text in front of the id always has the same length. */
 function scriptOf({ prefix, fallback, sources }: Rule): string {
-  const skips = sources.map((source) => `["${MARK[source.kind]}"] = ${octetsBefore(source) + 1}`)
-  const head = prefix === '' ? '[^/:@;]+' : '[^/]+/[^/:@;]+'
+  const skips = sources.map(
+    (source) => `["${MARK[source.kind]}"] = ${envoySource(source).inKey.before.length + 1}`,
+  )
+  const head = prefix === '' ? `[^${MARKS}]+` : `[^/]+/[^${MARKS}]+`
   return [
     `local SKIP = { ${[...new Set(skips)].join(', ')} }`,
     'function envoy_on_route(handle)',
     '  local key = handle:headers():get("x-zonegate-route")',
-    `  local mark, rest = key:match("^${head}([/:@;])(.*)$")`,
+    `  local mark, rest = key:match("^${head}([${MARKS}])(.*)$")`,
     `  return "${fallback.name}/" .. rest:match("^[%w-]+", SKIP[mark]):lower()`,
     'end',
     '',
   ].join('\n')
-}
-
-function octetsBefore(source: IdSource): number {
-  if (source.kind === 'path' || source.kind === 'host') return source.template.before.length
-  return source.kind === 'cookie' ? source.name.length + 1 : 0
-}
-
-function textBehind(source: IdSource): string {
-  return source.kind === 'path' || source.kind === 'host' ? source.template.after : ''
 }

@@ -8,22 +8,37 @@ export type { IdReading } from './body-ids.ts'
 
 /** A place where a request has its id. Header names are in lower case. */
 export type IdSource =
-  | { readonly kind: 'header' | 'query' | 'cookie'; readonly name: string }
-  | FormSource
-  | { readonly kind: 'path' | 'host'; readonly text: string; readonly template: Template }
+  | Named<'header'>
+  | Named<'query'>
+  | Named<'cookie'>
+  | Named<'form'>
+  | Patterned<'path'>
+  | Patterned<'host'>
   | JsonSource
 
-interface FormSource {
-  readonly kind: 'form'
+interface Named<Kind> {
+  readonly kind: Kind
   readonly name: string
+}
+
+interface Patterned<Kind> {
+  readonly kind: Kind
+  /** The pattern as zonegate.yaml writes it. */
+  readonly text: string
+  readonly template: Template
 }
 
 interface JsonSource {
   readonly kind: 'json'
-  /** A JSON pointer (RFC 6901), as written. */
+  /** The JSON pointer (RFC 6901) as zonegate.yaml writes it. */
   readonly text: string
   readonly steps: readonly string[]
 }
+
+/** The keys of `id` in zonegate.yaml. */
+export type SourceKind = IdSource['kind']
+export type SourceOf<Kind extends SourceKind> = Extract<IdSource, { readonly kind: Kind }>
+export type BodySource = SourceOf<'json' | 'form'>
 
 const ABSENT: IdReading = { kind: 'absent' }
 /** Envoy writes this for a missing header. */
@@ -35,8 +50,36 @@ const ODD_PATH = /[%;\\]|\/[/.]/
 /** Characters of a host that a receiver may read differently, and a final dot. */
 const ODD_HOST = /[^a-z0-9._[\]:-]|\.$/
 
-export function isBodySource({ kind }: IdSource): boolean {
-  return kind === 'json' || kind === 'form'
+/** True for kinds whose id is in the body of a request. */
+export const IS_IN_BODY: Readonly<Record<SourceKind, boolean>> = {
+  header: false,
+  query: false,
+  path: false,
+  host: false,
+  cookie: false,
+  json: true,
+  form: true,
+}
+
+export function isBodySource(source: IdSource): source is BodySource {
+  return IS_IN_BODY[source.kind]
+}
+
+/** Names of the request headers that the source reads. */
+export function headersRead(source: IdSource): readonly string[] {
+  switch (source.kind) {
+    case 'header':
+      return [source.name]
+    case 'cookie':
+      return ['cookie']
+    case 'json':
+    case 'form':
+      return ['content-type', 'content-encoding']
+    case 'query':
+    case 'path':
+    case 'host':
+      return []
+  }
 }
 
 /** A source as zonegate.yaml writes it: `header server`, `path /cb/{id}/*`. */
@@ -152,13 +195,13 @@ const JSON_TYPE = /^(?:application|text)\/(?:[a-z0-9.+-]+\+)?json$/
 const PLAIN_CHARSETS: ReadonlySet<string> = new Set(['utf-8', 'utf8', 'us-ascii', 'iso-8859-1'])
 
 /** True for a content type that a source of this kind reads. */
-export function readsType(kind: 'form' | 'json', contentType: string): boolean {
+export function readsType(kind: BodySource['kind'], contentType: string): boolean {
   const type = /^\s*([^;,\s]*)/.exec(contentType)?.[1]?.toLowerCase() ?? ''
   return kind === 'form' ? type === FORM_TYPE : JSON_TYPE.test(type)
 }
 
 /** A body of another type has no id for the source. */
-function ofBody({ headers, body }: RequestHead, source: FormSource | JsonSource): IdReading {
+function ofBody({ headers, body }: RequestHead, source: BodySource): IdReading {
   const types = headers['content-type'] ?? []
   const [type = ''] = types
   if (types.length > 1 || type.includes(',')) return { kind: 'unclear', text: types.join(', ') }

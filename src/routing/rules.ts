@@ -1,4 +1,4 @@
-import { type IdReading, type IdSource, isBodySource, readId } from './id-sources.ts'
+import { headersRead, type IdReading, type IdSource, isBodySource, readId } from './id-sources.ts'
 import { fits, type Pattern } from './patterns.ts'
 import type { RejectReason } from './reject-reason.ts'
 import { hostOf, pathOf, type RequestHead } from './request-head.ts'
@@ -174,14 +174,7 @@ export function looksIntoBody(rule: Rule): boolean {
 
 /** Names of the request headers that the rules read. */
 export function headersOf(rules: Rules): string[] {
-  const names = rules.flatMap(({ sources }) =>
-    sources.flatMap((source) => {
-      if (source.kind === 'header') return [source.name]
-      if (source.kind === 'cookie') return ['cookie']
-      return isBodySource(source) ? ['content-type', 'content-encoding'] : []
-    }),
-  )
-  return [...new Set(names)]
+  return [...new Set(rules.flatMap(({ sources }) => sources.flatMap(headersRead)))]
 }
 
 /** True for letters, digits and hyphens that the rule's `idPattern` allows. */

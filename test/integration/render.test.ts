@@ -53,7 +53,7 @@ test('--check writes nothing and prints what would change', async () => {
   assert.equal(code, 1)
   assert.match(
     stderr,
-    /^zonegate: note: compared with zonegate\.yaml\. A gateway that was started with --config/,
+    /^zonegate: note: compared with zonegate\.yaml\. If you started the gateway with --config/,
   )
   assert.match(
     stdout,

@@ -1,6 +1,6 @@
 import type { Fence } from './fence.ts'
 
-const KEY = 'src/envoy-files/key.ts'
+const SOURCE = 'src/envoy-files/envoy-source.ts'
 const SCRIPT = 'envoy/id_in_body.lua'
 const ODD = 'test/e2e/odd-requests.test.ts'
 const LOGGED = 'test/e2e/logged-keys.test.ts'
@@ -9,7 +9,7 @@ const LOGGED = 'test/e2e/logged-keys.test.ts'
 export const IDS_FENCES: readonly Fence[] = [
   {
     attack: 'two ids in the query of a hot zone',
-    file: KEY,
+    file: SOURCE,
     text: "matching(':path', `(?i)[^?]*",
     without: "matching(':path', `(?i)never[^?]*",
     test: ODD,
@@ -26,22 +26,22 @@ export const IDS_FENCES: readonly Fence[] = [
   {
     attack: 'an id that the script of shared routes would read with the letters behind it: another zone',
     file: 'src/envoy-files/zone-of-key.ts',
-    text: '&& !/^[A-Za-z0-9-]/.test(textBehind(source))',
+    text: '&& !/^[A-Za-z0-9-]/.test(after)',
     without: '',
     test: 'src/envoy-files/zone-of-key.test.ts',
     titles: /a letter behind it/,
   },
   {
     attack: 'a path of a hot zone that means another',
-    file: KEY,
-    text: "return [not(matching(':path', plainPath(source.template)))]",
-    without: 'return []',
+    file: SOURCE,
+    text: "unclear: [not(matching(':path',",
+    without: "unclear: [not(matching('never',",
     test: ODD,
     titles: /\bpath\b/,
   },
   {
     attack: 'two cookies of a hot zone',
-    file: KEY,
+    file: SOURCE,
     text: "twice(source.name, ';,'",
     without: "twice('never', ';,'",
     test: ODD,
@@ -81,7 +81,7 @@ export const IDS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'a query in the log',
-    file: KEY,
+    file: SOURCE,
     text: '%PATH(NQ:PATH)%',
     without: '%REQ(:PATH)%',
     test: LOGGED,
