@@ -375,7 +375,8 @@ function parseNameserver(text: string): NameserverAddress {
   if (isIP(text) !== 0) return nameserverAddress(text, DNS_PORT)
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? []
   const host = bracketed ?? plain ?? ''
-  if (isIP(host) === 0) throw new Error(`expected address:port of a nameserver, not "${text}"`)
+  if (isIP(host) === 0 || Number(port) < 1 || Number(port) > 65_535)
+    throw new Error(`expected address:port of a nameserver, not "${text}"`)
   return nameserverAddress(host, Number(port))
 }
 

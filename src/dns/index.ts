@@ -2,10 +2,13 @@
  * `zonegate/dns`: a caching stub resolver for Node. It caches by TTL, asks the next nameserver when one fails, and
  * answers with stale addresses while all of them fail.
  */
+import type { LookupOptions } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
+import { TIMER_MS_MAX } from '../timers.ts'
 import { type Answer, areEndpoints, type KeptName } from './answer.ts'
 import { createDns } from './dns.ts'
 import type { DnsEvent } from './events.ts'
+import { ipOctets, ipv6Text } from './ip-address.ts'
 
 export type {
   Addresses,
@@ -55,14 +58,16 @@ export interface ResolverOptions {
   readonly unknownNames?: { readonly queriesPerSecond: number; readonly queriesBurst: number }
   /**
    * False: answers list the address as `denied`, and never among `addresses`. It keeps clients who choose names away from
-   * internal addresses. Default: every address is allowed.
+   * internal addresses. Node calls no `lookup` for an address in place of a name (`http://10.0.0.1/`): check those yourself.
+   * Default: every address is allowed.
    */
   readonly admit?: (address: string) => boolean
   /** False: endpoints of SRV records with this port are denied. Default: every port is allowed. */
   readonly admitPort?: (port: number) => boolean
   /**
    * Receives each query, each change of an answer, and faults of nameservers and of resolv.conf. The kind `bug` is an
-   * exception, of a callback of yours for example. Default: exceptions are thrown as uncaught, the rest is ignored.
+   * exception, of a callback of yours for example. An exception of `onEvent` itself is thrown as uncaught.
+   * Default: such exceptions are thrown as uncaught, the rest is ignored.
    */
   readonly onEvent?: (event: DnsEvent) => void
 }
@@ -120,24 +125,30 @@ const DEFAULTS = {
 
 /**
  * Creates a resolver with a cache of its own. It doesn't keep the process alive, except while a query is in flight.
- * @throws RangeError where a number is out of range, Error where a nameserver is no IP address
+ * @throws RangeError where an option is out of range, Error where a nameserver is no IP address with a port from 1 to 65,535
  */
 export function createResolver(options: ResolverOptions = {}): Resolver {
-  const { admit = () => true, admitPort = () => true, onEvent = throwBugs, ...settings } = options
+  const { admit = () => true, admitPort = () => true, onEvent = throwBug, ...settings } = options
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
   const completed = { ...DEFAULTS, ...given }
-  checkRanges(completed)
+  checkOptions(completed)
   const { LOCALDOMAIN, RES_OPTIONS } = process.env
   const dns = createDns(completed, {
     now: () => performance.now(),
     environment: { LOCALDOMAIN, RES_OPTIONS },
     admit,
     admitPort,
-    onEvent,
+    onEvent: (event) => {
+      try {
+        onEvent(event)
+      } catch (error) {
+        throwUncaught(error)
+      }
+    },
   })
   return {
     lookup: (name) => dns.lookup(name),
-    nodeLookup: nodeLookup((name) => dns.lookup(name)),
+    nodeLookup: nodeLookup((name) => dns.lookup(name), admit),
     keep: (name, onChange) => dns.keep(name, onChange),
     refresh: (name) => dns.refresh(name),
     flush: (name) => dns.flush(name),
@@ -146,9 +157,7 @@ export function createResolver(options: ResolverOptions = {}): Resolver {
   }
 }
 
-/** The longest time of Node's timers, milliseconds: more than any option needs. */
-const NUMBER_MAX = 2 ** 31 - 1
-
+const FAMILIES: readonly string[] = ['ipv4', 'ipv6', 'both']
 /** The names of the options, with the least value that each takes. */
 const LEAST = {
   budgetMs: 1,
@@ -160,8 +169,11 @@ const LEAST = {
   queriesInFlightMax: 1,
 } as const
 
-function checkRanges(options: Parameters<typeof createDns>[0]): void {
-  const { ttlSeconds, unknownNames } = options
+function checkOptions(options: Parameters<typeof createDns>[0]): void {
+  const { family, nameservers, ttlSeconds, unknownNames } = options
+  if (!FAMILIES.includes(family))
+    throw new RangeError(`family must be ${FAMILIES.join(' or ')}, not ${family}`)
+  if (nameservers?.length === 0) throw new RangeError('nameservers must name one at least')
   const numbers: [name: string, value: number | null, least: number][] = [
     ...Object.entries(LEAST).map(([name, least]): [string, number | null, number] => [
       name,
@@ -174,23 +186,34 @@ function checkRanges(options: Parameters<typeof createDns>[0]): void {
     ['unknownNames.queriesBurst', unknownNames.queriesBurst, 8],
   ]
   for (const [name, value, least] of numbers)
-    if (value !== null && !(value >= least && value <= NUMBER_MAX))
-      throw new RangeError(`${name} must be a number from ${least} to ${NUMBER_MAX}, not ${value}`)
+    if (value !== null && !(typeof value === 'number' && value >= least && value <= TIMER_MS_MAX))
+      throw new RangeError(`${name} must be a number from ${least} to ${TIMER_MS_MAX}, not ${value}`)
 }
 
 /** A program without `onEvent` learns of its own exceptions as of any other. */
-function throwBugs(event: DnsEvent): void {
-  if (event.kind !== 'bug') return
+function throwBug(event: DnsEvent): void {
+  if (event.kind === 'bug') throw event.error
+}
+
+/** Outside of the resolver, which goes on. */
+function throwUncaught(error: unknown): void {
   queueMicrotask(() => {
-    throw event.error
+    throw error
   })
 }
 
-function nodeLookup(lookup: (name: string) => Answer | Promise<Answer>): LookupFunction {
-  return (hostname, { family = 0, all = false }, callback) => {
-    const finish = (answer: Answer | null): void => {
-      const known = answer === null ? [hostname] : addressesOf(answer)
-      const found = known
+type LookupCallback = Parameters<LookupFunction>[2]
+
+/** Node's `dgram` passes a number as the options, and `dns.lookup` does without them. */
+function nodeLookup(
+  lookup: (name: string) => Answer | Promise<Answer>,
+  admit: (address: string) => boolean,
+): LookupFunction {
+  return (hostname, given: LookupOptions | number | LookupCallback, last?: LookupCallback) => {
+    const callback = typeof given === 'function' ? given : (last as LookupCallback)
+    const { family = 0, all = false } = typeof given === 'object' ? given : { family: Number(given) || 0 }
+    const finish = (addresses: readonly string[], answer: Answer | null): void => {
+      const found = addresses
         .map((address) => ({ address, family: isIP(address) }))
         .filter((one) => family === 0 || `IPv${one.family}` === `IPv${String(family).replace('IPv', '')}`)
       const [first] = found
@@ -198,10 +221,20 @@ function nodeLookup(lookup: (name: string) => Answer | Promise<Answer>): LookupF
       else if (all) callback(null, found)
       else callback(null, first.address, first.family)
     }
+    if (isIP(hostname) !== 0) {
+      const addresses = admit(canonical(hostname)) ? [hostname] : []
+      queueMicrotask(() => finish(addresses, null))
+      return
+    }
     // Outside of the promise: an exception of the callback is the caller's, and not a rejection.
-    if (isIP(hostname) !== 0) queueMicrotask(() => finish(null))
-    else void Promise.resolve(lookup(hostname)).then((answer) => queueMicrotask(() => finish(answer)))
+    const finishLater = (answer: Answer): void => queueMicrotask(() => finish(addressesOf(answer), answer))
+    void Promise.resolve(lookup(hostname)).then(finishLater)
   }
+}
+
+/** The text that `admit` gets for the same address from DNS. */
+function canonical(address: string): string {
+  return isIP(address) === 4 ? address : ipv6Text(ipOctets(address.replace(/%.*/, '')))
 }
 
 function addressesOf(answer: Answer): readonly string[] {

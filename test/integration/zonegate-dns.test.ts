@@ -4,12 +4,21 @@ import type { LookupAddress } from 'node:dns'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { createResolver, type DnsEvent, type Resolver, type ResolverOptions } from '../../src/dns/index.ts'
-import { a, type Script, startNameserver } from '../support/nameserver.ts'
+import { a, aaaa, type Script, startNameserver } from '../support/nameserver.ts'
+
+/** As `dgram` calls it. */
+type LookupOfDgram = (
+  name: string,
+  family: number,
+  callback: (error: Error | null, address: string) => void,
+) => void
 
 const script: Script = (query) => {
   if (query.name.startsWith('gone')) query.reply({ rcode: 3 })
   else if (query.name.startsWith('silent')) return
   else if (query.name.startsWith('broken')) query.reply({ rcode: 2 })
+  else if (query.name.startsWith('zone6') || query.type === 'AAAA')
+    query.reply({ answers: query.type === 'AAAA' ? [aaaa(query.name, '::1')] : [] })
   else query.reply({ answers: [a(query.name, '10.0.0.1'), a(query.name, '127.0.0.1')] })
 }
 
@@ -69,7 +78,46 @@ test('nodeLookup has the shape of dns.lookup: one address or all, of a family, l
     await assert.rejects(nodeLookup(resolver, 'broken.test'), { code: 'EAI_AGAIN' })
     const one = promisify(resolver.nodeLookup) as (name: string, options: object) => Promise<string>
     assert.match(await one('zone1.test', {}), /^1[02]/)
+    const withoutOptions = promisify(resolver.nodeLookup) as unknown as (name: string) => Promise<string>
+    assert.match(await withoutOptions('zone1.test'), /^1[02]/)
   })
+})
+
+test("nodeLookup finds an address of the family that a socket of Node's dgram asks for", async () => {
+  await withResolver({ family: 'both' }, async (resolver) => {
+    const lookup = promisify(resolver.nodeLookup as unknown as LookupOfDgram)
+    assert.match(await lookup('zone1.test', 4), /^1[02]/)
+    assert.equal(await lookup('zone6.test', 6), '::1')
+  })
+})
+
+test('nodeLookup denies a literal address that is not admitted, however it is written', async () => {
+  const denied = ['127.0.0.1', '::1', 'fe80::1']
+  await withResolver({ admit: (address) => !denied.includes(address) }, async (resolver) => {
+    for (const literal of ['127.0.0.1', '0:0::0:1', 'FE80::1%lo'])
+      await assert.rejects(nodeLookup(resolver, literal), { code: 'ENOTFOUND' }, literal)
+    assert.deepEqual(await nodeLookup(resolver, '10.0.0.1'), [{ address: '10.0.0.1', family: 4 }])
+  })
+})
+
+test('an exception of onEvent is uncaught, and costs no look-up', async () => {
+  const caught: unknown[] = []
+  const listeners = process.listeners('uncaughtException')
+  process.removeAllListeners('uncaughtException').on('uncaughtException', (error) => caught.push(error))
+  const fault = new Error('of onEvent')
+  const onEvent = (): never => {
+    throw fault
+  }
+  try {
+    await withResolver({ onEvent, queriesInFlightMax: 1 }, async (resolver) => {
+      for (const name of ['zone1.test', 'zone2.test'])
+        assert.equal((await resolver.lookup(name)).kind, 'positive')
+    })
+    assert.ok(caught.length > 0 && caught.every((error) => error === fault))
+  } finally {
+    process.removeAllListeners('uncaughtException')
+    for (const listener of listeners) process.on('uncaughtException', listener)
+  }
 })
 
 test('close ends look-ups in flight, and later ones fail', async () => {
@@ -107,6 +155,11 @@ const wrong: [ResolverOptions, RegExp][] = [
   [{ budgetMs: 0 }, /^RangeError: budgetMs must be a number from 1 to 2147483647, not 0$/],
   [{ staleSeconds: Number.NaN }, /^RangeError: staleSeconds must be/],
   [{ ttlSeconds: { min: 60, max: 5 } }, /^RangeError: ttlSeconds\.max must be a number from 60/],
+  [{ staleSeconds: '60' as never }, /^RangeError: staleSeconds must be a number/],
+  [{ family: 'IPv4' as never }, /^RangeError: family must be ipv4 or ipv6 or both, not IPv4$/],
+  [{ nameservers: [] }, /^RangeError: nameservers must name one at least$/],
+  [{ nameservers: ['127.0.0.1:0'] }, /^Error: expected address:port of a nameserver/],
+  [{ nameservers: ['[::1]:65536'] }, /^Error: expected address:port of a nameserver/],
   [{ nameservers: ['ns.test'] }, /^Error: expected address:port of a nameserver, not "ns\.test"$/],
 ]
 for (const [options, fault] of wrong)
