@@ -1,16 +1,16 @@
-/** Time that passes while the machine sleeps, too. */
+/** A clock that also counts the time in which the machine is suspended. */
 import { uptime } from 'node:os'
 
-/** How often the two clocks are compared: reading the second one costs a system call. */
+/** How often to compare the two clocks. Seldom, because reading the second one takes a system call. */
 const COMPARED_EVERY_MS = 1000
-/** More than two readings of the two clocks, one after the other, ever differ by. */
+/** More than the difference between two readings of the clocks in a row, which can't be simultaneous. */
 const SUSPENDED_MS_MIN = 1000
 
 /**
- * A clock that only moves forwards, in milliseconds. `performance.now` is Linux's CLOCK_MONOTONIC, which stands still while
- * a machine is suspended: what was learned before would be as fresh afterwards as it was. `os.uptime` goes on
- * (CLOCK_BOOTTIME); it is read once a second of use, so a suspension shows a second after it at the latest. The wall clock
- * isn't asked, since whoever sets it would age everything. A machine that its hypervisor stopped knows nothing of that.
+ * A monotonic clock, in milliseconds. `performance.now` is Linux's CLOCK_MONOTONIC, which stops while the machine is suspended,
+ * so DNS answers would look fresh afterwards. `os.uptime` goes on (CLOCK_BOOTTIME); the clock reads it once a second, so it
+ * notices a suspension within a second. It does not use the wall clock, because setting that would age everything. It can't
+ * notice that a hypervisor has stopped the machine.
  */
 export function clockThroughSuspension(monotonicMs: () => number, uptimeMs: () => number): () => number {
   let comparedAtMs = monotonicMs()
@@ -28,7 +28,7 @@ export function clockThroughSuspension(monotonicMs: () => number, uptimeMs: () =
   }
 }
 
-/** The clock of DNS and of all that compares times with what DNS says. */
+/** The clock of DNS, and of everything that compares times with those of DNS. */
 export const now: () => number = clockThroughSuspension(
   () => performance.now(),
   () => uptime() * 1000,

@@ -6,13 +6,13 @@ const routes = (seconds: number, ...names: string[]): object => ({
   virtual_hosts: [{ name: 'cold', routes: names.map((name) => ({ name, route: { timeout: { seconds } } })) }],
 })
 
-test('a field that differs is told by its path, a duration as text', () => {
+test('a change has the path of its field, and a duration as text', () => {
   assert.deepEqual(fieldChanges(routes(2, 'forward'), routes(5, 'forward'), ''), [
     { field: 'virtual_hosts[cold].routes[forward].route.timeout', before: '2s', after: '5s' },
   ])
 })
 
-test('a route more is one change, and one that is at another place none of its own', () => {
+test('an added route is one change, and a route that only moves adds none', () => {
   const changes = fieldChanges(routes(2, 'forward'), routes(2, 'first', 'forward'), '')
   assert.deepEqual(
     changes.map(({ field, before }) => [field, before]),
@@ -27,7 +27,7 @@ test('routes in another order are a change', () => {
   )
 })
 
-test('octets and long texts are one value', () => {
+test('octets are one value, and a long text is cut', () => {
   const [change] = fieldChanges({ value: Buffer.from('a') }, { value: Buffer.from('b'.repeat(500)) }, 'x')
   assert.equal(change?.field, 'x.value')
   assert.ok((change?.after?.length ?? 0) <= 121)

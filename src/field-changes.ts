@@ -2,14 +2,14 @@ const VALUE_LENGTH_MAX = 120
 
 /** One field whose value differs between two documents. */
 export interface FieldChange {
-  /** `virtual_hosts[cold].routes[forward].route.timeout`. */
+  /** The path of the field: `virtual_hosts[cold].routes[forward].route.timeout`. */
   readonly field: string
-  /** As JSON, a duration as text; null: not there. */
+  /** The value as JSON, or a duration as text (`0.5s`). Null if the field is absent. */
   readonly before: string | null
   readonly after: string | null
 }
 
-/** The fields that differ, each as deep down as both have it. */
+/** The fields that differ, each as deep in the document as both versions have it. */
 export function fieldChanges(before: unknown, after: unknown, path: string): FieldChange[] {
   if (jsonOf(before) === jsonOf(after)) return []
   const [was, is] = [partsOf(before), partsOf(after)]
@@ -23,13 +23,13 @@ export function fieldChanges(before: unknown, after: unknown, path: string): Fie
       path === '' || key.startsWith('[') ? path + key : `${path}.${key}`,
     ),
   )
-  // The same parts in another order: of routes, the first that fits counts.
+  // Only the order differs. It matters: Envoy takes the first route that matches.
   return found.length > 0
     ? found
     : [{ field: path, before: [...was.keys()].join(' '), after: [...is.keys()].join(' ') }]
 }
 
-/** By field, by name in a list, else by place; null: it has no parts. */
+/** The parts of a value by their field, in a list by their name or else their index. Null if it has no parts. */
 function partsOf(value: unknown): Map<string, unknown> | null {
   if (typeof value !== 'object' || value === null || Buffer.isBuffer(value) || durationText(value) !== null)
     return null
@@ -48,7 +48,7 @@ function valueText(value: unknown): string | null {
   return text.length > VALUE_LENGTH_MAX ? `${text.slice(0, VALUE_LENGTH_MAX)}…` : text
 }
 
-/** `0.5s`; null: it is no duration. */
+/** A duration as `0.5s`. Null for other values. */
 function durationText(value: unknown): string | null {
   if (typeof value !== 'object' || value === null) return null
   const { seconds = 0, nanos = 0, ...others } = value as Record<string, unknown>

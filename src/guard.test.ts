@@ -12,7 +12,7 @@ const fail = (): void => {
   throw bug
 }
 
-test('an exception and a rejection are told, and go no further', async () => {
+test('an exception and a rejection go to onBug, and no further', async () => {
   const bugs: unknown[] = []
   guarded((error) => bugs.push(error), fail)()
   guarded(
@@ -29,12 +29,12 @@ test('arguments are handed on', () => {
   assert.deepEqual(seen, [1, 'two'])
 })
 
-test('an exception in a timer is told, and the process goes on', async () => {
+test('an exception in a timer goes to onBug, and the process goes on', async () => {
   const error = await new Promise((resolve) => nodeTimers(() => 0, resolve).start(fail, 1))
   assert.equal(error, bug)
 })
 
-test('a watcher whose callback fails is told of the next change all the same', async (context) => {
+test('a watcher whose callback has failed still sees the next change', async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-guard-'))
   const file = join(folder, 'file')
   writeFileSync(file, '0')
@@ -48,7 +48,7 @@ test('a watcher whose callback fails is told of the next change all the same', a
     const caught = new Promise((resolve) => {
       told = resolve
     })
-    // The watch may not have begun to look yet: what is written before its first look is no change.
+    // A write before the watch's first look is no change, so write until it sees one.
     const writing = setInterval(() => writeFileSync(file, `${text} ${performance.now()}`), 100)
     assert.equal(await caught, bug)
     clearInterval(writing)

@@ -1,9 +1,9 @@
-/** Told of an exception that was caught: a bug. `fields` say whom it happened to. */
+/** Receives a caught exception, which is a bug. `fields` say what it concerned. */
 export type OnBug = (error: unknown, fields?: object) => void
 
 /**
- * A callback for a timer, a watcher, a socket or a stream. Nobody above it catches anything, so an exception would end the
- * process: it goes to `onBug` instead, and what held before still holds. So does the rejection of a promise.
+ * Wraps a callback of a timer, a watcher, a socket or a stream. Nothing above such a callback catches exceptions, so one would
+ * end the process. Exceptions and rejected promises go to `onBug` instead, and the process goes on.
  */
 export function guarded<Args extends readonly unknown[]>(
   onBug: OnBug,

@@ -1,13 +1,13 @@
-/** Lines of one kind that may follow each other at once, and lines a second after that. */
+/** The most lines of one kind at once, and the lines per second after that. */
 const BURST = 20
 const LINES_PER_SECOND = 5
 
-/** Null: leave this line out. Else how many of its kind were left out since the last one. */
+/** Returns null to leave a line out, else how many lines of its kind were left out since the last one. */
 export type LineLimit = (kind: string) => { readonly suppressed?: number } | null
 
 /**
- * Limits log lines, for each kind by a token bucket, so that a flood of one kind fills no disk and hides no other.
- * Kinds come from closed lists, never from a client.
+ * Limits log lines with a token bucket for each kind, so that a flood of one kind neither fills the disk nor hides other kinds.
+ * Kinds must come from closed lists, never from a client: the limit keeps a bucket for each.
  * @param now monotonic, milliseconds
  */
 export function createLineLimit(now: () => number): LineLimit {

@@ -1,29 +1,29 @@
 import { write } from 'node:fs'
 
-/** Octets that may wait for whoever reads the log: some 20,000 lines. What comes then is left out, and counted. */
+/** Octets that may wait for the reader of the log, about 20,000 lines. Further lines are left out and counted. */
 const WAITING_OCTETS_MAX = 4 * 1024 * 1024
-/** Octets a second, and so many at once before that: a log that grows faster fills a disk. Some 3,000 lines. */
+/** The most octets per second after a burst, about 3,000 lines. A log that grows faster would fill the disk. */
 export const OCTETS_PER_SECOND = 1024 * 1024
-/** The line that tells how many are missing. */
+/** An upper limit on the length of the line that says how many are missing. */
 const REPORT_OCTETS_MAX = 1024
-/** A pipe that takes nothing at the moment (EAGAIN) is tried again so soon. */
+/** The pause before writing again to a full pipe (EAGAIN). */
 const RETRY_MS = 100
-/** At the end of the process: how long a reader may keep it waiting. */
+/** How long the process waits for the reader at its end. */
 const END_WITHIN_MS = 1000
 
 /**
- * Writes lines to a file descriptor in order, and never makes anybody wait: neither for a reader that stands still, nor for
- * one that is gone, at the end of the process either. pino's own destination tries for ever to write its last lines to a pipe
- * that nobody reads (sonic-boom 4.2, `flushSync` at EPIPE), and keeps all lines that a slow reader has not taken.
+ * Writes lines to a file descriptor in order, and never blocks, whether the reader is slow or gone. pino's own destination
+ * keeps all lines that a slow reader has not read, and at the end of the process it tries for ever to write to a pipe that
+ * nobody reads (sonic-boom 4.2, `flushSync` at EPIPE).
  */
 export class LogOutput {
   readonly #fd: number
-  /** How many lines are missing, once there is room again. */
+  /** Called with the number of missing lines when there is room again. */
   readonly #onMissing: (lines: number) => void
   readonly #now: () => number
   #waiting: string[] = []
   #waitingOctets = 0
-  /** What may be written now; it fills up to WAITING_OCTETS_MAX. */
+  /** Octets that may be written now. Grows up to WAITING_OCTETS_MAX. */
   #allowed = WAITING_OCTETS_MAX
   #allowedAt: number
   #missing = 0
@@ -60,7 +60,7 @@ export class LogOutput {
     return octets <= this.#allowed
   }
 
-  /** Calls back when all is written, or after END_WITHIN_MS. */
+  /** Calls `done` when all lines are written, or after END_WITHIN_MS. */
   flush(done: () => void): void {
     if (!this.#isWriting) {
       done()
@@ -105,7 +105,7 @@ export class LogOutput {
     if (!this.#isWriting) for (const done of this.#onIdle.splice(0)) done()
   }
 
-  /** Nobody reads it any more (EPIPE), or nobody ever will. */
+  /** The reader is gone (EPIPE), or the descriptor can't be written. */
   #end(): void {
     this.#isGone = true
     this.#waiting = []

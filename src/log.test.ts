@@ -16,7 +16,7 @@ test('a line for people: time, level, text, then fields', () => {
   )
 })
 
-test('what is not plain is quoted', () =>
+test('values that are not plain are quoted', () =>
   assert.equal(line({ id: 'a b', msg: 'm' }), '03:04:05.678 WARN  m  id="a b"\n'))
 
 test('control characters of a client never reach the terminal', () => {
@@ -24,20 +24,20 @@ test('control characters of a client never reach the terminal', () => {
   assert.equal(text, '03:04:05.678 WARN  m  id="\\u001b[2J\\u009b1m\\u007f"\n')
 })
 
-test('an error brings its stack', () =>
+test('an error shows its stack', () =>
   assert.match(
     line({ err: { message: 'x', stack: 'Error: x\n  at y' }, msg: 'm' }),
     /WARN {2}m\nError: x\n {2}at y\n$/,
   ))
 
-test('what is no JSON stays as it is', () => assert.equal(prettyLine('plain\n', false), 'plain\n'))
+test('text that is not JSON stays as it is', () => assert.equal(prettyLine('plain\n', false), 'plain\n'))
 
 test('colours where they are wanted', () =>
   assert.ok(
     prettyLine(JSON.stringify({ level: 'error', time: '', msg: 'm' }), true).includes('\u001b[31mERROR'),
   ))
 
-test('whatever a line is given, it is bounded: texts, lists, errors, and all inside them', () => {
+test('a line has a bounded length, whatever texts, lists and errors it gets', () => {
   let written = ''
   const output = new Writable({
     write(chunk, _encoding, done) {

@@ -7,19 +7,19 @@ export type { Logger }
 
 export interface LogOptions {
   readonly level: string
-  /** Lines for people; else JSON lines. */
+  /** True for lines that people read, false for JSON lines. */
   readonly pretty: boolean
   readonly colour: boolean
   readonly output: NodeJS.WritableStream
 }
 
 const STDOUT = 1
-/** Characters of a text in a line, and entries of a list: what a client, an Envoy or a nameserver says may be of any length. */
+/** Limits on a log line's values, because clients, Envoys and nameservers may send texts and lists of any length. */
 const TEXT_LENGTH_MAX = 2000
 const LIST_LENGTH_MAX = 100
 const DEPTH_MAX = 4
 
-/** One logger for the process. `flush` before it ends: the last lines may still be on their way. */
+/** Creates the logger of the process. Call `flush` before the process ends, because the last lines may not be written yet. */
 export function createLog({ level, pretty, colour, output }: LogOptions): Logger {
   const options = {
     level,
@@ -34,13 +34,13 @@ export function createLog({ level, pretty, colour, output }: LogOptions): Logger
   const log: Logger = pino(
     options,
     new LogOutput(STDOUT, (lines) =>
-      log.warn({ lines }, 'lines are missing: the log was not read fast enough, or grew too fast'),
+      log.warn({ lines }, 'lines are missing: the log grew too fast, or its reader is too slow'),
     ),
   )
   return log
 }
 
-/** The same with every text and every list cut. An error stays one, with a stack of ours and a message that may not be. */
+/** Shortens every text and list in a value. An error keeps its shape, but its message may contain a client's text. */
 function cut(value: unknown, depth: number): unknown {
   if (typeof value === 'string')
     return value.length > TEXT_LENGTH_MAX ? `${value.slice(0, TEXT_LENGTH_MAX)}…` : value
@@ -79,7 +79,7 @@ const COLOURS: Readonly<Record<string, number>> = {
   fatal: 31,
 }
 
-/** `12:34:56.789 WARN  refused  reason=no_address id=12`; what is no JSON stays as it is. */
+/** Turns JSON into `12:34:56.789 WARN  refused  reason=no_address id=12`. Returns other text unchanged. */
 export function prettyLine(json: string, colour: boolean): string {
   let fields: Record<string, unknown>
   try {
@@ -96,7 +96,7 @@ export function prettyLine(json: string, colour: boolean): string {
   return `${[paint(90, clock), label, String(msg ?? ''), '', ...pairs].join(' ').trimEnd()}${stack}\n`
 }
 
-/** Bare where that is unmistakable; control characters of a client never reach the terminal. */
+/** Quotes a value unless it is plain, so that control characters from a client never reach the terminal. */
 function valueText(value: unknown): string {
   if (typeof value === 'string' && /^[\w.:/@+-]+$/.test(value)) return value
   return plainJson(value)

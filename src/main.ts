@@ -16,8 +16,8 @@ const serveCommand: Command = {
   usage: '',
   details: `${CONFIG_DETAILS}
 
-The processor reads its configuration again when the file changes, and on SIGHUP. On SIGTERM it answers the requests under
-way, then exits.`,
+The processor reads its configuration again when the file changes, and on SIGHUP. On SIGTERM it finishes the requests in
+progress, then exits.`,
   example: 'zonegate serve --config /etc/zonegate.yaml',
   options: CONFIG_OPTION,
   positionalsMax: 0,
@@ -51,13 +51,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 
-/** As in `engines` of package.json, about which npm only warns. */
+/** The same as `engines` in package.json. npm only warns about an older Node. */
 const NODE_MAJOR_LEAST = 24
 
 /** Turns the command line and the environment into arguments. */
 async function main(): Promise<number> {
   if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_LEAST)
-    throw new Error(`zonegate needs Node ${NODE_MAJOR_LEAST} or newer, and this is ${process.versions.node}`)
+    throw new Error(`zonegate needs Node ${NODE_MAJOR_LEAST} or newer, but this is ${process.versions.node}`)
   const terminal: Terminal = {
     environment: process.env,
     stdout: process.stdout,

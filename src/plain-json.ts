@@ -1,7 +1,7 @@
-/** Terminals obey these as they do those below U+0020, which JSON escapes. */
+/** Control characters that terminals obey, but JSON does not escape: it escapes those below U+0020 only. */
 const C1_CONTROLS = /[\u007f-\u009f]/g
 
-/** JSON in which no control character stands as it is, whoever sent the value. */
+/** JSON with all control characters escaped, so that a client's text can't control a terminal. */
 export function plainJson(value: unknown, indent?: number): string {
   return JSON.stringify(value, null, indent).replace(
     C1_CONTROLS,

@@ -1,10 +1,10 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 
-/** Why a file can't be read, and where in it where that is known. */
+/** Says why a file can't be read, and at which place if that is known. */
 export class UnreadableFileError extends Error {
-  /** Of the system, `ENOENT` for one; undefined where the file's content is at fault. */
+  /** The system's error code, such as `ENOENT`. Undefined if the file's type or content is at fault. */
   readonly code: string | undefined
-  /** From 1. */
+  /** Both count from 1. */
   readonly place: { readonly line: number; readonly column: number } | undefined
 
   constructor(message: string, { code, place }: Pick<UnreadableFileError, 'code' | 'place'>) {
@@ -15,14 +15,14 @@ export class UnreadableFileError extends Error {
   }
 }
 
-/** A text file has none of these; Tab, line feed and carriage return aside. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+/** Control characters that no text file has: all but tab, line feed and carriage return. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern finds control characters
 const CONTROL = /[\0-\x08\x0b\x0c\x0e-\x1f]/
 
 /**
- * The text of a file, UTF-8, without a byte order mark. Never waits: a FIFO that nobody writes to, which an ordinary read
- * would wait for without an end, is no text file.
- * @param octetsMax a longer file is not read
+ * Reads a text file in UTF-8, without its byte order mark. Never blocks: an ordinary read of a FIFO without a writer would
+ * wait for ever, so a FIFO is an error.
+ * @param octetsMax a longer file is an error
  * @throws UnreadableFileError
  */
 export function readText(path: string, octetsMax: number): string {
@@ -51,7 +51,7 @@ function readOctets(path: string, octetsMax: number): Buffer {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
     const stats = fstatSync(file)
     if (stats.isDirectory()) throw refused('is a directory, expected a file')
-    // /dev/null is a file without content to many; what has no end is cut off.
+    // People use /dev/null as an empty file. The limit below stops at a device without an end.
     if (!stats.isFile() && !stats.isCharacterDevice()) throw refused('is no regular file')
     const octets = Buffer.alloc(Math.min(stats.size, octetsMax) + 1)
     let length = 0
@@ -73,7 +73,7 @@ function refused(why: string): UnreadableFileError {
   return new UnreadableFileError(why, { code: undefined, place: undefined })
 }
 
-/** Null: there is none. */
+/** The index of the first octet that differs. Null if none does. */
 function firstDifference(a: Buffer, b: Buffer): number | null {
   if (a.equals(b)) return null
   let at = 0

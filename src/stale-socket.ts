@@ -2,8 +2,8 @@ import { statSync, unlinkSync } from 'node:fs'
 import { connect } from 'node:net'
 
 /**
- * Removes the socket of a processor that was killed: only if nobody answers on it.
- * @returns what is in the way; null: nothing
+ * Removes the socket of a killed processor. Leaves it if somebody answers on it.
+ * @returns what is in the way, or null if the path is free now
  */
 export async function removeStaleSocket(path: string): Promise<'no socket' | 'another processor' | null> {
   const stats = statSync(path, { throwIfNoEntry: false })

@@ -43,14 +43,14 @@ describe('turns of the event loop', () => {
     return done.join('')
   }
 
-  test('what comes first is done at once', () => {
+  test('the first task starts at once', () => {
     turns.take(task('a', 1))
     assert.deepEqual(done, ['a'])
     assert.equal(turn(), '')
     assert.equal(due.length, 0)
   })
 
-  test('what comes when a turn is used up waits for the next', () => {
+  test('a task that comes when the turn is used up waits for the next turn', () => {
     for (const name of ['a', 'b', 'c']) turns.take(task(name, 5))
     assert.deepEqual(done, ['a', 'b'])
     assert.equal(turn(), 'c')
@@ -65,7 +65,7 @@ describe('turns of the event loop', () => {
     assert.equal(turn(), '')
   })
 
-  test('a task that waits, waits once', () => {
+  test('a task that already waits is not added again', () => {
     const one = task('a', 1, 1)
     turns.later(one)
     turns.later(one)
@@ -74,7 +74,7 @@ describe('turns of the event loop', () => {
     assert.equal(turn(), 'a')
   })
 
-  test('what is dropped or closed is not run', () => {
+  test('a dropped task does not run, nor does any task after close', () => {
     const one = task('a', 1)
     turns.later(one)
     turns.later(task('b', 1))

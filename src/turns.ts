@@ -1,18 +1,18 @@
 import type { Timer, Timers } from './timers.ts'
 
-/** Of one turn of the event loop, milliseconds: what is left then waits for the next. */
+/** Time that all tasks together may use in one turn of the event loop. The rest waits for the next turn. */
 const TURN_MS = 8
 
-/** @returns true where there is more to do */
+/** One step of work, a millisecond or two long. Returns true if there is more to do. */
 export type Task = () => boolean
 
 /**
- * Lets many share the event loop: together they take a few milliseconds of each of its turns, one step after the other,
- * and a step is the work of a millisecond or two. What comes first is done at once.
+ * Shares the event loop between many tasks. Step by step, they use a few milliseconds of each turn. While a turn has time left
+ * and nothing waits, a task starts at once.
  */
 export class Turns {
   readonly #timers: Timers
-  /** The one that waits longest first. */
+  /** Waiting tasks, the oldest first. */
   readonly #waiting = new Set<Task>()
   #usedMs = 0
   #timer: Timer | undefined
@@ -21,7 +21,7 @@ export class Turns {
     this.#timers = timers
   }
 
-  /** Runs a task now or in one of the next turns, until it has no more to do. One that waits already waits once. */
+  /** Runs a task now or in one of the next turns, until it has no more to do. A task that already waits is not added again. */
   take(task: Task): void {
     if (this.#waiting.size > 0 || this.#usedMs >= TURN_MS) this.#waiting.add(task)
     else this.#step(task)
@@ -34,7 +34,7 @@ export class Turns {
     this.#timer ??= this.#timers.start(() => this.#turn(), 0)
   }
 
-  /** Leaves a task out, should it wait. */
+  /** Removes a task if it waits. */
   drop(task: Task): void {
     this.#waiting.delete(task)
   }

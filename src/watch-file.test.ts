@@ -66,7 +66,7 @@ async function until(condition: () => boolean): Promise<void> {
 /** Long enough for a `stat`. */
 const moment = (): Promise<void> => new Promise((done) => setTimeout(done, 50))
 
-test('a file that appears, and one that is replaced, are seen at once, and reported once they have settled', async (context) => {
+test('the watch sees a new or replaced file at once, and reports it after it has settled', async (context) => {
   const { path, timers, start, changes } = watched(context)
   start()
   writeFileSync(path, 'one')
@@ -82,11 +82,11 @@ test('a file that appears, and one that is replaced, are seen at once, and repor
   }
 })
 
-test('a file that changes again while it settles has to settle anew', async (context) => {
+test('a file that changes again while it settles has to settle again', async (context) => {
   const { path, timers, start, changes } = watched(context)
   writeFileSync(path, 'one')
   start()
-  // Half of a save: the directory's watch sees it, or else the poll.
+  // The first half of a save. The directory's watch sees it, or else the poll.
   writeFileSync(path, 'tw')
   await until(() => timers.has(SETTLE_MS))
   await moment()
@@ -100,7 +100,7 @@ test('a file that changes again while it settles has to settle anew', async (con
   })
 })
 
-test('a symlink that is swapped elsewhere is seen by the poll', async (context) => {
+test('the poll sees a swapped symlink', async (context) => {
   const { folder, path, timers, start, changes } = watched(context)
   const elsewhere = join(folder, 'elsewhere')
   mkdirSync(elsewhere)

@@ -4,14 +4,14 @@ import { guarded, type OnBug } from './guard.ts'
 import { nodeTimers, type Timer, type Timers } from './timers.ts'
 
 export interface WatchOptions {
-  /** How often the file's `stat` is compared. */
+  /** How often to compare the file's `stat`. */
   readonly pollMs: number
   /** How long the file must stay as it is before the callback: a file that is being written may be empty or cut. */
   readonly settleMs: number
   /** The file's state before the caller read it, so that a save since then counts. Its state now by default. */
   readonly since?: FileState
   readonly onBug: OnBug
-  /** Node's by default. */
+  /** Node's timers by default. */
   readonly timers?: Timers
 }
 
@@ -29,8 +29,8 @@ export function fileState(path: string): FileState {
 /**
  * Calls back when the content of a file may have changed, however it was saved. A watch of the file's directory sees
  * writes and renames at once. The poll sees what such a watch misses: swapped symlinks and new bind mounts.
- * @param onChange an exception goes to `onBug`, and the watch goes on
- * @returns ends the watch
+ * @param onChange its exceptions go to `onBug`, and the watch goes on
+ * @returns a function that ends the watch
  */
 export function watchFileForChanges(path: string, options: WatchOptions, onChange: () => void): () => void {
   const fileWatch = new FileWatch(path, options, onChange)
@@ -78,7 +78,7 @@ class FileWatch {
       this.#watcher = watch(dirname(this.#path), { persistent: false }, look)
       this.#watcher.on('error', () => this.#watcher?.close())
     } catch {
-      // The directory doesn't exist, or the system has no more watches: the poll alone sees changes.
+      // The directory doesn't exist, or the system has no watches left. The poll still sees changes.
     }
   }
 

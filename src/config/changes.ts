@@ -1,18 +1,18 @@
 /** One key whose value differs between two configurations. */
 export interface ConfigChange {
-  /** `dns.budgetMs`, `zones.12`; lists are told as one. */
+  /** The path of the key: `dns.budgetMs`, `zones.12`. A list counts as one value. */
   readonly key: string
-  /** Undefined: it was not there. Of a secret: `(secret)`. */
+  /** Undefined if the key was absent. `(secret)` instead of a secret. */
   readonly before: unknown
-  /** Undefined: it is there no more. Of a secret: `(secret)`. */
+  /** Undefined if the key is absent. `(secret)` instead of a secret. */
   readonly after: unknown
 }
 
-/** Keys whose values nobody may read in a log, a history or a diff. */
+/** Keys whose values must not appear in a log, a history or a diff. */
 const SECRETS: ReadonlySet<string> = new Set(['listen.httpToken'])
 const REDACTED = '(secret)'
 
-/** What differs between two configurations, or the same part of both, in the order of the first. */
+/** What differs between two configurations, or between the same part of both. In the order of `before`. */
 export function changesOf(before: object, after: object, prefix = ''): ConfigChange[] {
   const names = new Set([...Object.keys(before), ...Object.keys(after)])
   return [...names].flatMap((name) => {
@@ -24,7 +24,7 @@ export function changesOf(before: object, after: object, prefix = ''): ConfigCha
   })
 }
 
-/** The same configuration, with no secret in it. */
+/** The same configuration without its secrets. */
 export function withoutSecrets<Value extends object>(config: Value, prefix = ''): Value {
   const entries = Object.entries(config).map(([name, value]) => {
     const key = prefix === '' ? name : `${prefix}.${name}`

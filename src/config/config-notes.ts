@@ -3,7 +3,7 @@ import type { Fault } from './faults.ts'
 import { rulesOf } from './rules.ts'
 import type { Config } from './schema.ts'
 
-/** What of a sound zonegate.yaml does less than its operator is likely to mean. @param file its name */
+/** Finds settings of a sound zonegate.yaml that do less than the operator probably means. @param file its name */
 export function notesOfConfig(config: Config, file: string): Fault[] {
   const { dns, fallback, learned } = config
   const notes: Fault[] = []
@@ -11,7 +11,7 @@ export function notesOfConfig(config: Config, file: string): Fault[] {
     notes.push({
       file,
       key: 'learned.zonesMax',
-      message: `expected dns.cacheEntriesMax (${dns.cacheEntriesMax}) or less, got ${learned.zonesMax}: the cache has a name for each learned zone`,
+      message: `expected dns.cacheEntriesMax (${dns.cacheEntriesMax}) or less, got ${learned.zonesMax}: the cache needs an entry for each learned zone`,
     })
   if (!fallback.enabled) return notes
   const rules = rulesOf(config)
@@ -21,7 +21,7 @@ export function notesOfConfig(config: Config, file: string): Fault[] {
       notes.push({
         file,
         key: 'fallback.enabled',
-        message: `${name}${hindrance}; its requests get 502 as without it`,
+        message: `${name}${hindrance}; its requests get 502, as without a fallback`,
       })
   }
   return notes

@@ -15,7 +15,7 @@ import type { Config } from './schema.ts'
 export type { SourceFile } from '../xds/yaml-file.ts'
 
 const EXT_PROC = /\/envoy\.extensions\.filters\.http\.ext_proc\.v3\.ExternalProcessor$/
-/** What the processor named, in Envoy's words. */
+/** Envoy's format for the address that the processor chose. */
 const ADDRESS_FORMAT = '%DYNAMIC_METADATA(zonegate:address)%'
 /** Envoy's defaults: `message_timeout` of ext_proc, `stream_idle_timeout` of the connection manager. */
 const TIMEOUT_SECONDS_DEFAULT = { message_timeout: 0.2, stream_idle_timeout: 300 } as const
@@ -25,19 +25,19 @@ export interface OperatorFiles extends PolicyFiles {
   readonly bootstrap: SourceFile
 }
 
-/** What Envoy's own files are to the processor. */
+/** What the processor finds in Envoy's own files. */
 export interface EnvoyFilesCheck {
   readonly faults: readonly Fault[]
-  /** Not wrong, yet to be known. */
+  /** Not errors, but the operator should know them. */
   readonly notes: readonly Fault[]
 }
 
-/** Names in force are those of the machine that it runs on; here it's about the files. */
+/** Placeholders: this checks the files, and the real names are those of the processor's machine. */
 const SOME_NAMES = { nameservers: ['192.0.2.53:53'], search: 'zones.test' }
 
 type Place = ReturnType<YamlFile['items']>[number]
 
-/** Reads Envoy's files as the processor does for learned zones, and compares them with its own configuration. */
+/** Reads Envoy's files as the processor does for learned zones, and compares them with zonegate.yaml. */
 export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFilesCheck {
   const generated = generatedBy(config)
   const reading = readPolicyBy(generated, files)
@@ -70,7 +70,7 @@ export function checkEnvoyFiles(config: Config, files: OperatorFiles): EnvoyFile
   }
 }
 
-/** What learned zones take over from Envoy's files, by the rules of a configuration. */
+/** What learned zones take from Envoy's files, for the rules of a configuration. */
 export function readPolicyFor(config: Config, files: PolicyFiles): PolicyReading {
   return readPolicyBy(generatedBy(config), files)
 }
@@ -83,7 +83,7 @@ function readPolicyBy({ routes, asks, askSettings }: Generated, files: PolicyFil
   return readPolicy(files, { routeHeader: ROUTE_HEADER, routes, asks, askSettings, placeOfRoutes })
 }
 
-/** What Envoy reads is made of these files: where something is missing that it goes with, it can't be. */
+/** Finds out whether Envoy's files can be rendered from these, which may lack something that rendering needs. */
 function renderFault(files: OperatorFiles, generated: Generated): string[] {
   try {
     render(files, generated, { processor: 'unix:' })
@@ -108,7 +108,7 @@ function checkListener(file: YamlFile, config: Config): void {
   }
 }
 
-/** Of all listeners. */
+/** The connection managers of all listeners. */
 function connectionManagers(file: YamlFile): Place[] {
   return file
     .items(file.at(file.root, 'resources'))
@@ -118,13 +118,13 @@ function connectionManagers(file: YamlFile): Place[] {
     .filter((typed) => typed !== undefined)
 }
 
-/** A listener from before `zones` would make something else of what the processor answers for a zone in maintenance. */
+/** A listener from before `zones` existed would change the processor's answer for a zone in maintenance. */
 function checkMaintenance(file: YamlFile, manager: Place, extProc: Place, { zones }: Config): void {
   const said = Object.values(zones).filter(({ maintenance }) => maintenance !== undefined)
   if (said.length === 0) return
   requireMapper(file, manager, "code_details == 'maintenance'", {
     reason: 'maintenance',
-    because: 'zones of zonegate.yaml has it',
+    because: 'zones of zonegate.yaml has maintenance',
   })
   const allowed = file.at(file.at(extProc, 'mutation_rules'), 'allow_expression')
   const regex = allowed === undefined ? undefined : file.text(allowed, 'regex')
@@ -136,7 +136,7 @@ function checkMaintenance(file: YamlFile, manager: Place, extProc: Place, { zone
     )
 }
 
-/** Without it a zone that can't be trusted would pass for one that can't be reached. */
+/** Without this mapper, a zone with an untrusted certificate would look like one that can't be reached. */
 function checkTlsReason(file: YamlFile, manager: Place, config: Config): void {
   if (upstreamsOf(rulesOf(config)).every(({ tls }) => tls === null)) return
   requireMapper(file, manager, 'transport_failure_reason', {
@@ -145,7 +145,7 @@ function checkTlsReason(file: YamlFile, manager: Place, config: Config): void {
   })
 }
 
-/** @param text of its expression */
+/** @param text a part of the mapper's expression */
 function requireMapper(
   file: YamlFile,
   manager: Place,
@@ -164,7 +164,7 @@ function requireMapper(
   )
 }
 
-/** The processor names the address in its metadata; a filter puts it where the route `forward` looks. */
+/** The processor sends the address as metadata. A filter must copy it into the header that the route `forward` reads. */
 function checkAddress(file: YamlFile, manager: Place): void {
   const filters = file.at(manager, 'http_filters')
   const headers = file
@@ -185,7 +185,7 @@ function checkMessageTimeout(file: YamlFile, filter: Place, { dns }: Config): vo
   timeout.fault(`expected more than dns.budgetMs of zonegate.yaml (${dns.budgetMs} ms)`)
 }
 
-/** A request that waits for the processor is silent, and has no route with an `idle_timeout` of its own yet. */
+/** While a request waits for the processor its stream is idle, and it has no route yet whose `idle_timeout` could apply. */
 function checkStreamIdleTimeout(file: YamlFile, manager: Place, filter: Place): void {
   const timeout = timeoutIn(file, manager, 'stream_idle_timeout')
   const message = timeoutIn(file, filter, 'message_timeout')
@@ -193,7 +193,7 @@ function checkStreamIdleTimeout(file: YamlFile, manager: Place, filter: Place): 
   timeout.fault(`expected 0s or more than message_timeout of ext_proc (${message.seconds}s)`)
 }
 
-/** What a field says, or Envoy's default, and a way to say what is wrong with it. */
+/** The value of a field, or Envoy's default, and a function that reports a fault of it. */
 function timeoutIn(file: YamlFile, parent: Place, field: keyof typeof TIMEOUT_SECONDS_DEFAULT) {
   const place = file.at(parent, field)
   const text = file.text(place)
@@ -207,7 +207,7 @@ function timeoutIn(file: YamlFile, parent: Place, field: keyof typeof TIMEOUT_SE
   }
 }
 
-/** Where Envoy looks for the processor, where its file says so: Envoy may be on another machine. */
+/** Compares Envoy's socket of the processor with `listen.grpc`. They may differ, because Envoy may run on another machine. */
 function processorAddressNotes(file: YamlFile, { listen }: Config): Fault[] {
   const clusters = file.items(file.at(file.at(file.root, 'static_resources'), 'clusters'))
   const processor = clusters.find((cluster) => file.text(cluster, 'name') === 'processor')
@@ -217,11 +217,11 @@ function processorAddressNotes(file: YamlFile, { listen }: Config): Fault[] {
     .map((entry) => file.at(file.at(entry, 'endpoint'), 'address'))[0]
   const pipe = file.at(file.at(endpoint, 'pipe'), 'path')
   if (pipe === undefined || listen.grpc === `unix:${file.text(pipe)}`) return []
-  const message = `Envoy looks for the processor on ${file.text(pipe)}, listen.grpc is ${listen.grpc}`
+  const message = `Envoy connects to the processor on ${file.text(pipe)}, but listen.grpc is ${listen.grpc}`
   return [faultOfLine(`${file.position(pipe)}: ${pipe.path}: ${message}`)]
 }
 
-/** Reads `file:line:column: key: message` back. */
+/** Parses `file:line:column: key: message`. */
 function faultOfLine(text: string): Fault {
   const [, file, line, column, rest = text] = /^(.+?):(\d+):(\d+): (.*)$/s.exec(text) ?? []
   if (file === undefined) return { file: '', key: '', message: text }
@@ -232,7 +232,7 @@ function faultOfLine(text: string): Fault {
     : { ...place, key, message }
 }
 
-/** Two readers of one file find the same broken line. */
+/** Removes duplicates, which arise because two readers of one file find the same broken line. */
 function distinct(faults: readonly Fault[]): Fault[] {
   return [...new Map(faults.map((fault) => [JSON.stringify(fault), fault])).values()]
 }

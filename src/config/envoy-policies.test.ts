@@ -41,7 +41,7 @@ const checks = (check: string): [string, string] => [
   '  lb_policy:',
   `  health_checks: [${check}]\n  lb_policy:`,
 ]
-const ONLY_SEVERAL = /^clusters\.yaml health_checks: only of learned zones with several addresses/
+const ONLY_SEVERAL = /^clusters\.yaml health_checks: health checks apply only to learned zones with several addresses/
 
 const LIMIT = {
   type: '"@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: a',
@@ -70,12 +70,12 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
   [
     'what sends a request again that a zone has had',
     { routes: [['connect-failure,refused-stream', '5xx, connect-failure,reset,refused-stream']] },
-    [/^routes\.yaml retry_on: by 5xx, reset a request that a zone has had is sent again$/],
+    [/^routes\.yaml retry_on: with 5xx, reset Envoy sends a request again that a zone has already received$/],
   ],
   [
     'a back-off with nothing to wait between',
     { routes: [['num_retries: 1', 'retry_back_off: { base_interval: 1s }']] },
-    [/^routes\.yaml retry_back_off: waits before num_retries tries, 1 here/],
+    [/^routes\.yaml retry_back_off: num_retries is 1: expected more/],
   ],
   [
     'a back-off with tries',
@@ -85,7 +85,7 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
   [
     'a bound for a try that the whole never reaches',
     { routes: [['timeout: 0s', 'timeout: 0.5s']] },
-    [/^routes\.yaml per_try_timeout: expected less than timeout of the route \(0\.5s\)/],
+    [/^routes\.yaml per_try_timeout: expected less than the route's timeout \(0\.5s\)/],
   ],
   ['health checks', { clusters: [checks(CHECK)] }, [ONLY_SEVERAL]],
   [
@@ -93,8 +93,8 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
     { clusters: [checks('{ timeout: 1s, interval: 1s, http_health_check: { path: / } }')] },
     [
       ONLY_SEVERAL,
-      /no_traffic_interval: expected one: by Envoy's default a zone's second check comes after 60 s/,
-      /http_health_check: host: expected one: receivers get the cluster's name as Host, such as default\/12/,
+      /no_traffic_interval: expected a value: with Envoy's default, the second check of a zone comes after 60 s/,
+      /http_health_check: host: expected a value: without it, Envoy sends the cluster's name as Host, such as default\/12/,
     ],
   ],
   ['a rate limit', { listener: [inFront(limitOf(ALL))] }, []],
@@ -116,12 +116,14 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
   [
     'a rate limit by a key that has gone by then',
     { listener: [behind(limitOf(ALL))] },
-    [/expected in front of ext_proc: behind it x-zonegate-route is the address/],
+    [/expected before ext_proc: behind it, x-zonegate-route of a request that asked is an address/],
   ],
   [
     'a rate limit that no route turns on',
     { listener: [inFront(limitOf(ALL, true))] },
-    [/disabled, and no route turns it on: expected limit under typed_per_filter_config of forward/],
+    [
+      /the filter is disabled, and no route enables it: expected limit under typed_per_filter_config of forward/,
+    ],
   ],
   [
     'a rate limit of routes',
@@ -136,7 +138,7 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
     },
     [
       /limit: learned zones can't do this: Envoy would count .*docs\/recipes\/envoy\.md.*; no zone is learned/,
-      /disabled, and no route turns it on/,
+      /disabled, and no route enables it/,
     ],
   ],
 ]

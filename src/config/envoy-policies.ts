@@ -4,9 +4,9 @@ import { fieldOf } from '../xds/policy-differences.ts'
 import type { Place, YamlFile } from '../xds/yaml-file.ts'
 import type { Config } from './schema.ts'
 
-/** What Envoy takes, and what then does something else than its operator is likely to mean (docs/recipes/envoy.md). */
+/** Finds settings that Envoy accepts, but that do something else than the operator probably means (docs/recipes/envoy.md). */
 
-/** By these a request is tried again only where surely no zone has had it. */
+/** With these conditions Envoy retries a request only if certainly no zone has received it. */
 const NEVER_SENT = ['connect-failure', 'refused-stream', 'reset-before-request', 'http3-post-connect-failure']
 const LOCAL_RATE_LIMIT = /\/envoy\.extensions\.filters\.http\.local_ratelimit\.v3\.LocalRateLimit$/
 /** Envoy's defaults. */
@@ -19,7 +19,7 @@ export interface PolicyFilesRead {
   readonly listener: YamlFile
 }
 
-/** @returns `file:line:column: field: what`, one for each */
+/** @returns the notes, each `file:line:column: field: what` */
 export function notesOfPolicies(files: PolicyFilesRead, config: Config): string[] {
   if ([files.routes, files.clusters, files.listener].some(({ faults }) => faults.length > 0)) return []
   return [
@@ -56,14 +56,19 @@ function notesOfRetries(file: YamlFile): string[] {
     .map((name) => name.trim())
     .filter((name) => name !== '' && !NEVER_SENT.includes(name))
   if (retryOn !== undefined && sent.length > 0)
-    notes.push(file.line(retryOn, `by ${sent.join(', ')} a request that a zone has had is sent again`))
+    notes.push(
+      file.line(
+        retryOn,
+        `with ${sent.join(', ')} Envoy sends a request again that a zone has already received`,
+      ),
+    )
   const backOff = fieldOf(file, policy, 'retry_back_off')
   const retries = Number(file.scalar(fieldOf(file, policy, 'num_retries')) ?? RETRIES_DEFAULT)
   if (backOff !== undefined && retries <= RETRIES_DEFAULT)
     notes.push(
       file.line(
         backOff,
-        `waits before num_retries tries, ${retries} here: for a zone that restarts expected more`,
+        `num_retries is ${retries}: expected more, so that Envoy still retries when a restarting zone is back`,
       ),
     )
   const timeout = secondsOf(file, fieldOf(file, action, 'timeout'))
@@ -75,7 +80,7 @@ function notesOfRetries(file: YamlFile): string[] {
     (secondsOf(file, perTry) ?? 0) >= timeout
   )
     notes.push(
-      file.line(perTry, `expected less than timeout of the route (${timeout}s), which ends all tries`),
+      file.line(perTry, `expected less than the route's timeout (${timeout}s), which ends all tries`),
     )
   return notes
 }
@@ -88,7 +93,7 @@ function notesOfChecks(file: YamlFile): string[] {
     notes.push(
       file.line(
         checks,
-        'only of learned zones with several addresses: by way of the processor an address is tried whatever its check would say',
+        'health checks apply only to learned zones with several addresses: requests that ask the processor use an address even if it is unhealthy',
       ),
     )
     for (const check of file.items(checks)) {
@@ -96,13 +101,16 @@ function notesOfChecks(file: YamlFile): string[] {
         notes.push(
           file.line(
             check,
-            "no_traffic_interval: expected one: by Envoy's default a zone's second check comes after 60 s",
+            "no_traffic_interval: expected a value: with Envoy's default, the second check of a zone comes after 60 s",
           ),
         )
       const http = fieldOf(file, check, 'http_health_check')
       if (http !== undefined && fieldOf(file, http, 'host') === undefined)
         notes.push(
-          file.line(http, "host: expected one: receivers get the cluster's name as Host, such as default/12"),
+          file.line(
+            http,
+            "host: expected a value: without it, Envoy sends the cluster's name as Host, such as default/12",
+          ),
         )
     }
   }
@@ -123,7 +131,7 @@ function notesOfRateLimits({ listener: file, routes }: PolicyFilesRead, config: 
         notes.push(
           file.line(
             filter,
-            `expected in front of ext_proc: behind it ${ROUTE_HEADER} is the address of a request that asked, and no key`,
+            `expected before ext_proc: behind it, ${ROUTE_HEADER} of a request that asked is an address, not a key`,
           ),
         )
       const name = file.text(filter, 'name') ?? ''
@@ -134,7 +142,7 @@ function notesOfRateLimits({ listener: file, routes }: PolicyFilesRead, config: 
         notes.push(
           file.line(
             filter,
-            `disabled, and no route turns it on: expected ${name} under typed_per_filter_config of forward and of the route after it`,
+            `the filter is disabled, and no route enables it: expected ${name} under typed_per_filter_config of forward and of the route after it`,
           ),
         )
     }
@@ -149,12 +157,17 @@ function notesOfBuckets(file: YamlFile, limit: Place, { learned }: Config): stri
   )
   if (fieldOf(file, limit, 'token_bucket') !== undefined && missing.length > 0)
     notes.push(
-      file.line(limit, `${missing.join(', ')}: expected 100 %: by Envoy's default, 0 %, nothing is refused`),
+      file.line(
+        limit,
+        `${missing.join(', ')}: expected 100 %: with Envoy's default of 0 %, the filter refuses nothing`,
+      ),
     )
   const descriptors = fieldOf(file, limit, 'descriptors')
   if (descriptors === undefined) return notes
   if (fieldOf(file, limit, 'rate_limits') === undefined)
-    notes.push(file.line(descriptors, 'expected rate_limits beside it, by which requests get descriptors'))
+    notes.push(
+      file.line(descriptors, 'expected rate_limits beside it, which give requests their descriptors'),
+    )
   const isDynamic = file
     .items(descriptors)
     .flatMap((each) => file.items(fieldOf(file, each, 'entries')))
@@ -165,7 +178,7 @@ function notesOfBuckets(file: YamlFile, limit: Place, { learned }: Config): stri
     notes.push(
       file.line(
         maxPlace ?? descriptors,
-        `max_dynamic_descriptors: expected learned.zonesMax (${learned.zonesMax}) or more, got ${max}: beyond it the count of a zone is forgotten`,
+        `max_dynamic_descriptors: expected learned.zonesMax (${learned.zonesMax}) or more, got ${max}: with more zones than that, Envoy forgets counts`,
       ),
     )
   return notes
@@ -175,7 +188,7 @@ function resources(file: YamlFile): Place[] {
   return file.items(file.at(file.root, 'resources'))
 }
 
-/** Of each connection manager. */
+/** The HTTP filters of each connection manager. */
 function httpFilters(file: YamlFile): Place[][] {
   return resources(file)
     .flatMap((listener) => file.items(fieldOf(file, listener, 'filter_chains')))

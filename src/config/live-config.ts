@@ -8,12 +8,12 @@ import { CONFIG_FILE, type LoadedConfig } from './load.ts'
 import type { Config } from './schema.ts'
 
 const POLL_MS = 250
-/** Keys that are in force at once, and yet do what they say only where Envoy's own files say the same. */
+/** Keys that come into force at once, but work fully only if Envoy's own files fit them. */
 const GOES_WITH: Readonly<Record<string, string>> = {
   'dns.budgetMs':
-    'message_timeout of ext_proc in envoy/listener.yaml, live: who waits for longer than that gets 504',
+    'message_timeout of ext_proc in envoy/listener.yaml: a request that waits longer than that gets 504',
 }
-/** So is one that is being written. */
+/** An empty file is a fault, because an editor may just be writing it. */
 const IS_EMPTY = 'is empty; for the defaults write {}'
 
 export interface LiveConfigSeams {
@@ -22,37 +22,37 @@ export interface LiveConfigSeams {
   /** Reads and checks the configuration. @throws ConfigError */
   readonly load: (path: string | undefined) => Promise<LoadedConfig>
   /**
-   * Makes a configuration run in place of the one before. @throws Error where it can't, and the one before runs on
+   * Runs a configuration in place of the previous one. @throws Error if it can't; the previous one then runs on
    */
   readonly apply: (config: Config) => void
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
-  /** Told of each change that is in force now, and of each that was not taken. */
+  /** Called after each reading with the changes that are in force now, or the faults. */
   readonly onRead?: (file: string, outcome: ConfigOutcome) => void
   readonly onBug: OnBug
   /** Wall clock. */
   readonly date: () => Date
 }
 
-/** What came of a reading: what is another now, or why nothing is. */
+/** The result of a reading: what has changed, or why nothing has. */
 export type ConfigOutcome =
   | { readonly changes: readonly ConfigChange[] }
   | { readonly faults: readonly string[] }
 
 /**
- * The configuration in force, and its file. A change is validated first and runs only as a whole; while the file is at
- * fault, what was read before stays in force.
+ * The configuration in force, and its file. A changed file comes into force only as a whole, after validation. While it has
+ * faults, the previous configuration stays in force.
  */
 export class LiveConfig {
   readonly #seams: LiveConfigSeams
   readonly #path: string | undefined
   readonly #started: Config
-  /** In force. */
+  /** The configuration in force. */
   #current: LoadedConfig
-  /** As in the file that was taken over last. */
+  /** The last sound file, including keys that wait for a restart. */
   #saved: Config
   #loadedAt: Date
   #faults: readonly string[] = []
-  /** The file is sound, and could not be applied. */
+  /** True if the file is sound, but could not be applied. */
   #isRefused = false
   #accepted = 0
   #rejected = 0
@@ -87,8 +87,8 @@ export class LiveConfig {
 
   /**
    * Reads the file again when it changes.
-   * @param others files that a configuration depends on: a change of one tries again what could not be applied
-   * @returns ends the watch; what is being read then is not taken over any more
+   * @param others files on which a configuration depends. When one changes, a configuration that could not be applied is tried again
+   * @returns a function that ends the watch, and drops the result of a reading in progress
    */
   watch(others: readonly string[] = []): () => void {
     const { since, onBug } = this.#seams
@@ -105,9 +105,9 @@ export class LiveConfig {
     }
   }
 
-  /** Reads the file again, one reading at a time, and runs by it where it is sound. */
+  /** Reads the file again, and runs it if it is sound. Readings run one at a time. */
   reload(why: 'changed' | 'SIGHUP'): Promise<void> {
-    if (this.#isClosed || this.#isWaiting) return this.#reading // one that waits will see this change, too
+    if (this.#isClosed || this.#isWaiting) return this.#reading // The waiting reading will see this change.
     this.#isWaiting = true
     this.#reading = this.#reading.then(() => {
       this.#isWaiting = false
@@ -120,7 +120,7 @@ export class LiveConfig {
     const { load, apply, log, date } = this.#seams
     const before = this.#current
     try {
-      // A file that was there and is gone is half a save, or a mistake: it doesn't mean the defaults.
+      // A file that has disappeared is half a save or a mistake. It does not mean the defaults.
       const loaded = await load(before.source === 'defaults' ? this.#path : before.source)
       if (this.#isClosed) return
       if (loaded.isEmpty && !before.isEmpty)
@@ -135,13 +135,13 @@ export class LiveConfig {
       this.#faults = []
       this.#isRefused = false
       this.#accepted += 1
-      log.info({ file: loaded.source, why, changed: keys }, 'configuration read, in force now')
+      log.info({ file: loaded.source, why, changed: keys }, 'a new configuration is in force')
       this.#seams.onRead?.(loaded.source, { changes })
       for (const key of keys)
         if (GOES_WITH[key] !== undefined)
           log.info(
             { key, goesWith: GOES_WITH[key] },
-            'this key has a counterpart; "zonegate validate" says whether they fit',
+            'this key has a counterpart; "zonegate validate" says whether the two fit',
           )
     } catch (error) {
       if (this.#isClosed) return
@@ -149,7 +149,7 @@ export class LiveConfig {
       this.#isRefused = !(error instanceof ConfigError)
       this.#faults = error instanceof ConfigError ? error.faults : [(error as Error).message]
       for (const fault of this.#faults)
-        log.error({ fault, why }, 'configuration not taken, what was read before stays in force')
+        log.error({ fault, why }, 'the configuration has a fault, the previous one stays in force')
       this.#seams.onRead?.(before.source === 'defaults' ? (this.#path ?? CONFIG_FILE) : before.source, {
         faults: this.#faults,
       })
@@ -157,21 +157,21 @@ export class LiveConfig {
     }
     const { needsRestart } = this.status()
     if (needsRestart.length > 0)
-      log.warn({ keys: needsRestart }, 'these keys take effect when the processor is started again')
+      log.warn({ keys: needsRestart }, 'these keys take effect when you restart the processor')
   }
 }
 
-/** What is opened at the start. */
+/** The parts that the processor opens at its start. */
 function restartPart({ listen, history }: Config): object {
   return { listen, history }
 }
 
-/** The configuration that may be in force now: what needs a restart is as it was at the start. */
+/** The configuration that can come into force without a restart. It keeps the other parts as they were at the start. */
 function untilRestart(config: Config, { listen, history }: Config): Config {
   return { ...config, listen, history }
 }
 
-/** Keys whose values differ, `dns.budgetMs`; lists are told as one. */
-export function changedKeys(before: object, after: object): string[] {
+/** Keys whose values differ, such as `dns.budgetMs`. A list counts as one value. */
+function changedKeys(before: object, after: object): string[] {
   return changesOf(before, after).map(({ key }) => key)
 }

@@ -4,20 +4,20 @@ import { fileURLToPath } from 'node:url'
 import { ConfigError, type Fault } from './faults.ts'
 import { CONFIG_FILE, type Environment, type LoadedConfig } from './load.ts'
 
-/** What the reader prints. */
+/** What the reader process prints. */
 export type Outcome = { readonly loaded: LoadedConfig } | { readonly faults: readonly Fault[] }
 
-/** Beside this file, as TypeScript or as the JavaScript of a package. */
+/** It stands beside this file, as TypeScript, or as JavaScript in a package. */
 const READER = fileURLToPath(new URL(`./reader${extname(import.meta.url)}`, import.meta.url))
-/** A file of the largest size that is full of faults takes some 10 s. */
+/** A file of the maximum size that is full of faults takes about 10 s. */
 const WITHIN_MS = 60_000
 const HEAP_MB_MAX = 256
-/** More than a configuration of the largest size is as JSON. */
+/** More than the JSON of a configuration of the maximum size. */
 const OUTPUT_LENGTH_MAX = 16 * 1024 * 1024
 
 /**
- * As `loadConfig`, in a process of its own: a YAML file of a few KB can keep its reader busy for a second, or take all
- * memory there is, and meanwhile this process would answer nobody.
+ * Calls `loadConfig` in a separate process. A YAML file of a few KB can occupy its reader for a second, or use up all memory,
+ * and this process must keep answering requests.
  * @throws ConfigError
  */
 export async function loadConfigApart(

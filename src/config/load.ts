@@ -5,11 +5,10 @@ import { type Config, configSchema, parseHostPort } from './schema.ts'
 
 export { ConfigError } from './faults.ts'
 
-/** The file that is read where none is named. */
+/** The default configuration file. */
 export const CONFIG_FILE = 'zonegate.yaml'
-/** No configuration is as long, in octets; a log file that is named by mistake is. */
+/** More octets than any configuration has. A longer file is something else, such as a log. */
 const FILE_OCTETS_MAX = 250_000
-/** A token may have a line break behind it. */
 const TOKEN_FILE_OCTETS_MAX = 10_000
 
 /** Keys that the environment overrides, for containers. */
@@ -20,25 +19,24 @@ const OVERRIDES: Readonly<Record<string, string>> = {
   ZONEGATE_HTTP_TOKEN_FILE: 'httpTokenFile',
 }
 
-/** One mistake makes many, each a line in the log. */
+/** The most faults to report: one mistake can cause many, and each is a line in the log. */
 const FAULTS_MAX = 20
-/** Some repeat what they did not understand. */
+/** The YAML parser's messages may quote long parts of the file. */
 const MESSAGE_LENGTH_MAX = 300
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-/** A configuration and where it is from: a path, or `defaults`. */
+/** A configuration, and its source: a path, or `defaults`. */
 export interface LoadedConfig {
   readonly config: Config
   readonly source: string
-  /** True for a file that says nothing: all is as by default. */
+  /** True for an empty file, which leaves all defaults. */
   readonly isEmpty: boolean
 }
 
 /**
- * Reads the configuration: `path` where the operator named one (it must exist then), else `./zonegate.yaml` where there
- * is one, else the defaults. Of `environment`, ZONEGATE_GRPC, ZONEGATE_HTTP, ZONEGATE_HTTP_TOKEN and ZONEGATE_HTTP_TOKEN_FILE
- * stand above the file's `listen`.
+ * Reads the configuration from `path`, else from `./zonegate.yaml`, else uses the defaults. A given `path` must exist. The
+ * variables ZONEGATE_GRPC, ZONEGATE_HTTP, ZONEGATE_HTTP_TOKEN and ZONEGATE_HTTP_TOKEN_FILE override the file's `listen`.
  * @throws ConfigError
  */
 export function loadConfig(path: string | undefined, environment: Environment = {}): LoadedConfig {
@@ -73,7 +71,7 @@ export function parseConfig(text: string, file: string, environment: Environment
     const errors = document.errors.slice(0, FAULTS_MAX)
     const tooDeep = errors.filter(({ message }) => isStackOverflow(message)).slice(0, 1)
     throw new ConfigError(
-      // One that is nested too deeply makes one fault of each level.
+      // A document that is nested too deeply has one error for each level. Report it once.
       (tooDeep.length > 0 ? tooDeep : errors).map(({ pos, message }) => ({
         ...place(pos[0]),
         key: '',
@@ -117,13 +115,13 @@ function byPlace(a: Fault, b: Fault): number {
   return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
 }
 
-/** Where operators reach a processor, and what they must send. */
+/** Where operators reach a processor, and the token that they must send. */
 export type OperatorsListen = Pick<Config['listen'], 'http' | 'httpToken' | 'httpTokenFile'>
 
 /**
- * As much of the configuration as a command needs to ask a running processor, which goes on by what it read before: of a
- * file at fault, what can be understood of `listen`, else its defaults.
- * @returns the faults, too
+ * Reads the part of the configuration that a command needs to ask a running processor. The processor still runs with the
+ * previous configuration if the file has faults. Then this takes what it can understand of `listen`, and defaults for the rest.
+ * @returns also the file's faults
  */
 export function loadOperatorsListen(
   path: string | undefined,
@@ -149,7 +147,7 @@ export function loadOperatorsListen(
   }
 }
 
-/** Of a file at fault: of broken YAML, what stands before and around the mistake. */
+/** Reads a file that has faults. From broken YAML it gets what stands before and around the mistake. */
 function understoodOf(file: string): object {
   try {
     const value: unknown = parseDocument(readText(file, FILE_OCTETS_MAX), { logLevel: 'silent' }).toJS()
@@ -160,7 +158,7 @@ function understoodOf(file: string): object {
 }
 
 /**
- * The token that clients of `listen.http` must send; null: none.
+ * The token that clients of `listen.http` must send. Null if they need none.
  * @throws ConfigError
  */
 export function readHttpToken({ listen }: { readonly listen: OperatorsListen }): string | null {
@@ -181,7 +179,7 @@ export function readHttpToken({ listen }: { readonly listen: OperatorsListen }):
   return token
 }
 
-/** Ids of `zones` that YAML takes for other numbers than they look like: 007, 0x10, 1e3. */
+/** Ids of `zones` that YAML reads as other numbers: 007, 0x10, 1e3. */
 function numbersAsIds({ contents }: Document.Parsed): { offset: number; source: string; read: string }[] {
   const zones = isMap(contents) ? contents.get('zones', true) : undefined
   if (!isMap(zones)) return []
@@ -196,13 +194,13 @@ function plainValue(document: Document.Parsed, place: (offset: number) => Place)
   try {
     return document.toJS() ?? {}
   } catch (error) {
-    // Aliases that have no anchor, or multiply themselves ("billion laughs").
+    // An alias without an anchor, or aliases that multiply ("billion laughs").
     const message = syntaxText((error as Error).message)
     throw new ConfigError([{ ...place(aliasOffset(document)), key: '', message }])
   }
 }
 
-/** Of the first alias without an anchor before it, or of the first one. */
+/** The offset of the first alias without an anchor, else of the first alias. */
 function aliasOffset(document: Document.Parsed): number {
   let first: Node | undefined
   let dangling: Node | undefined
@@ -216,7 +214,7 @@ function aliasOffset(document: Document.Parsed): number {
   return (dangling ?? first)?.range?.[0] ?? 0
 }
 
-/** Puts what the environment says into `listen`. */
+/** Puts the values of the environment into `listen`. */
 function override(
   value: unknown,
   environment: Environment,

@@ -1,5 +1,5 @@
 /**
- * A process of its own that reads and checks `zonegate.yaml`: see load-apart.ts. Prints the outcome as one line of JSON.
+ * A separate process that reads and checks `zonegate.yaml` (see load-apart.ts). Prints the outcome as one line of JSON.
  * usage: reader.ts [FILE]
  */
 import { ConfigError } from './faults.ts'

@@ -1,6 +1,6 @@
 import type { Config } from './schema.ts'
 
-/** What of a configuration says where requests go. */
+/** The parts of a configuration that decide where requests go. */
 export type Placing = Pick<Config, 'dns' | 'addresses' | 'rules' | 'zones' | 'learned' | 'fallback'>
 
 export function placingOf(config: Config): Placing {
@@ -8,7 +8,7 @@ export function placingOf(config: Config): Placing {
   return { dns, addresses, rules, zones, learned, fallback }
 }
 
-/** Parts of a configuration of which another one needs more than a new level of the log. */
+/** The parts of a configuration that the processor must rebuild its own parts for when they change. */
 export const SHAPING = [
   'dns',
   'addresses',
@@ -27,7 +27,7 @@ export function same<Part extends keyof Config>(
   return sections.every((section) => JSON.stringify(a[section]) === JSON.stringify(b[section]))
 }
 
-/** True where a new configuration goes on with the DNS client of the one before, and with all that it has cached. */
+/** True if a new configuration keeps the previous DNS client and its cache. */
 export function keepsDns(
   before: Pick<Config, 'dns' | 'addresses'>,
   after: Pick<Config, 'dns' | 'addresses'>,
@@ -35,7 +35,7 @@ export function keepsDns(
   return same(before, after, ['dns', 'addresses'])
 }
 
-/** True where a search domain that resolv.conf gave, and that was not asked to change, stays. */
+/** True if the search domain comes from the same resolv.conf before and after, and so stays. */
 export function keepsSearch(before: Pick<Config, 'dns'>, after: Pick<Config, 'dns'>): boolean {
   return (
     before.dns.search === null && after.dns.search === null && before.dns.resolvConf === after.dns.resolvConf

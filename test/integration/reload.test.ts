@@ -97,7 +97,7 @@ test('each section changes live: DNS, addresses, learned, log', async () => {
   await accepted()
   const { dns } = (await processor.ask('/api/status')).json()
   assert.deepEqual([dns.nameservers[0].nameserver, dns.ttlSecondsMax], ['127.0.0.2:9', 17])
-  const changed = processor.lines().findLast(({ msg }) => msg === 'configuration read, in force now')?.[
+  const changed = processor.lines().findLast(({ msg }) => msg === 'a new configuration is in force')?.[
     'changed'
   ]
   for (const key of [
@@ -195,6 +195,6 @@ test('a file that is empty for a moment, as it is written, is never read', async
     await new Promise((resolve) => setTimeout(resolve, 60))
   }
   await accepted()
-  const read = processor.lines().findLast(({ msg }) => msg === 'configuration read, in force now')
+  const read = processor.lines().findLast(({ msg }) => msg === 'a new configuration is in force')
   assert.ok(!String(read?.['changed']).includes('dns.search'), JSON.stringify(read))
 })
