@@ -41,7 +41,8 @@ const checks = (check: string): [string, string] => [
   '  lb_policy:',
   `  health_checks: [${check}]\n  lb_policy:`,
 ]
-const ONLY_SEVERAL = /^clusters\.yaml health_checks: health checks apply only to learned zones with several addresses/
+const ONLY_SEVERAL =
+  /^clusters\.yaml health_checks: health checks apply only to learned zones with several addresses/
 
 const LIMIT = {
   type: '"@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: a',
