@@ -1,5 +1,5 @@
-// Compiles src/ to JavaScript in dist/ for the package, because Node strips no types under node_modules. `npm pack` runs
-// it (prepack). A checkout and the image run the TypeScript itself.
+// Compiles src/ to JavaScript in dist/ for the package, because Node strips no types under node_modules. `npm pack` runs this
+// script (prepack). A checkout and the image run the TypeScript directly.
 import { spawnSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
@@ -7,14 +7,14 @@ import { readBuild } from '../src/status/version.ts'
 
 rmSync('dist', { recursive: true, force: true })
 compile('tsconfig.build.json')
-// `zonegate/dns` has types: those of its entry, and of the two files that the entry exports types of.
+// `zonegate/dns` ships the types of its entry file, and of the two files whose types the entry exports.
 compile('tsconfig.types.json')
 for (const name of ['index', 'answer', 'events']) {
   const types = readFileSync(`dist/types/dns/${name}.d.ts`, 'utf8')
   writeFileSync(`dist/dns/${name}.d.ts`, types.replaceAll(/(from '\.\/\w+)\.ts'/g, "$1.js'"))
 }
 rmSync('dist/types', { recursive: true })
-// The page's files need no build.
+// The page's files are copied as they are.
 cpSync('src/admin/page', 'dist/admin/page', { recursive: true, filter: (path) => extname(path) !== '.ts' })
 writeFileSync('dist/COMMIT', `${readBuild().commit}\n`)
 

@@ -7,7 +7,7 @@ export const CHART_SCHEMA_FILE = new URL('../deploy/helm/zonegate/values.schema.
 /** Keys below `listen` that the pod's environment sets. With a token in both places the processor does not start. */
 const SET_BY_THE_POD = ['http', 'httpToken', 'httpTokenFile']
 
-/** The file as it must be: its own part is kept, `config` and what that refers to are zonegate.schema.json's. */
+/** The file's new text. It keeps its own part, and takes `config` and the definitions of that from zonegate.schema.json. */
 export function chartSchemaText(): string {
   const chart = JSON.parse(readFileSync(CHART_SCHEMA_FILE, 'utf8'))
   const { $schema: _, $defs, ...config } = JSON.parse(jsonSchemaText(), withoutLookaround)
@@ -17,7 +17,7 @@ export function chartSchemaText(): string {
   return `${withShortArrays(JSON.stringify(chart, null, 2))}\n`
 }
 
-/** Helm's regular expressions (RE2) have no lookaround, and one that has it makes Helm refuse the whole schema. */
+/** Helm's regular expressions (RE2) support no lookaround. Helm would refuse a schema with one. */
 function withoutLookaround(this: object, key: string, value: unknown): unknown {
   return key === 'pattern' && typeof value === 'string' && /\(\?<?[=!]/.test(value) ? undefined : value
 }

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 
-/** Types, then lint, format and import directions (biome.json holds all three). */
+/** Checks types, then lint, format and import directions (all three in biome.json). */
 const CHECKS = [
   ['types', 'node_modules/.bin/tsc', []],
   ['lint, format, import directions', 'node_modules/.bin/biome', ['ci', '--error-on-warnings', '.']],

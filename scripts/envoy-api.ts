@@ -1,6 +1,6 @@
-// Writes proto/envoy-api.json: the messages that Envoy's bootstrap, listeners, routes and clusters are made of, as the pinned
-// Envoy itself has them. Its program carries the descriptors of its whole API, from which these are read. Run it when the Envoy is another
-// one: node scripts/with-node.mjs scripts/envoy-api.ts ENVOY
+// Writes proto/envoy-api.json: the messages of Envoy's bootstrap, listeners, routes and clusters. It reads them from the pinned
+// Envoy's binary, which contains the descriptors of its whole API. Run it after a change of Envoy's version:
+// node scripts/with-node.mjs scripts/envoy-api.ts ENVOY
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type {
@@ -11,7 +11,7 @@ import type {
 import descriptor from 'protobufjs/ext/descriptor/index.js'
 import { MESSAGE_FILE, type MessageDescription } from '../src/xds/envoy-api.ts'
 
-/** What is read from the operator's files, or sent to Envoy. */
+/** Messages that the processor reads from the operator's files, or sends to Envoy. */
 const ROOTS = [
   'envoy.config.bootstrap.v3.Bootstrap',
   'envoy.config.cluster.v3.Cluster',
@@ -19,15 +19,15 @@ const ROOTS = [
   'envoy.config.route.v3.RouteConfiguration',
   'envoy.config.route.v3.FilterConfig',
 ]
-/** Extensions that these may name in an Any. */
+/** Extensions that these messages may contain in an Any. */
 const EXTENSIONS =
   /^envoy\.extensions\.(?:access_loggers|clusters|common|early_data|filters|formatter|http|internal_redirect|load_balancing_policies|matching|network\.dns_resolver\.cares|path|request_id|resource_monitors|retry|rbac|router|string_matcher|transport_sockets|upstreams)\./
-/** protobuf's own messages: protobufjs brings them along. */
+/** protobuf's own messages, which protobufjs already has. */
 const WELL_KNOWN = /^google\.protobuf\.(?:Any|Duration|Empty|FieldMask|Timestamp|\w*Value|Struct)/
 
 type Description = MessageDescription
 
-/** The descriptors in Envoy's program: each begins with its file's name, and ends where no field of it follows. */
+/** Finds the descriptors in Envoy's binary. Each starts with its file's name, and ends before the first octet that is no field. */
 export function descriptorFiles(program: Buffer): IFileDescriptorProto[] {
   const files = new Map<string, IFileDescriptorProto>()
   for (let at = program.indexOf('.proto\x12'); at !== -1; at = program.indexOf('.proto\x12', at + 1)) {
@@ -53,7 +53,7 @@ function startOf(program: Buffer, nameEnd: number): number | undefined {
   return undefined
 }
 
-/** Fields of FileDescriptorProto: all have a length but these, which are numbers. */
+/** The fields of FileDescriptorProto that are numbers. All others have a length. */
 const FIELD_MAX = 14
 const NUMBERS = new Set([10, 11, 14])
 const LENGTH_DELIMITED = 2
@@ -75,7 +75,7 @@ function endOf(program: Buffer, start: number): number {
   }
 }
 
-/** Every message and enum of Envoy's, by its name. */
+/** All messages and enums of Envoy, by name. */
 export function allMessages(program: Buffer): Map<string, Description> {
   const all = new Map<string, Description>()
   for (const file of descriptorFiles(program)) {
@@ -86,7 +86,7 @@ export function allMessages(program: Buffer): Map<string, Description> {
   return all
 }
 
-/** Every message that the roots reach, and the extensions with what they reach. */
+/** All messages that the roots and the extensions refer to. */
 export function describe(program: Buffer): Record<string, Description> {
   const all = allMessages(program)
   const todo = [...ROOTS, ...[...all.keys()].filter((name) => EXTENSIONS.test(name) && isMessage(all, name))]
@@ -111,7 +111,7 @@ function valuesOf({ value = [] }: IEnumDescriptorProto): Record<string, number> 
   return Object.fromEntries(value.map(({ name, number }) => [name, number]))
 }
 
-/** google.protobuf.FieldDescriptorProto.Type, of those that are no message, enum or group. */
+/** The scalar types of google.protobuf.FieldDescriptorProto.Type. */
 const SCALARS: Readonly<Record<number, string>> = {
   1: 'double',
   2: 'float',
@@ -157,7 +157,7 @@ function collect(scope: string, message: IDescriptorProto, all: Map<string, Desc
   all.set(name, { fields, ...(Object.keys(oneofs).length > 0 && { oneofs }) })
 }
 
-/** One message a line, so that a change can be read. */
+/** One message on each line, so that a diff is readable. */
 export function textOf(messages: Record<string, Description>): string {
   const lines = Object.entries(messages).map(([name, message]) => `"${name}":${JSON.stringify(message)}`)
   return `{\n${lines.join(',\n')}\n}\n`

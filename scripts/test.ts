@@ -20,8 +20,8 @@ const KINDS = {
 } as const
 
 /**
- * Kinds whose files run two at a time. Those with a browser or a Docker of their own have the machine's two cores to
- * themselves.
+ * Kinds whose files run two at a time. Tests with a browser or Docker run alone, because they need both cores of a small
+ * machine.
  */
 const IN_PAIRS: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration', 'e2e'])
 
@@ -51,7 +51,7 @@ async function main(): Promise<number> {
   return Math.max(...codes)
 }
 
-/** @returns the exit code; 0 where there is nothing to run */
+/** @returns the exit code; 0 if there are no files to run */
 function run(
   kinds: readonly (readonly [string, string])[],
   concurrency: number,

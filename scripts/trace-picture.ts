@@ -1,4 +1,4 @@
-// The trace of docs/tracing.md, of a real request: node scripts/with-node.mjs scripts/trace-picture.ts
+// Prints the trace in docs/tracing.md from a real request: node scripts/with-node.mjs scripts/trace-picture.ts
 import { startGateway } from '../test/support/gateway.ts'
 import { call } from '../test/support/http.ts'
 import { a, startNameserver } from '../test/support/nameserver.ts'

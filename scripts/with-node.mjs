@@ -1,6 +1,5 @@
-// Runs a TypeScript file of this project with a Node that is new enough: the machine's own where it is 24 or newer,
-// else the pinned one from npm. Installs the dependencies from the lock file first where they are missing. Plain
-// JavaScript, because this file alone must run on Node 20.
+// Runs a TypeScript file of this project with Node 24 or newer: the machine's own, else the pinned one from npm. First installs
+// missing dependencies from the lock file. This file is plain JavaScript, because it must run on Node 20.
 //
 // usage: node scripts/with-node.mjs FILE.ts [ARG ...]
 import { spawn, spawnSync } from 'node:child_process'
@@ -11,13 +10,13 @@ import { fileURLToPath } from 'node:url'
 
 const NODE_MAJOR_LEAST = 24
 const PARENT_LOOK_MS = 250
-/** They need /proc, addresses such as 127.0.1.1 and an Envoy for the machine, and are tested on Linux only. */
+/** Files that need Linux: they use /proc, addresses such as 127.0.1.1, and an Envoy binary. */
 const ON_LINUX_ONLY = ['src/launch/start.ts', 'demo/demo.ts']
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const say = (text) => process.stderr.write(`zonegate: ${text}\n`)
 
 function installed() {
-  // npm writes this file last, with what it installed: an interrupted or outdated install is not one.
+  // npm writes this file last and lists in it what it installed, so it shows an interrupted or outdated install.
   try {
     const want = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
     const have = JSON.parse(readFileSync(join(root, 'node_modules/.package-lock.json'), 'utf8')).packages
@@ -75,10 +74,10 @@ const child = spawn(nodeBinary(), [file, ...args], {
   stdio: 'inherit',
   cwd: root,
   env: {
-    // Node takes the types out of each file and compiles it once, not at each start: a third less CPU for a short command.
+    // With a compile cache, Node strips types and compiles only once: a third less CPU for a short command.
     NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/node'),
     ...process.env,
-    // Those that are started for long end when this process is gone (src/launch/watch.ts).
+    // Long-running children end when this process has ended (src/launch/watch.ts).
     ZONEGATE_PARENT_PID: String(process.pid),
   },
 })
@@ -87,13 +86,13 @@ if (process.env.npm_lifecycle_event !== undefined) endWithNpm(() => child.kill('
 child.on('exit', (code, signal) => process.exit(signal ? 1 : code))
 
 /**
- * npm tells a signal to the shell between it and this process, and some shells (dash) end without passing it on. So what
- * counts is whether both are still there.
+ * npm sends a signal to the shell between it and this process, but some shells (dash) end without passing it on. So this
+ * process checks whether both still run.
  */
 function endWithNpm(end) {
   const shell = process.ppid
   const npm = parentOf(shell)
-  // Some shells become what they start: then the parent is npm already.
+  // Some shells replace themselves with the command (exec). Then the parent is npm itself.
   const watched = npm !== null && isNpm(npm) ? npm : null
   const timer = setInterval(() => {
     if (process.ppid === shell && (watched === null || parentOf(shell) === watched)) return
@@ -103,7 +102,7 @@ function endWithNpm(end) {
   timer.unref()
 }
 
-/** Linux only; null elsewhere. */
+/** On Linux only. Null on other systems. */
 function parentOf(pid) {
   try {
     return Number(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ')[1])
