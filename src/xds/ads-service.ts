@@ -17,7 +17,7 @@ import {
 } from './envoy-client.ts'
 import type { RouteConfiguration } from './messages.ts'
 import { RequestFault, requestParts } from './request-parts.ts'
-import { KINDS, type Kind, kindOf, type Resource } from './resource.ts'
+import { KINDS, type Kind, kindOf, type Resource, type ZoneRef } from './resource.ts'
 import { Rollout, type RolloutEvent, type RolloutOptions, type ZoneOnEnvoy } from './rollout.ts'
 import type { Received } from './subscription.ts'
 import { MalformedMessage, WHOLE_OCTETS_MAX } from './wire.ts'
@@ -165,7 +165,7 @@ export class AdsService {
   }
 
   /** What each Envoy has of a zone. */
-  zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): EnvoyWithZone[] {
+  zoneOnEnvoys(zone: ZoneRef): EnvoyWithZone[] {
     return [...this.#streams].map((stream) => stream.withZone(zone))
   }
 
@@ -314,7 +314,7 @@ class AdsStream {
     return this.#rollout.accepts
   }
 
-  withZone(zone: { readonly service: string; readonly id: string }): EnvoyWithZone {
+  withZone(zone: ZoneRef): EnvoyWithZone {
     const state = this.#rollout.stateOf(zone)
     return { envoy: this.#envoy, state, ...(state === 'refused' && { rejection: this.#lastRejection }) }
   }

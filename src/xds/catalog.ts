@@ -4,7 +4,7 @@ import type { Pin, RoutePolicy } from './learned-routes.ts'
 import type { RouteConfiguration } from './messages.ts'
 import { pinOf, pinsOf } from './pins.ts'
 import { proofOf } from './proof.ts'
-import { type Kind, type Resource, type ZoneKey, zoneKey } from './resource.ts'
+import { type Kind, type Resource, type ZoneKey, type ZoneRef, zoneKey } from './resource.ts'
 import { type HostKey, hostKeyOf, type OwnAnswer, partsOf, type RoutingRules } from './routing-rules.ts'
 import type { UpstreamCluster } from './upstream.ts'
 import { HOSTS_PER_SIZE, type VirtualHostResource, VirtualHosts } from './virtual-host.ts'
@@ -235,11 +235,11 @@ export class Catalog {
     for (const host of this.#servicesOfHost.keys()) yield this.#virtualHosts.nameOf(host)
   }
 
-  virtualHostName(zone: { readonly service: string; readonly id: string }): string {
+  virtualHostName(zone: ZoneRef): string {
     return this.#virtualHosts.nameOf(this.hostOf(zone))
   }
 
-  hostOf({ service, id }: { readonly service: string; readonly id: string }): HostKey {
+  hostOf({ service, id }: ZoneRef): HostKey {
     return hostKeyOf(service, id, this.#rules)
   }
 
@@ -293,7 +293,7 @@ export class Catalog {
   }
 
   /** The operator's virtual host that gets this zone's requests, in the files in force or in those that are being proved. */
-  pinOf(zone: { readonly service: string; readonly id: string }): string | undefined {
+  pinOf(zone: ZoneRef): string | undefined {
     return this.pinOfHost(this.hostOf(zone))
   }
 

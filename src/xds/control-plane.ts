@@ -16,7 +16,7 @@ import { millisecondsOf } from './duration.ts'
 import { FORWARD } from './learned-routes.ts'
 import { LoadReportService, loadReportDefinition, type ZoneLoad } from './load-report-service.ts'
 import type { RouteConfiguration } from './messages.ts'
-import type { Kind, Resource, ZoneKey } from './resource.ts'
+import type { Kind, Resource, ZoneKey, ZoneRef } from './resource.ts'
 import type { RoutingRules } from './routing-rules.ts'
 
 /** Envoy's control plane. */
@@ -24,7 +24,7 @@ export interface ControlPlane {
   /** Gives all Envoys a zone, or its new addresses. Cheap if nothing has changed, so call it at every refresh. */
   publish(zone: LearnedZone): void
   /** Has all Envoys answer a zone's requests themselves, as its rules say (maintenance). */
-  publishAnswered(zone: { readonly service: string; readonly id: string }): void
+  publishAnswered(zone: ZoneRef): void
   /** Removes a zone from all Envoys: its requests ask the processor again. */
   withdraw(key: ZoneKey): void
   setPolicy(policy: ZonePolicy, rules: RoutingRules): void
@@ -32,9 +32,9 @@ export interface ControlPlane {
   prove(configuration: RouteConfiguration, done: (fault: string | undefined) => void): void
   cancelProof(): void
   /** The operator's virtual host that gets a zone's requests, so that the zone isn't learned; undefined: none does. */
-  pinOf(zone: { readonly service: string; readonly id: string }): string | undefined
+  pinOf(zone: ZoneRef): string | undefined
   /** What each connected Envoy has of a zone. */
-  zoneOnEnvoys(zone: { readonly service: string; readonly id: string }): readonly EnvoyWithZone[]
+  zoneOnEnvoys(zone: ZoneRef): readonly EnvoyWithZone[]
   /** Gives all Envoys the clusters of the cold path. */
   setColdClusters(clusters: readonly Resource[]): void
   /** Gives all Envoys the cluster with which they resolve names themselves. @param cluster undefined: removes it */
@@ -62,7 +62,7 @@ export interface ControlPlaneStatus {
 /** What the control plane reports. */
 export interface ControlPlaneEvents {
   /** An Envoy has zones from an earlier processor. It keeps them, with their addresses, until they are published or withdrawn. */
-  onZonesFound(envoy: string, zones: readonly { service: string; id: string; key: ZoneKey }[]): void
+  onZonesFound(envoy: string, zones: readonly (ZoneRef & { key: ZoneKey })[]): void
   /** What an Envoy did for a zone in the last period. Zones without requests are reported, too. */
   onLoad(envoy: string, key: ZoneKey, load: ZoneLoad): void
   /** An Envoy without any resources has connected: it has just started. */

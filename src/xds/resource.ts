@@ -53,10 +53,15 @@ export type ZoneKey = `${string}/${string}`
 /** @param id in lower case, because DNS names ignore case (RFC 4343) */
 export const zoneKey = (service: string, id: string): ZoneKey => `${service}/${id}`
 
-/** The inverse of `zoneKey`; undefined: the name is not a zone's. */
-export function parseZoneKey(
-  name: string,
-): { readonly key: ZoneKey; readonly service: string; readonly id: string } | undefined {
+/** Identifies a zone. */
+export interface ZoneRef {
+  readonly service: string
+  /** In lower case. */
+  readonly id: string
+}
+
+/** The inverse of `zoneKey`. Undefined if the name is not a zone's. */
+export function parseZoneKey(name: string): (ZoneRef & { readonly key: ZoneKey }) | undefined {
   const [service, id, more] = name.split('/')
   if (!service || !id || more !== undefined) return undefined
   return { key: zoneKey(service, id), service, id }

@@ -10,6 +10,7 @@ import {
   type Resource,
   TYPE_URLS,
   type ZoneKey,
+  type ZoneRef,
   zoneKey,
 } from './resource.ts'
 import type { HostKey } from './routing-rules.ts'
@@ -45,7 +46,7 @@ export interface RolloutEvent {
   readonly first: boolean
   readonly received: Received<Resource>
   /** Zones that this Envoy has but the catalogue has not. */
-  readonly found: readonly { readonly service: string; readonly id: string; readonly key: ZoneKey }[]
+  readonly found: readonly (ZoneRef & { readonly key: ZoneKey })[]
 }
 
 /**
@@ -183,7 +184,7 @@ export class Rollout {
   }
 
   /** What this Envoy has of a zone of the catalogue. */
-  stateOf({ service, id }: { readonly service: string; readonly id: string }): ZoneOnEnvoy {
+  stateOf({ service, id }: ZoneRef): ZoneOnEnvoy {
     const key = zoneKey(service, id)
     const host = this.#catalog.hostOf({ service, id })
     const virtualHost = this.#catalog.nameOfHost(host)
