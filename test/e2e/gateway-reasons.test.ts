@@ -21,7 +21,7 @@ const CASES: Case[] = [
     files: ['routes.yaml'],
     edit: (text) =>
       text.replace(
-        '    # 502: the zone',
+        '    - name: loop_detected\n',
         '    - name: own\n      match: { prefix: "/" }\n      route: { cluster: nowhere }\n$&',
       ),
     status: 503,
@@ -46,7 +46,7 @@ const CASES: Case[] = [
     files: ['routes.yaml'],
     edit: (text) =>
       text.replace(
-        '    # 502: the zone',
+        '    - name: loop_detected\n',
         '    - name: closed\n      match: { prefix: "/" }\n      direct_response: { status: 403 }\n$&',
       ),
     status: 403,
