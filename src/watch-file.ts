@@ -15,7 +15,7 @@ export interface WatchOptions {
   readonly timers?: Timers
 }
 
-/** Differs where the file, or the one that took its place, was written in between. Empty where it can't be examined. */
+/** Differs if the file, or one that replaced it, was written in between. Empty if `stat` fails. */
 export type FileState = string
 
 export function fileState(path: string): FileState {

@@ -1,4 +1,4 @@
-/** What anyone who reaches the operators' port sends. */
+/** Fuzzes the operators' port, with requests that anyone who reaches it may send. */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import * as fc from 'fast-check'
@@ -94,7 +94,7 @@ const value = fc.oneof(
 )
 const encoded = fc.oneof(
   value.map((text) => encodeURIComponent(text.toWellFormed())),
-  // Only what Node's own client lets through on a request line.
+  // Node's client accepts only these characters on a request line.
   value.map((text) => text.replace(/[^\x21-\x7e]/g, '')),
 )
 const paths = fc
@@ -122,7 +122,7 @@ const headers = fc.oneof(
     .tuple(fc.constantFrom('authorization', 'host', 'cookie', 'origin'), encoded)
     .map(([name, text]) => ({ [name]: text.slice(0, 2000) })),
 )
-/** What /api/explain takes, what it does not, and what is no JSON. */
+/** Bodies that /api/explain accepts, bodies that it refuses, and texts that are not JSON. */
 const line = fc.oneof(value, fc.constantFrom('server: 1', 'server: 2', ':path: /', 'a'))
 const curl = fc.oneof(
   value.map((text) => `curl ${text}`),

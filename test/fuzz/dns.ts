@@ -1,4 +1,4 @@
-/** What nameservers send, and what the network makes of it. */
+/** Fuzzes DNS, with messages that nameservers may send and networks may damage. */
 import assert from 'node:assert/strict'
 import { type AddressInfo, createServer, isIP } from 'node:net'
 import * as fc from 'fast-check'
@@ -41,7 +41,7 @@ const RECORD_OCTETS_MIN = 11
 
 const octets = fc.uint8Array({ maxLength: 2000, size: 'max' }).map((array) => Buffer.from(array))
 
-/** A response to `zone1.test`, type A: true, slightly off, or nonsense. */
+/** A response to `zone1.test`, type A: correct, slightly wrong, or nonsense. */
 const NAME = parseDomainName('zone1.test') as DomainName
 const answerRecords = fc.array(
   fc.oneof(
@@ -133,7 +133,7 @@ function responses(
     }))
 }
 
-/** Changes a few octets behind the question, now and then. */
+/** Sometimes changes a few octets behind the question. */
 function mutations(): fc.Arbitrary<(octets: Buffer) => Buffer> {
   const change = fc.tuple(fc.nat(), fc.nat({ max: 255 }))
   return fc.oneof(
@@ -146,7 +146,7 @@ function mutations(): fc.Arbitrary<(octets: Buffer) => Buffer> {
   )
 }
 
-/** The resolver over a network that answers with these in turn, and silence afterwards. */
+/** The resolver over a network that sends these replies in turn, and then nothing more. */
 async function resolve(
   script: readonly ScriptedReply[],
   name: DomainName = NAME,
@@ -201,7 +201,7 @@ const changes = fc.tuple(
   fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { minLength: 1, maxLength: 3 }),
 )
 
-/** As `resolve`, over a list of nameservers that changes while they are asked. */
+/** Like `resolve`, but the list of nameservers changes during the queries. */
 async function resolveWhileChanging(
   moments: readonly (readonly [number, readonly string[]])[],
   script: readonly ScriptedReply[],
@@ -211,7 +211,7 @@ async function resolveWhileChanging(
   const waiting = new Set<{ text: string; abort: () => void }>()
   const { signal } = new AbortController()
   const send: Transport['send'] = async ({ nameserver, octets, deadlineMs, signal: one }, read) => {
-    // Probes run on the side: time passes by them, but not because of them.
+    // Probes run beside the queries, so they must not move the clock.
     if (one !== signal) return read('timeout')
     return new Promise((resolve) => {
       const reply = script[queries]
@@ -265,7 +265,7 @@ const [TARGETS_MAX, ENDPOINTS_MAX] = [16, 32]
 const QUERIES_MAX = 2 * 2 * 4 * 2
 
 /**
- * Streams as a nameserver may send them over TCP: the answer, another one, frames of any length, zeros; cut anywhere.
+ * TCP streams that a nameserver may send: the answer, another answer, frames of any length, or zeros, cut anywhere.
  */
 const frames = fc.array(
   fc.oneof(
@@ -342,7 +342,7 @@ export const dnsTargets: readonly Target[] = [
     async (script) => {
       const { answer, queries, nowMs } = await resolve(script, SERVICE)
       assert.ok(queries <= QUERIES_MAX * (1 + TARGETS_MAX), `${queries} queries`)
-      // An answer costs 1 ms here, and the last ones may come together.
+      // Each answer takes 1 ms here, and the last ones may arrive together.
       assert.ok(nowMs <= BUDGET_MS + queries, `${nowMs} ms`)
       assert.equal(answer.name, SERVICE)
       if (answer.kind === 'failure') return
@@ -402,7 +402,7 @@ export const dnsTargets: readonly Target[] = [
       assert.ok(conf.timeoutMs >= 1000 && conf.timeoutMs <= 30_000, `${conf.timeoutMs}`)
       assert.ok(conf.attempts >= 1 && conf.attempts <= 5, `${conf.attempts}`)
       for (const domain of conf.search) assert.equal(parseDomainName(domain), domain)
-      // Read again after it was written down, it says the same.
+      // The message must survive encoding and decoding.
       const written = [
         ...conf.nameservers.map((nameserver) => `nameserver ${nameserver}`),
         `options timeout:${conf.timeoutMs / 1000} attempts:${conf.attempts}`,
@@ -437,7 +437,7 @@ function streamOf(all: readonly Frame[], answer: Buffer): Buffer {
   )
 }
 
-/** What the first frame of a stream is worth: the answer, too little of one, or nothing. */
+/** What the first frame of a stream contains: the answer, a part of it, or nothing useful. */
 function firstOf(stream: Buffer, answer: Buffer): 'response' | 'malformed' | 'unreachable' {
   if (stream.length < 2) return 'unreachable'
   const length = stream.readUInt16BE(0)

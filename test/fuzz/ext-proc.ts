@@ -1,4 +1,4 @@
-/** What Envoy sends of a request, which is what a caller sends it; and what goes back. */
+/** Fuzzes ext_proc, with the callers' requests that Envoy passes on, and checks the answers. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { status } from '@grpc/grpc-js'
@@ -24,7 +24,7 @@ import { type Target, target } from './target.ts'
 const requests = codec<ProcessingRequest>('envoy.service.ext_proc.v3.ProcessingRequest')
 const responses = codec<ProcessingResponse>('envoy.service.ext_proc.v3.ProcessingResponse')
 
-/** The condition of the only route that dials: Envoy matches it against the whole value. */
+/** The condition of the only route that connects to an address. Envoy matches it against the whole value. */
 const FORWARDABLE = new RegExp(`^(?:${forwardRegex()})$`)
 
 function forwardRegex(): string {
@@ -105,7 +105,7 @@ const header = fc.oneof(
 const headMessages: fc.Arbitrary<ProcessingRequest> = fc.array(header, { maxLength: 12 }).map((headers) => ({
   request_headers: { headers: { headers: headers.map(([key, raw_value]) => ({ key, raw_value })) } },
 }))
-/** Encoded, a few octets changed or cut: what gRPC's decoder lets through reaches us. */
+/** Encodes a message and changes or cuts a few octets. Whatever gRPC's decoder accepts reaches the processor. */
 const wire = fc
   .tuple(headMessages, fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 4 }), fc.boolean())
   .map(([message, changes, asIs]) => {
@@ -123,7 +123,7 @@ const failures: fc.Arbitrary<FailedAnswer> = fc
   .constantFrom('nameservers_failed', 'timeout', 'overloaded', 'rate_limited', 'invalid_name')
   .map((cause) => ({ kind: 'failure', name: 'n', cause, tries: [] }))
 const answers: fc.Arbitrary<Answer> = fc.oneof(
-  // As the resolver makes it: the address policy has parted them.
+  // Like the resolver's answer, whose addresses the address policy has separated.
   fc
     .tuple(fc.array(addresses, { maxLength: 5 }), fc.nat({ max: 60 }), fc.boolean())
     .map(([all, ttlSeconds, stale]) => ({
@@ -143,7 +143,7 @@ const answers: fc.Arbitrary<Answer> = fc.oneof(
   failures,
 )
 
-/** What Envoy reads of an answer, checked as far as Envoy trusts it. */
+/** Checks the parts of an answer that Envoy reads and trusts. */
 function checkResponse(octets: Buffer, addressesOfZone: readonly string[], rules: Rules): void {
   const { request_headers, immediate_response, dynamic_metadata } = responses.decode(octets)
   const own = dynamic_metadata?.fields?.['zonegate'] as
@@ -162,7 +162,7 @@ function checkResponse(octets: Buffer, addressesOfZone: readonly string[], rules
     }
     return
   }
-  // An answer that changes headers would be held against max_headers_count (envoy/listener.yaml, "address").
+  // Envoy would check an answer that changes headers against max_headers_count (envoy/listener.yaml, "address").
   assert.deepEqual(request_headers, { response: {} })
   const named = own?.structValue.fields?.['address'] as { stringValue: string } | undefined
   const value = named?.stringValue ?? ''

@@ -1,4 +1,4 @@
-/** What operators write: zonegate.yaml and Envoy's files. */
+/** Fuzzes the operators' files: zonegate.yaml and Envoy's files. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import * as fc from 'fast-check'
@@ -55,7 +55,7 @@ const configTexts = fc.oneof(
 
 const ROUTES = read('envoy/routes.yaml')
 const CLUSTERS = read('envoy/clusters.yaml')
-/** What is read of the listener, in a tenth of the time. */
+/** The part of the listener that the processor reads. It takes a tenth of the time of the whole file. */
 const LISTENER = `resources:
 - filter_chains:
   - filters:
@@ -72,7 +72,7 @@ const { decode: decodeHost } = messageCodec<{ name?: string; routes?: unknown[] 
 const { decode: decodeCluster } = messageCodec<{ name?: string }>(MESSAGE_NAMES.cluster)
 const FAULT = /^(?:routes|clusters|listener)\.yaml:\d+:\d+: ./s
 
-/** What everything behind the schema takes for granted. */
+/** What all code behind the schema relies on. */
 function holdsTogether(config: Config): void {
   const rules = rulesOf(config)
   assert.ok(rules.length > 0)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { targets } from './targets.ts'
 
-/** Short, and the same cases each time; `npm run fuzz` draws others, for as long as one likes. */
+/** A short run with the same cases each time. `npm run fuzz` draws new cases, for as long as you like. */
 const RUNS = 500
 const TIMEOUT_MS = 4000
 const SEED = 1

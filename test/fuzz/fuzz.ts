@@ -1,6 +1,6 @@
 /**
- * Every way in gets what strangers might send, round after round, and must hold: no crash, no hang, no growth. Loopback
- * only. A failure is shrunk and printed with what repeats it.
+ * Sends whatever strangers might send to every input of Zonegate, round after round. Nothing may crash, hang or grow. Uses
+ * loopback only. Shrinks a failure, and prints it with the options that repeat it.
  *
  * usage: npm run fuzz [-- --seconds 600] [--seed N] [--only TEXT] [--path P]
  */
@@ -10,12 +10,12 @@ import { Worker } from 'node:worker_threads'
 import { targets } from './targets.ts'
 import type { FromWorker, Job } from './worker.ts'
 
-/** No round takes as long, by far. */
+/** Much longer than any round takes. */
 const HANG_MS = 60_000
 const MINUTE_MS = 60_000
-/** Until caches, code and the heap have their size. */
+/** Time until caches, code and the heap have reached their size. */
 const WARM_UP_MS = 30_000
-/** Of what is alive after a full collection. */
+/** The limit on growth of the heap after a full collection. */
 const GROWTH_MB_MAX = 8
 
 interface Options extends Job {
@@ -42,7 +42,7 @@ function readOptions(): Options {
   return { seconds, seed, only: values.only, ...(values.path !== undefined && { path: values.path }) }
 }
 
-/** Runs jobs in a thread of their own, which can be ended whatever it hangs in. */
+/** Runs jobs in a separate thread, which can be ended even if it hangs. */
 class Fuzzing {
   readonly #options: Options
   readonly #startedMs = performance.now()

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 
-/** Something that takes what strangers send, and what must hold whatever they send. */
+/** An input that strangers can reach, and the property that must hold for whatever they send. */
 export interface Target {
   readonly name: string
   check(options: CheckOptions): Promise<Checked>
@@ -8,7 +8,7 @@ export interface Target {
 
 export interface Checked {
   readonly runs: number
-  /** Null: it held. Else what broke it, shrunk, with seed and path. */
+  /** Null if the property held, else the shrunk counterexample with its seed and path. */
   readonly failure: string | null
   /** Where among the runs of the seed. */
   readonly path: string | null
@@ -17,9 +17,9 @@ export interface Checked {
 export interface CheckOptions {
   readonly seed: number
   readonly runs: number
-  /** Of a failure that is to be seen again without searching and shrinking. */
+  /** The path of a failure, to repeat it without searching and shrinking. */
   readonly path?: string
-  /** Ends early, as a success. */
+  /** Ends the run early, as a success. */
   readonly timeoutMs?: number
 }
 

@@ -5,7 +5,7 @@ import { fileTargets } from './files.ts'
 import type { Target } from './target.ts'
 import { xdsTargets } from './xds.ts'
 
-/** Every way in. */
+/** All inputs that strangers can reach. */
 export const targets: readonly Target[] = [
   ...dnsTargets,
   ...extProcTargets,

@@ -1,4 +1,4 @@
-/** The thread that fuzz.ts watches: rounds over the targets, without an end. */
+/** The thread that fuzz.ts watches. It runs endless rounds over the targets. */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -6,7 +6,7 @@ import { targets } from './targets.ts'
 
 export interface Job {
   readonly seed: number
-  /** Part of the names of the targets meant; empty: all. */
+  /** Chooses the targets whose names contain this. Empty chooses all. */
   readonly only: string
   /** One failure again, as it was found. */
   readonly path?: string
@@ -24,10 +24,10 @@ export interface FromWorker {
   readonly residentMb: number
 }
 
-/** One target's turn. So many runs are never reached. */
+/** One target's turn. The time ends it, not the number of runs. */
 const TURN_MS = 1000
 const RUNS_MAX = 1_000_000
-/** Each round has another seed; the first one is that of the job. The step is odd: all seeds come before one comes again. */
+/** Each round has another seed, starting with the job's. The step is odd, so that no seed repeats before all have been used. */
 const SEED_STEP = 0x1e37_79b1
 const SEEDS = 2 ** 31
 
@@ -53,7 +53,7 @@ async function fuzz({ seed: first, only, path }: Job): Promise<never> {
         residentMb: rss / 1e6,
       }
       parentPort?.postMessage(message)
-      // Else timers and sockets of the target would wait for ever.
+      // Otherwise the target's timers and sockets would wait for ever.
       await new Promise((resolve) => setImmediate(resolve))
     }
   }

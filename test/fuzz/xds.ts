@@ -1,4 +1,4 @@
-/** What Envoys send: delta discovery requests and load reports. */
+/** Fuzzes xDS, with delta discovery requests and load reports that Envoys may send. */
 import assert from 'node:assert/strict'
 import * as fc from 'fast-check'
 import {
@@ -67,12 +67,12 @@ class Client {
   readonly has = new Map<string, string>()
   /** Refused alone: versions that must not be sent for a while, since it didn't subscribe anew, and until when. */
   readonly unwelcome = new Map<string, { readonly version: string; readonly untilMs: number }>()
-  /** Names that it can't take over. */
+  /** Names of resources that this client refuses. */
   poison = new Set<string>()
   readonly named = new Set<string>()
   wildcard: boolean
   inFlight: DeltaResponse | undefined
-  /** As Envoy does with clusters: takes over what it can of a response that it refuses. */
+  /** Uses the sound resources of a response that it refuses, as Envoy does with clusters. */
   readonly #takesParts: boolean
 
   constructor(names: readonly string[], takesParts: boolean) {
@@ -121,7 +121,7 @@ class Client {
   }
 }
 
-/** What an operator saves, one time or another. */
+/** Policies that an operator may save. */
 const policyOf = (saved: number): ZonePolicy =>
   zonePolicy({ routeConfiguration: saved === 3 ? 'other' : 'zonegate', connectSeconds: 1 + saved })
 const rules = routingRules([MAIL_SERVICE, DEFAULT_SERVICE])
@@ -362,7 +362,7 @@ export const xdsTargets: readonly Target[] = [
       const [call, other] = [new FakeCall(), new FakeCall()]
       ads.handle(call as never)
       ads.handle(other as never)
-      // Who says nothing is not served for long.
+      // The server soon closes a silent stream.
       for (const each of [call, other]) each.emit('data', { type_url: 'of nothing' })
       const unanswered = new Map<string, string>()
       let read = 0

@@ -1,6 +1,6 @@
 import type { TestEvent } from 'node:test/reporters'
 
-/** How one test ended. A line of JSON each, for attack-run.ts. */
+/** How one test ended, as a line of JSON for attack-run.ts. */
 export interface TestEnd {
   readonly title: string
   /** `shown`: an assertion of the test's own failed. `broken`: anything else, a hook's assertion or a timeout among it. */
@@ -8,8 +8,8 @@ export interface TestEnd {
   readonly why?: string
 }
 
-/** A reporter of node:test. Suites are left out: their tests say all there is to say, but where a hook failed. */
-// biome-ignore lint/style/noDefaultExport: it is where node:test looks for a reporter
+/** A reporter of node:test. It leaves out suites, unless a hook failed, because it reports their tests. */
+// biome-ignore lint/style/noDefaultExport: node:test expects a reporter as the default export
 export default async function* report(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   for await (const { type, data } of events) {
     if (type === 'test:pass') {

@@ -1,4 +1,4 @@
-/** Runs the tests of one file that attack a fence, and tells an attack that came through from a test that broke. */
+/** Runs the tests of one file that attack a fence. Distinguishes an attack that came through from a test that broke. */
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { ATTACKED } from '../support/gateway.ts'
@@ -12,7 +12,7 @@ export interface Attack {
   /** Relative to it. */
   readonly test: string
   readonly titles: RegExp
-  /** A test that waits for what never comes is ended then, with all that it has started. */
+  /** When to end a test that hangs, with all processes that it has started. */
   readonly withinMs: number
   /** How long `eventually` waits in it, where that is not its own time. */
   readonly eventuallyMs?: number
@@ -47,7 +47,7 @@ export function runAttack({ cwd, test, titles, withinMs, eventuallyMs }: Attack)
     [ATTACKED]: '1',
     ...(eventuallyMs !== undefined && { EVENTUALLY_MS: String(eventuallyMs) }),
   }
-  // A session of its own: Ctrl-C would end the test alone, and leave what it has started.
+  // `detached` starts a session. Otherwise Ctrl-C would end the test, but not the processes that it has started.
   const child = spawn(process.execPath, args, {
     cwd,
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -98,7 +98,7 @@ function outcomeOf(ends: readonly TestEnd[], code: number | null): Outcome {
   return { kind: bad.every(({ end }) => end === 'shown') ? 'through' : 'broke', why }
 }
 
-/** A test, and all that it has started: a gateway's processes have sessions of their own, and would outlive it. */
+/** Ends a test and all its processes. Those of a gateway have their own sessions, so they would outlive the test. */
 function endTree(pid: number): void {
   try {
     process.kill(pid, 'SIGSTOP') // so that it starts nothing while its children are counted

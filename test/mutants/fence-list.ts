@@ -7,8 +7,8 @@ import { NEIGHBOURS_FENCES } from './fences-of-neighbours.ts'
 import { UPSTREAMS_FENCES } from './fences-of-upstreams.ts'
 
 /**
- * The fences of docs/threat-model.md and of docs/operations.md#bounds that are ours to take down; what Envoy's and Node's
- * parsers refuse by themselves isn't.
+ * The fences of docs/threat-model.md and docs/operations.md#bounds that Zonegate builds. What the parsers of Envoy and Node
+ * refuse by themselves is not among them.
  */
 export const FENCES: readonly Fence[] = [
   ...CALLERS_FENCES,

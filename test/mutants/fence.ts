@@ -1,14 +1,14 @@
-/** One fence, and how it is taken down. */
+/** One fence, and how to take it down. */
 export interface Fence {
-  /** What comes through without it. */
+  /** The attack that comes through without the fence. */
   readonly attack: string
   /** Relative to the project's root. */
   readonly file: string
-  /** Stands in the file exactly once. */
+  /** The fence's text, which must occur exactly once in the file. */
   readonly text: string
-  /** In its place. */
+  /** The text that replaces the fence. */
   readonly without: string
-  /** The test file that attacks it, and the titles of its tests that do. */
+  /** The test file that attacks the fence, and the titles of the attacking tests. */
   readonly test: string
   readonly titles: RegExp
 }

@@ -1,6 +1,6 @@
 /**
- * Takes down one fence of docs/threat-model.md after the other, in a copy of the project, and sees whether the test that
- * attacks it fails then, by an assertion of its own: a fence that nothing attacks could go without anybody noticing.
+ * Takes down one fence of docs/threat-model.md after another, in a copy of the project, and checks that the test that attacks
+ * the fence then fails by its own assertion. Otherwise somebody could remove the fence without noticing.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -26,12 +26,12 @@ Exits with 1 when a test passes without its fence, fails with it, or breaks: it 
 way than by an assertion of its own, which does not show that the attack comes through.`
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-/** Not copied: linked, or of no use. */
+/** Folders that are linked or left out, not copied. */
 const LINKED = ['node_modules', '.tools']
 const LEFT_OUT = ['.git', 'dist', 'run', ...LINKED]
-/** A test may wait for what never comes. */
+/** A limit, because a test may wait for something that never comes. */
 const TEST_WITHIN_MS = 300_000
-/** Without its fence a test mostly waits in vain. */
+/** A short wait, because without the fence most tests wait in vain. */
 const EVENTUALLY_MS = 10_000
 
 let running: Run | undefined
@@ -45,7 +45,7 @@ async function main(only: string): Promise<number> {
     running?.stop()
     rmSync(copy, { recursive: true, force: true })
   }
-  // Not once: from a terminal it comes twice, by way of npm.
+  // Not `once`, because a terminal's signal arrives twice: directly and through npm.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {
       stop()
@@ -92,7 +92,7 @@ async function judge(copy: string, fence: Fence): Promise<Judgement> {
     )
     const outcome = await run(copy, fence, EVENTUALLY_MS)
     if (outcome.kind === 'held') return { verdict: 'PASSES WITHOUT IT', why: [] }
-    // A project that can't start, and a test that hangs, don't show that the attack comes through.
+    // If the project can't start or a test hangs, that does not prove that the attack comes through.
     if (outcome.kind === 'broke') return { verdict: 'BREAKS WITHOUT IT', why: outcome.why }
     return { verdict: 'fails without it', why: [] }
   } finally {
