@@ -5,9 +5,9 @@
 import type { Answer, FailedAnswer, NegativeAnswer, PositiveAnswer } from './answer.ts'
 
 /**
- * The back-off after failures. RFC 9520 §3.2 demands at least a second, and growth. Ten seconds limit how long the
- * resolver overlooks nameservers that are back. Each back-off is shortened at random, by up to half,
- * so that names that failed together don't retry together.
+ * The back-off after failures. It must be at least one second long and grow (RFC 9520 §3.2). The maximum limits for how long
+ * the resolver ignores nameservers that work again. Each back-off is shortened at random, by up to half, so that names that
+ * failed together don't retry together.
  */
 const BACKOFF_MS_MIN = 2000
 const BACKOFF_MS_MAX = 10_000

@@ -2,24 +2,24 @@ import { isBodySource, type SourceOf } from '../routing/id-sources.ts'
 import type { Rule, Rules } from '../routing/rules.ts'
 
 /**
- * Ids in bodies, without the processor: a filter reads the body whole, Envoy's own JSON filter finds what the rules' pointers lead
- * to, and a script decides whether that is said plainly enough, and completes the key of the request. All three are on only for
- * requests whose rule looks into the body.
+ * Envoy finds ids in bodies with three filters. The first reads the whole body. The second, Envoy's JSON filter, finds the values at
+ * the rules' pointers. The third is a Lua script: it completes the key of the request if every receiver would read the same id.
+ * The filters are on only for requests whose rule looks into the body.
  */
 
 const SCRIPT = 'envoy/id_in_body.lua'
-/** Namespace of the metadata that the JSON filter writes: a value for each rule. The script reads it. */
+/** The namespace of metadata where the JSON filter writes a value for each rule. The script reads it. */
 const NAMESPACE = 'zonegate.id'
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http'
-/** No type of body but JSON; with parameters behind it, or none. */
+/** JSON content types, with or without parameters. */
 const JSON_TYPES = 'application/(?:[A-Za-z0-9.+-]+[+])?json(?:[ ;].*)?'
-/** A name that is written in one way only, so that the script finds it in the text. */
+/** JSON can write such a name in one way only, apart from escapes, so the script can search the text for it. */
 const PLAIN_NAME = /^[A-Za-z0-9_.-]+$/
 
 /** Settings of filters for one route, in proto3 JSON. */
 export type FilterSettings = Readonly<Record<string, object>>
 
-/** The filters, in front of all others; none where no rule looks into a body. */
+/** The filters, which come before all others. Empty if no rule looks into a body. */
 export function bodyFilters(rules: Rules): object[] {
   const looking = rules.filter(({ sources }) => sources.some(isBodySource))
   if (looking.length === 0) return []
@@ -62,7 +62,7 @@ function jsonFilter(pointers: readonly { readonly rule: Rule; readonly steps: re
   }
 }
 
-/** Settings of the route that asks the processor, for requests of a rule that looks into the body: it is sent that, too. */
+/** Settings of the route that asks the processor, for a rule that looks into the body: Envoy sends the body, too. */
 export function askingSettings(rule: Rule, hasFallback = false): FilterSettings {
   const json = jsonOf(rule)
   const form = rule.sources.find((source) => source.kind === 'form')
@@ -96,12 +96,15 @@ export function askingSettings(rule: Rule, hasFallback = false): FilterSettings 
   }
 }
 
-/** Settings of a learned zone's routes: filters are as the first route of a request turns them on, and that one asks. */
+/**
+ * Settings of a learned zone's routes. The first route of a request, which asks the processor, turned the filters on. So the routes of
+ * a zone must turn ext_proc off.
+ */
 export const HOT_SETTINGS: FilterSettings = {
   ext_proc: { '@type': `${TYPE}.ext_proc.v3.ExtProcPerRoute`, disabled: true },
 }
 
-/** The pointer of a rule, where the script can tell that its names stand in a body once. */
+/** The rule's first pointer of plain names. The script can check that a body has each of them once. */
 function jsonOf({ sources }: Rule): SourceOf<'json'> | undefined {
   return sources
     .filter((source) => source.kind === 'json')

@@ -18,20 +18,20 @@ import {
 } from 'yaml'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
-/** Envoy's files of the operator can't be rendered: `file:line:column: what`. */
+/** A fault in the operator's Envoy files. The message is `file:line:column: fault`. */
 export class RenderError extends Error {
   override readonly name = 'RenderError'
 }
 
-/** What stands in YAML text without quotes and is a text to every reader. */
+/** Texts that every YAML reader takes for texts even without quotes. */
 const PLAIN = /^(?!(?:y|n|yes|no|on|off|true|false|null)$)[A-Za-z_][\w./-]*$/i
 
-/** Reading more would hold the processor for too long. As shipped they have 30 KB. */
+/** Longer files would block the processor for too long. The shipped files have 30 KB. */
 const CHARACTERS_MAX = 256 * 1024
-/** Some errors repeat what was not understood. */
+/** Some parser errors quote long parts of the file. */
 const MESSAGE_LENGTH_MAX = 300
 
-/** One of Envoy's files with its comments, to add to. Texts stay as they are written: `0x10`, `yes` and `1e3` are the operator's. */
+/** One of Envoy's files with its comments, for additions. The operator's texts stay unchanged, even `0x10`, `yes` and `1e3`. */
 export class EnvoyDocument {
   readonly #path: string
   readonly #text: string
@@ -40,7 +40,7 @@ export class EnvoyDocument {
   /** True once it is known that copies of what aliases stand for have an end. */
   #hasSoundAliases = false
 
-  /** @throws RenderError for what is no YAML */
+  /** @throws RenderError if the text is not YAML or too long */
   constructor({ path, text }: SourceFile) {
     this.#path = path
     this.#text = text
@@ -54,7 +54,7 @@ export class EnvoyDocument {
         logLevel: 'error',
       })
     } catch (error) {
-      // Nested so deep that the parser's stack overflows.
+      // The parser's stack overflows at very deep nesting.
       throw this.#error(0, String(error).slice(0, MESSAGE_LENGTH_MAX))
     }
     const [error] = this.#document.errors
@@ -66,7 +66,7 @@ export class EnvoyDocument {
     return this.#document.contents
   }
 
-  /** What stands below a key; undefined where there is none. */
+  /** The node at a path of keys; undefined: it is missing or empty. */
   at(node: unknown, ...keys: readonly string[]): unknown {
     let place = this.#resolved(node)
     for (const key of keys)
@@ -84,7 +84,7 @@ export class EnvoyDocument {
     return isSeq(place) ? place.items.map((item) => this.#resolved(item)) : []
   }
 
-  /** The list below a key, made where there is none. @throws RenderError where there is something else */
+  /** The list at a key. Creates it if it is missing. @throws RenderError if the key has another value */
   list(node: unknown, key: string): YAMLSeq {
     const place = this.at(node, key)
     if (isSeq(place)) return place
@@ -94,7 +94,7 @@ export class EnvoyDocument {
     return made
   }
 
-  /** The mapping below a key, made where there is none. @throws RenderError where there is something else */
+  /** The mapping at a key. Creates it if it is missing. @throws RenderError if the key has another value */
   mapping(node: unknown, key: string): YAMLMap {
     const place = this.at(node, key)
     if (isMap(place)) return place
@@ -115,7 +115,7 @@ export class EnvoyDocument {
     if (isMap(place)) place.delete(spelledIn(place, key))
   }
 
-  /** Takes the entries out of a mapping whose texts match. */
+  /** Removes the entries of a mapping whose texts match. */
   removeTexts(node: unknown, pattern: RegExp): void {
     const place = this.#resolved(node)
     if (!isMap(place)) return
@@ -123,7 +123,7 @@ export class EnvoyDocument {
       if (pattern.test(this.text(place, String(key)) ?? '')) place.delete(key)
   }
 
-  /** Puts values into a list, at an index of it. */
+  /** Inserts values into a list at an index. */
   insert(list: YAMLSeq, at: number, values: readonly object[]): void {
     list.items.splice(at, 0, ...values.map(nodeOf))
   }
@@ -132,7 +132,7 @@ export class EnvoyDocument {
     this.insert(list, list.items.length, values)
   }
 
-  /** A node again, which may then be changed. Where it is an alias, what that refers to. */
+  /** A copy of a node that may be changed. For an alias: a copy of its target. */
   copyOf(node: unknown): YAMLMap {
     const place = this.#resolved(node)
     if (!isMap(place)) throw this.error(node, 'expected a mapping')
@@ -140,9 +140,9 @@ export class EnvoyDocument {
   }
 
   /**
-   * Rewrites every text below a node, except below mappings that `isLeft` names. Aliases become copies where texts change on
-   * one side only.
-   * @throws RenderError if aliases stand for nodes around them, or for too many nodes
+   * Rewrites every text below a node, except below mappings for which `isLeft` is true. If the texts of only some aliases
+   * of a node change, those become copies.
+   * @throws RenderError if an alias is inside its own target, or if aliases stand for too many nodes
    */
   rewriteTexts(
     node: unknown,
@@ -222,14 +222,14 @@ export class EnvoyDocument {
     return new RenderError(`${this.#path}:${Math.max(1, line)}:${Math.max(1, col)}: ${what}`)
   }
 
-  /** @param heading lines of a comment in front */
+  /** @param heading lines of the comment at the beginning */
   toString(heading: readonly string[]): string {
     const own = this.#document.commentBefore
     const comment = heading.map((line) => ` ${line}`).join('\n')
     this.#document.commentBefore = comment
     const text = this.#document.toString({ lineWidth: 0, indentSeq: false, flowCollectionPadding: true })
     this.#document.commentBefore = own
-    // The first comment of a file is the document's where an empty line follows it, else its first entry's.
+    // The parser gives a file's first comment to the document only if an empty line follows it, otherwise to the first entry.
     return own ? text.replace(comment, () => comment) : text
   }
 
@@ -238,13 +238,13 @@ export class EnvoyDocument {
   }
 }
 
-/** The name of a field, as it is written in a mapping: Envoy also takes `hostRewrite` for `host_rewrite`. */
+/** The spelling of a field in a mapping: Envoy accepts both `hostRewrite` and `host_rewrite`. */
 function spelledIn(place: YAMLMap, field: string): string {
   const asJson = field.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
   return place.has(asJson) ? asJson : field
 }
 
-/** A value as nodes that mean the same to every reader of YAML. */
+/** Converts a value to nodes that mean the same to every YAML reader. */
 function nodeOf(value: unknown): unknown {
   if (value instanceof YamlMap || value instanceof YamlSeq || value instanceof Scalar) return value
   if (Array.isArray(value)) {

@@ -217,7 +217,10 @@ function mayName(name: string, ends: string): string {
   return `(?:^|[${ends}])[^=${ends}]*%|${alike(name.slice(0, SIGN_LENGTH_MAX), anyCase)}`
 }
 
-/** Matches names that receivers take for this one: PHP replaces dots, blanks and a lone `[` by `_`. Two ranges match faster than five characters. */
+/**
+ * Matches names that receivers take for this one: PHP replaces dots, blanks and a lone `[` by `_`. Two ranges match faster than five
+ * characters.
+ */
 function alike(name: string, written = literal): string {
   return written(name).replace(/_|\\\./g, '[ -.[-_]')
 }

@@ -7,28 +7,28 @@ import { type KeyPattern, keyPatterns } from './key.ts'
 import type { FallbackDns } from './names-cluster.ts'
 
 /**
- * What Envoy does with a request that asked a processor which is not there, or does not answer: it makes the zone's name of the
- * request's key, and resolves it itself. A processor that answered, whatever it was, is never passed over.
+ * The fallback: if the processor is not reachable or does not answer, Envoy makes the zone's name from the request's key and resolves
+ * it itself. If the processor answered, its answer always counts.
  *
- * ext_proc lets such a request go on. A filter behind it writes down how the call ended, and with which key. The routes are then
- * looked up again, and those below match by that alone. So no header says where a request goes.
+ * In the first case ext_proc lets the request continue. A filter behind it stores the status of the call and the key as filter state.
+ * Envoy then looks up the route again, and the routes below match this state only. So no header of a client can choose the zone.
  */
 
 const TYPE = 'type.googleapis.com/envoy.extensions'
 const HTTP = `${TYPE}.filters.http`
 const ON = { '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig', config: {} }
 
-/** The state of a request that has asked: the gRPC status for its head, that for its body, its key. */
+/** Filter state of a request that asked: the gRPC status for its head, the status for its body, and its key. */
 const ASKED = 'zonegate.asked'
 const ASKED_FORMAT = `%FILTER_STATE(ext_proc:FIELD:request_header_call_status)% %FILTER_STATE(ext_proc:FIELD:request_body_last_call_status)% %REQ(${ROUTE_HEADER})%`
-/** A status that Envoy has not got. */
+/** Envoy writes this if there is no status. */
 const NONE = '-'
-/** gRPC's UNAVAILABLE, 14: it can't be reached. DEADLINE_EXCEEDED, 4: it is silent. Every other status is an answer. */
+/** gRPC's UNAVAILABLE (14): the processor is not reachable. DEADLINE_EXCEEDED (4): it does not answer. Every other status is an answer. */
 const UNANSWERED = `(?:(?:14|4) ${NONE}|0 (?:14|4)) `
-/** Those others, but 0, which is that of a call that did not fail. */
+/** All other statuses except 0, OK. */
 const WRONG = '(?:[1-35-9]|1[0-35-6])'
 
-/** No virtual host is found by it. */
+/** A key that finds no virtual host. */
 const NO_KEY = 'asked'
 
 const NAMES = {
@@ -43,27 +43,27 @@ const NAMES = {
 const FALLBACK = 'fallback'
 const UNAVAILABLE = 'processor_unavailable'
 
-/** What there is to add to Envoy's files. Messages are Envoy's, in proto3's JSON mapping. */
+/** The fallback's additions to Envoy's files: messages of Envoy in proto3's JSON mapping. */
 export interface GeneratedFallback {
-  /** Which nameservers Envoy asks. */
+  /** How Envoy asks nameservers. */
   readonly dns: FallbackDns
   /** Further settings of each route that asks. */
   readonly askSettings: FilterSettings
-  /** Right behind the one that keeps the key. */
+  /** They come right behind the filter that stores the key. */
   readonly filtersBehindKey: readonly object[]
-  /** In front of the router. */
+  /** They come in front of the router. */
   readonly filters: readonly object[]
-  /** Copies of the route `forward`, with these settings in place of its own. */
+  /** Copies of the route `forward` with these changes. */
   readonly routes: readonly FallbackRoute[]
-  /** In front of `forward`: a call that ended with an error is no answer, even where an address came with it. */
+  /** A route in front of `forward`. It refuses requests whose call failed, even if an address came before the failure. */
   readonly wrongAnswer: object
-  /** What is refused, because nobody can decide it. */
+  /** Routes that refuse requests for which Envoy can't find the zone. */
   readonly refusals: readonly object[]
 }
 
 export interface FallbackRoute {
   readonly name: string
-  /** What requests must meet beside what `forward` demands of them. */
+  /** Conditions in addition to those of `forward`. */
   readonly match: {
     readonly path?: string
     readonly prefix?: string
@@ -82,7 +82,7 @@ export function generateFallback(rules: Rules, dns: FallbackDns): GeneratedFallb
     },
     filtersBehindKey: [
       off(NAMES.asked, stateOf([ASKED, ASKED_FORMAT])),
-      // Where the processor names no address, the key would stay, and lead back to where the request was.
+      // If the processor names no address, the key would stay in place and find the first route again.
       off(NAMES.noKey, {
         '@type': `${HTTP}.header_mutation.v3.HeaderMutation`,
         mutations: routeHeader(NO_KEY),
@@ -97,21 +97,22 @@ export function generateFallback(rules: Rules, dns: FallbackDns): GeneratedFallb
     wrongAnswer: refusal(502, `(?:${WRONG} \\S+|\\S+ ${WRONG}) .*`),
     refusals: [
       refusal(504, `(?:4 ${NONE}|0 4) .*`),
-      // Without a status the call was never begun: as many wait for the processor as may.
+      // No status: Envoy did not start the call, because too many requests wait for the processor.
       refusal(502, `(?:[1-9][0-9]* \\S+|\\S+ [1-9][0-9]*|${NONE} ${NONE}) .*`),
     ],
   }
 }
 
 /**
- * True for a rule whose ids Envoy can tell as exactly as the processor does, whose ports are known, as Envoy asks for no SRV
- * records, and whose zones are reached as the cluster `zones` reaches them: by HTTP/1.1 in plain text. Of the whole rule, as a path without a route would come to the service of the others.
+ * True if Envoy can find the zones of the rule itself. Envoy must read ids exactly as the processor does, ports must not come from SRV
+ * records, and all zones must speak HTTP/1.1 in plain text, like the cluster `zones`. This is decided for the whole rule: requests of
+ * a service without a route would go to the service for all other paths.
  */
 export function hasFallback(rule: Rule): boolean {
   return fallbackHindrances(rule).length === 0
 }
 
-/** Why a rule has no fallback, each reason in a few words; none where it has. */
+/** The reasons why a rule has no fallback, each in a few words; empty: it has one. */
 export function fallbackHindrances(rule: Rule): string[] {
   const services = servicesOf(rule)
   const namesOf = (some: typeof services): string => some.map(({ name }) => name).join(', ')
@@ -119,11 +120,13 @@ export function fallbackHindrances(rule: Rule): string[] {
   const byUpstream = services.filter(({ upstream }) => upstream !== undefined)
   return [
     ...(plainPattern(rule.idPattern) === null
-      ? ['Envoy may read its idPattern otherwise than the processor']
+      ? ['Envoy may read its idPattern in another way than the processor']
       : []),
-    ...(bySrv.length > 0 ? [`Envoy asks for no SRV records, as port: srv of ${namesOf(bySrv)} wants`] : []),
+    ...(bySrv.length > 0
+      ? [`Envoy does not ask for SRV records, but port: srv is set for ${namesOf(bySrv)}`]
+      : []),
     ...(byUpstream.length > 0
-      ? [`Envoy speaks HTTP/1.1 in plain text then, and not by upstream of ${namesOf(byUpstream)}`]
+      ? [`the fallback speaks only HTTP/1.1 in plain text, but upstream is set for ${namesOf(byUpstream)}`]
       : []),
   ]
 }
@@ -135,7 +138,7 @@ function routesOf(rule: Rule, search: string): FallbackRoute[] {
   if (idPattern === null || !hasFallback(rule) || !hasNames) return []
   const nameOfService = (label: string): string =>
     rule.host.replaceAll('{service}', label).replaceAll('{search}', search).toLowerCase()
-  // Of all services: a path whose service has no such name would come to the service of the others.
+  // The id must fit all services. Otherwise a request to one of them would go to the service for all other paths.
   const fits = idThatFits(services.map(({ label }) => nameOfService(label)))
   return services.flatMap(({ label, port, paths }) => {
     const name = nameOfService(label)
@@ -155,7 +158,7 @@ function routesOf(rule: Rule, search: string): FallbackRoute[] {
 
 function settingsOf(key: KeyPattern, fits: string, name: string, port: number): FilterSettings {
   return {
-    // As `header_to_metadata` reads headers alone.
+    // `header_to_metadata` can only read headers.
     [NAMES.key]: {
       '@type': `${HTTP}.header_mutation.v3.HeaderMutationPerRoute`,
       mutations: routeHeader('%FILTER_STATE(zonegate.key:PLAIN)%'),
@@ -176,7 +179,7 @@ function settingsOf(key: KeyPattern, fits: string, name: string, port: number): 
         },
       ],
     },
-    // Above the Host, whatever that is (Envoy doc: "Well Known Filter State Objects").
+    // Envoy prefers these to the Host (Envoy doc: "Well Known Filter State Objects").
     [NAMES.address]: stateOf(
       ['envoy.upstream.dynamic_host', '%DYNAMIC_METADATA(zonegate:zone)%'],
       ['envoy.upstream.dynamic_port', String(port)],
@@ -188,7 +191,7 @@ function settingsOf(key: KeyPattern, fits: string, name: string, port: number): 
 const LABEL_LENGTH_MAX = 63
 const NAME_LENGTH_MAX = 253
 
-/** Ids that make host names of all these with `{id}`, as `nameOf` in src/routing/rules.ts has it. */
+/** A regular expression for ids that make valid host names of all these patterns, as `nameOf` in src/routing/rules.ts checks. */
 function idThatFits(names: readonly string[]): string {
   const labels = names.flatMap((name) => name.split('.'))
   const lengths = [
@@ -202,7 +205,7 @@ function idThatFits(names: readonly string[]): string {
   const max = Math.min(LABEL_LENGTH_MAX, ...longest)
   const first = labels.some((label) => label.startsWith('{id}')) ? LETTER : LETTER_OR_HYPHEN
   const last = labels.some((label) => label.endsWith('{id}')) ? LETTER : LETTER_OR_HYPHEN
-  // A lone hyphen is what Envoy writes where there is nothing.
+  // A lone hyphen is no id: Envoy writes it for a missing value.
   const longer = max < 2 ? [] : [`${first}${LETTER_OR_HYPHEN}{0,${max - 2}}${last}`]
   return `(?:${[LETTER, ...longer].join('|')})`
 }
@@ -236,7 +239,7 @@ function stateOf(...values: readonly (readonly [key: string, format: string])[])
     '@type': `${HTTP}.set_filter_state.v3.Config`,
     on_request_headers: values.map(([object_key, format]) => ({
       object_key,
-      // Envoy's own keys have their own.
+      // Envoy's own keys have a factory already.
       ...(object_key === ASKED && { factory_key: 'envoy.string' }),
       format_string: { text_format_source: { inline_string: format } },
     })),

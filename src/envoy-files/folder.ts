@@ -6,7 +6,7 @@ import { type ZoneOfKey, zonesOfKeysIn } from './zone-of-key.ts'
 
 /** The operator's files, relative to the working directory. */
 export const ENVOY_FOLDER = 'envoy'
-/** What Envoy reads, and where it has its sockets. */
+/** The folder with the rendered files, which Envoy reads, and with its sockets. */
 export const RUN_FOLDER = 'run'
 export const FILE_NAMES = {
   bootstrap: 'envoy.yaml',
@@ -14,11 +14,11 @@ export const FILE_NAMES = {
   routes: 'routes.yaml',
   clusters: 'clusters.yaml',
 } as const satisfies Record<keyof EnvoyFiles, string>
-/** What Envoy reads. */
+/** The files that Envoy reads. */
 export const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
 export type RenderedFile = (typeof RENDERED_FILES)[number]
 
-/** Of the operator's files in a folder. */
+/** Paths of the operator's files in a folder. */
 export function pathsIn(folder: string): Record<keyof EnvoyFiles, string> {
   const { bootstrap, listener, routes, clusters } = FILE_NAMES
   return {
@@ -29,7 +29,7 @@ export function pathsIn(folder: string): Record<keyof EnvoyFiles, string> {
   }
 }
 
-/** @throws where one can't be read */
+/** @throws Error if a file can't be read */
 export function readEnvoyFiles(folder: string, shown = folder): EnvoyFiles {
   const file = (name: string) => ({
     path: join(shown, name),
@@ -43,7 +43,10 @@ export function readEnvoyFiles(folder: string, shown = folder): EnvoyFiles {
   }
 }
 
-/** @throws Error that names the file as it is shown, and says what to do */
+/**
+ * @param shown the path for messages
+ * @throws Error that names the file and says what to do
+ */
 export function readEnvoyFile(path: string, shown = path): string {
   try {
     return readFileSync(path, 'utf8')
@@ -57,9 +60,9 @@ export function readEnvoyFile(path: string, shown = path): string {
 }
 
 /**
- * Renders what Envoy reads in a working directory, from the files that are there.
+ * Renders the files for Envoy from the operator's files in a working directory.
  * @returns names of the files that were written
- * @throws RenderError, or where a file can't be read
+ * @throws RenderError for a fault in a file; Error if a file can't be read
  */
 export function renderFolder(cwd: string, generated: Generated, addresses: Addresses): string[] {
   const files = readEnvoyFiles(join(cwd, ENVOY_FOLDER), ENVOY_FOLDER)
@@ -67,16 +70,16 @@ export function renderFolder(cwd: string, generated: Generated, addresses: Addre
   return writeRendered(folder, render(files, generated, addresses, earlierZonesOfKeys(folder)))
 }
 
-/** Scripts of the routes that Envoy has now, or had a short time ago. */
+/** Cluster specifiers in the rendered routes: Envoy has them now, or had them a short time ago. */
 export function earlierZonesOfKeys(folder: string): ZoneOfKey[] {
   try {
     return zonesOfKeysIn(textBefore(folder, 'routes') ?? '')
   } catch {
-    return [] // no YAML: Envoy has not got it, either
+    return [] // Envoy can't read this file, either
   }
 }
 
-/** What a rendered file's place has now. */
+/** The current text of a rendered file; undefined: there is no file. */
 export function textBefore(folder: string, file: RenderedFile): string | undefined {
   return textAt(join(folder, FILE_NAMES[file]))
 }
@@ -86,7 +89,7 @@ export function textAt(path: string): string | undefined {
 }
 
 /**
- * Writes what differs, each file whole at once: Envoy sees the rename.
+ * Writes the files that changed. It renames a complete file into place, and Envoy notices the rename.
  * @returns names of the files that were written
  */
 export function writeRendered(folder: string, rendered: Partial<Rendered>): string[] {
@@ -106,7 +109,7 @@ export function writeRendered(folder: string, rendered: Partial<Rendered>): stri
   })
 }
 
-/** Names in `run/` and texts, those first that others lead to. */
+/** Names in `run/` and texts. A file comes before the files that name it. */
 export function filesOf({ secrets = {}, ...rendered }: Partial<Rendered>): [name: string, text: string][] {
   const others = RENDERED_FILES.flatMap((file): [string, string][] => {
     const text = rendered[file]

@@ -17,35 +17,35 @@ import { type GeneratedTracing, generateTracing, type TracingSettings } from './
 import { type GeneratedUpstreams, generateUpstreams, joinSettings, secretFiles } from './upstreams.ts'
 import { type ZoneOfKey, zonesOfKeys } from './zone-of-key.ts'
 
-/** What Envoy needs of zonegate.yaml's rules. Messages are Envoy's, in proto3's JSON mapping. */
+/** Additions to Envoy's files that follow from zonegate.yaml: messages of Envoy in proto3's JSON mapping. */
 export interface Generated {
-  /** Header mutations that make the key of a request, for routes to be found by: the last ones on the listener. */
+  /** Header mutations that make the key of a request, by which Envoy finds routes. They are the last mutations of the listener. */
   readonly keyMutations: readonly object[]
-  /** Which rules the keys are made by. */
+  /** Identifies the rules that the keys follow from. */
   readonly keyVersion: string
-  /** Keys may hold what no log may. */
+  /** True if keys may contain secrets, so that no log may have them. */
   readonly hasSecretKeys: boolean
-  /** Headers that the processor reads, beside those that it reads whatever the rules are. */
+  /** Headers that the processor reads for these rules, in addition to those that it always reads. */
   readonly forwardedHeaders: readonly string[]
-  /** Request headers that Envoy keeps apart from all others; it learns of them when it starts. */
+  /** Request headers to be listed in the bootstrap's `inline_headers`. Envoy must restart to use a change. */
   readonly inlineHeaders: readonly string[]
-  /** Routes of the virtual host for every domain: what Envoy refuses by itself. */
+  /** Routes of the virtual host for every domain. They refuse requests without asking the processor. */
   readonly routes: readonly object[]
-  /** In front of the route that asks the processor: that route again, for some requests, with other settings of filters. */
+  /** Copies of the route that asks the processor. They come before it and have other filter settings for some requests. */
   readonly asks: readonly Asking[]
   /** HTTP filters in front of ext_proc. */
   readonly filters: readonly object[]
-  /** What Envoy does where the processor does not answer; undefined: nothing. */
+  /** How Envoy finds zones while the processor does not answer; undefined: it does not. */
   readonly fallback?: GeneratedFallback | undefined
-  /** How zones are reached that are not by HTTP/1.1 in plain text; undefined: all are. */
+  /** How Envoy reaches zones with TLS or HTTP/2; undefined: there are no such zones. */
   readonly upstreams?: GeneratedUpstreams | undefined
   /** Further settings of each route that asks. */
   readonly askSettings: FilterSettings
-  /** Files that clusters name, by their names in the folder of what Envoy reads. */
+  /** Texts of the files that clusters refer to, by their names in `run/`. */
   readonly secrets: Readonly<Record<string, string>>
-  /** How Envoy traces requests; undefined: not at all. */
+  /** How Envoy traces requests; undefined: it does not. */
   readonly tracing?: GeneratedTracing | undefined
-  /** How routes of many zones choose their cluster. */
+  /** Cluster specifiers of routes that many zones share. */
   readonly zonesOfKeys: readonly ZoneOfKey[]
 }
 
@@ -55,9 +55,9 @@ export interface Asking {
 }
 
 /**
- * @param fallback undefined: Envoy never resolves a name itself
- * @param tracing undefined: no request is traced
- * @param inline request headers that the Envoy in question keeps apart: as a rule those that it is told to, at its start
+ * @param fallback undefined: Envoy never resolves names itself
+ * @param tracing undefined: Envoy traces no request
+ * @param inline the inline headers of the running Envoy; by default the ones that these rules need
  */
 export function generate(
   rules: Rules,
@@ -90,8 +90,8 @@ export function generate(
 }
 
 /**
- * Of a repeated one Envoy makes one, its values joined by commas, or cookies by semicolons: formats see all of them. Those that a key
- * is chosen from are inline for speed.
+ * Envoy joins the values of a repeated inline header by commas, and of cookies by semicolons. So formats see all values. The headers
+ * with the parts of a key are inline, too, because Envoy finds inline headers faster.
  */
 function inlineHeadersOf(rules: Rules): string[] {
   const withId = headersWithIds(rules)
@@ -101,7 +101,7 @@ function inlineHeadersOf(rules: Rules): string[] {
   return [...withId, ...onTheWay]
 }
 
-/** What Envoy refuses by itself, where there are several rules. */
+/** Requests that Envoy refuses itself if there are several rules. */
 function refusalsByRule(rules: Rules): object[] {
   return [
     { name: 'no_rule', match: { prefix: '/', headers: [noRule] }, direct_response: { status: 404 } },
@@ -124,7 +124,7 @@ function otherMethods({ methods }: Rule, conditions: readonly HeaderCondition[])
   }
 }
 
-/** What Envoy refuses by itself, where one rule is for everything; the processor refuses the same, and more. */
+/** Requests that Envoy refuses itself if one rule fits every request. The processor would refuse them, too. */
 function refusals(rule: Rule): object[] {
   const { sources } = rule
   const [source] = sources
@@ -136,13 +136,13 @@ function refusals(rule: Rule): object[] {
 
 function headerRefusals(header: string): object[] {
   return [
-    // Several ids, in one header or in many.
+    // Several ids, in one header or in repeated headers.
     {
       name: 'server_header_invalid',
       match: { prefix: '/', headers: [{ name: header, string_match: { contains: ',' } }] },
       direct_response: { status: 403 },
     },
-    // A missing header reads as "-".
+    // Envoy writes "-" for a missing header.
     {
       name: 'server_header_missing',
       match: {

@@ -1,22 +1,22 @@
-/** What an id may consist of, and an underscore: nothing that stands around an id in a key. */
+/** Characters of ids, and the underscore. The characters around an id in a key are not among them. */
 const LETTERS = '[A-Za-z0-9_]'
-/** Of `[a-\d]` RE2 makes no class. */
+/** A class of characters. RE2 does not accept `[a-\d]`, so the expression excludes it. */
 const CLASS = String.raw`\[(?:(?:${LETTERS}(?!-\\)|\\[dw])(?:-${LETTERS})?|\\?-)+\]`
 const TOKEN = new RegExp(
   String.raw`${CLASS}|\\[dw-]|${LETTERS}|-|\((?:\?:)?|\)|\||[*+?]\??|\{\d+(?:,\d*)?\}\??`,
   'y',
 )
-/** Repetitions that RE2 takes, those in each other multiplied. */
+/** RE2's limit of repetitions. Nested repetitions multiply. */
 const REPETITIONS_MAX = 1000
 
 /**
- * A pattern of ids as RE2 reads it, without its anchors and for the whole of an id; null where the two may differ: what is not
- * anchored, looks around, or admits what stands around an id in a key.
+ * Converts an `idPattern` to RE2, without its anchors, to match whole ids. Null: RE2 might match other ids than JavaScript. That is so
+ * for patterns without anchors, with look-around, or that match characters which a key has around an id.
  */
 export function plainPattern({ source, flags }: RegExp): string | null {
   if (flags !== '' || !source.startsWith('^') || !source.endsWith('$')) return null
   const body = source.slice(1, -1)
-  /** Of each open group the most repetitions in it, and what the next repetition is of. */
+  /** The most repetitions inside each open group. `inside` has those of the part that the next repetition applies to. */
   const open = [1]
   let inside = 1
   let text = ''
@@ -25,7 +25,7 @@ export function plainPattern({ source, flags }: RegExp): string | null {
     TOKEN.lastIndex = at
     const [token] = TOKEN.exec(body) ?? []
     if (token === undefined) return null
-    // Outside of a group each side would have one anchor.
+    // Outside of a group, each alternative would have only one of the anchors.
     if (token === '|' && open.length === 1) return null
     const repetitions = token.startsWith('{') ? Math.max(...(token.match(/\d+/g) ?? []).map(Number)) : 1
     inside = token === ')' ? (open.pop() ?? 1) : token.startsWith('{') ? inside * repetitions : 1

@@ -5,39 +5,43 @@ import { type AddressFence, fenceFilter, HTTP_OPTIONS } from '../xds/cold-cluste
 import type { SourceFile } from '../xds/yaml-file.ts'
 import { RenderError } from './envoy-document.ts'
 
-/** What Envoy needs to find zones without the processor. */
+/** What Envoy needs to resolve names of zones without the processor. */
 export interface FallbackDns {
   readonly search: string
-  /** `address:port`, in their order. */
+  /** `address:port`; Envoy asks them in this order. */
   readonly nameservers: readonly string[]
   readonly family: 'ipv4' | 'ipv6' | 'both'
-  /** The longest that a request waits for DNS. */
+  /** How long a request waits for DNS at most, milliseconds. */
   readonly budgetMs: number
-  /** Queries at once, and names in the cache. */
+  /** The limits of simultaneous queries, and of names in the cache. */
   readonly queriesInFlightMax: number
   readonly namesMax: number
   readonly fence: AddressFence
 }
 
-/** The cluster `zones` of the operator, of which Envoy resolves names itself. In proto3's JSON mapping. */
+/** A copy of the operator's cluster `zones` that resolves names itself, in proto3's JSON mapping. */
 export interface NamesCluster {
-  /** Of its content: what differs is another cluster, because Envoy changes no cache of names, and no cluster of its bootstrap. */
+  /** Has a hash of the content. A change makes a new cluster, because Envoy can't change a cache of names or a cluster of its bootstrap. */
   readonly name: string
   readonly cluster: object
 }
 
-/** In front of the names of these clusters, and the name of their statistics. */
+/** The beginning of these clusters' names, and the name of their statistics. */
 export const NAMES_CLUSTER = 'zones_by_name'
 
 const TYPE = 'type.googleapis.com/envoy.extensions'
 const HASH_LENGTH = 12
 /**
- * Envoy looks at a name again when its TTL ends, and at one that has no address after `ABSENT_LASTS`: what nobody has asked for in
- * between is forgotten then, and not resolved again. So a scan gets a query for each name, and holds its places for as long.
+ * Envoy returns to a cached name when its TTL ends, or after `ABSENT_LASTS` if it has no address. If no request has used the name for
+ * `UNUSED_LASTS`, Envoy then removes it and does not resolve it again. So a scan of names costs one query for each name, and holds
+ * its places in the cache only for this time.
  */
 const ABSENT_LASTS = '5s'
 const UNUSED_LASTS = '4s'
-/** How the processor's cluster finds addresses, or does without; and checks of addresses, by which it would choose none. */
+/**
+ * Fields of the operator's cluster that do not fit here. Most of them say how it finds addresses. With health checks this cluster
+ * would choose no address.
+ */
 const LEFT_OUT = [
   '@type',
   'type',
@@ -50,7 +54,7 @@ const LEFT_OUT = [
 ] as const
 const FAMILIES = { ipv4: 'V4_ONLY', ipv6: 'V6_ONLY', both: 'ALL' } as const
 
-/** @throws RenderError where the file has no cluster */
+/** @throws RenderError if the file has no cluster */
 export function namesCluster({ path, text }: SourceFile, dns: FallbackDns): NamesCluster {
   const fields = { ...clusterIn(path, text) }
   for (const field of LEFT_OUT) delete fields[field]
@@ -110,11 +114,11 @@ function dnsCache(
     max_hosts: namesMax,
     host_ttl: UNUSED_LASTS,
     dns_refresh_rate: ABSENT_LASTS,
-    // At a random moment within it. Without such a moment Envoy keeps a name that failed for ever.
+    // Envoy resolves again at a random time within this interval. Without it Envoy would keep a failed name forever.
     dns_failure_refresh_rate: { base_interval: ABSENT_LASTS, max_interval: ABSENT_LASTS },
     dns_cache_circuit_breaker: { max_pending_requests: queriesInFlightMax },
     dns_query_timeout: `${budgetMs / 1000}s`,
-    // The fence in front of the filters sees the first address of a name, and Envoy may try the others.
+    // The fence filter sees only the first address of a name, but Envoy may try the others.
     resolved_address_filter: {
       ranges: withoutRanges(fence.denied, fence.allowed).map((cidr) => {
         const [address_prefix, prefix] = cidr.split('/')
@@ -126,10 +130,10 @@ function dnsCache(
       typed_config: {
         '@type': `${TYPE}.network.dns_resolver.cares.v3.CaresDnsResolverConfig`,
         resolvers: nameservers.map(addressOf),
-        // Names are whole: with a domain of resolv.conf behind it a name that is not there would be another's.
+        // Names are absolute. With a search domain of resolv.conf, a missing name could become another host's name.
         dns_resolver_options: { no_default_search_domain: true },
         query_timeout_seconds: 1,
-        // A port of its own for each query: whoever forges an answer has to guess it.
+        // Each query has its own port, which a forger of answers must guess.
         udp_max_queries: 1,
       },
     },
@@ -152,7 +156,7 @@ function clusterIn(path: string, text: string): Record<string, unknown> {
   throw new RenderError(`${path}: resources: expected a cluster`)
 }
 
-/** Fields of a message by their names in the API: Envoy also takes them as `lbPolicy`. */
+/** A message with all field names in snake case: Envoy also accepts `lbPolicy` for `lb_policy`. */
 function spelledAlike(message: object): Record<string, unknown> {
   const snake = (field: string): string => field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
   return Object.fromEntries(Object.entries(message).map(([field, value]) => [snake(field), value]))

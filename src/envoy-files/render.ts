@@ -16,9 +16,9 @@ export interface EnvoyFiles {
   readonly clusters: SourceFile
 }
 
-/** What Envoy reads: the texts of its files in `run/`. Clusters the processor sends. */
+/** The texts of the files in `run/` that Envoy reads. The processor sends clusters by xDS instead. */
 export interface Rendered extends Readonly<Record<Exclude<keyof EnvoyFiles, 'clusters'>, string>> {
-  /** Files that clusters name, by their names in `run/`: where certificates are. Absent: none. */
+  /** Texts of the files that tell clusters where certificates are, by their names in `run/`. Absent: there are none. */
   readonly secrets?: Readonly<Record<string, string>>
 }
 
@@ -27,13 +27,13 @@ export interface HostPort {
   readonly port: number
 }
 
-/** Addresses that stand in none of the operator's files, or that stand above what they say. */
+/** Addresses that the operator's files lack, or that override theirs. */
 export interface Addresses {
   /** `unix:PATH`, or the host and port of the processor. */
   readonly processor: string | HostPort
-  /** Of the listener `callback`; undefined: what the file says. */
+  /** The address of the listener `callback`; undefined: the file has it. */
   readonly listen?: HostPort | undefined
-  /** Of the listener `admin`, the fence before Envoy's admin interface; undefined: what the file says. */
+  /** The address of the listener `admin`, which protects Envoy's admin interface; undefined: the file has it. */
   readonly admin?: HostPort | undefined
 }
 
@@ -43,14 +43,15 @@ const CONNECTION_MANAGER = 'envoy.extensions.filters.network.http_connection_man
 const EXT_PROC = 'envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor'
 const EARLY_MUTATION = 'envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation'
 
-/** What the processor reads of each request, whatever the rules are. */
+/** Headers that the processor always reads. */
 const FORWARDED = [':method', ':path', ':authority', 'x-request-id', 'traceparent']
-/** The first route: what stands there for a request that is no request. */
+/** The name of the first route, which refuses malformed requests. */
 const BAD_REQUEST = 'bad_request'
 
 /**
- * Envoy's files as Envoy reads them: the operator's, with what follows from zonegate.yaml.
- * @throws RenderError naming the file, the place and what was expected there
+ * Renders the operator's files with the additions that follow from zonegate.yaml.
+ * @param earlier cluster specifiers of the routes before: Envoy may still have virtual hosts that name them
+ * @throws RenderError with the file, the place and what was expected there
  */
 export function render(
   files: EnvoyFiles,
@@ -67,7 +68,7 @@ export function render(
   }
 }
 
-/** The cluster by which Envoy resolves names itself; undefined: it never does. @throws RenderError */
+/** The cluster that resolves names in Envoy itself; undefined: there is no fallback. @throws RenderError */
 export function namesClusterOf(
   clusters: SourceFile,
   { fallback }: Pick<Generated, 'fallback'>,
@@ -94,20 +95,20 @@ export function renderBootstrap(
     inline.items.length,
     missing.map((header) => ({ inline_header_name: header, inline_header_type: REQUEST_HEADER })),
   )
-  // Envoy tells the processor, which must know of a running Envoy what it was started with.
+  // Envoy sends its metadata to the processor. So the processor knows with which inline headers Envoy started.
   const metadata = file.mapping(file.mapping(file.mapping(file.root, 'node'), 'metadata'), 'zonegate')
   file.set(metadata, 'inline_headers', [...known, ...missing])
   const resources = file.at(file.root, 'static_resources')
   const cluster = named(file, file.items(resources, 'clusters'), 'processor')
   if (cluster === undefined)
     throw file.error(resources ?? file.root, 'clusters: expected one with the name processor')
-  // One that leads elsewhere is the operator's: an Envoy on another machine.
+  // Endpoints of the operator stay: the processor may be on another machine.
   const assignment = file.mapping(cluster, 'load_assignment')
   if (file.at(assignment, 'endpoints') === undefined) {
     file.set(assignment, 'cluster_name', 'processor')
     file.set(assignment, 'endpoints', [{ lb_endpoints: [{ endpoint: { address: addressOf(processor) } }] }])
   }
-  // Also sent by the processor. An Envoy that starts while that one is away has it from here.
+  // The processor sends this cluster, too. Envoy needs it here if it starts while the processor is away.
   if (names !== undefined)
     file.append(file.list(file.mapping(file.root, 'static_resources'), 'clusters'), [names.cluster])
   if (admin !== undefined) {
@@ -120,7 +121,7 @@ export function renderBootstrap(
 }
 
 /**
- * An envoy.yaml from the time when the listener stood in it: Envoy would take it, listen by it without the rules, and never
+ * Refuses an envoy.yaml of an old version, which had the listener in it. Envoy would accept it, listen without the rules and never
  * read listener.yaml.
  */
 function requireListenerFile(file: EnvoyDocument): void {
@@ -137,18 +138,18 @@ function requireListenerFile(file: EnvoyDocument): void {
     )
 }
 
-/** What a request has in place of a key that has been here before. */
+/** The operator's listener gives this key to requests that have passed this Envoy before. */
 const LOOP = 'loop'
 const UPGRADE = 'CHANGELOG.md, "To upgrade"'
 
-/** Request headers that an Envoy with this rendered bootstrap keeps apart; none where it says nothing. */
+/** The inline request headers of an Envoy with this rendered bootstrap. */
 export function inlineHeadersIn(rendered: string): ReadonlySet<string> {
   const file = new EnvoyDocument({ path: 'run/envoy.yaml', text: rendered })
   const names = file.items(file.root, 'node', 'metadata', 'zonegate', 'inline_headers')
   return new Set(names.flatMap((name) => file.text(name) ?? []))
 }
 
-/** The socket by which an Envoy with this rendered bootstrap reaches its processor; undefined: another way, or none. */
+/** Path of the socket where an Envoy with this rendered bootstrap reaches its processor; undefined: it uses no socket. */
 export function processorSocketIn(rendered: string): string | undefined {
   const file = new EnvoyDocument({ path: 'run/envoy.yaml', text: rendered })
   const cluster = named(file, file.items(file.root, 'static_resources', 'clusters'), 'processor')
@@ -157,7 +158,7 @@ export function processorSocketIn(rendered: string): string | undefined {
   return file.text(endpoint, 'endpoint', 'address', 'pipe', 'path')
 }
 
-/** The type of an inline header, and Envoy's default. */
+/** The type of an inline request header, which is also Envoy's default. */
 const REQUEST_HEADER = 'REQUEST_HEADER'
 
 export function renderListener(
@@ -192,12 +193,12 @@ export function renderListener(
 
 const VERSION_LENGTH = 12
 
-/** The version of a rendered listener, which Envoy says with each request that asks. */
+/** The version of a rendered listener. Envoy sends it with each request to the processor. */
 export function listenerVersionIn(rendered: string): string {
   return new RegExp(`key: ${LISTENER_VERSION},?\\s+value: "?(\\w+)`).exec(rendered)?.[1] ?? ''
 }
 
-/** A field of a log that has the key. */
+/** Finds the key in a format of a log. */
 const LOGGED_KEY = /%REQ\(x-zonegate-route[):?]/i
 
 function addRules(file: EnvoyDocument, manager: unknown, generated: Generated): void {
@@ -208,7 +209,7 @@ function addRules(file: EnvoyDocument, manager: unknown, generated: Generated): 
   if (early === undefined)
     throw file.error(manager, `early_header_mutation_extensions: expected one of the type ${EARLY_MUTATION}`)
   const mutations = file.list(early, 'mutations')
-  // Written by hand it would stand above the generated key, which is added where there is none.
+  // A key of the operator would win, because the generated key is added only if the request has none.
   const byHand = file
     .items(mutations)
     .find(
@@ -267,7 +268,7 @@ function addTracing(file: EnvoyDocument, manager: unknown, { tracing }: Generate
     file.set(manager, 'request_id_extension', tracing.request_id_extension)
 }
 
-/** Connection managers with an ext_proc. */
+/** The connection managers with an ext_proc filter: they ask the processor. */
 function askingManagers(file: EnvoyDocument, listeners: readonly unknown[]): unknown[] {
   return listeners
     .flatMap((listener) => file.items(listener, 'filter_chains'))
@@ -282,7 +283,7 @@ function extProcOf(file: EnvoyDocument, manager: unknown): number {
     .findIndex((filter) => isOf(file, file.at(filter, 'typed_config'), EXT_PROC))
 }
 
-/** @param earlier of the routes before: virtual hosts that Envoy has may name them */
+/** @param earlier cluster specifiers of the routes before: Envoy may still have virtual hosts that name them */
 export function renderRoutes(
   source: SourceFile,
   generated: Generated,
@@ -301,7 +302,7 @@ export function renderRoutes(
   const routes = file.list(everyDomain, 'routes')
   const { fallback, upstreams } = generated
   const forward = own.find((route) => file.text(route, 'name') === FORWARD)
-  // The addresses that `forward` itself takes have no cluster in front.
+  // `forward` matches addresses without a cluster's name, so its formats need no change.
   if (upstreams !== undefined) nameDialled(file, file.root, (mapping) => mapping === forward)
   if (own.length > 0) setSettings(file, own.at(-1), generated.askSettings)
   const asking = generated.asks.map(({ match, settings }) => {
@@ -338,7 +339,7 @@ function setSettings(file: EnvoyDocument, route: unknown, settings: Readonly<Rec
 }
 
 const FORWARD = 'forward'
-/** Of a route's action: one of them says what the Host becomes. */
+/** Fields of a route's action that change the Host. */
 const HOST_REWRITES = [
   'host_rewrite',
   'host_rewrite_literal',
@@ -346,7 +347,7 @@ const HOST_REWRITES = [
   'host_rewrite_path_regex',
 ]
 
-/** The operator's route `forward` with a name in place of the address. */
+/** A copy of the operator's route `forward` for the fallback: it uses the zone's name instead of an address. */
 function fallbackRoute(
   file: EnvoyDocument,
   forward: unknown,
@@ -363,12 +364,12 @@ function fallbackRoute(
   const leavesHost = HOST_REWRITES.every((rewrite) => file.at(action, rewrite) === undefined)
   for (const rewrite of HOST_REWRITES) file.delete(action, rewrite)
   file.set(action, 'cluster', cluster)
-  // In place of the address, which is not known yet.
+  // The operator's rewrite would use the address, which Envoy does not know yet.
   if (!leavesHost) file.set(action, 'auto_host_rewrite', true)
   return route
 }
 
-/** The operator's route `forward`, for addresses of another cluster. */
+/** A copy of the operator's route `forward` for addresses of another cluster. */
 function upstreamRoute(
   file: EnvoyDocument,
   forward: unknown,
@@ -387,12 +388,12 @@ function upstreamRoute(
   return route
 }
 
-/** A route that takes some paths alone may not be copied for others. */
+/** A route for only some paths must not be copied for other paths. */
 function takesAllPaths(file: EnvoyDocument, forward: unknown): boolean {
   return file.text(forward, 'match', 'prefix') === '/'
 }
 
-/** What the operator demands of requests in `forward`, but for the address of the processor, and what is generated. */
+/** The operator's conditions in `forward` and the generated ones. The condition on the processor's address is left out. */
 function matchOf(
   file: EnvoyDocument,
   forward: unknown,
@@ -415,7 +416,10 @@ function matchOf(
   return match
 }
 
-/** Where generated routes stand among those of the virtual host for every domain, whose names these are. */
+/**
+ * The index of the generated routes in the virtual host for every domain.
+ * @param names names of that host's routes
+ */
 export function placeOfRoutes(names: readonly (string | undefined)[]): number {
   return names.indexOf(BAD_REQUEST) + 1
 }

@@ -2,15 +2,15 @@ import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import type { Rules } from '../routing/rules.ts'
 import { isOfRule } from './key.ts'
 
-/** Where spans go, and of how many requests. */
+/** Where Envoy sends spans, and for how many requests. */
 export interface TracingSettings {
-  /** The collector of OTLP over gRPC. */
+  /** A collector that takes OTLP over gRPC. */
   readonly collector: { readonly host: string; readonly port: number }
-  /** Of all requests, 0 to 100; of those with a traceparent its flag must say so, too. */
+  /** Percentage of requests to trace, 0 to 100. A request with a traceparent must have the sampled flag, too. */
   readonly samplePercent: number
 }
 
-/** Fields of the connection manager. Messages are Envoy's, in proto3's JSON mapping. */
+/** Fields of the connection manager, in proto3's JSON mapping. */
 export interface GeneratedTracing {
   readonly tracing: object
   readonly request_id_extension: object
@@ -18,21 +18,20 @@ export interface GeneratedTracing {
 
 const TYPE = 'type.googleapis.com/envoy'
 /**
- * A collector that does not answer is waited for so long. Envoy's tracer sets no deadline, and would hold all that it has ever
- * sent: the channel sets it for each call (gRPC's service config). gRPC counts such a time from up to two seconds before the call:
- * with 1 s every call fails.
+ * The deadline of each call to the collector (gRPC's service config). Envoy's tracer sets no deadline: if the collector never answers,
+ * Envoy would keep all spans in memory. gRPC may count from two seconds before the call, so every call would fail with 1 s.
  */
 const SERVICE_CONFIG = JSON.stringify({
   methodConfig: [
     { name: [{ service: 'opentelemetry.proto.collector.trace.v1.TraceService' }], timeout: '5s' },
   ],
 })
-/** Octets of a span's name of a field that a client wrote. */
+/** The longest text of a client in a span, octets. */
 const URL_LENGTH_MAX = 256
 
 /**
- * Envoy's own tracer. It sends by gRPC's own client, so that all there is to it stands in the listener, which is live: a cluster
- * for it would have to be in the bootstrap, too.
+ * Settings of Envoy's tracer. It uses Google's gRPC client, so that the listener has all settings and Envoy can reload them. For
+ * Envoy's own client, the bootstrap would need a cluster.
  */
 export function generateTracing(
   rules: Rules,
@@ -41,10 +40,10 @@ export function generateTracing(
   const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
   return {
     tracing: {
-      // By the digits of x-request-id, and not because of x-client-trace-id.
+      // x-request-id decides, never x-client-trace-id.
       client_sampling: { value: 0 },
       random_sampling: { value: samplePercent },
-      spawn_upstream_span: true, // each try is a span of its own
+      spawn_upstream_span: true, // each try has its own span
       provider: {
         name: 'envoy.tracers.opentelemetry',
         typed_config: {
@@ -61,7 +60,7 @@ export function generateTracing(
       },
       custom_tags: Object.entries(tags(rules)).map(([tag, value]) => ({ tag, value })),
     },
-    // Envoy would write into the client's x-request-id whether the request is traced.
+    // Otherwise Envoy would write into the client's x-request-id that the request is traced.
     request_id_extension: {
       typed_config: {
         '@type': `${TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig`,
@@ -71,7 +70,7 @@ export function generateTracing(
   }
 }
 
-/** The same as the access log says of a request; a tag without a value is left out. */
+/** The tags have the same values as the access log. Envoy omits tags without a value. */
 function tags(rules: Rules): Readonly<Record<string, string>> {
   return {
     'zonegate.zone':
@@ -79,12 +78,12 @@ function tags(rules: Rules): Readonly<Record<string, string>> {
     'zonegate.rule': `%CEL(${ruleOfKey(rules)})%`,
     'zonegate.path': '%METADATA(ROUTE:zonegate:path)%',
     'zonegate.reason': '%RESP(x-zonegate-reason):64%',
-    // In place of Envoy's own, which has the query: that may hold secrets.
+    // Replaces Envoy's own tag, which has the query and so may contain secrets.
     'http.url': `%REQ(x-forwarded-proto):8%://%REQ(x-forwarded-host):${URL_LENGTH_MAX}%%PATH(NQ):${URL_LENGTH_MAX}%`,
   }
 }
 
-/** The rule's name, which the key says, as a CEL expression; empty where none fits. */
+/** A CEL expression that gets the rule's name from the key; its value is empty if no rule fits. */
 function ruleOfKey(rules: Rules): string {
   const [only] = rules
   if (only?.prefix === '') return JSON.stringify(only.name)

@@ -1,4 +1,4 @@
-/** Lines around a change. */
+/** So many unchanged lines surround a change. */
 const CONTEXT = 3
 
 interface Line {
@@ -6,7 +6,7 @@ interface Line {
   readonly text: string
 }
 
-/** What `diff -u` says of two texts; empty: nothing. */
+/** The output of `diff -u` for two texts; empty: they are equal. */
 export function unifiedDiff(before: string, after: string, names: { before: string; after: string }): string {
   if (before === after) return ''
   const lines = linesOf(before.split('\n'), after.split('\n'))
@@ -29,7 +29,7 @@ export function unifiedDiff(before: string, after: string, names: { before: stri
   return [`--- ${names.before}`, `+++ ${names.after}`, ...text, ''].join('\n')
 }
 
-/** By the longest common subsequence, of what is between the first and the last change. */
+/** Compares the lines between the first and the last change by their longest common subsequence. */
 function linesOf(before: readonly string[], after: readonly string[]): Line[] {
   let start = 0
   while (start < Math.min(before.length, after.length) && before[start] === after[start]) start++

@@ -9,39 +9,39 @@ import type { FilterSettings } from './body-filters.ts'
 import type { EnvoyDocument } from './envoy-document.ts'
 
 /**
- * Zones that are reached by TLS or HTTP/2. Each way has a cluster beside `zones`, and a copy of the route `forward` in front of that,
- * which takes only addresses with the cluster in front. `forward` takes none of them: what is meant for TLS never goes in plain text.
- * The name that a certificate must have is in the metadata of the processor's answer, as the address is; a filter on the route that
- * asks puts it where Envoy looks for it.
+ * Zones with TLS or HTTP/2. Each combination of settings has its own cluster and its own copy of the route `forward`. For these zones
+ * the processor answers `cluster/address`. The copy matches only answers with its cluster, and `forward` matches only bare addresses,
+ * so a request for a TLS zone never goes out in plain text. The processor's answer also has the name that the certificate must have:
+ * a filter on the route that asks copies it to where Envoy looks for it.
  */
 
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http'
 const SECRET = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret'
-/** In the metadata of the processor's answer: what routes are found by, and the address alone. */
+/** Metadata of the processor's answer: the value that routes match, and the address alone. */
 const ADDRESS = 'zonegate:address'
 const DIALLED = 'zonegate:dialled'
-/** The filter state that has the former. */
+/** The filter state with the value that routes match. */
 const ADDRESS_STATE = 'zonegate.address'
-/** Text of an address, as `forward` has it. */
+/** The pattern of an address, as in the route `forward`. */
 const ADDRESS_PATTERN = String.raw`(?:(\d+\.){3}\d+:\d+|\[[0-9a-f:.]+\]:\d+)`
 const HASH_LENGTH = 12
 
-/** What there is to add to Envoy's routes. Messages are Envoy's, in proto3's JSON mapping. */
+/** Additions to Envoy's routes: messages of Envoy in proto3's JSON mapping. */
 export interface GeneratedUpstreams {
   readonly routes: readonly UpstreamRoute[]
   /** Further settings of each route that asks. */
   readonly askSettings: FilterSettings
 }
 
-/** A copy of `forward` with these in place of its own. */
+/** Changes to a copy of `forward`. */
 export interface UpstreamRoute {
   readonly cluster: string
-  /** What stands in the header that routes are found by. */
+  /** The condition on the header that has the processor's answer. */
   readonly header: object
   readonly settings: FilterSettings
 }
 
-/** Undefined where all zones are reached by HTTP/1.1 in plain text. */
+/** Undefined: all zones speak HTTP/1.1 in plain text. */
 export function generateUpstreams(rules: Rules): GeneratedUpstreams | undefined {
   const upstreams = upstreamsOf(rules)
   if (upstreams.length === 0) return undefined
@@ -72,14 +72,14 @@ export function generateUpstreams(rules: Rules): GeneratedUpstreams | undefined 
   }
 }
 
-/** Bodies are not read whole first. */
+/** Envoy forwards a body while it arrives, without buffering the whole. */
 export const STREAMED: FilterSettings = {
   buffer: { '@type': `${HTTP}.buffer.v3.BufferPerRoute`, disabled: true },
 }
 
 /**
- * Has the operator's formats give the address alone where rules have an `upstream`: for their zones, `zonegate:address` has the
- * cluster in front. What routes are found by stays as it is.
+ * Makes the operator's formats use the address without the cluster's name: if a rule has `upstream`, `zonegate:address` begins with
+ * the cluster's name. The values that routes match stay unchanged.
  */
 export function nameDialled(
   file: EnvoyDocument,
@@ -96,7 +96,7 @@ export function nameDialled(
   )
 }
 
-/** Settings of one route by two that want something of the same filters. */
+/** Merges two sets of filter settings for the same route. */
 export function joinSettings(a: FilterSettings, b: FilterSettings): FilterSettings {
   const overrides = [a, b].map(({ ext_proc }) => (ext_proc as { overrides?: object } | undefined)?.overrides)
   const [first, second] = overrides
@@ -113,7 +113,7 @@ function state(object_key: string, format: string, factory_key?: string): object
   }
 }
 
-/** A cluster as Envoy is sent it, which finds its certificates in files in `folder`. */
+/** The cluster to send to Envoy. Its certificates are in files in `folder`. */
 export function upstreamCluster({ cluster, tls, http }: Upstream, folder: string): UpstreamCluster {
   const file = (name: string): SecretFile => ({ name, path: join(folder, `${name}.yaml`) })
   return {
@@ -127,8 +127,8 @@ export function upstreamCluster({ cluster, tls, http }: Upstream, folder: string
 }
 
 /**
- * Files by which Envoy finds certificates and keys, and sees when they change: paths alone, so that no key goes by way of the processor.
- * By name, in the folder of what Envoy reads.
+ * Files that tell Envoy where certificates and keys are, and which folders to watch for changes. They have only paths, so the
+ * processor never handles a key. Texts by file name in `run/`.
  */
 export function secretFiles(upstreams: readonly Upstream[]): Readonly<Record<string, string>> {
   const files: Record<string, string> = {}
@@ -161,8 +161,8 @@ export function secretFiles(upstreams: readonly Upstream[]): Readonly<Record<str
 }
 
 /**
- * The file with the CAs of this machine, as it is Envoy's, too, or of Envoy's image. Envoy has a word for it (`system_root_certs`), but
- * Envoy 1.40 refuses that beside `auto_sni_san_validation`.
+ * The file with this machine's CAs; if there is none, its path in Envoy's image. Envoy has a setting for it (`system_root_certs`), but
+ * Envoy 1.40 refuses it together with `auto_sni_san_validation`.
  */
 export function systemCa(): string {
   return SYSTEM_CA_FILES.find((path) => existsSync(path)) ?? SYSTEM_CA_FILES[0]
@@ -175,7 +175,7 @@ const SYSTEM_CA_FILES = [
   '/etc/ssl/cert.pem', // macOS, BSD
 ] as const
 
-/** True for the name of a file that `secretFiles` may have made. */
+/** True for names of files that `secretFiles` makes. */
 export function isSecretFile(name: string): boolean {
   return /^upstream-(?:ca|certificate)\.[0-9a-f]+\.yaml$/.test(name)
 }

@@ -317,7 +317,7 @@ rules:
 - { name: c }
 `,
     [
-      /fallback\.enabled: rule "a" has none: Envoy asks for no SRV records, as port: srv of a wants/,
+      /fallback\.enabled: rule "a" has none: Envoy does not ask for SRV records, but port: srv is set for a/,
       /fallback\.enabled: rule "b" has none: Envoy may read its idPattern otherwise/,
     ],
   ],
