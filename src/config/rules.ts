@@ -7,14 +7,14 @@ import type { Config, RuleConfig, SourceConfig } from './schema.ts'
 /** The name of a rule that has none. */
 export const RULE_NAME = 'default'
 const DEFAULT_HEADER = 'server'
-/** The name of SRV records, where none is written. */
+/** The default name of SRV records. */
 const SRV_PATTERN = '_{service}._tcp.{name}'
-/** Beyond so many zones a virtual host for each costs Envoy more than a script for each hot request does (docs/decisions/0042). */
+/** With more zones, their own virtual hosts would cost Envoy more than a script for each hot request (docs/decisions/0042). */
 const OWN_ROUTES_MAX = 5_000
 /** The services of the OpenResty recipe, for a rule without a name. */
 const RECIPE_SERVICES: NonNullable<RuleConfig['services']> = { mail: { paths: ['/mail'] }, default: {} }
 
-/** The checked `rules` section as the routing core wants it. */
+/** Converts the checked `rules` section for src/routing. */
 export function rulesOf({ rules, learned }: Config): Rules {
   const isOnly = rules.length === 1 && rules[0]?.match === undefined
   const sharesRoutes = learned.sharedRoutes ?? learned.zonesMax > OWN_ROUTES_MAX
@@ -72,7 +72,7 @@ function stepsOf(pointer: string): string[] {
     .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
-/** A port, or where it is in DNS. */
+/** The port, or the name of the SRV records that have it. */
 export function portOf(config: RuleConfig['port']): Pick<Service, 'port' | 'srv'> {
   if (typeof config === 'number') return { port: config }
   return { port: 0, srv: config === 'srv' ? SRV_PATTERN : config.srv }
@@ -87,7 +87,7 @@ function upstreamOf(config: RuleConfig['upstream']): Upstream | undefined {
   const { tls, http } = config
   const { ca = SYSTEM, cert, key, serverName = null } = tls ?? {}
   const client = cert === undefined || key === undefined ? null : { cert, key }
-  // Names differ by zone, and are no part of a cluster.
+  // serverName is not part of the hash: it differs by zone, and zones share the cluster.
   const alike = tls === undefined ? { http } : { http, ca, client }
   const hash = createHash('sha256').update(JSON.stringify(alike)).digest('hex').slice(0, HASH_LENGTH)
   return {
@@ -97,7 +97,7 @@ function upstreamOf(config: RuleConfig['upstream']): Upstream | undefined {
   }
 }
 
-/** The services of a rule as they are written; a rule with a name and no services has one of its own name. */
+/** The services of a rule as in zonegate.yaml. A rule with a name and without services has one service of that name. */
 export function servicesConfig({ name, services }: RuleConfig): NonNullable<RuleConfig['services']> {
   return services ?? (name === undefined ? RECIPE_SERVICES : { [name]: {} })
 }

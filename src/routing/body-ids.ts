@@ -1,21 +1,21 @@
-/** The tokens of valid JSON (RFC 8259): strings, punctuation, everything else. */
+/** The tokens of valid JSON (RFC 8259): strings, punctuation, numbers and literals. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\]:,]|[^\s{}[\]:,"]+/g
-/** Integers that every receiver reads the same (RFC 8259 section 6). */
+/** Integers that every receiver reads alike (RFC 8259 section 6). */
 const INTEGER = /^\d{1,15}$/
 
 interface Level {
   readonly isObject: boolean
-  /** The number of the pointer's step that looks into this level; undefined: the pointer leads elsewhere. */
+  /** The index of the pointer's step for this level; undefined: the pointer does not lead here. */
   readonly step: number | undefined
-  /** This level already had the pointer's next name, or a name that some receiver takes for it. */
+  /** True after the pointer's next name, or a name that some receiver takes for it. */
   isNamed: boolean
   name: string
   index: number
 }
 
 /**
- * The text or integer at a JSON pointer. Receivers read a duplicate name differently, and some ignore its case. So on the
- * pointer's way each name must be there once, and spelled exactly.
+ * The text or integer at a JSON pointer. Receivers disagree on duplicate names, and some ignore case. So each name of the pointer
+ * must be in the body exactly once, with exactly this spelling.
  */
 export function jsonMember(text: string, steps: readonly string[]): IdReading {
   if (!isJson(text)) return { kind: 'unclear', text: 'no JSON' }
@@ -52,7 +52,7 @@ export function jsonMember(text: string, steps: readonly string[]): IdReading {
   return found
 }
 
-/** The pointer's step inside the value that begins now; undefined: the pointer leads elsewhere. */
+/** The index of the pointer's step for the value that begins here; undefined: the pointer does not lead into it. */
 function nextStep({ isObject, step, name, index }: Level, steps: readonly string[]): number | undefined {
   if (step === undefined) return undefined
   return steps[step] === (isObject ? name : String(index)) ? step + 1 : undefined
@@ -66,7 +66,10 @@ function readingOf(token: string): IdReading {
   return INTEGER.test(token) ? { kind: 'id', id: token } : { kind: 'unclear', text: token }
 }
 
-/** Folds names as lenient receivers do: Go and .NET ignore case (Go also reads \u017f as "s"), C programs stop at a NUL. */
+/**
+ * Makes names equal that lenient receivers take for equal: Go and .NET ignore case (Go also reads \u017f as "s"), C programs stop at a
+ * NUL.
+ */
 function folded(name: string): string {
   return (name.split('\0', 1)[0] ?? '').toUpperCase().toLowerCase()
 }
@@ -80,7 +83,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** What one source says. `several` and `unclear`: the zone might read another id than Zonegate. */
+/** What one source of a request contains. `several` and `unclear`: the zone might read another id than Zonegate. */
 export type IdReading =
   | { readonly kind: 'absent' }
   | { readonly kind: 'id'; readonly id: string }

@@ -43,11 +43,11 @@ export type BodySource = SourceOf<'json' | 'form'>
 const ABSENT: IdReading = { kind: 'absent' }
 /** Envoy writes this for a missing header. */
 const NOTHING = '-'
-/** Path segments that a receiver may resolve, and then read the id of another path. */
+/** Path segments that a receiver may resolve, so that it reads another id. */
 const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\;]|$)|\\|%(?:25)*(?:5c|2f)|%25(?:25)*2e/i
 /** Parts of a path that a receiver may resolve, decode or drop. */
 const ODD_PATH = /[%;\\]|\/[/.]/
-/** Characters of a host that a receiver may read differently, and a final dot. */
+/** Characters in a host, or a final dot, that make some receivers read another host. */
 const ODD_HOST = /[^a-z0-9._[\]:-]|\.$/
 
 /** True for kinds whose id is in the body of a request. */
@@ -127,7 +127,7 @@ function ofCookies(values: readonly string[], name: string): IdReading {
 }
 
 /**
- * The value of a field, if no receiver could take another field for it.
+ * The value of a field, unless some receiver could take another field for it.
  * @param lenient the fields as the most lenient receiver splits them
  */
 function ofFields(fields: FormFields, lenient: FormFields, name: string): IdReading {
@@ -151,7 +151,7 @@ function plainTemplate({ before, after, isOpen }: Template): Template {
   return templateOf(`${plainPath(`${before}{id}${after}`)}${isOpen ? '*' : ''}`)
 }
 
-/** A path as the most lenient receiver reads it: decoded, dots and empty segments resolved, parameters dropped, in lower case. */
+/** A path as the most lenient receiver reads it: in lower case, decoded, without parameters, and with dot and empty segments resolved. */
 function plainPath(path: string): string {
   const lower = path.toLowerCase()
   if (!ODD_PATH.test(path)) return lower
@@ -200,7 +200,7 @@ export function readsType(kind: BodySource['kind'], contentType: string): boolea
   return kind === 'form' ? type === FORM_TYPE : JSON_TYPE.test(type)
 }
 
-/** A body of another type has no id for the source. */
+/** A body of another content type counts as absent. */
 function ofBody({ headers, body }: RequestHead, source: BodySource): IdReading {
   const types = headers['content-type'] ?? []
   const [type = ''] = types

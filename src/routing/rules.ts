@@ -6,20 +6,20 @@ import { NOTHING_SAID, type Said, type SaidOfZones } from './said.ts'
 
 export { pathOf, type RequestHead } from './request-head.ts'
 
-/** The rules, made from `rules` of zonegate.yaml. The first that fits a request decides. */
+/** The rules from zonegate.yaml. The first rule that fits a request decides. */
 export type Rules = readonly Rule[]
 
 export interface Rule {
   readonly name: string
-  /** Comes before the id in Envoy's routing key: `pay.`; empty if there is one rule and it fits everything. */
+  /** The rule's name with a dot, like `pay.`. Empty if there is only one rule and it fits everything. */
   readonly prefix: string
   /** An absent part fits everything. */
   readonly match: { readonly paths?: readonly Pattern[]; readonly hosts?: readonly Pattern[] }
   readonly methods: ReadonlySet<string>
-  /** The first source that the request has gives the id. */
+  /** The id is from the first of these sources that the request has. */
   readonly sources: readonly IdSource[]
   readonly idPattern: RegExp
-  /** With `{id}`, `{service}` and `{search}`. */
+  /** The pattern of a zone's host name, with `{id}`, `{service}` and `{search}`. */
   readonly host: string
   /** Literal path → service. */
   readonly serviceByPath: ReadonlyMap<string, Service>
@@ -38,7 +38,7 @@ export interface Service {
   readonly label: string
   /** Name of its rule. */
   readonly rule: string
-  /** Port of the service's receivers; 0 with `srv`, where each address has its own. */
+  /** Port of the service's receivers. 0 with `srv`: each address then has its own port. */
   readonly port: number
   /** Pattern of the name of their SRV records, with `{name}`, `{id}`, `{service}` and `{search}`. */
   readonly srv?: string
@@ -54,7 +54,7 @@ export interface Zone {
   readonly name: string
   /** The name that the receivers' certificate must have, with TLS: absolute, lower case, no final dot. */
   readonly serverName?: string
-  /** What `zones` and pins say of it. */
+  /** The settings of this zone in `zones` and pins. */
   readonly said?: Said
   /** The request's own id, if that is not in DNS and this is the fallback zone. */
   readonly insteadOf?: string
@@ -110,7 +110,7 @@ export function zoneOf(
   return zoneBy(rule, service, id, search, said) ?? invalid
 }
 
-/** The zone of an id that the rule allows; null: it makes no valid name, or is merged into an id that the rule does not allow. */
+/** The zone of an id that the rule allows. Null: the id makes no valid name, or its zone was merged into one whose id the rule forbids. */
 function zoneBy(rule: Rule, service: Service, text: string, search: string, said: SaidOfZones): Zone | null {
   const id = text.toLowerCase()
   const what = said.of(service, id)
@@ -129,7 +129,7 @@ function zoneBy(rule: Rule, service: Service, text: string, search: string, said
 }
 
 /**
- * The name that the receivers' certificate must have: a host's name, never the name of SRV records.
+ * The name that the receivers' certificate must have. This is always a host name, even if the zone uses SRV records.
  * @returns undefined for a service without TLS; null if the pattern makes no valid host name
  */
 function serverNameOf(
@@ -156,7 +156,7 @@ export function isZone(outcome: Zone | Refusal): outcome is Zone {
   return 'service' in outcome
 }
 
-/** The id of a request by a rule, and its source: the first that the request has, otherwise the last. */
+/** The id of a request, and its source: the first source that the request has. If it has none, the last source with `absent`. */
 export function idOf(head: RequestHead, rule: Rule): { reading: IdReading; source: IdSource } {
   let last: { reading: IdReading; source: IdSource } | undefined
   for (const source of rule.sources) {
@@ -167,7 +167,7 @@ export function idOf(head: RequestHead, rule: Rule): { reading: IdReading; sourc
   return last
 }
 
-/** True where the rule has a source in the body, so that Envoy must send the body. */
+/** True if the rule has a source in the body, so that Envoy must send the body. */
 export function looksIntoBody(rule: Rule): boolean {
   return rule.sources.some(isBodySource)
 }
@@ -195,7 +195,7 @@ export function invalidReason(rule: Rule): RejectReason {
   return hasOnlyHeader(rule) ? 'server_header_invalid' : 'id_invalid'
 }
 
-/** The zone of a service and an id; null: the rules have no such zone. */
+/** The zone of a service and an id; null: the rules allow no such zone. */
 export function zoneOfRef(
   service: string,
   id: string,
@@ -211,7 +211,7 @@ export function zoneOfRef(
   return null
 }
 
-/** The name of a service's zone for logs, even if the rules have no such zone any more. */
+/** A name for a zone in logs. It works even if the rules no longer allow the zone. */
 export function zoneNameOf(
   service: string,
   id: string,
@@ -244,7 +244,7 @@ export function upstreamsOf(rules: Rules): Upstream[] {
   return [...new Map(upstreams.map((upstream) => [upstream.cluster, upstream])).values()]
 }
 
-/** The parts of a service that its name is made of. */
+/** The parts of a service that occur in names of its zones. */
 export type NamedService = Pick<Service, 'label' | 'srv'>
 
 /** Fills in the patterns; null: the result is not a valid name. */
@@ -273,7 +273,7 @@ function fillSrv(srv: string, name: string, id: string, service: NamedService, s
   return fillHost(srv.replaceAll('{name}', name), id, service.label, search)
 }
 
-/** How Envoy reaches the receivers of a service, unless by HTTP/1.1 in plain text. */
+/** How Envoy reaches the receivers of a service that do not use HTTP/1.1 in plain text. */
 export interface Upstream {
   /** The Envoy cluster for cold requests. Equal settings share a cluster. */
   readonly cluster: string

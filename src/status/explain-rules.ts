@@ -47,14 +47,14 @@ export interface Step {
 export interface ExplainedRules {
   /** Name of the rule that decides; null: no rule fits. */
   readonly rule: string | null
-  /** The id as the request writes it, and where: `12`, `query server_id`; null: there is none. */
+  /** The id as the request has it (`12`) and its source (`query server_id`); null: there is none. */
   readonly id: { readonly source: string; readonly value: string } | null
   readonly steps: readonly Step[]
-  /** Envoy refuses such a body, so nobody reads an id in it. */
+  /** True: Envoy refuses the body because of its length, before anyone looks for an id. */
   readonly isTooLarge: boolean
 }
 
-/** Explains rule, method, id, service and name, up to the step that refuses the request. */
+/** Explains rule, method, id, service and name. Stops at the step that refuses the request. */
 export function explainRules(
   head: RequestHead,
   rules: Rules,
@@ -79,7 +79,7 @@ export function explainRules(
   }
 }
 
-/** The patterns by which a rule fits. */
+/** The patterns that make a rule fit. */
 function whyThis(head: RequestHead, { name, match }: Rule): string {
   const path = match.paths?.find((pattern) => fits(pattern, pathOf(head.path)))
   const host = match.hosts?.find((pattern) => fits(pattern, hostOf(head.authority)))
@@ -93,7 +93,7 @@ function noRuleSteps(head: RequestHead, rules: Rules): Step[] {
   return [{ step: 'rule', ok: false, text: none }, ...rules.map((rule) => whyNot(head, rule))]
 }
 
-/** What a rule expects and the request lacks. */
+/** What a rule requires and the request lacks. */
 function whyNot(head: RequestHead, { name, match }: Rule): Step {
   const path = wanted('path', match.paths, pathOf(head.path))
   const host = wanted('host', match.hosts, hostOf(head.authority))

@@ -16,25 +16,25 @@ import { CommandFault } from './shell-words.ts'
 
 /** A request as an operator describes it. */
 export interface RequestDescription {
-  /** By default POST. */
+  /** Default: POST. */
   readonly method?: string | undefined
-  /** Path and query; by default `/`. */
+  /** Path and query. Default: `/`. */
   readonly path?: string | undefined
   readonly host?: string | undefined
   /** `name: value` lines. */
   readonly headers?: readonly string[] | undefined
   readonly body?: Buffer | undefined
-  /** They go where the matching rule looks first. */
+  /** Ids to put into the first source of the matching rule. */
   readonly ids?: readonly string[] | undefined
   /** A curl command, instead of the method, path, host and headers. */
   readonly curl?: string | undefined
-  /** A zone, instead of everything else: a request that goes there. */
+  /** A zone, instead of everything else: describes some request to this zone. */
   readonly zone?: { readonly service: string; readonly id: string } | undefined
 }
 
 const text = z.string()
 const lines = z.array(text)
-/** The same as JSON. `body` is text, `bodyBase64` octets. */
+/** The same in JSON. `body` is text; `bodyBase64` has octets. */
 const descriptionSchema = z.strictObject({
   method: text.optional(),
   path: text.optional(),
@@ -47,7 +47,7 @@ const descriptionSchema = z.strictObject({
   zone: z.strictObject({ service: text, id: text }).optional(),
 })
 
-/** A fault in a description, and the part that has it. */
+/** A fault in a description. `field` is the part with the fault. */
 export class DescriptionFault extends Error {
   readonly field: string
 
@@ -58,16 +58,16 @@ export class DescriptionFault extends Error {
   }
 }
 
-/** The longest body that can be described, octets: no rule reads a longer one. */
+/** The longest body in a description, octets. No rule reads longer bodies. */
 export const BODY_OCTETS_MAX = 1024 * 1024
 /** A token (RFC 9110 section 5.6.2). */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
-/** RFC 9110 section 5.5: such octets are in no header value. */
+/** Octets that no header value may contain (RFC 9110 section 5.5). */
 const LINE_BREAK = /[\0\r\n]/
 
 /**
  * Completes a description into a request.
- * @param rules used where the description names a zone
+ * @param rules used if the description names a zone
  * @throws DescriptionFault
  */
 export function describedRequest(description: RequestDescription, rules: Rules = []): DescribedRequest {
@@ -157,7 +157,7 @@ function headerOf(line: string): { name: string; value: string } {
   return { name, value }
 }
 
-/** A body given beside the command stands for the file that the command names. */
+/** A body in the description replaces the file that the command names. */
 function ofCurl(
   command: string,
   { body, method, path, host, headers = [] }: RequestDescription,
@@ -181,9 +181,9 @@ function ofCurl(
   }
 }
 
-/** A described request, complete but for the place of its ids. */
+/** A described request. Only its ids are not in place yet. */
 export interface DescribedRequest extends RequestHead {
-  /** They go where the matching rule looks first. */
+  /** Ids to put into the first source of the matching rule. */
   readonly ids: readonly string[]
 }
 
@@ -193,7 +193,7 @@ export function requestOf({ ids, ...head }: DescribedRequest, rules: Rules): Req
   return source === undefined ? head : ids.reduce((request, id) => withId(request, source, id), head)
 }
 
-/** A request that goes to a zone; null: none was found, because rules may fit other paths than those tried. */
+/** Some request that goes to a zone. Null: none of the tried paths leads there. */
 export function requestToZone(service: string, id: string, rules: Rules): DescribedRequest | null {
   const rule = rules.find((each) => servicesOf(each).some(({ name }) => name === service))
   if (rule === undefined) return null
@@ -207,10 +207,10 @@ export function requestToZone(service: string, id: string, rules: Rules): Descri
   return null
 }
 
-/** Any valid domain: it does not decide which zone it is. */
+/** Any valid domain will do: it does not affect which zone a request goes to. */
 const SEARCH = 'test'
 
-/** Paths to try: those of the service, else one that the rule fits. */
+/** Paths to try: those of the service; if it has none, one that fits the rule. */
 function pathsOf(rule: Rule, service: string): readonly string[] {
   const paths = servicesOf(rule).find(({ name }) => name === service)?.paths ?? []
   return paths.length > 0 ? paths : [textOf(rule.match.paths) || '/']
@@ -220,7 +220,7 @@ function textOf(patterns: readonly Pattern[] | undefined): string {
   return patterns?.[0]?.text ?? ''
 }
 
-/** The request with an id in a place of a rule. */
+/** The request with an id added in the place of a source. */
 export function withId(head: RequestHead, source: IdSource, id: string): RequestHead {
   switch (source.kind) {
     case 'header':
