@@ -21,11 +21,7 @@ const CASES: Case[] = [
     files: ['routes.yaml'],
     edit: (text) =>
       text.replace(
-<<<<<<< Updated upstream
         '    - name: loop_detected\n',
-=======
-        '    - name: loop_detected',
->>>>>>> Stashed changes
         '    - name: own\n      match: { prefix: "/" }\n      route: { cluster: nowhere }\n$&',
       ),
     status: 503,
@@ -50,11 +46,7 @@ const CASES: Case[] = [
     files: ['routes.yaml'],
     edit: (text) =>
       text.replace(
-<<<<<<< Updated upstream
         '    - name: loop_detected\n',
-=======
-        '    - name: loop_detected',
->>>>>>> Stashed changes
         '    - name: closed\n      match: { prefix: "/" }\n      direct_response: { status: 403 }\n$&',
       ),
     status: 403,
