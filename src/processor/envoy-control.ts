@@ -166,7 +166,8 @@ export class EnvoyControl {
 
   /** Why Envoy's files can't follow this. Null if they can. */
   faultOf(followed: Followed): string | null {
-    return this.#files.faultOf(this.#generate(followed)) ?? null
+    const fault = this.#files.faultOf(this.#generate(followed))
+    return fault === undefined ? null : `the new configuration waits until Envoy's files fit it: ${fault}`
   }
 
   /** Takes over another configuration, other nameservers or another search domain. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { ENVOY_FOLDER, earlierZonesOfKeys, pathsIn, RUN_FOLDER } from '../envoy-files/folder.ts'
+import { ENVOY_FOLDER, earlierZonesOfKeys, pathsIn, RUN_FOLDER, textBefore } from '../envoy-files/folder.ts'
 import type { Generated } from '../envoy-files/generated.ts'
 import type { NamesCluster } from '../envoy-files/names-cluster.ts'
 import {
@@ -58,10 +58,16 @@ export class OperatorFiles {
     return this.#source.reload(policyRules(generated))
   }
 
-  /** Why neither the saved files nor the last sound ones fit these rules. Undefined if some fit, or if none were sound yet. */
+  /**
+   * Why neither the saved files nor the last sound ones fit these rules. Undefined if some fit, and while none were sound yet if
+   * the rules stay as they are, or if Envoy does not read what this processor renders.
+   */
   faultOf(generated: Generated): string | undefined {
     const { files: sound } = this.#source
-    if (sound === undefined) return undefined
+    const now = this.#generated
+    const isOther = now !== undefined && ofRules(now) !== ofRules(generated)
+    if (sound === undefined && !(isOther && textBefore(RUN_FOLDER, 'listener') !== undefined))
+      return undefined
     const faultBy = (read: () => PolicyFiles): string | undefined =>
       faultIn(() => {
         const files = read()
@@ -70,7 +76,8 @@ export class OperatorFiles {
         this.#render(files, generated)
       })
     const fault = faultBy(readLiveFiles)
-    return fault && faultBy(() => sound) && fault
+    if (fault === undefined || sound === undefined) return fault
+    return faultBy(() => sound) && fault
   }
 
   get policy(): Policy {
@@ -105,6 +112,11 @@ export class OperatorFiles {
       names,
     }
   }
+}
+
+/** Without the nameservers of the fallback: a change of those need not wait. */
+function ofRules({ fallback: _fallback, ...generated }: Generated): string {
+  return JSON.stringify(generated)
 }
 
 function policyRules({ routes, asks, askSettings }: Generated): PolicyRules {

@@ -93,7 +93,9 @@ test("rules that Envoy's files can't follow wait: neither path changes until the
     tracing: { otlp: 'http://127.0.0.1:4317' },
   })
   await eventually('they are not taken', async () =>
-    /not taken: envoy\/listener\.yaml:\d+:\d+: tracing: expected none/.test(await statusText()),
+    /not taken: the new configuration waits until Envoy's files fit it: envoy\/listener\.yaml:\d+:\d+: tracing:/.test(
+      await statusText(),
+    ),
   )
   await new Promise((resolve) => setTimeout(resolve, 3 * DRAIN_MS))
   assert.deepEqual(tlsClusters(), [was])
@@ -127,13 +129,42 @@ test('rules wait, too, while only a file beside the one that they need has fault
   configure({ rules: { upstream: { tls: { ca: 'd.pem' } } }, tracing: { otlp: 'http://127.0.0.1:4317' } })
   const config = async () => (await processor.ask('/api/status')).json().config
   await eventually('they are not taken', async () =>
-    /^envoy\/clusters\.yaml:1/.test((await config()).faults[0]),
+    /waits .*: envoy\/clusters\.yaml:1/.test((await config()).faults[0]),
   )
   await new Promise((resolve) => setTimeout(resolve, 3 * DRAIN_MS))
   assert.deepEqual(tlsClusters(), [was])
   replace(clusters, () => sound)
   await eventually('they are in force', () => tlsClusters().length === 1 && tlsClusters()[0] !== was)
   await eventually('nothing is at fault', async () => !(await statusText()).includes('not taken'))
+})
+
+test('after a start beside faults, rules wait if Envoy reads files by other rules; anything else is in force at once', async () => {
+  const restarted = await startProcessorAlone({
+    envoyFiles: true,
+    prepare: (folder) => {
+      mkdirSync(join(folder, 'run'))
+      writeFileSync(join(folder, 'run/listener.yaml'), 'resources: []')
+      replace(join(folder, 'envoy/listener.yaml'), (text) => `${text}\n]`)
+    },
+  })
+  try {
+    const change = (own: object): void =>
+      replace(join(restarted.folder, 'zonegate.yaml'), (text) => stringify({ ...parse(text), ...own }))
+    const config = async () => (await restarted.ask('/api/status')).json().config
+    change({ zones: { 3: { maintenance: 'closed' } } })
+    await eventually('the zone is in maintenance', async () => (await config()).reloads.accepted === 1)
+    change({ rules: { header: 'x-zone' } })
+    await eventually('the rules wait', async () =>
+      /waits .*: envoy\/listener\.yaml/.test((await config()).faults[0]),
+    )
+    replace(join(restarted.folder, 'envoy/listener.yaml'), (text) => text.replace(/\n]$/, ''))
+    await eventually('the rules are in force', async () => (await config()).faults.length === 0)
+    await eventually('Envoy reads them', () =>
+      readFileSync(join(restarted.folder, 'run/listener.yaml'), 'utf8').includes('x-zone)'),
+    )
+  } finally {
+    await restarted.stop()
+  }
 })
 
 function replace(path: string, change: (text: string) => string): void {
