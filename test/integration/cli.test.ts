@@ -318,7 +318,7 @@ rules:
 `,
     [
       /fallback\.enabled: rule "a" has none: Envoy does not ask for SRV records, but port: srv is set for a/,
-      /fallback\.enabled: rule "b" has none: Envoy may read its idPattern otherwise/,
+      /fallback\.enabled: rule "b" has none: Envoy may read its idPattern in another way/,
     ],
   ],
 ]
