@@ -119,7 +119,9 @@ const LISTENER = /^static_resources\.listeners\[(\d+)\]\./
 /** Finds the place that Envoy names, `... @ static_resources.listeners[0].name: ...`, in the file that it came from. */
 function faultOf(text: string, source: SourceFile): Fault {
   const line = lineOf(text)
-  const [, path, type, why] = /@ *([\w.[\]<>]+): (?:message )?(\S+), near [^)]+\): (.*?)\)?$/.exec(line) ?? []
+  const [, path, type, why] =
+    /@ *([\w.[\]<>]+): (?:message )?(\S+), near [^)]+\): (.*?)(?:\)(?: has unknown fields)?)?$/.exec(line) ??
+    []
   const message = `Envoy: ${why === undefined ? line : `${type}: ${why}`}`
   if (path === undefined) return { file: source.path, key: '', message }
   const file = new YamlFile(source)

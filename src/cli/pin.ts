@@ -47,9 +47,9 @@ Exit code 0: the zone is pinned. 1: it is not, or a restart would undo the pin.`
   run: (args, terminal) => {
     const [zone, ...addresses] = args.positionals
     if (zone === undefined || addresses.length === 0) throw new UsageError('expected ZONE ADDRESS...')
-    const because = required(args, 'because')
+    const [forText, because] = required(args, ['for', 'because'])
     const who = (args.text('by') ?? userText(terminal)).slice(0, WHO_LENGTH_MAX)
-    const forSeconds = secondsOf(required(args, 'for'))
+    const forSeconds = secondsOf(forText)
     return command('/pin', { zone, addresses, forSeconds, because, who }, args, terminal)
   },
 }
@@ -139,11 +139,16 @@ function whyNot(path: string, { code, message }: NodeJS.ErrnoException): string 
   return `no processor answers on ${path} (${code ?? message}): ${wayOut}`
 }
 
-function required(args: Arguments, option: string): string {
-  const text = args.text(option)
-  if (text === undefined || text.trim() === '')
-    throw new UsageError(`expected --${option}; "zonegate pin --help" lists the options`)
-  return text
+/** @throws UsageError that names each option without a text */
+function required<Options extends readonly string[]>(
+  args: Arguments,
+  options: readonly [...Options],
+): { [At in keyof Options]: string } {
+  const texts = options.map((option) => args.text(option)?.trim() ?? '')
+  const missing = options.filter((_, index) => texts[index] === '').map((option) => `--${option}`)
+  if (missing.length > 0)
+    throw new UsageError(`expected ${missing.join(' and ')}; "zonegate pin --help" lists the options`)
+  return texts as { [At in keyof Options]: string }
 }
 
 function secondsOf(text: string): number {

@@ -2,7 +2,7 @@ import { notesOfConfig } from '../config/config-notes.ts'
 import { checkEnvoyFiles, type SourceFile } from '../config/envoy-files.ts'
 import { readFallbackDns, tracingOf } from '../config/envoy-settings.ts'
 import { ConfigError, type Fault, faultText } from '../config/faults.ts'
-import { loadConfig, parseConfig } from '../config/load.ts'
+import { type LoadedConfig, loadConfig, parseConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import type { Config } from '../config/schema.ts'
 import { ENVOY_FOLDER, pathsIn, readEnvoyFile } from '../envoy-files/folder.ts'
@@ -13,6 +13,9 @@ import { certificatesOfUpstreams } from '../processor/upstream-certificates.ts'
 import { type Command, configPath, type Terminal } from './command.ts'
 import { findEnvoy, validateWithEnvoy } from './envoy-validate.ts'
 import { json, type Paint, paintFor, plain } from './text.ts'
+
+const IS_EMPTY =
+  'is empty: a running Zonegate keeps its configuration, and only a start takes the defaults; for the defaults write {}'
 
 /** The result of `zonegate validate`. */
 export interface Report {
@@ -52,7 +55,7 @@ export async function validate(
   folder: string,
   terminal: Terminal,
 ): Promise<Report> {
-  const { config, source, faults } = readConfig(path, terminal)
+  const { config, source, isEmpty, faults } = readConfig(path, terminal)
   const certificates = checkCertificates(config)
   const ofUpstreams = checkUpstreamCertificates(config)
   const own = [...faults, ...certificates.faults, ...ofUpstreams.faults]
@@ -61,7 +64,12 @@ export async function validate(
   const ownNotes =
     faults.length > 0
       ? ofCertificates
-      : [...notesOfDns(config, terminal), ...notesOfConfig(config, source), ...ofCertificates]
+      : [
+          ...(isEmpty ? [{ file: source, key: '', message: IS_EMPTY }] : []),
+          ...notesOfDns(config, terminal),
+          ...notesOfConfig(config, source),
+          ...ofCertificates,
+        ]
   const unreadable: Fault[] = []
   const read = (path: string): SourceFile | undefined => {
     try {
@@ -113,13 +121,14 @@ function placeOf({ file, line, column }: Fault): string {
 function readConfig(
   path: string | undefined,
   { environment }: Terminal,
-): { config: Config; source: string; faults: readonly Fault[] } {
+): LoadedConfig & { readonly faults: readonly Fault[] } {
   try {
     return { ...loadConfig(path, environment), faults: [] }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     const config = parseConfig('', 'defaults')
-    return { config, source: path ?? error.details[0]?.file ?? '', faults: error.details }
+    const source = path ?? error.details[0]?.file ?? ''
+    return { config, source, isEmpty: false, faults: error.details }
   }
 }
 

@@ -74,6 +74,21 @@ const CASES: readonly [title: string, edits: Edits, notes: readonly RegExp[]][] 
     [/^routes\.yaml retry_on: with 5xx, reset Envoy sends a request again that a zone has already received$/],
   ],
   [
+    'a misspelt retry condition',
+    { routes: [['connect-failure,refused-stream', 'connect-failures, refused-stream']] },
+    [
+      /^routes\.yaml retry_on: connect-failures is not a retry condition of Envoy, which ignores it: did you mean connect-failure\?$/,
+    ],
+  ],
+  [
+    'an unknown retry condition beside one that sends a request again',
+    { routes: [['connect-failure,refused-stream', 'always,unavailable']] },
+    [
+      /^routes\.yaml retry_on: with unavailable Envoy sends/,
+      /^routes\.yaml retry_on: always is not a retry condition of Envoy, which ignores it: expected one of connect-failure, /,
+    ],
+  ],
+  [
     'a back-off with nothing to wait between',
     { routes: [['num_retries: 1', 'retry_back_off: { base_interval: 1s }']] },
     [/^routes\.yaml retry_back_off: num_retries is 1: expected more/],

@@ -2,12 +2,18 @@ import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { FORWARD } from '../xds/learned-routes.ts'
 import { fieldOf } from '../xds/policy-differences.ts'
 import type { Place, YamlFile } from '../xds/yaml-file.ts'
+import { isTypo } from './faults.ts'
 import type { Config } from './schema.ts'
 
 /** Finds settings that Envoy accepts, but that do something else than the operator probably means (docs/recipes/envoy.md). */
 
 /** With these conditions Envoy retries a request only if certainly no zone has received it. */
 const NEVER_SENT = ['connect-failure', 'refused-stream', 'reset-before-request', 'http3-post-connect-failure']
+/** The conditions of `retry_on` after which a zone may get a request again: Envoy's docs of x-envoy-retry-on and x-envoy-retry-grpc-on. */
+const SENT_AGAIN = [
+  ...['5xx', 'gateway-error', 'reset', 'envoy-ratelimited', 'retriable-4xx', 'retriable-status-codes'],
+  ...['retriable-headers', 'cancelled', 'deadline-exceeded', 'internal', 'resource-exhausted', 'unavailable'],
+]
 const LOCAL_RATE_LIMIT = /\/envoy\.extensions\.filters\.http\.local_ratelimit\.v3\.LocalRateLimit$/
 /** Envoy's defaults. */
 const RETRIES_DEFAULT = 1
@@ -51,10 +57,8 @@ function notesOfRetries(file: YamlFile): string[] {
   if (policy === undefined) return []
   const notes: string[] = []
   const retryOn = fieldOf(file, policy, 'retry_on')
-  const sent = (file.text(retryOn) ?? '')
-    .split(',')
-    .map((name) => name.trim())
-    .filter((name) => name !== '' && !NEVER_SENT.includes(name))
+  const names = (file.text(retryOn) ?? '').split(',').map((name) => name.trim())
+  const sent = names.filter((name) => SENT_AGAIN.includes(name))
   if (retryOn !== undefined && sent.length > 0)
     notes.push(
       file.line(
@@ -62,6 +66,10 @@ function notesOfRetries(file: YamlFile): string[] {
         `with ${sent.join(', ')} Envoy sends a request again that a zone has already received`,
       ),
     )
+  const known = [...NEVER_SENT, ...SENT_AGAIN]
+  const unknown = names.filter((name) => name !== '' && !known.includes(name))
+  if (retryOn !== undefined)
+    notes.push(...unknown.map((name) => file.line(retryOn, noSuchCondition(name, known))))
   const backOff = fieldOf(file, policy, 'retry_back_off')
   const retries = Number(file.scalar(fieldOf(file, policy, 'num_retries')) ?? RETRIES_DEFAULT)
   if (backOff !== undefined && retries <= RETRIES_DEFAULT)
@@ -83,6 +91,13 @@ function notesOfRetries(file: YamlFile): string[] {
       file.line(perTry, `expected less than the route's timeout (${timeout}s), which ends all tries`),
     )
   return notes
+}
+
+/** Envoy ignores a condition that it does not know. */
+function noSuchCondition(name: string, known: readonly string[]): string {
+  const meant = known.find((each) => isTypo(name, each))
+  const hint = meant === undefined ? `expected one of ${known.join(', ')}` : `did you mean ${meant}?`
+  return `${name} is not a retry condition of Envoy, which ignores it: ${hint}`
 }
 
 function notesOfChecks(file: YamlFile): string[] {

@@ -317,6 +317,15 @@ test('a sound file says what was checked, and what not', async () => {
   })
 })
 
+test('an empty file: a note that a running Zonegate does not take it', async () => {
+  writeFileSync('z.yaml', '\n')
+  const { code, lines } = await validate(WITH_SEARCH)
+  assert.equal(code, 0)
+  assert.match(lines[0] ?? '', /^note {3}z\.yaml: is empty: a running Zonegate keeps its configuration/)
+  writeFileSync('z.yaml', '{}\n')
+  assert.deepEqual((await validate(WITH_SEARCH)).lines, [NOT_CHECKED, 'ok     z.yaml'])
+})
+
 test("Envoy's files name no method and no header of the rules: they go with any", async () => {
   writeFileSync('z.yaml', 'dns: { search: a.test }\nrules: { header: x-zone, methods: [POST, PUT] }\n')
   copyEnvoyFiles('routes.yaml', /^/, '')
@@ -525,7 +534,7 @@ const ENVOY_SAYS: [title: string, file: string, from: string | RegExp, to: strin
     'routes.yaml',
     'domains: ["*"]',
     'domains: ["*"]\n    nonsense: 1',
-    /^envoy\/routes\.yaml:\d+:\d+: resources\[0\]\.virtual_hosts\[0\].*: Envoy: .*nonsense/,
+    /^envoy\/routes\.yaml:\d+:\d+: resources\[0\]\.virtual_hosts\[0\].*: Envoy: \S+: no such field: 'nonsense'$/,
   ],
 ]
 const envoy = findEnvoy(process.env['PATH'] ?? '')

@@ -115,6 +115,7 @@ suite('pins by command', () => {
       ['12', '10.0.0.1', '--for', '1h'],
       /expected --because; "zonegate pin --help" lists the options/,
     ],
+    ['neither time nor reason', ['12', '10.0.0.1'], /expected --for and --because; /],
     ['a time that is none', ['12', '10.0.0.1', '--for', '1y', '--because', 'x'], /--for: expected a time/],
     ['a time that is too long', ['12', '10.0.0.1', '--for', '32d', '--because', 'x'], /31 days at most/],
   ]
