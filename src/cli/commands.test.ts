@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isReason, REASONS } from '../status/reasons.ts'
-import type { ZoneStatus } from '../status/status.ts'
+import type { Status, ZoneStatus } from '../status/status.ts'
 import type { EnvoyStatus } from '../xds/ads-service.ts'
 import type { Arguments, Command, Terminal } from './command.ts'
 import { explainCommand, explainedText } from './explain.ts'
 import { flushText } from './flush.ts'
-import { envoysText, rulesText, zonesText } from './status.ts'
+import { envoysText, rulesText, summaryText, zonesText } from './status.ts'
 import { duration, json, paintFor, plain, table } from './text.ts'
 
 /** What a command writes. */
@@ -38,6 +38,37 @@ for (const [reason, { status, cause, wayOut }] of Object.entries(REASONS)) {
     })
   })
 }
+
+/** The overview of a processor that has been up for this long. */
+function summary(upMs: number, policy: Partial<Status['policy']> = {}): string {
+  const status = {
+    at: upMs,
+    build: { version: '0.1.0', node: 'v24.0.0', envoy: '1.40.0', startedAt: new Date(0).toISOString() },
+    awayMs: 36_000,
+    ready: true,
+    unready: {},
+    config: { source: 'z.yaml', loadedAt: new Date(0).toISOString(), faults: [], needsRestart: [] },
+    policy: { reasons: [], faults: [], needsRestart: [], ...policy },
+    dns: { search: 'a.test', searchOffered: null },
+    exceptions: {},
+  }
+  return summaryText(status as unknown as Status, (_, text) => text)
+}
+
+test('status tells for 15 minutes that no processor ran before this one', () => {
+  assert.match(summary(60_000), /^no processor ran for 36 s before this one\. If Envoy ran, /m)
+  assert.doesNotMatch(summary(16 * 60_000), /no processor ran/)
+})
+
+test('status: a position in the file in force, while the saved file has faults', () => {
+  const reasons = ['envoy/routes.yaml:50:24: num_retires: no such field']
+  const faults = ['envoy/routes.yaml:1:1: broken']
+  assert.match(
+    summary(0, { reasons, faults }),
+    /^no zone is learned: .*:50:24: .* \(in the file in force\)$/m,
+  )
+  assert.match(summary(0, { reasons }), /^no zone is learned: .*:50:24: .* no such field$/m)
+})
 
 test('status envoys: an Envoy of a version that this release is not tested with is named', () => {
   const resource = { held: 7, rejected: 0, acks: 1, nacks: 0, lastAckMs: 1 }

@@ -14,6 +14,8 @@ type View = (typeof VIEWS)[number]
 const WATCH_INTERVAL_MS = 2000
 /** The overview shows the busiest zones. */
 const OVERVIEW_ZONES = 10
+/** How long the overview tells that no processor ran before this one. */
+const AWAY_SHOWN_SECONDS = 15 * 60
 /** More addresses do not fit into a row. */
 const ADDRESSES_SHOWN = 3
 /** Moves the cursor to the top left corner and clears the screen. */
@@ -81,20 +83,22 @@ function viewText(status: Status, view: View | undefined, terminal: Terminal): s
   ].join('\n')
 }
 
-function summaryText(
+export function summaryText(
   { at, build, awayMs, ready, unready, config, dns, policy, certificates = [], spans, exceptions }: Status,
   paint: Paint,
 ): string {
   const upSeconds = (at - Date.parse(build.startedAt)) / 1000
   const state = ready ? paint('green', 'ready') : paint('red', 'not ready')
+  // These lines and columns are not those of the saved file if that has faults.
+  const inForce = policy.faults.length === 0 ? '' : ' (in the file in force)'
   const lines = [
     `zonegate ${build.version} on Node ${build.node}: ${state}, up for ${duration(upSeconds)}`,
     `configuration ${config.source}, read ${duration((at - Date.parse(config.loadedAt)) / 1000)} ago`,
-    ...(awayMs === null ? [] : [awayText(awayMs)]),
+    ...(awayMs === null || upSeconds > AWAY_SHOWN_SECONDS ? [] : [awayText(awayMs)]),
     ...Object.entries(unready).map(([part, why]) => paint('red', `not ready: ${part}: ${why}`)),
     ...config.faults.map((fault) => paint('red', `not taken: ${fault}`)),
     ...policy.faults.map((fault) => paint('red', `not taken: ${fault}`)),
-    ...policy.reasons.map((reason) => paint('yellow', `no zone is learned: ${reason}`)),
+    ...policy.reasons.map((reason) => paint('yellow', `no zone is learned: ${reason}${inForce}`)),
     ...(policy.pinned ?? []).map((domain) =>
       paint('yellow', `not learned: ${domain}, because a virtual host in envoy/routes.yaml has it`),
     ),
@@ -120,7 +124,7 @@ function spansText({ made, failed }: NonNullable<Status['spans']>): string {
 }
 
 function awayText(awayMs: number): string {
-  return `no processor ran for ${duration(awayMs / 1000)} before this one: cold requests got 502, or with fallback.enabled Envoy resolved names itself and counted them as "zones_by_name"`
+  return `no processor ran for ${duration(awayMs / 1000)} before this one. If Envoy ran, cold requests got 502, or with fallback.enabled Envoy resolved names itself and counted them as "zones_by_name"`
 }
 
 function searchText({ search, searchOffered }: Status['dns']): string {

@@ -86,6 +86,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
         search: search(),
         said: said.now(),
         explainName: dns.explain,
+        recent: ({ service, id }) => activity.sumsOf({ service: service.name, id }),
         envoys: ({ service, id }, state, head) =>
           envoysWith(
             { service: service.name, id },

@@ -40,6 +40,7 @@ export interface Step {
     | 'addresses'
     | 'decision'
     | 'envoy'
+    | 'errors'
   readonly ok: boolean
   readonly text: string
 }

@@ -42,6 +42,7 @@ async function explained({
   record(200, { kind: 'answer', name: NAME, ...found('10.0.0.1'), before: null })
   record(300, { kind: 'learned', zone: 'default/12', name: NAME, why: 'learned' })
   record(350, { kind: 'answer', name: NAME.replace('12', '99'), ...absent, before: null })
+  record(360, { kind: 'refused', zone: 'default/98', reason: 'name_not_found', requestId: 'r', leftOut: 0 })
   record(450, { kind: 'answer', name: NAME.replace('12', '99'), ...found('10.0.0.9'), before: absent })
   const config = configSchema.parse({ rules, zones })
   const world = {
@@ -88,6 +89,13 @@ suite('an id that was not in DNS', () => {
     const { decision, zone } = await explained({ id: '99' })
     assert.equal(decision.result === 'refuse' && decision.reason, 'name_not_found')
     assert.equal(zone?.id, '99')
+  })
+  test('is explained by its refusal alone where the history has no answer', async () => {
+    const then = await explained({ id: '98' })
+    assert.equal(then.decision.result === 'refuse' && then.decision.reason, 'name_not_found')
+    assert.match(textOf(then), /^refused /m)
+    assert.doesNotMatch(textOf(then), /has no answer/)
+    assert.match(textOf(await explained({ id: '97' })), /has no answer/)
   })
   test('goes to its own zone once it has an address', async () => {
     const { decision } = await explained({ id: '99', at: 500, zones })

@@ -5,11 +5,11 @@ import { type GatewayThen, gatewayAt, type NameThen, nameAt, startAfter, upTo } 
 import { collect, isSameZone } from '../history/read-history.ts'
 import { answerText, secondsText, sourceText, textOf } from '../history/text.ts'
 import { authorityOf, insteadOf } from '../routing/decision.ts'
-import { isZone, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
+import { isZone, type Rule, type Rules, ruleOf, type Zone, zoneOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import { insteadStep, pinnedByText } from './explain.ts'
 import { explainRules } from './explain-rules.ts'
-import { isReason, REASONS } from './reasons.ts'
+import { isReason, REASONS, wayOutBy } from './reasons.ts'
 import { type DescribedRequest, requestOf } from './request-description.ts'
 
 /** Where a request would have gone at a moment in the past. Times are milliseconds since 1970. */
@@ -98,7 +98,8 @@ export async function explainThen(
   const zone = zoneOf(head, by.rules, by.search, by.said)
   const { rule, steps: ruleSteps } = explainRules(head, by.rules, by.search, zone)
   const steps: StepThen[] = [...before, ...ruleSteps]
-  if (!isZone(zone)) return { ...common, rule, zone: null, ...refused(zone.reason, steps) }
+  if (!isZone(zone))
+    return { ...common, rule, zone: null, ...refused(zone.reason, steps, ruleOf(head, by.rules)) }
   const untilSeq = startAfter(gateway, at)?.seq
   return { ...common, rule, ...(await zoneThen({ zone, then, by, at, untilSeq, path, history }, steps)) }
 }
@@ -133,15 +134,15 @@ async function zoneThen(asked: Asked, before: readonly StepThen[]): Promise<Zone
   const name = nameAt(own, at, startSeq(then), found.untilSeq)
   const maintenance = zone.said?.maintenance
   const pinned = zone.said?.pinned
-  const steps = [
-    ...before,
-    ...(pinned === undefined && maintenance === undefined ? nameSteps(zone, name, then) : []),
-  ]
+  const last = lastRefusal(found)
+  const isNamed = pinned === undefined && maintenance === undefined
+  // Without an answer in the history, the refusal says what DNS said.
+  const isTold = name.answer === null && last !== undefined
+  const steps = [...before, ...(isNamed && !isTold ? nameSteps(zone, name, then) : [])]
   if (path === 'hot')
     steps.push(step('learned', true, 'Envoy routed it by itself (hot)', learned ?? undefined))
   else if (path === 'cold' && zone.insteadOf === undefined)
     steps.push(step('learned', true, 'Envoy asked the processor for each request (cold)'))
-  const last = lastRefusal(found)
   if (last !== undefined) steps.push(step('refused', false, textOf(last), last.at))
   if (zone.service.upstream?.tls)
     steps.push(step('tls', true, "by TLS; explain does not check the zone's certificate"))
@@ -332,9 +333,9 @@ export interface LoggedEnd {
   readonly details?: string | undefined
 }
 
-function refused(reason: string, steps: readonly StepThen[]): Outcome {
+function refused(reason: string, steps: readonly StepThen[], rule?: Rule): Outcome {
   const { status, cause, wayOut } = isReason(reason)
-    ? REASONS[reason]
+    ? { ...REASONS[reason], wayOut: wayOutBy(rule, reason) }
     : { status: '502', cause: reason, wayOut: '' }
   return {
     decision: { result: 'refuse', reason, status, cause, wayOut },

@@ -85,6 +85,25 @@ test('no Envoy is connected: said; no processor was asked: nothing is known of E
   assert.match((await last(null)) ?? '', /^ok decision/)
 })
 
+test('errors of the last minutes are told beside a sound decision', async () => {
+  const last = async (recent: ExplainSeams['recent']): Promise<string | undefined> =>
+    texts((await explain(post, { ...seams(positive), recent: recent ?? (() => null) })).steps).at(-1)
+  assert.match(
+    (await last(() => ({ requests: 3, errors: 2 }))) ?? '',
+    /^no errors: .*in the last 5 minutes: 2 of its 3 requests/,
+  )
+  for (const none of [() => null, () => ({ requests: 3, errors: 0 })])
+    assert.match((await last(none)) ?? '', /^ok envoy/)
+})
+
+test('a missing id: the way out names the header of the rule', async () => {
+  const { decision } = await explain({ ...post, ids: [] }, seams(positive, null, { header: 'x-zone-id' }))
+  assert.match(
+    decision.result === 'refuse' ? decision.wayOut : '',
+    /^Have the caller send the header x-zone-id, and check/,
+  )
+})
+
 test('TTL 0: what it costs is said', async () => {
   const { steps, dns } = await explain(post, seams({ ...positive, ttlSeconds: 0 }))
   assert.ok(

@@ -3,13 +3,22 @@ import type { Explanation } from '../dns/dns.ts'
 import { isService } from '../dns/service-resolver.ts'
 import { utcText } from '../history/text.ts'
 import { authorityOf, decide, insteadOf, pinnedAnswer } from '../routing/decision.ts'
-import { isZone, type RequestHead, type Rules, type Zone, zoneOf } from '../routing/rules.ts'
+import {
+  isZone,
+  type RequestHead,
+  type Rule,
+  type Rules,
+  ruleOf,
+  type Zone,
+  zoneOf,
+} from '../routing/rules.ts'
 import type { PinnedBy, SaidOfZones } from '../routing/said.ts'
 import { COLD_REASONS, type ColdReason } from './cold-reasons.ts'
 import { type ExplainedRules, explainRules, type Step } from './explain-rules.ts'
-import { REASONS, type Reason } from './reasons.ts'
+import { REASONS, type Reason, wayOutBy } from './reasons.ts'
 import { type DescribedRequest, requestOf } from './request-description.ts'
 import { addressesIn, addressesOf, saidState, stateOf, type ZoneState } from './status.ts'
+import type { ZoneSums } from './zone-activity.ts'
 
 /** Where a request would go now, and why. */
 export interface Explained extends Pick<ExplainedRules, 'rule' | 'id' | 'steps'> {
@@ -71,6 +80,8 @@ export interface ExplainSeams {
   readonly explainName: (name: string) => Promise<Explanation>
   /** The request's route on each connected Envoy. Null: unknown, because no processor is asked. */
   readonly envoys: ((zone: Zone, state: ZoneState, head: RequestHead) => readonly ExplainedEnvoy[]) | null
+  /** The zone's requests and errors of the last five minutes; absent or null: unknown. */
+  readonly recent?: (zone: Zone) => Pick<ZoneSums, 'requests' | 'errors'> | null
 }
 
 /** Decides a request as the processor would, and explains each step. It always asks the nameservers, too. */
@@ -82,7 +93,13 @@ export async function explain(described: DescribedRequest, seams: ExplainSeams):
   const common = { request: requestText(described), rule: explained.rule, id: explained.id }
   if (!isZone(zone) || explained.isTooLarge) {
     const reason = isZone(zone) || explained.isTooLarge ? 'body_too_large' : zone.reason
-    return { ...common, ...refusal(reason, explained.steps), zone: null, dns: null, envoys: [] }
+    return {
+      ...common,
+      ...refusal(reason, explained.steps, { rule: ruleOf(head, rules) }),
+      zone: null,
+      dns: null,
+      envoys: [],
+    }
   }
   return { ...common, ...(await explainZone(head, zone, explained, seams)) }
 }
@@ -99,7 +116,7 @@ async function explainZone(
   const named = { service: zone.service.name, id: zone.id, name: zone.name }
   if (zone.said?.maintenance !== undefined) {
     const { status } = zone.said.maintenance
-    return { ...refusal('maintenance', steps, status), zone: named, dns: null, envoys: [] }
+    return { ...refusal('maintenance', steps, { ownStatus: status }), zone: named, dns: null, envoys: [] }
   }
   const pinned = pinnedAnswer(zone)
   if (pinned !== null) return explainAnswer(head, zone, pinned, { steps, dns: null }, seams)
@@ -136,6 +153,7 @@ function explainAnswer(
       ...steps,
       { step: 'decision', ok: true, text: `forward to ${oneOf(authorities, addresses)}${reachText(zone)}` },
       ...(seams.envoys === null || zone.insteadOf !== undefined ? [] : envoySteps(envoys)),
+      ...errorSteps(zone, seams),
     ],
     decision: { result: 'forward', authorities },
     ...upstreamOf(zone),
@@ -180,17 +198,17 @@ function requestText({ method, authority, path, ids, body }: DescribedRequest): 
   return { method, authority, path, ids, bodyOctets: body?.length ?? 0 }
 }
 
-/** @param ownStatus replaces the reason's status */
+/** @param ownStatus replaces the reason's status. @param rule the one that refuses the request */
 function refusal(
   reason: Reason,
   steps: readonly Step[],
-  ownStatus?: number,
+  { ownStatus, rule }: { readonly ownStatus?: number; readonly rule?: Rule | undefined } = {},
 ): Pick<Explained, 'steps' | 'decision'> {
-  const { status: text, cause, wayOut } = REASONS[reason]
+  const { status: text, cause } = REASONS[reason]
   const status = ownStatus ?? Number(text)
   return {
     steps: [...steps, { step: 'decision', ok: false, text: `refuse with ${status} ${reason}` }],
-    decision: { result: 'refuse', reason, status, cause, wayOut },
+    decision: { result: 'refuse', reason, status, cause, wayOut: wayOutBy(rule, reason) },
   }
 }
 
@@ -305,6 +323,14 @@ function usedFirst(addresses: Addresses): Addresses {
 function oneOf(authorities: readonly string[], addresses: Addresses): string {
   if (authorities.length === 1) return String(authorities[0])
   return `${authorities.join(' or ')}, ${areEndpoints(addresses) ? 'by weight' : 'in turn'}`
+}
+
+/** An address from DNS does not mean that the zone answers. */
+function errorSteps(zone: Zone, { recent }: ExplainSeams): Step[] {
+  const { requests, errors } = recent?.(zone) ?? { requests: 0, errors: 0 }
+  if (errors === 0) return []
+  const text = `of the zone in the last 5 minutes: ${errors} of its ${requests} requests (retries count, too) got a 5xx, no answer or no connection`
+  return [{ step: 'errors', ok: false, text }]
 }
 
 function envoySteps(envoys: readonly ExplainedEnvoy[]): Step[] {

@@ -1,4 +1,5 @@
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
+import type { Rule } from '../routing/rules.ts'
 
 /** Reasons that Envoy gives by itself: `local_reply_config` of envoy/listener.yaml. */
 export type EnvoyReason =
@@ -34,6 +35,8 @@ export interface ReasonText {
 
 type Text = Omit<ReasonText, 'status'>
 
+const ANY_HEADER = 'the header (rules.header, "server" by default)'
+
 const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   no_rule: {
     cause: 'No rule fits the path and the host of the request.',
@@ -57,8 +60,7 @@ const PROCESSOR_REASONS: Readonly<Record<RejectReason, Text>> = {
   },
   server_header_missing: {
     cause: 'The request carries no id: its id header is absent or empty.',
-    wayOut:
-      'Have the caller send the header (rules.header, "server" by default), and check that no proxy in between removes it.',
+    wayOut: `Have the caller send ${ANY_HEADER}, and check that no proxy in between removes it.`,
   },
   server_header_invalid: {
     cause:
@@ -237,4 +239,11 @@ export const REASONS: Readonly<Record<Reason, ReasonText>> = {
 
 export function isReason(text: string): text is Reason {
   return Object.hasOwn(REASONS, text)
+}
+
+/** What to do about a refusal by a rule. It names the rule's own header. */
+export function wayOutBy(rule: Rule | undefined, reason: Reason): string {
+  const { wayOut } = REASONS[reason]
+  const [source] = rule?.sources ?? []
+  return source?.kind === 'header' ? wayOut.replace(ANY_HEADER, `the header ${source.name}`) : wayOut
 }
