@@ -28,6 +28,27 @@ test('nothing moves', () => {
   ])
 })
 
+test('without zones in use, nothing moves as far as this compared', () => {
+  const lines = (diff: Partial<Diff>): string[] => shown({ live: 0, requestsPerSecond: 0, ...diff }).slice(2)
+  assert.deepEqual(lines({}), [
+    'No zone is in use, so no zone was compared',
+    '',
+    'Found no change, but no zone is in use: only the files were compared.',
+    '',
+  ])
+  const log = {
+    requests: 0,
+    differently: 0,
+    changes: [],
+    unknown: { requests: 0, why: {} },
+    unreadable: { lines: 0, examples: [] },
+  }
+  assert.equal(
+    lines({ log }).at(-2),
+    'Found no change, but no zone is in use: only the files and the log were compared.',
+  )
+})
+
 test('zones, the kinds of their requests, the policy of all, and what to know', () => {
   assert.deepEqual(
     shown({

@@ -23,9 +23,13 @@ export function diffText(diff: Diff, paint: Paint): string {
   return parts.filter((part) => part !== '').join('\n')
 }
 
-function resultText({ result }: Diff, paint: Paint): string {
+function resultText({ result, live, log }: Diff, paint: Paint): string {
+  const compared = log === undefined ? 'the files were' : 'the files and the log were'
   return {
-    same: paint('green', 'Nothing would change for requests.'),
+    same:
+      live > 0
+        ? paint('green', 'Nothing would change for requests.')
+        : paint('yellow', `Found no change, but no zone is in use: only ${compared} compared.`),
     moves: paint('red', 'Something would change for requests.'),
     unknown: paint('yellow', 'Unknown: not everything could be compared.'),
   }[result]
@@ -38,7 +42,9 @@ interface Row extends ZoneChange {
 function zonesText({ zones, live, requestsPerSecond }: Diff, paint: Paint): string {
   const moved = zones.reduce((sum, zone) => sum + (zone.requestsPerSecond ?? 0), 0)
   const unknown = zones.filter(({ id }) => id === '*').length
-  const title = `${zones.length - unknown} of ${live} zones in use would change, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
+  const ofZones = `${zones.length - unknown} of ${live} zones in use would change, with ${moved.toFixed(1)} of ${requestsPerSecond.toFixed(1)} requests a second${unknown === 0 ? '' : ', and ids that are not in DNS (*)'}`
+  const ofNone = `No zone is in use${unknown === 0 ? ', so no zone was compared' : ', but ids that are not in DNS (*) would change'}`
+  const title = live === 0 ? ofNone : ofZones
   if (zones.length === 0) return `${title}\n`
   const refused = zones.filter(({ changes }) => changes.some(({ change }) => change === 'refused')).length
   const loss = refused === 0 ? '' : `; ${refused} of them would be refused`

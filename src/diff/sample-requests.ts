@@ -8,7 +8,7 @@ const OTHER = 'any-other-path'
 /** Samples of a service. If the rules tell more kinds of requests apart, the others are not compared. */
 const SAMPLES_MAX = 200
 /** Any valid domain: it does not decide which zone a request is for. */
-const SEARCH = 'test'
+export const SEARCH = 'test'
 
 /** One kind of requests that come to the zones of a service. */
 export interface Sample {
@@ -19,13 +19,13 @@ export interface Sample {
 }
 
 /**
- * The requests that the rules in force send to a zone: one of each kind that the old or the new rules tell apart by method,
- * path, host and place of the id.
+ * The requests that rules send to a zone: one of each kind that these or the other rules tell apart by method, path, host and
+ * place of the id.
  */
-export function samplesOf({ service, id }: ZoneRef, before: Rules, after: Rules): Sample[] {
-  const own = before.find((rule) => servicesOf(rule).some(({ name }) => name === service))
+export function samplesOf({ service, id }: ZoneRef, rules: Rules, others: Rules): Sample[] {
+  const own = rules.find((rule) => servicesOf(rule).some(({ name }) => name === service))
   if (own === undefined) return []
-  const both = [...before, ...after]
+  const both = [...rules, ...others]
   const paths = unique([
     ...(servicesOf(own).find(({ name }) => name === service)?.paths ?? []),
     ...textsOf(own.match.paths ?? [], OTHER),
@@ -45,7 +45,7 @@ export function samplesOf({ service, id }: ZoneRef, before: Rules, after: Rules)
           const headOf = (one: string): RequestHead =>
             withId({ method, path, authority, headers: {} }, source, one)
           const head = headOf(id)
-          const zone = zoneOf(head, before, SEARCH)
+          const zone = zoneOf(head, rules, SEARCH)
           const isOwn = isZone(zone) && zone.service.name === service && zone.id === id
           if (!isOwn || samples.size >= SAMPLES_MAX) continue
           const text = `${method} ${head.authority}${headOf('ID').path}`

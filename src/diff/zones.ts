@@ -1,4 +1,4 @@
-import { type Rules, servicesOf } from '../routing/rules.ts'
+import { type Rules, servicesOf, zoneOfRef } from '../routing/rules.ts'
 import type { ColdReason } from '../status/cold-reasons.ts'
 import type { ZoneStatus } from '../status/status.ts'
 import type { ZoneRef } from '../zones/learned-zones.ts'
@@ -12,7 +12,7 @@ import {
   ruleText,
   type World,
 } from './outcome.ts'
-import { type Sample, samplesOf } from './sample-requests.ts'
+import { type Sample, SEARCH, samplesOf } from './sample-requests.ts'
 
 /** Zones compared at the same time, because each may wait for DNS. */
 const AT_ONCE = 32
@@ -83,6 +83,7 @@ async function changesOf(
   samples: readonly Sample[],
   seams: ZonesSeams,
 ): Promise<ZoneChange[]> {
+  if (![seams.before, seams.after].some((world) => hasZone(zone, world.rules))) return []
   if (samples.length === 0)
     return [{ change: 'unknown', before: 'no sample request reaches it', after: 'unknown' }]
   const compared: Compared[] = []
@@ -96,6 +97,10 @@ async function changesOf(
       ? null
       : coldChange(zone, compared, seams)
   return [...changesIn(compared), ...(cold === null ? [] : [cold])]
+}
+
+function hasZone({ service, id }: ZoneRef, rules: Rules): boolean {
+  return zoneOfRef(service, id, rules, SEARCH) !== null
 }
 
 function coldChange(
@@ -165,7 +170,8 @@ class SamplesOfServices {
   readonly #before: Rules
   readonly #after: Rules
   readonly #isSame: boolean
-  readonly #samples = new Map<string, readonly Sample[]>()
+  /** By the rules that the requests follow, and the service. */
+  readonly #samples = new Map<Rules, Map<string, readonly Sample[]>>()
 
   constructor(before: Rules, after: Rules) {
     this.#before = before
@@ -173,13 +179,21 @@ class SamplesOfServices {
     this.#isSame = before.map(ruleText).join() === after.map(ruleText).join()
   }
 
+  /** A zone that the rules in force no longer have gets the requests that the new rules would send to it. */
   of(zone: ZoneRef): readonly Sample[] {
-    const known = this.#samples.get(zone.service)
+    const isInForce = hasZone(zone, this.#before) || !hasZone(zone, this.#after)
+    return isInForce ? this.#by(this.#before, this.#after, zone) : this.#by(this.#after, this.#before, zone)
+  }
+
+  #by(own: Rules, other: Rules, zone: ZoneRef): readonly Sample[] {
+    const ofServices = this.#samples.get(own) ?? new Map<string, readonly Sample[]>()
+    this.#samples.set(own, ofServices)
+    const known = ofServices.get(zone.service)
     if (known !== undefined && known.length > 0) return known
-    const all = samplesOf(zone, this.#before, this.#after)
+    const all = samplesOf(zone, own, other)
     // If the rules are equal, all requests of a zone change alike: one sample is enough.
     const found = this.#isSame ? all.slice(0, 1) : all
-    this.#samples.set(zone.service, found)
+    ofServices.set(zone.service, found)
     return found
   }
 

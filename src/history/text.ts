@@ -15,7 +15,8 @@ const FORGOTTEN: Readonly<Record<string, string>> = {
   denied: 'no address that is allowed',
   uncacheable: 'TTL 0',
   stale: 'its addresses are too old',
-  renamed: 'its name, port, upstream or pin has changed',
+  renamed: 'its name, port, upstream, pin or maintenance has changed',
+  rekeyed: 'the rules now find zones by another routing key',
   policy: "Envoy's files allow no learned zone",
   unknown: 'the rules have no such zone',
 }

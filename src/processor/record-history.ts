@@ -29,7 +29,9 @@ const TRIES_SHOWN = 4
 
 /** Records the events of the processor's parts in its history. */
 export class HistoryRecorder {
-  readonly #record: (event: HistoryEvent) => void
+  readonly #write: (event: HistoryEvent) => void
+  /** Events that wait for the event of their cause. Null: none has to. */
+  #held: HistoryEvent[] | null = null
   readonly #sample: RefusalSample
   readonly #newNames: TokenBucket
   readonly #absentNames: TokenBucket
@@ -40,7 +42,7 @@ export class HistoryRecorder {
    * @param hasFallback true while `zones` sends ids that are not in DNS to another zone
    */
   constructor(record: (event: HistoryEvent) => void, now: () => number, hasFallback: () => boolean) {
-    this.#record = record
+    this.#write = record
     this.#hasFallback = hasFallback
     this.#absentNames = new TokenBucket(ABSENT_NAMES_PER_SECOND, ABSENT_NAMES_BURST, now)
     this.#sample = new RefusalSample(now)
@@ -63,9 +65,17 @@ export class HistoryRecorder {
     this.#record({ kind: 'stopped', why })
   }
 
+  /** Call it before a configuration is applied, and `config` afterwards. Events in between are recorded after the configuration's. */
+  holdUntilConfig(): void {
+    this.#held ??= []
+  }
+
   config(file: string, outcome: ConfigOutcome): void {
+    const held = this.#held ?? []
+    this.#held = null
     if ('faults' in outcome) this.#record({ kind: 'config_refused', file, faults: outcome.faults })
     else if (outcome.changes.length > 0) this.#record({ kind: 'config', file, changes: outcome.changes })
+    for (const event of held) this.#record(event)
   }
 
   envoy(event: EnvoyEvent): void {
@@ -126,6 +136,11 @@ export class HistoryRecorder {
       leftOut,
       ...(answer !== undefined && { dns: whatDnsSaid(answer) }),
     })
+  }
+
+  #record(event: HistoryEvent): void {
+    if (this.#held === null) this.#write(event)
+    else this.#held.push(event)
   }
 
   #answer({ name, answer, before, nameserver }: Extract<DnsEvent, { kind: 'answer_changed' }>): void {

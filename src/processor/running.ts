@@ -264,7 +264,7 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
   }
   const keyVersion = keyVersionOf(rules)
   // Requests may still arrive with keys of the earlier rules. Only requests with new keys make a zone learned again.
-  if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('renamed')
+  if (before !== null && keyVersion !== before.keyVersion) before.zones.learned?.forgetAll('rekeyed')
   activity.options = { coldMax: config.learned.zonesMax, idleMs: config.learned.idleSeconds * 1000 }
   control.follow(followed)
   tracing.follow(tracingOf(config))

@@ -44,6 +44,7 @@ export async function serve({ configPath, environment }: ServeOptions): Promise<
     since,
     load: (path) => loadConfigApart(path, environment),
     apply: (config) => {
+      recorder.holdUntilConfig()
       running = run(config, lasting, running)
       log.level = config.log.level
     },

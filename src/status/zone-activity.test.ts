@@ -65,6 +65,43 @@ test('a zone that goes back to asking stays listed, unless its name is gone', ()
   assert.equal(made.find(ref('1'))?.learned, false)
 })
 
+for (const change of ['renamed', 'rekeyed', 'unknown', 'policy', 'evicted'] as const)
+  test(`a zone that is forgotten as ${change} stays listed as cold until it is idle, with its requests`, () => {
+    const { made, clock, ids, slots } = activity()
+    made.used(zone('1'))
+    made.changed(ref('1'), 'learned', 'n1')
+    clock.now += 50_000
+    made.reported('envoy-a', ref('1'), load)
+    made.changed(ref('1'), change, 'other')
+    slots(11)
+    const use = made.find(ref('1'))
+    assert.deepEqual([use?.learned, use?.name, use?.errors], [false, 'n1', 2])
+    assert.equal(made.sumsOf(ref('1'))?.requests, 51)
+    slots(1)
+    assert.deepEqual(ids(), [])
+  })
+
+test('a request that a learned zone asked the processor for is a use, and so is a zone that an Envoy still had', () => {
+  const { made, clock, ids, slots } = activity()
+  made.used(zone('1'))
+  made.changed(ref('1'), 'learned', 'n1')
+  clock.now += 60_000
+  made.used(zone('1'))
+  made.changed(ref('2'), 'adopted', 'n2')
+  for (const id of ['1', '2']) made.changed(ref(id), 'renamed', `n${id}`)
+  slots(11)
+  assert.deepEqual(ids(), ['1', '2'])
+})
+
+test('a zone whose new name is not in DNS stays in use: it was forwarded to another name', () => {
+  const { made, ids } = activity()
+  made.used(zone('1'))
+  made.notFound({ ...zone('1'), name: 'other.s.test' })
+  assert.deepEqual(ids(), ['1'])
+  made.notFound(zone('1'))
+  assert.deepEqual(ids(), [])
+})
+
 test("Envoys' reports make rates and errors, of all Envoys together", () => {
   const { made, slots } = activity()
   made.changed(ref('1'), 'learned', 'n1')

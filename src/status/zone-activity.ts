@@ -62,7 +62,8 @@ export interface ZoneActivityOptions {
 
 /**
  * The zones in use, with their request counts: cold requests as they are decided, hot ones as Envoys report them. A zone
- * stays from its first forwarded request until it is idle or its name is not in DNS.
+ * stays from its first forwarded request until it is idle, or until DNS no longer has the name to which it was forwarded. It stays
+ * when a new configuration gives it another name or refuses its requests, so that an operator sees what the change did.
  */
 export class ZoneActivity {
   readonly #now: () => number
@@ -94,22 +95,20 @@ export class ZoneActivity {
   used({ service, id, name }: Zone): void {
     const key = `${service.name}/${id}`
     const learned = this.#learned.get(key)
-    if (learned !== undefined) {
-      this.#countRequests(learned, 1)
-      return
-    }
-    const entry = this.#cold.get(key) ?? this.#newEntry({ service: service.name, id })
-    entry.name = name
+    const entry = learned ?? this.#cold.get(key) ?? this.#newEntry({ service: service.name, id })
     entry.usedAtMs = this.#now()
     this.#countRequests(entry, 1)
+    if (learned !== undefined) return
+    entry.name = name
     this.#cold.delete(key)
     this.#cold.set(key, entry)
     this.#bound()
   }
 
-  /** Forgets a cold zone, as its name is not in DNS. */
-  notFound({ service, id }: Zone): void {
-    this.#cold.delete(`${service.name}/${id}`)
+  /** Forgets a cold zone, as its name is not in DNS. A zone that was forwarded to another name stays. */
+  notFound({ service, id, name }: Zone): void {
+    const key = `${service.name}/${id}`
+    if (this.#cold.get(key)?.name === name) this.#cold.delete(key)
   }
 
   /** Follows a zone that was learned or forgotten. */
@@ -124,7 +123,7 @@ export class ZoneActivity {
     }
     const entry = this.#learned.get(key)
     this.#learned.delete(key)
-    if (entry === undefined || change === 'nxdomain' || change === 'renamed' || change === 'unknown') return
+    if (entry === undefined || change === 'nxdomain') return
     this.#cold.set(key, entry)
     this.#bound()
   }
@@ -225,7 +224,7 @@ export class ZoneActivity {
     return {
       zone: { service, id },
       name: '',
-      usedAtMs: 0,
+      usedAtMs: this.#now(),
       since: this.#slot,
       requests: [],
       errors: [],

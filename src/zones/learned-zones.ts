@@ -79,6 +79,7 @@ export type ZoneChange =
   | 'uncacheable'
   | 'stale'
   | 'renamed'
+  | 'rekeyed'
   | 'policy'
   | 'unknown'
 
@@ -208,8 +209,8 @@ export class LearnedZones {
     }
   }
 
-  /** Withdraws all zones, because their names have changed or because no zone may be learned now. */
-  forgetAll(why: 'renamed' | 'policy'): void {
+  /** Withdraws all zones, because their names or routing keys have changed or because no zone may be learned now. */
+  forgetAll(why: 'renamed' | 'rekeyed' | 'policy'): void {
     for (const [key, learned] of this.#learned) this.#forget(key, learned, why)
   }
 
@@ -297,8 +298,8 @@ export class LearnedZones {
   }
 
   #takeBack(zone: ZoneRef, why: ZoneChange): void {
-    // The zone is in use, so one request by its new name is enough to learn it.
-    if (why === 'renamed') this.#candidates.remember(keyOf(zone), this.#seams.now())
+    // The zone is in use, so one request by its new name or key is enough to learn it.
+    if (why === 'renamed' || why === 'rekeyed') this.#candidates.remember(keyOf(zone), this.#seams.now())
     this.#seams.withdraw(zone)
     this.#seams.onChange(zone, why, false)
   }

@@ -8,6 +8,7 @@ import { diffCommand } from '../../src/cli/diff.ts'
 import { pinCommand } from '../../src/cli/pin.ts'
 import { validateCommand } from '../../src/cli/validate.ts'
 import type { Diff } from '../../src/diff/diff.ts'
+import type { HistoryPage } from '../../src/history/read-history.ts'
 import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
@@ -383,6 +384,31 @@ suite('zonegate diff', () => {
       else await take(base)
       await settled()
     })
+
+  test('after a saved change of the rules, the way back names the zones that were in use before', async () => {
+    await allLearned()
+    await take(changed(({ rules }) => (rules.header = 'x-zone')))
+    save('new.yaml', base)
+    const { code, said } = await diff({})
+    assert.deepEqual(
+      [code, namedBy(said), kindsOf(said)],
+      [1, ALL, ['refused']],
+      JSON.stringify(said, null, 1),
+    )
+    const { events } = (await (
+      await fetch(`http://127.0.0.1:${gateway.httpPort}/api/history`)
+    ).json()) as HistoryPage
+    const ofChange = events
+      .filter(({ kind }) => kind === 'config' || kind === 'forgotten')
+      .sort((a, b) => a.seq - b.seq)
+      .slice(-ALL.length - 1)
+    assert.deepEqual(
+      ofChange.map((event) => (event.kind === 'forgotten' ? event.why : event.kind)),
+      ['config', ...ALL.map(() => 'rekeyed')],
+    )
+    await take(base)
+    await settled()
+  })
 
   test("requests of Envoy's own access log", async () => {
     await observe('log.test')
