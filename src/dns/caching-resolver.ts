@@ -62,7 +62,7 @@ class Entry extends CachedName {
 interface Pending {
   readonly startedAtMs: number
   readonly settled: Promise<Answer>
-  /** The same, or the stale answer once the stale timer ends. Created for the first look-up that needs it. */
+  /** Like `settled`, but with the stale answer once the stale timer ends. Created for the first look-up that needs it. */
   settledOrStale: Promise<Answer> | null
 }
 

@@ -155,8 +155,8 @@ function endsOf(source: IdSource, id: string): string[] {
 }
 
 /**
- * Lists of conditions. The processor may read another id than the key has from a request that meets all conditions of one list, so Envoy
- * asks it. Envoy's formats and domains can't tell such requests, for example those with a repeated name or a name in another case.
+ * Lists of conditions. If a request meets all conditions of one list, the processor may read another id than the one in the key, so
+ * Envoy asks the processor. Envoy's formats and domains can't tell such requests, for example those with a repeated name or a name in another case.
  */
 export function unusualOf(rule: Rule): HeaderCondition[][] {
   return rule.sources.flatMap((source) => {

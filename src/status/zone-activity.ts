@@ -54,7 +54,7 @@ interface Entry {
 }
 
 export interface ZoneActivityOptions {
-  /** Cold zones that are remembered at most; the least recently used is forgotten first. */
+  /** The most cold zones to remember; the least recently used goes first. */
   readonly coldMax: number
   /** A cold zone without requests for this long is forgotten. */
   readonly idleMs: number

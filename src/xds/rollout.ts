@@ -24,7 +24,7 @@ import type { VirtualHostResource } from './virtual-host.ts'
 const RESOURCES_PER_RESPONSE_MAX = { cluster: 150, endpoints: 150, virtualHost: 300 } as const
 /** At each push of virtual hosts Envoy's main thread builds the whole route table anew. */
 const ROUTE_INTERVAL_MIN_MS = 100
-/** The pause between pushes, in times Envoy needed for the last one: the work takes at most a fifth of the thread's time. */
+/** The pause between pushes, as a multiple of the time that Envoy took for the last one: pushes take at most a fifth of its time. */
 const ROUTE_INTERVAL_PER_ACK = 5
 /** The longest pause. Without it, a machine that slept for an hour would delay the next push by five hours. */
 const ROUTE_INTERVAL_MAX_MS = 10_000

@@ -266,7 +266,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
   ],
   [
     'docs/troubleshooting.md',
-    '"No such name" is kept up to <n>, for a zone that was in use <n>;',
+    '"No such name" is kept up to <n>, or <n> if the zone was in use;',
     seconds(dns.negativeTtlSecondsMax),
     constant('dns/cached-name.ts', 'GONE_MS_MAX'),
   ],
