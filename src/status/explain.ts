@@ -329,7 +329,7 @@ function oneOf(authorities: readonly string[], addresses: Addresses): string {
 function errorSteps(zone: Zone, { recent }: ExplainSeams): Step[] {
   const { requests, errors } = recent?.(zone) ?? { requests: 0, errors: 0 }
   if (errors === 0) return []
-  const text = `of the zone in the last 5 minutes: ${errors} of its ${requests} requests (retries count, too) got a 5xx, no answer or no connection`
+  const text = `in the last 5 minutes: ${requests} requests, and ${errors} tries that got a 5xx, no answer or no connection`
   return [{ step: 'errors', ok: false, text }]
 }
 

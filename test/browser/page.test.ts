@@ -131,7 +131,9 @@ describe('the page', { skip: SKIP }, () => {
     const fixture = await serve({ zones: 1 })
     const page = await openLive(fixture)
     fixture.awayMs = 14_000
-    await page.getByText(/No processor ran for 14 s until .+ Cold requests got 502, or with/).waitFor()
+    await page
+      .getByText(/No processor ran for 14 s until .+ If Envoy ran, cold requests got 502, or with/)
+      .waitFor()
     fixture.awayMs = 3000
     await page.getByText('No processor ran').waitFor({ state: 'detached' })
   })
