@@ -7,7 +7,9 @@ import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { startNameserver } from '../../demo/nameserver.ts'
-import { REASONS } from '../../src/status/reasons.ts'
+import { parseConfig } from '../../src/config/load.ts'
+import { rulesOf } from '../../src/config/rules.ts'
+import { REASONS, wayOutBy } from '../../src/status/reasons.ts'
 import { eventually, runCli, startProcessorAlone, type TestProcessor } from '../support/processor.ts'
 
 /** The command line, as an operator and as a script see it. */
@@ -162,11 +164,13 @@ const REFUSED: [args: string[], reason: keyof typeof REASONS][] = [
   [['--id', '2', '--path', '/mail'], 'no_address'],
   [['--id', '3'], 'address_denied'],
 ]
+const [RULE] = rulesOf(parseConfig('', 'defaults'))
 for (const [args, reason] of REFUSED) {
   test(`explain ${args.join(' ')}: exit 1, ${reason}, with cause and way out`, async () => {
     const { code, stdout } = await processor.cli(['explain', ...args])
     assert.equal(code, 1)
-    const { status, cause, wayOut } = REASONS[reason]
+    const { status, cause } = REASONS[reason]
+    const wayOut = wayOutBy(RULE, reason)
     assert.ok(
       stdout.endsWith(`refuse with ${status} ${reason}\n\nCause:   ${cause}\nWay out: ${wayOut}\n`),
       stdout,
