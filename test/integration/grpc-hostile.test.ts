@@ -357,7 +357,9 @@ describe('hostile clients on the socket', () => {
       stream.write(subscribe(`type.googleapis.com/no.such.Type${'x'.repeat(500)}`))
     stream.end()
     assert.equal(await endOf(stream), '0')
-    const lines = processor.lines().filter(({ msg }) => /asked for an unknown type of resource/.test(String(msg)))
+    const lines = processor
+      .lines()
+      .filter(({ msg }) => /asked for an unknown type of resource/.test(String(msg)))
     assert.ok(lines.length >= 1 && lines.length < 200, `${lines.length} lines`)
     assert.ok(lines.every(({ type }) => String(type).length <= 200))
   })
