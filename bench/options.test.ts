@@ -23,7 +23,7 @@ for (const { args, fault } of [
   { args: ['--zones', '1,x'], fault: /--zones: "x" is not a whole number from 1 to 10000/ },
   { args: ['--rounds', '0'], fault: /--rounds: "0"/ },
   { args: ['--systems', 'seed,apache'], fault: /--systems: "apache" is not one of envoy-bare, seed/ },
-  { args: ['--scale', 'all'], fault: /--scale: "all" is not a whole number from 1 to 100000/ },
+  { args: ['--scale', 'all'], fault: /--scale: "all" is not a whole number from 1 to 99990/ },
   { args: ['--speed'], fault: /--speed/ },
 ]) {
   test(`"${args.join(' ')}" is refused by name`, () => {

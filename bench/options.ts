@@ -100,8 +100,8 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     systems,
     requestIds: values['request-ids'],
     compare,
-    scale: scale === undefined ? undefined : wholeNumbers('--scale', scale, learnedZonesMost),
-    many: many === undefined ? undefined : wholeNumbers('--many', many, learnedZonesMost),
+    scale: scale === undefined ? undefined : wholeNumbers('--scale', scale, measuredZonesMost),
+    many: many === undefined ? undefined : wholeNumbers('--many', many, measuredZonesMost),
     zonesMax: zonesMax === undefined ? undefined : wholeNumber('--zones-max', zonesMax, learnedZonesMost),
     sharedRoutes: values['shared-routes'],
     instructions: values.instructions,
@@ -112,6 +112,8 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
 
 /** The largest `learned.zonesMax`. */
 const learnedZonesMost = 100_000
+/** `--scale` and `--many` learn up to 10 zones more, one by one. */
+const measuredZonesMost = learnedZonesMost - 10
 
 function wholeNumbers(option: string, text: string, max: number): number[] {
   return text.split(',').map((part) => wholeNumber(option, part, max))

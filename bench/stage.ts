@@ -1,5 +1,7 @@
+import { Resolver } from 'node:dns/promises'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../test/support/ports.ts'
 import { openFilesMax } from './machine.ts'
 import type { Options } from './options.ts'
@@ -144,5 +146,24 @@ async function startNameserver(processes: Processes, zones: readonly Zone[]) {
   writeFileSync(config, `${lines.join('\n')}\n`)
   const child = await processes.start('nameserver', dnsmasq, ['--no-daemon', `--conf-file=${config}`])
   await untilListening(child, address, port)
+  await untilItResolves(`${address}:${port}`, zones.at(-1) as Zone)
   return { address, port, pid: child.pid }
+}
+
+const resolvesWithinMs = 60_000
+
+/** dnsmasq listens before it has read its records: 100,000 of them take seconds. */
+async function untilItResolves(nameserver: string, { hostName }: Zone): Promise<void> {
+  const resolver = new Resolver({ timeout: 1_000, tries: 1 })
+  resolver.setServers([nameserver])
+  const deadline = performance.now() + resolvesWithinMs
+  for (;;) {
+    const fault = await resolver.resolve4(hostName).then(
+      () => undefined,
+      (error: Error) => error.message,
+    )
+    if (fault === undefined) return
+    if (performance.now() > deadline) throw new Error(`the nameserver ${nameserver} has no answer: ${fault}`)
+    await sleep(50)
+  }
 }
