@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import { parseArgs } from 'node:util'
-import { parseHostPort } from '../src/config/schema.ts'
+import { parseHostPort } from '../src/config/host-port.ts'
 
 /** It returns at most this much of a body. */
 const ECHO_MAX_BYTES = 64 * 1024

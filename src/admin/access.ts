@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
-import { parseHostPort } from '../config/schema.ts'
+import { parseHostPort } from '../config/host-port.ts'
 
 /** Why a request is refused. */
 export interface Refusal {

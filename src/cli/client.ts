@@ -1,6 +1,6 @@
 import { type IncomingMessage, request } from 'node:http'
+import { hostPortOf } from '../config/host-port.ts'
 import { loadOperatorsListen, readHttpToken } from '../config/load.ts'
-import { hostPortOf } from '../config/schema.ts'
 import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
 import { plain } from './text.ts'
 

@@ -4,8 +4,9 @@ import type { Addresses, HostPort } from '../envoy-files/render.ts'
 import type { TracingSettings } from '../envoy-files/tracing.ts'
 import { carried, deniedCidrs } from '../routing/denied-addresses.ts'
 import type { AddressFence } from '../xds/cold-cluster.ts'
+import { collectorOf, hostPortOf, parseAddressPort } from './host-port.ts'
 import type { Environment } from './load.ts'
-import { type Config, collectorOf, hostPortOf, parseAddressPort } from './schema.ts'
+import type { Config } from './schema.ts'
 
 /** What Envoy's files need of the configuration and the environment. */
 

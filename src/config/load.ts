@@ -1,7 +1,8 @@
 import { type Document, isAlias, isMap, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml'
 import { readText, UnreadableFileError } from '../read-text.ts'
 import { ConfigError, type Fault, faultsOf } from './faults.ts'
-import { type Config, configSchema, parseHostPort } from './schema.ts'
+import { parseHostPort } from './host-port.ts'
+import { type Config, configSchema } from './schema.ts'
 
 export { ConfigError } from './faults.ts'
 

@@ -2,20 +2,20 @@ import { createHash } from 'node:crypto'
 import type { IdSource, SourceKind, SourceOf } from '../routing/id-sources.ts'
 import { patternOf, templateOf } from '../routing/patterns.ts'
 import type { Rule, Rules, Service, Upstream } from '../routing/rules.ts'
-import type { Config, RuleConfig, SourceConfig } from './schema.ts'
+import { portOf, RULE_NAME, type RuleConfig, type SourceConfig, servicesConfig } from './rules-schema.ts'
 
-/** The name of a rule that has none. */
-export const RULE_NAME = 'default'
 const DEFAULT_HEADER = 'server'
-/** The default name of SRV records. */
-const SRV_PATTERN = '_{service}._tcp.{name}'
 /** With more zones, their own virtual hosts would cost Envoy more than a script for each hot request (docs/decisions/0042). */
 const OWN_ROUTES_MAX = 5_000
-/** The services of the OpenResty recipe, for a rule without a name. */
-const RECIPE_SERVICES: NonNullable<RuleConfig['services']> = { mail: { paths: ['/mail'] }, default: {} }
+
+/** The parts of a checked configuration that make its rules. */
+interface RulesConfig {
+  readonly rules: readonly RuleConfig[]
+  readonly learned: { readonly zonesMax: number; readonly sharedRoutes: boolean | null }
+}
 
 /** Converts the checked `rules` section for src/routing. */
-export function rulesOf({ rules, learned }: Config): Rules {
+export function rulesOf({ rules, learned }: RulesConfig): Rules {
   const isOnly = rules.length === 1 && rules[0]?.match === undefined
   const sharesRoutes = learned.sharedRoutes ?? learned.zonesMax > OWN_ROUTES_MAX
   return rules.map((rule) => ruleOf(rule, isOnly, sharesRoutes))
@@ -72,12 +72,6 @@ function stepsOf(pointer: string): string[] {
     .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
-/** The port, or the name of the SRV records that have it. */
-export function portOf(config: RuleConfig['port']): Pick<Service, 'port' | 'srv'> {
-  if (typeof config === 'number') return { port: config }
-  return { port: 0, srv: config === 'srv' ? SRV_PATTERN : config.srv }
-}
-
 const SYSTEM = 'system'
 const HASH_LENGTH = 12
 
@@ -95,11 +89,6 @@ function upstreamOf(config: RuleConfig['upstream']): Upstream | undefined {
     tls: tls === undefined ? null : { ca: ca === SYSTEM ? null : ca, client, serverName },
     http,
   }
-}
-
-/** The services of a rule as in zonegate.yaml. A rule with a name and without services has one service of that name. */
-export function servicesConfig({ name, services }: RuleConfig): NonNullable<RuleConfig['services']> {
-  return services ?? (name === undefined ? RECIPE_SERVICES : { [name]: {} })
 }
 
 function servicesOf(config: RuleConfig, rule: string): Pick<Rule, 'serviceByPath' | 'fallback'> {

@@ -8,9 +8,10 @@ import {
   readFallbackDns,
   tracingOf,
 } from '../config/envoy-settings.ts'
+import { hostPortOf, parseAddressPort } from '../config/host-port.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
-import { type Config, hostPortOf, parseAddressPort } from '../config/schema.ts'
+import type { Config } from '../config/schema.ts'
 import { ENVOY_FOLDER, RUN_FOLDER, readEnvoyFiles, textBefore, writeRendered } from '../envoy-files/folder.ts'
 import { generate } from '../envoy-files/generated.ts'
 import {
