@@ -26,6 +26,16 @@ const BASE_IMAGES = ['node:24-slim', `envoyproxy/envoy:v${ENVOY_VERSION}`]
 const TOKEN = 'a-token-of-this-test'
 const PROJECT = `zonegate-test-${process.pid}`
 
+/** Docker's nameserver gives zone 66 a link-local address, which Zonegate denies. The container there answers. */
+const DENIED_ZONE = {
+  services: {
+    processor: { networks: ['default', 'denied'] },
+    envoy: { networks: ['default', 'denied'] },
+    zone3: { networks: { denied: { aliases: ['zone66-default.game.test'] } } },
+  },
+  networks: { denied: { ipam: { config: [{ subnet: '169.254.77.0/28' }] } } },
+}
+
 const run = promisify(execFile)
 let folder: string
 let port: number
@@ -42,6 +52,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     adminPort = await freePort()
     httpPort = await freePort()
     writeFileSync(join(folder, 'token'), `${TOKEN}\n`, { mode: 0o644 })
+    writeFileSync(join(folder, 'docker-compose.override.yml'), JSON.stringify(DENIED_ZONE))
     environment = {
       ...process.env,
       COMPOSE_PROFILES: 'demo',
@@ -227,6 +238,33 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     await eventually(async () => assert.equal((await post('3')).status, 200))
   })
 
+  test("with the fallback Envoy asks Docker's nameserver while no processor runs, and the next one says so", async () => {
+    const file = join(folder, 'deploy/compose/config/zonegate.yaml')
+    const original = readFileSync(file, 'utf8')
+    writeFileSync(file, 'fallback: { enabled: true }\n')
+    await eventually(async () =>
+      assert.match(await admin('/config_dump'), /cluster: "?zones_by_name|"cluster": "zones_by_name/),
+    )
+    for (let times = 0; times < 2; times++) assert.equal((await post('1')).status, 200)
+    assert.equal((await post('66')).json()['reason'], 'address_denied')
+
+    await compose('kill', '--signal', 'KILL', 'processor')
+    assert.equal((await post('1')).status, 200)
+    // Nobody asked for this name before. A zone gets it in `Host` when Envoy resolved it itself.
+    const mail = await call(port, { path: '/mail', headers: [['server', '2']], body: 'x' })
+    assert.deepEqual([mail.status, mail.json()['zone']], [200, '2'])
+    assert.equal((mail.json()['headers'] as Record<string, string>)['host'], 'zone2-mail.game.test:8101')
+    for (const id of ['66', '99']) assert.equal((await post(id)).json()['reason'], 'upstream_unreachable', id)
+
+    // Envoy's warnings about the fields of the fallback would fill its log at each start.
+    assert.doesNotMatch(await compose('logs', 'envoy'), /work-in-progress/)
+    writeFileSync(file, original)
+    await compose('start', 'processor')
+    await eventually(async () =>
+      assert.match(await inside('processor', 'zonegate status'), /^no processor ran for .*"zones_by_name"$/m),
+    )
+  })
+
   test("the operator's configuration is read, and its faults are told", async () => {
     mkdirSync(join(folder, 'own'))
     writeFileSync(join(folder, 'own/zonegate.yaml'), 'listen:\n  htp: 1\n')
@@ -299,11 +337,12 @@ function post(id?: string): Promise<Reply> {
   return call(port, { headers: id === undefined ? [] : [['server', id]], body: 'hello' })
 }
 
+async function admin(path: string): Promise<string> {
+  return (await fetch(`http://127.0.0.1:${adminPort}${path}`)).text()
+}
+
 async function activeRequests(): Promise<number> {
-  const text = await (
-    await fetch(`http://127.0.0.1:${adminPort}/stats?filter=callback.downstream_rq_active`)
-  ).text()
-  return Number(/: (\d+)/.exec(text)?.[1])
+  return Number(/: (\d+)/.exec(await admin('/stats?filter=callback.downstream_rq_active'))?.[1])
 }
 
 function startUpload(start: string): { end(rest: string): Promise<{ status: number; text: string }> } {

@@ -302,6 +302,15 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     dns.unknownNames.queriesBurst * 0.75,
     dns.unknownNames.queriesPerSecond,
   ],
+  ['docs/capacity.md', 'defaults are <n> for Envoy and <n> for the processor', kubernetes(1), kubernetes(0)],
+  [
+    'docs/configuration.md',
+    '_MEMORY` | `<n>m`, `<n>m` | memory limits',
+    kubernetes(1) / 1024 ** 2,
+    kubernetes(0) / 1024 ** 2,
+  ],
+  ['docker-compose.yml', '_ENVOY_MEMORY:-<n>m', kubernetes(1) / 1024 ** 2],
+  ['docker-compose.yml', '_PROCESSOR_MEMORY:-<n>m', kubernetes(0) / 1024 ** 2],
   ['docs/kubernetes.md', 'Envoy 1 CPU and 256 MiB, limit <n>;', kubernetes(1)],
   ['docs/kubernetes.md', 'processor 0.25 CPU and 256 MiB, limit <n>:', kubernetes(0)],
   [

@@ -83,6 +83,13 @@ function comparable(manifests: readonly Manifest[]): Record<string, Manifest> {
   )
 }
 
+/** Paths of the Secret for zones behind TLS, as docs/recipes/upstream.md has them. */
+const CLIENT_CERTIFICATE = {
+  ca: 'certs/zones-ca.pem',
+  cert: 'certs/gateway.pem',
+  key: 'certs/gateway.key',
+}
+
 /** Every part that is off by default is on. */
 const EVERYTHING = {
   image: { repository: 'registry.example/zonegate', tag: '1', pullPolicy: 'Always' },
@@ -95,9 +102,15 @@ const EVERYTHING = {
         name: 'a',
         header: 'x-a',
         port: 9000,
-        services: { mail: { paths: ['/mail'], port: 9001 }, default: {} },
+        services: {
+          mail: { paths: ['/mail'], port: 9001 },
+          pay: { paths: ['/pay'], port: 8443, upstream: { tls: CLIENT_CERTIFICATE, http: 2 } },
+          default: {},
+        },
       },
     ],
+    fallback: { enabled: true },
+    tracing: { otlp: 'http://collector.monitoring:4317', samplePercent: 10 },
   },
   token: { existingSecret: 'my-token' },
   tls: { listenerSecret: 'my-listener', upstreamSecret: 'my-upstream' },
@@ -109,7 +122,7 @@ const EVERYTHING = {
   networkPolicy: {
     callers: [{ ipBlock: { cidr: '192.0.2.0/24' } }],
     zonePorts: [8443],
-    egress: [{ ports: [{ protocol: 'TCP', port: 4317 }] }],
+    egress: [{ ports: [{ protocol: 'TCP', port: 514 }] }],
   },
   serviceMonitor: { enabled: true, interval: '30s', labels: { release: 'prometheus' } },
   podLabels: { team: 'x' },
@@ -133,9 +146,11 @@ suite('the Helm chart', { skip: noHelm() }, () => {
   })
 
   test('helm lint --strict has nothing against it', () => {
-    const { code, stdout, stderr } = helm('lint', '--strict', CHART, ...GIVEN)
-    assert.equal(code, 0, stdout + stderr)
-    assert.doesNotMatch(stdout + stderr, /WARN|ERROR/)
+    for (const given of [GIVEN, ['--values', valuesFile(EVERYTHING)]]) {
+      const { code, stdout, stderr } = helm('lint', '--strict', CHART, ...given)
+      assert.equal(code, 0, stdout + stderr)
+      assert.doesNotMatch(stdout + stderr, /WARN|ERROR/)
+    }
   })
 
   for (const version of ['1.29', '1.33', '1.37'])
@@ -304,13 +319,70 @@ suite('the Helm chart', { skip: noHelm() }, () => {
       zonePorts({ rules: { services: { mail: srv } }, addresses: { ports: [80, '8000-8999'] } }),
       [8101, 80, [8000, 8999]],
     )
-    assert.deepEqual(zonePorts(EVERYTHING.config, [8443]), [[1024, 65_535], 9000, 9001, 8443])
+    assert.deepEqual(zonePorts(EVERYTHING.config, [8444]), [[1024, 65_535], 9000, 9001, 8443, 8444])
     assert.deepEqual(
       zonePorts({ zones: { 7: { addresses: ['10.0.0.7:9000', '[fd00::7]:9001', '10.0.0.8', 'fd00::8'] } } }),
       [8101, 9000, 9001],
     )
     const nameservers = ['10.0.0.2:53', '10.0.0.2:5353', '[fd00::2]:5353']
     assert.deepEqual(portsOf({ config: { dns: { nameservers } } })[0], [53, 53, 5353, 5353])
+    for (const [collector, ports] of [
+      ['http://collector.monitoring:4317', [[4317]]],
+      ['http://10.0.0.3:4318/', [[4318]]],
+      ['http://[fd00::3]:4317', [[4317]]],
+      // No policy applies to the pod's loopback.
+      ['http://127.0.0.1:4317', []],
+      ['http://localhost:4317', []],
+      ['http://[::1]:4317', []],
+    ] as const)
+      assert.deepEqual(portsOf({ config: { tracing: { otlp: collector } } }).slice(2), ports, collector)
+    assert.deepEqual(portsOf(EVERYTHING).slice(2), [[4317], [514]])
+  })
+
+  test('nameservers may be asked by Envoy too, because a policy applies to all containers of a pod', () => {
+    const manifests = parseManifests(render(['--values', valuesFile(EVERYTHING)]))
+    const { podSelector, egress } = one(manifests, 'NetworkPolicy').spec
+    const { metadata, spec } = one(manifests, 'Deployment').spec.template
+    for (const [label, value] of Object.entries(podSelector.matchLabels))
+      assert.equal(metadata.labels[label], value)
+    assert.deepEqual(
+      [...spec.initContainers, ...spec.containers].map(({ name }: Manifest) => name),
+      ['processor', 'envoy'],
+    )
+    assert.equal(egress[0].to, undefined) // any nameserver: Envoy's are those of the processor
+    assert.deepEqual(
+      egress[0].ports.map(({ protocol, port }: Manifest) => `${protocol} ${port}`),
+      ['UDP 53', 'TCP 53'],
+    )
+    assert.notEqual(spec.hostNetwork, true)
+  })
+
+  test('keys and tokens are in Secrets, mounted for those who need them', () => {
+    const manifests = parseManifests(render(['--values', valuesFile(EVERYTHING)]))
+    const { spec } = one(manifests, 'Deployment').spec.template
+    const [processor, envoy] = [spec.initContainers[0], spec.containers[0]]
+    const volumeAt = (container: Manifest, path: string): Manifest => {
+      const mount = container.volumeMounts.find(({ mountPath }: Manifest) => path.startsWith(`${mountPath}/`))
+      assert.equal(mount?.readOnly, true, path)
+      return spec.volumes.find(({ name }: Manifest) => name === mount.name)
+    }
+    for (const path of Object.values(CLIENT_CERTIFICATE)) {
+      const { projected } = volumeAt(envoy, join(envoy.workingDir, path))
+      assert.deepEqual(
+        projected.sources.map(({ secret }: Manifest) => secret?.name),
+        ['my-listener', 'my-upstream'],
+      )
+      assert.equal(projected.defaultMode, 0o440)
+    }
+    const token = processor.env.find(({ name }: Manifest) => name === 'ZONEGATE_HTTP_TOKEN_FILE').value
+    assert.equal(volumeAt(processor, token).secret.secretName, 'my-token')
+    assert.equal(volumeAt(processor, token).secret.defaultMode, 0o440)
+    const mounted = ({ volumeMounts }: Manifest): string[] => volumeMounts.map(({ name }: Manifest) => name)
+    assert.ok(!mounted(processor).includes('certs') && !mounted(envoy).includes('token'))
+    assert.equal(
+      manifests.find(({ kind }) => kind === 'Secret'),
+      undefined,
+    )
   })
 
   test('a change of what is read at the start replaces the pods; a change of what is live does not', () => {
