@@ -171,8 +171,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a heap that fills up',
     file: ENVOY,
-    text: 'threshold: { value: 0.95 }',
-    without: 'threshold: { value: 1 }',
+    text: '  - name: envoy.overload_actions.stop_accepting_requests   # 503 overloaded\n    triggers: [{ name: envoy.resource_monitors.fixed_heap, threshold: { value: 0.95 } }]\n',
+    without: '',
     test: LIMITS,
     titles: /heap is full/,
   },
@@ -268,8 +268,8 @@ export const CALLERS_FENCES: readonly Fence[] = [
   {
     attack: 'a heap that is full, and more connections',
     file: ENVOY,
-    text: '  - name: envoy.overload_actions.stop_accepting_connections\n',
-    without: '  - name: envoy.overload_actions.disable_http_keepalive\n',
+    text: '  - name: envoy.overload_actions.stop_accepting_connections\n    triggers: [{ name: envoy.resource_monitors.fixed_heap, threshold: { value: 0.98 } }]\n',
+    without: '',
     test: LIMITS,
     titles: /fuller still/,
   },
