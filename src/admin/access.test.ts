@@ -20,13 +20,16 @@ const HOSTS: [host: string, letIn: boolean][] = [
   ['[::1]:9003', true],
   ['[::1]', true],
   ['10.1.2.3:9003', true],
+  ['0.0.0.0:9003', false],
+  ['[::]:9003', false],
+  ['[::ffff:7f00:1]:9003', false],
   ['evil.example:9003', false],
   ['localhost.evil.example', false],
   ['127.0.0.1.evil.example:9003', false],
   ['', false],
 ]
 for (const [host, letIn] of HOSTS)
-  test(`without a token, Host "${host}" is ${letIn ? 'let in' : 'refused: a rebound name'}`, () =>
+  test(`without a token, Host "${host}" is ${letIn ? 'let in' : 'refused'}`, () =>
     assert.equal(open.refusal(request({ host }))?.status, letIn ? undefined : 421))
 
 test('the name of listen.http is its own', () =>
@@ -43,8 +46,14 @@ const ORIGINS: [title: string, headers: Record<string, string>, method: string, 
   ['typed into the address bar', { 'sec-fetch-site': 'none' }, 'GET', true],
   ['an image of another site', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }, 'GET', false],
   ['a page of the same site', { 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'cors' }, 'GET', false],
-  ['a link elsewhere', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }, 'GET', true],
-  ['a form elsewhere', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }, 'POST', false],
+  [
+    'a link or a frame of another site',
+    { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' },
+    'GET',
+    false,
+  ],
+  ['a form of another site', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }, 'POST', false],
+  ['fetched ahead for a page', { 'sec-fetch-site': 'none', 'sec-purpose': 'prefetch' }, 'GET', false],
 ]
 for (const [title, headers, method, letIn] of ORIGINS) {
   test(`${title}: ${letIn ? 'let in' : 'refused'}, with and without a token`, () => {

@@ -39,7 +39,7 @@ export class Access {
     }
     // With a token any name will do: a page of another site does not have it.
     if (this.#tokenHash === null && !this.#isOwnName(request.headers.host))
-      return { status: 421, error: 'expected an IP address or localhost as Host' }
+      return { status: 421, error: 'expected an IP address other than 0.0.0.0 and ::, or localhost, as Host' }
     if (isFromAnotherOrigin(request)) return { status: 403, error: 'expected a request of the same origin' }
     return null
   }
@@ -56,18 +56,24 @@ export class Access {
   #isOwnName(text: string | undefined): boolean {
     if (text === undefined) return false
     const host = (parseHostPort(text)?.host ?? text.replace(/^\[(.*)\]$/, '$1')).toLowerCase()
-    return isIP(host) !== 0 || host === 'localhost' || host === this.#host
+    return (isIP(host) !== 0 && !MASKED.test(host)) || host === 'localhost' || host === this.#host
   }
 }
 
+/**
+ * 0.0.0.0, :: and IPv4-mapped addresses lead to loopback, too. But browsers do not count them as loopback, and send no Fetch
+ * Metadata there (Secure Contexts, section 3.1). So a page's request would look like a program's.
+ */
+const MASKED = /^(?:0\.|::(?!1$))/
+
 /** Browsers send these headers (Fetch section 3.2, Fetch Metadata); other programs do not, and may ask. */
-function isFromAnotherOrigin({ method, headers }: IncomingMessage): boolean {
+function isFromAnotherOrigin({ headers }: IncomingMessage): boolean {
   const { origin, host } = headers
   if (origin !== undefined) return origin !== `http://${host}` && origin !== `https://${host}`
+  // A page of another site can have the browser fetch a URL ahead (Speculation Rules), as if a user had typed it.
+  if (headers['sec-purpose'] !== undefined) return true
   const site = headers['sec-fetch-site']
-  if (site === undefined || site === 'same-origin' || site === 'none') return false
-  // Any site may link to the page.
-  return !(method === 'GET' && headers['sec-fetch-mode'] === 'navigate')
+  return site !== undefined && site !== 'same-origin' && site !== 'none'
 }
 
 function hash(text: string): Buffer {

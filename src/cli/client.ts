@@ -1,5 +1,5 @@
 import { type IncomingMessage, request } from 'node:http'
-import { hostPortOf } from '../config/host-port.ts'
+import { hostPortOf, wildcardToLoopback } from '../config/host-port.ts'
 import { loadOperatorsListen, readHttpToken } from '../config/load.ts'
 import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
 import { plain } from './text.ts'
@@ -117,11 +117,6 @@ async function readBody(response: IncomingMessage): Promise<string> {
     if (body.length > BODY_LENGTH_MAX) throw new Error('the answer is too long; is this a processor?')
   }
   return body
-}
-
-/** A server that listens on all addresses also listens on loopback. */
-function wildcardToLoopback(host: string): string {
-  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
 }
 
 function bracketed(host: string): string {

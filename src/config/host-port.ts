@@ -20,6 +20,11 @@ export function parseHostPort(text: string): { host: string; port: number } | nu
   return { host, port: number }
 }
 
+/** Where to connect to a server that listens on this host: one that listens on all addresses also listens on loopback. */
+export function wildcardToLoopback(host: string): string {
+  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+}
+
 /** Like `parseHostPort`, but only for addresses that Envoy accepts: no host name, and a scope only for link-local ones. */
 export function parseAddressPort(text: string): { host: string; port: number } | null {
   const parsed = parseHostPort(text)

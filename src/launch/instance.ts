@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { request } from 'node:http'
 import { fileURLToPath } from 'node:url'
+import { wildcardToLoopback } from '../config/host-port.ts'
 import { STOP_WITHIN_MS, watchOver } from './watch.ts'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
@@ -232,7 +233,8 @@ function httpText(
   path: string,
 ): Promise<{ status: number | undefined; body: string } | undefined> {
   return new Promise((resolve) => {
-    const call = request({ method, host, port, path, timeout: 2000, agent: false }, (response) => {
+    const to = { host: wildcardToLoopback(host), port }
+    const call = request({ ...to, method, path, timeout: 2000, agent: false }, (response) => {
       let body = ''
       response.setEncoding('utf8')
       response.on('data', (text: string) => {

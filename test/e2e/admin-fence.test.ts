@@ -35,6 +35,10 @@ suite("the fence before Envoy's admin interface", () => {
     ['a name that begins like an address', { host: '127.0.0.1.evil.test' }],
     ['a browser that says cross-site', { 'sec-fetch-site': 'cross-site' }],
     ['a browser that says same-site', { 'sec-fetch-site': 'same-site' }],
+    ['a browser that fetches ahead for a page', { 'sec-fetch-site': 'none', 'sec-purpose': 'prefetch' }],
+    ['0.0.0.0, where browsers say nothing', { host: '0.0.0.0:9901' }],
+    ['[::], where browsers say nothing', { host: '[::]:9901' }],
+    ['IPv4 inside IPv6, where browsers say nothing', { host: '[::ffff:7f00:1]:9901' }],
   ] as const)
     for (const [method, path] of [
       ['POST', '/quitquitquit'],
@@ -50,6 +54,7 @@ suite("the fence before Envoy's admin interface", () => {
     ['an address', {}],
     ['localhost', { host: 'localhost:9901' }],
     ['an IPv6 address', { host: '[::1]:9901' }],
+    ["a pod's IPv6 address", { host: '[fd00::a:1]:9901' }],
     ['an address in a browser', { 'sec-fetch-site': 'none' }],
   ] as const)
     test(`by ${title} as Host: answered`, async () => {

@@ -75,6 +75,23 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
     titles: /another origin/,
   },
   {
+    attack:
+      "another site's page that has the processor work, by an address where browsers send no Fetch Metadata",
+    file: 'src/admin/access.ts',
+    text: 'isIP(host) !== 0 && !MASKED.test(host)',
+    without: 'isIP(host) !== 0',
+    test: 'src/admin/access.test.ts',
+    titles: /0\.0\.0\.0/,
+  },
+  {
+    attack: "another site's page that has the browser fetch ahead",
+    file: 'src/admin/access.ts',
+    text: "if (headers['sec-purpose'] !== undefined) return true",
+    without: '',
+    test: 'src/admin/access.test.ts',
+    titles: /fetched ahead/,
+  },
+  {
     attack: "the operators' page without the token",
     file: 'src/admin/access.ts',
     text: 'return timingSafeEqual(hash(token), this.#tokenHash)',
@@ -324,10 +341,26 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: "Envoy's admin page, by a name that leads to loopback",
     file: 'envoy/envoy.yaml',
-    text: "'(localhost|[0-9.]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]+)?'",
+    text: "'(localhost|[1-9][0-9.]*|\\[(::1|[1-9a-fA-F][0-9a-fA-F:.]*)\\])(:[0-9]+)?'",
     without: "'.*'",
     test: 'test/e2e/admin-fence.test.ts',
     titles: /DNS rebinding/,
+  },
+  {
+    attack: "Envoy's admin page, by an address where browsers send no Fetch Metadata",
+    file: 'envoy/envoy.yaml',
+    text: '[1-9][0-9.]*|',
+    without: '[0-9.]+|',
+    test: 'test/e2e/admin-fence.test.ts',
+    titles: /0\.0\.0\.0/,
+  },
+  {
+    attack: "Envoy's admin page, fetched ahead for a page of another site",
+    file: 'envoy/envoy.yaml',
+    text: '                  - { name: sec-purpose, present_match: false }\n',
+    without: '',
+    test: 'test/e2e/admin-fence.test.ts',
+    titles: /fetches ahead/,
   },
   {
     attack: "Envoy's admin page, across origins",
