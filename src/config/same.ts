@@ -1,23 +1,15 @@
 import type { Config } from './schema.ts'
 
-/** The parts of a configuration that decide where requests go. */
-export type Placing = Pick<Config, 'dns' | 'addresses' | 'rules' | 'zones' | 'learned' | 'fallback'>
+/** The sections that decide where requests go. */
+const PLACING = ['dns', 'addresses', 'rules', 'zones', 'learned', 'fallback'] as const
+export type Placing = Pick<Config, (typeof PLACING)[number]>
 
 export function placingOf(config: Config): Placing {
-  const { dns, addresses, rules, zones, learned, fallback } = config
-  return { dns, addresses, rules, zones, learned, fallback }
+  return Object.fromEntries(PLACING.map((section) => [section, config[section]])) as Placing
 }
 
-/** The parts of a configuration that the processor must rebuild its own parts for when they change. */
-export const SHAPING = [
-  'dns',
-  'addresses',
-  'rules',
-  'zones',
-  'learned',
-  'fallback',
-  'tracing',
-] as const satisfies readonly (keyof Config)[]
+/** The sections for which the processor makes parts of its own. It makes them again when one of these changes. */
+export const SHAPING = [...PLACING, 'tracing'] as const
 
 export function same<Part extends keyof Config>(
   a: Pick<Config, Part>,

@@ -16,7 +16,7 @@ import {
   YAMLMap as YamlMap,
   YAMLSeq as YamlSeq,
 } from 'yaml'
-import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
+import { CHARACTERS_MAX, MESSAGE_LENGTH_MAX, type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 /** A fault in the operator's Envoy files. The message is `file:line:column: fault`. */
 export class RenderError extends Error {
@@ -25,11 +25,6 @@ export class RenderError extends Error {
 
 /** Texts that every YAML reader takes for texts even without quotes. */
 const PLAIN = /^(?!(?:y|n|yes|no|on|off|true|false|null)$)[A-Za-z_][\w./-]*$/i
-
-/** Longer files would block the processor for too long. The shipped files have 30 KB. */
-const CHARACTERS_MAX = 256 * 1024
-/** Some parser errors quote long parts of the file. */
-const MESSAGE_LENGTH_MAX = 300
 
 /** One of Envoy's files with its comments, for additions. The operator's texts stay unchanged, even `0x10`, `yes` and `1e3`. */
 export class EnvoyDocument {

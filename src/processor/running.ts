@@ -71,6 +71,8 @@ export interface Lasting {
   readonly processor: Service
 }
 
+type Parts = Omit<Lasting, 'processor' | 'onDnsEvent'>
+
 /**
  * @param addresses for the files that Envoy reads
  * @param running the configuration that runs; not called before the start is complete
@@ -105,7 +107,7 @@ export function startLasting(
   }
   const told = controlEvents(running, { activity, decisions, pushes, recorder })
   const control = new EnvoyControl(told, addresses, log, bugs)
-  return {
+  const lasting = {
     log,
     bugs,
     environment,
@@ -118,32 +120,22 @@ export function startLasting(
     history,
     recorder,
     tracing,
-    onDnsEvent: (event) => {
-      recorder.dns(event)
-      if (event.kind === 'query') {
-        queries.count(event.try)
-        tracing.queried(event)
-      }
-      if (event.kind === 'bug') bugs.at('dns')(event.error)
-      else logDnsEvent(event)
-      // A new DNS client sends this event while it is created. That client may never be in force, so look a turn later.
-      if (event.kind === 'resolv_conf_loaded') setImmediate(guarded(bugs.at('dns'), followNames))
-    },
     otherKeys,
-    awayMs: awayMsUntil(Date.now()),
     pins,
-    processor: processorOf(running, {
-      log,
-      bugs,
-      control,
-      decisions,
-      activity,
-      worstZones,
-      recorder,
-      tracing,
-      otherKeys,
-    }),
+    awayMs: awayMsUntil(Date.now()),
   }
+  const onDnsEvent = (event: DnsEvent): void => {
+    recorder.dns(event)
+    if (event.kind === 'query') {
+      queries.count(event.try)
+      tracing.queried(event)
+    }
+    if (event.kind === 'bug') bugs.at('dns')(event.error)
+    else logDnsEvent(event)
+    // A new DNS client sends this event while it is created. That client may never be in force, so look a turn later.
+    if (event.kind === 'resolv_conf_loaded') setImmediate(guarded(bugs.at('dns'), followNames))
+  }
+  return { ...lasting, onDnsEvent, processor: processorOf(running, lasting) }
 }
 
 function recorderOf(history: History, running: () => Running): HistoryRecorder {
@@ -154,7 +146,7 @@ function recorderOf(history: History, running: () => Running): HistoryRecorder {
 
 function controlEvents(
   running: () => Running,
-  { activity, decisions, pushes, recorder }: Pick<Lasting, 'activity' | 'decisions' | 'pushes' | 'recorder'>,
+  { activity, decisions, pushes, recorder }: Pick<Parts, 'activity' | 'decisions' | 'pushes' | 'recorder'>,
 ): EnvoyControlEvents {
   return {
     onZonesFound: (zones) => running().zones.found(zones),
@@ -172,28 +164,7 @@ function controlEvents(
 
 function processorOf(
   running: () => Running,
-  {
-    log,
-    bugs,
-    control,
-    decisions,
-    activity,
-    worstZones,
-    recorder,
-    tracing,
-    otherKeys,
-  }: Pick<
-    Lasting,
-    | 'log'
-    | 'bugs'
-    | 'control'
-    | 'decisions'
-    | 'activity'
-    | 'worstZones'
-    | 'recorder'
-    | 'tracing'
-    | 'otherKeys'
-  >,
+  { log, bugs, control, decisions, activity, worstZones, recorder, tracing, otherKeys }: Parts,
 ): Service {
   const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
   const sweep = guarded(bugs.at('timer'), () => failSilent(streams))

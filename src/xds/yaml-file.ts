@@ -15,9 +15,9 @@ import {
 /** One mistake in YAML can cause many faults, each a line in the log. */
 const SYNTAX_FAULTS_MAX = 20
 /** Some parser messages quote the text that they did not understand. */
-const MESSAGE_LENGTH_MAX = 300
+export const MESSAGE_LENGTH_MAX = 300
 /** Reading more would block the event loop for too long. The shipped files have 30 KB. */
-const CHARACTERS_MAX = 256 * 1024
+export const CHARACTERS_MAX = 256 * 1024
 
 /** With aliases a small file can stand for very many nodes. The shipped files have 1,500. */
 const NODES_MAX = 50_000
