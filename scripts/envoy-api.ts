@@ -28,7 +28,7 @@ const WELL_KNOWN = /^google\.protobuf\.(?:Any|Duration|Empty|FieldMask|Timestamp
 type Description = MessageDescription
 
 /** Finds the descriptors in Envoy's binary. Each starts with its file's name, and ends before the first octet that is no field. */
-export function descriptorFiles(program: Buffer): IFileDescriptorProto[] {
+function descriptorFiles(program: Buffer): IFileDescriptorProto[] {
   const files = new Map<string, IFileDescriptorProto>()
   for (let at = program.indexOf('.proto\x12'); at !== -1; at = program.indexOf('.proto\x12', at + 1)) {
     const start = startOf(program, at + '.proto'.length)

@@ -3,7 +3,7 @@ import { write } from 'node:fs'
 /** Octets that may wait for the reader of the log, about 20,000 lines. Further lines are left out and counted. */
 const WAITING_OCTETS_MAX = 4 * 1024 * 1024
 /** The most octets per second after a burst, about 3,000 lines. A log that grows faster would fill the disk. */
-export const OCTETS_PER_SECOND = 1024 * 1024
+const OCTETS_PER_SECOND = 1024 * 1024
 /** An upper limit on the length of the line that says how many are missing. */
 const REPORT_OCTETS_MAX = 1024
 /** The pause before writing again to a full pipe (EAGAIN). */

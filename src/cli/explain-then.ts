@@ -140,7 +140,7 @@ export function lineOfRefusal(event: RefusedEvent & { readonly at: number }): Lo
 }
 
 /** The moment, the steps of the decision, then what to do. */
-export function thenText({ at, request, steps, decision }: ExplainedThen, paint: Paint): string {
+function thenText({ at, request, steps, decision }: ExplainedThen, paint: Paint): string {
   const { method, authority, path, ids } = request
   const id = ids.length === 0 ? '' : `, id ${ids.join(' and ')}`
   const title = paint('bold', plain(`${localTime(at)}: ${method} ${authority}${path}${id}`))

@@ -19,7 +19,7 @@ const AT_ONCE = 32
 /** Ids that stand for one that is not in DNS; several, because idPattern may allow only some. */
 const UNKNOWN_IDS = ['999999999', 'zonegate-diff', '9999', '1']
 /** Stands for all ids that are not in DNS. */
-export const ANY_UNKNOWN = '*'
+const ANY_UNKNOWN = '*'
 
 export type LiveZone = Pick<ZoneStatus, 'service' | 'id' | 'requestsPerSecond' | 'route'>
 

@@ -8,14 +8,14 @@ import { type ZoneOfKey, zonesOfKeysIn } from './zone-of-key.ts'
 export const ENVOY_FOLDER = 'envoy'
 /** The folder with the rendered files, which Envoy reads, and with its sockets. */
 export const RUN_FOLDER = 'run'
-export const FILE_NAMES = {
+const FILE_NAMES = {
   bootstrap: 'envoy.yaml',
   listener: 'listener.yaml',
   routes: 'routes.yaml',
   clusters: 'clusters.yaml',
 } as const satisfies Record<keyof EnvoyFiles, string>
 /** The files that Envoy reads. */
-export const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
+const RENDERED_FILES = ['bootstrap', 'listener', 'routes'] as const satisfies (keyof Rendered)[]
 export type RenderedFile = (typeof RENDERED_FILES)[number]
 
 /** Paths of the operator's files in a folder. */

@@ -27,7 +27,7 @@ export interface NamesCluster {
 }
 
 /** The beginning of these clusters' names, and the name of their statistics. */
-export const NAMES_CLUSTER = 'zones_by_name'
+const NAMES_CLUSTER = 'zones_by_name'
 
 const TYPE = 'type.googleapis.com/envoy.extensions'
 const HASH_LENGTH = 12

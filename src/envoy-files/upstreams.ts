@@ -164,7 +164,7 @@ export function secretFiles(upstreams: readonly Upstream[]): Readonly<Record<str
  * The file with this machine's CAs; if there is none, its path in Envoy's image. Envoy has a setting for it (`system_root_certs`), but
  * Envoy 1.40 refuses it together with `auto_sni_san_validation`.
  */
-export function systemCa(): string {
+function systemCa(): string {
   return SYSTEM_CA_FILES.find((path) => existsSync(path)) ?? SYSTEM_CA_FILES[0]
 }
 

@@ -10,7 +10,7 @@ import type { SaidEntry } from '../routing/said.ts'
 /** The file of pins by command, in the folder of Envoy's rendered files. */
 export const PINS_FILE = join(RUN_FOLDER, 'pins.json')
 /** Each pin is a line on the page: more would hide each other. */
-export const PINS_MAX = 100
+const PINS_MAX = 100
 /** 31 days: a longer pin belongs in `zones`. */
 export const PIN_SECONDS_MAX = 31 * 86_400
 export const BECAUSE_LENGTH_MAX = 200

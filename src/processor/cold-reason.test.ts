@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { COLD_REASONS, type ColdReason } from '../status/cold-reasons.ts'
 import type { ZoneState } from '../status/status.ts'
-import type { EnvoyWithZone } from '../xds/ads-service.ts'
+import type { EnvoyWithZone } from '../xds/envoy-stream.ts'
 import { type ColdReasonParts, coldReasonOf, envoysWith, OtherKeys } from './cold-reason.ts'
 
 const zone = { service: 'default', id: '7' }

@@ -14,7 +14,6 @@ import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
 import { nodeTimers } from '../timers.ts'
 import { watchFileForChanges } from '../watch-file.ts'
-import type { EnvoyWithZone } from '../xds/ads-service.ts'
 import type { ZonePolicy } from '../xds/catalog.ts'
 import { clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
 import {
@@ -24,6 +23,7 @@ import {
   controlPlaneServices,
   createControlPlane,
 } from '../xds/control-plane.ts'
+import type { EnvoyWithZone } from '../xds/envoy-stream.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
 import { type PolicyFiles, routeConfigurationIn } from '../xds/policy.ts'
 import type { Policy } from '../xds/policy-source.ts'
@@ -198,25 +198,25 @@ export class EnvoyControl {
   }
 
   publish(zone: PublishedZone): void {
-    if (this.active) this.#plane?.publish(zone)
+    if (this.active) this.#plane?.catalog.publish(zone, now())
   }
 
   publishAnswered(zone: ZoneRef): void {
-    if (this.active) this.#plane?.publishAnswered(zone)
+    if (this.active) this.#plane?.catalog.adopt(zone)
   }
 
   withdraw({ service, id }: ZoneRef): void {
-    this.#plane?.withdraw(zoneKey(service, id))
+    this.#plane?.catalog.withdraw(zoneKey(service, id))
   }
 
   /** The virtual host of `envoy/routes.yaml` that takes a zone's requests and so keeps the zone from being learned. */
   pinOf(zone: ZoneRef): string | undefined {
-    return this.#plane?.pinOf(zone)
+    return this.#plane?.catalog.pinOf(zone)
   }
 
   /** What each connected Envoy has of a zone. */
   zoneOnEnvoys(zone: ZoneRef): readonly EnvoyWithZone[] {
-    return this.#plane?.zoneOnEnvoys(zone) ?? []
+    return this.#plane?.ads.zoneOnEnvoys(zone) ?? []
   }
 
   /** Null until the first `follow`. */
@@ -252,7 +252,7 @@ export class EnvoyControl {
   /** Called when a file may have changed. */
   #saved(): void {
     this.#readFiles()
-    this.#plane?.retryRefused()
+    this.#plane?.catalog.retryRefused()
   }
 
   #readFiles(): void {
@@ -263,7 +263,7 @@ export class EnvoyControl {
 
   /** Envoy's inline headers are fixed when Envoy starts, and the listener must fit them. */
   #readInlineHeaders(): void {
-    const inline = this.#plane?.inlineHeaders()
+    const inline = this.#plane?.ads.inlineHeaders()
     if (inline === undefined || isSame(inline, this.#inline)) return
     this.#inline = inline
     this.#readFiles()
@@ -297,7 +297,7 @@ export class EnvoyControl {
    * While zones can't be learned, the two paths can't differ, so Envoy gets its files at once.
    */
   #take(policy: Policy, followed: Followed): void {
-    this.#plane?.cancelProof()
+    this.#plane?.ads.cancelProof()
     this.#isProving = false
     this.#refusal = undefined
     if (policy.kind === 'cold only' || this.#inForce.kind === 'cold only') this.#write(followed)
@@ -328,7 +328,7 @@ export class EnvoyControl {
     if (this.#plane === undefined || policy.kind !== 'policy' || configuration === undefined) return
     this.#sendColdClusters(policy, followed)
     this.#isProving = true
-    this.#plane.prove(configuration, (fault) => {
+    this.#plane.ads.prove(configuration, (fault) => {
       this.#isProving = false
       this.#refusal = fault && `Envoy refuses ${PATHS.routes} or ${PATHS.clusters}: ${fault}`
       const saved = this.#followed ?? followed
@@ -350,7 +350,7 @@ export class EnvoyControl {
     const { config, rules, search, names, said } = followed
     const routing = routingRules(rules, search, fallbackDns(config, names) !== undefined, said)
     if (this.#plane === undefined) this.#plane = this.#createPlane(policyFor(policy), routing)
-    else this.#plane.setPolicy(policyFor(policy), routing)
+    else this.#plane.catalog.setPolicy(policyFor(policy), routing)
     this.#sendColdClusters(policy, followed)
     this.#sendNamesCluster()
     if (changed && policy.kind === 'policy')
@@ -395,12 +395,12 @@ export class EnvoyControl {
       cluster,
       ...upstreams.map((upstream) => coldUpstream(cluster, upstreamCluster(upstream, RUN_FOLDER))),
     ]
-    this.#plane?.setColdClusters(clusters.map((each) => coldClusterResource(each, fence)))
+    this.#plane?.catalog.setColdClusters(clusters.map((each) => coldClusterResource(each, fence)))
   }
 
   #sendNamesCluster(): void {
     const names = this.#files.rendered?.names
-    this.#plane?.setNamesCluster(names && clusterResourceOf(names.cluster))
+    this.#plane?.catalog.setNamesCluster(names && clusterResourceOf(names.cluster))
   }
 
   #tellUnknown(file: keyof typeof UNKNOWN_FIELD, fields: readonly string[]): void {
@@ -418,7 +418,7 @@ export class EnvoyControl {
       events: {
         onZonesFound: (_envoy, found) => {
           if (this.active) onZonesFound(found)
-          else for (const { key } of found) plane.withdraw(key)
+          else for (const { key } of found) plane.catalog.withdraw(key)
         },
         onLoad: (envoy, key, load) => {
           const [service = '', id = ''] = key.split('/')

@@ -59,8 +59,8 @@ export class OperatorFiles {
   }
 
   /**
-   * Why neither the saved files nor the last sound ones fit these rules. Undefined if some fit, and while none were sound yet if
-   * the rules stay as they are, or if Envoy does not read what this processor renders.
+   * Why these rules must wait: neither the saved files nor the last sound ones fit them. Undefined: they need not wait.
+   * Before any files were sound, only other rules than now wait, and only where Envoy reads what this processor renders.
    */
   faultOf(generated: Generated): string | undefined {
     const { files: sound } = this.#source

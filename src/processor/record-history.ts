@@ -10,7 +10,7 @@ import { RefusalSample } from '../history/refusal-sample.ts'
 import type { Pin } from '../pins/pins.ts'
 import { authorityOf, type Decision } from '../routing/decision.ts'
 import { pathOf } from '../routing/rules.ts'
-import type { EnvoyEvent } from '../xds/ads-service.ts'
+import type { EnvoyEvent } from '../xds/envoy-stream.ts'
 import type { ZoneChange, ZoneRef } from '../zones/learned-zones.ts'
 import type { EnvoyFilesEvent } from './told-files.ts'
 

@@ -24,7 +24,7 @@ export type Decision =
 
 /**
  * Decides for a zone with the DNS answer of its name.
- * @param turn number of the request of this answer, so that requests take its addresses in turn
+ * @param turn how many requests this answer has served before: requests take its addresses in turn
  */
 export function decide(zone: Zone, answer: Answer, turn: number): Decision {
   const reject = (reason: RejectReason): Decision => ({ kind: 'reject', reason, zone, answer })

@@ -187,11 +187,11 @@ function hasOnlyHeader({ sources }: Rule): boolean {
   return sources.length === 1 && sources[0]?.kind === 'header'
 }
 
-export function missingReason(rule: Rule): RejectReason {
+function missingReason(rule: Rule): RejectReason {
   return hasOnlyHeader(rule) ? 'server_header_missing' : 'id_missing'
 }
 
-export function invalidReason(rule: Rule): RejectReason {
+function invalidReason(rule: Rule): RejectReason {
   return hasOnlyHeader(rule) ? 'server_header_invalid' : 'id_invalid'
 }
 

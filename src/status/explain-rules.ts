@@ -184,7 +184,7 @@ function zoneSteps(head: RequestHead, rule: Rule, search: string, { service, nam
 }
 
 /** Why a source has no id, in a few words. */
-export function whyAbsent(head: RequestHead, source: IdSource): string {
+function whyAbsent(head: RequestHead, source: IdSource): string {
   switch (source.kind) {
     case 'header': {
       const [value] = head.headers[source.name] ?? []

@@ -194,7 +194,7 @@ export function requestOf({ ids, ...head }: DescribedRequest, rules: Rules): Req
 }
 
 /** Some request that goes to a zone. Null: none of the tried paths leads there. */
-export function requestToZone(service: string, id: string, rules: Rules): DescribedRequest | null {
+function requestToZone(service: string, id: string, rules: Rules): DescribedRequest | null {
   const rule = rules.find((each) => servicesOf(each).some(({ name }) => name === service))
   if (rule === undefined) return null
   const [method = 'POST'] = rule.methods

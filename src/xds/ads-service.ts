@@ -1,117 +1,28 @@
-import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { status } from '@grpc/grpc-js'
-import { aggregatedDiscovery, type DeltaDiscoveryRequest, type Node } from '../grpc/protos.ts'
-import type { OnBug } from '../guard.ts'
+import { aggregatedDiscovery } from '../grpc/protos.ts'
 import { createLineLimit, type LineLimit } from '../line-limit.ts'
-import type { Timer, Timers } from '../timers.ts'
+import type { Timer } from '../timers.ts'
 import { Turns } from '../turns.ts'
-import type { Catalog } from './catalog.ts'
-import { encodeDeltaResponse } from './delta-response.ts'
+import { ENVOYS_MAX } from './envoy-client.ts'
 import {
-  ENVOYS_MAX,
-  FIRST_REQUEST_WITHIN_MS,
-  faultOfRequest,
-  inlineHeaders,
-  nodeName,
-  nodeVersion,
-} from './envoy-client.ts'
+  type AdsCall,
+  type AdsOptions,
+  type EnvoyStatus,
+  EnvoyStream,
+  type EnvoyWithZone,
+} from './envoy-stream.ts'
+import { wholeIfSmall } from './inbox.ts'
 import type { RouteConfiguration } from './messages.ts'
-import { RequestFault, requestParts } from './request-parts.ts'
-import { KINDS, type Kind, kindOf, type Resource, type ZoneRef } from './resource.ts'
-import { Rollout, type RolloutEvent, type RolloutOptions, type ZoneOnEnvoy } from './rollout.ts'
+import type { Resource, ZoneRef } from './resource.ts'
 import type { Received } from './subscription.ts'
-import { MalformedMessage, WHOLE_OCTETS_MAX } from './wire.ts'
 
-export interface Log {
-  info(fields: object, text: string): void
-  warn(fields: object, text: string): void
-  error(fields: object, text: string): void
-}
-
-export interface AdsOptions extends RolloutOptions {
-  readonly catalog: Catalog
-  readonly timers: Timers
-  readonly log: Log
-  readonly isTestedVersion: (version: string) => boolean
-  /** An Envoy has zones that the catalogue doesn't know. Called once for each part of its request, before the answer. */
-  onZonesFound(envoy: string, zones: RolloutEvent['found']): void
-  /** An Envoy without any resources has connected: it has just started. */
-  onStarted?(): void
-  /** An Envoy has sent its name, version and inline headers. */
-  onIntroduced?(): void
-  /** An Envoy has answered a push. */
-  onAnswer(kind: Kind, answer: 'acks' | 'nacks'): void
-  /** An Envoy connected, disconnected or refused something. */
-  onEnvoy?(event: EnvoyEvent): void
-  /** Hears of an exception, which is a bug. It ends one stream and no other. */
-  readonly onBug: OnBug
-}
-
-export type EnvoyEvent =
-  | { readonly kind: 'envoy_connected'; readonly envoy: string; readonly version: string | null }
-  | { readonly kind: 'envoy_disconnected'; readonly envoy: string; readonly why: string }
-  /** Once for each resource at fault. `name` is absent while it is not known which of several it is. */
-  | {
-      readonly kind: 'nack'
-      readonly envoy: string
-      readonly resource: Kind
-      readonly name?: string
-      readonly error: string
-    }
-
-/** One Envoy's stream, for status pages and metrics. */
-export interface EnvoyStatus {
-  /** `node.id` of its bootstrap; several Envoys may have the same. */
-  readonly envoy: string
-  /** The version that it reports, such as `1.40.0`; null if it reports none. */
-  readonly version: string | null
-  /** False if this release is tested with another version of Envoy. */
-  readonly testedVersion: boolean
-  readonly connectedMs: number
-  /** For each kind: how many resources it has and refuses, and how often it has acknowledged and refused. */
-  readonly resources: Readonly<Record<Kind, ResourceStatus>>
-  /** Envoy's error text of the last NACK. */
-  readonly lastRejection: string | undefined
-}
-
-/** What one Envoy has of a zone. */
-export interface EnvoyWithZone {
-  readonly envoy: string
-  readonly state: ZoneOnEnvoy
-  /** Its error text of the last NACK, if it refuses the zone. */
-  readonly rejection?: string | undefined
-}
-
-export interface ResourceStatus {
-  readonly held: number
-  readonly rejected: number
-  readonly acks: number
-  readonly nacks: number
-  /** Time from the last response to its answer. */
-  readonly lastAckMs: number | undefined
-}
-
-/** A large request stays undecoded, to be read in parts. */
-type Incoming = DeltaDiscoveryRequest | Buffer
-type Call = ServerDuplexStream<Incoming, Buffer>
-
-/** A text of Envoy about many resources can be long. */
-const REJECTION_LENGTH_MAX = 2_000
-
-/** Requests of one Envoy that may wait for their turn. While there are as many, no more are read from its stream. */
-const WAITING_MAX = 4
-
-/** Characters of an unknown type URL in the log. */
-const TYPE_LENGTH_MAX = 200
-
-const { requestDeserialize } = aggregatedDiscovery.DeltaAggregatedResources
+const { DeltaAggregatedResources } = aggregatedDiscovery
 
 /** The method's definition for a server that encodes responses itself, and reads large requests in parts. */
 export const adsDefinition = {
   DeltaAggregatedResources: {
-    ...aggregatedDiscovery.DeltaAggregatedResources,
-    requestDeserialize: (octets: Buffer): Incoming =>
-      octets.length > WHOLE_OCTETS_MAX ? octets : requestDeserialize(octets),
+    ...DeltaAggregatedResources,
+    requestDeserialize: wholeIfSmall(DeltaAggregatedResources.requestDeserialize),
     responseSerialize: (encoded: Buffer): Buffer => encoded,
   },
 }
@@ -122,7 +33,7 @@ const PROOF_WITHIN_MS = 10_000
 /** The aggregated discovery service: a stream for each Envoy, each with its own state. */
 export class AdsService {
   readonly #options: AdsOptions
-  readonly #streams = new Set<AdsStream>()
+  readonly #streams = new Set<EnvoyStream>()
   #isClosed = false
   readonly #limit: LineLimit
   readonly #turns: Turns
@@ -135,7 +46,7 @@ export class AdsService {
   }
 
   /** The gRPC method DeltaAggregatedResources. */
-  readonly handle = (call: Call): void => {
+  readonly handle = (call: AdsCall): void => {
     if (this.#isClosed) {
       call.emit('error', { code: status.UNAVAILABLE, details: 'shutting down' })
       return
@@ -147,7 +58,7 @@ export class AdsService {
       call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many Envoys' })
       return
     }
-    const stream = new AdsStream(call, this.#options, this.#limit, this.#turns, {
+    const stream = new EnvoyStream(call, this.#options, this.#limit, this.#turns, {
       onClose: () => {
         this.#streams.delete(stream)
         this.#endProofIfAccepted()
@@ -224,318 +135,6 @@ export class AdsService {
     for (const stream of [...this.#streams]) stream.end()
     this.#turns.close()
   }
-}
-
-/** Connects one gRPC stream, the catalogue and timers with a Rollout, which makes all decisions. */
-class AdsStream {
-  readonly #call: Call
-  readonly #options: AdsOptions
-  readonly #limit: LineLimit
-  readonly #rollout: Rollout
-  readonly #connectedAtMs: number
-  readonly #counts = perKind(() => ({
-    acks: 0,
-    nacks: 0,
-    sentAtMs: 0,
-    lastAckMs: undefined as number | undefined,
-  }))
-  readonly #release: () => void
-  readonly #onAnswer: (received: Received<Resource>) => void
-  #envoy = ''
-  #version: string | null = null
-  #testedVersion = true
-  #inlineHeaders: ReadonlySet<string> | undefined
-  #lastRejection: string | undefined
-  #timer: Timer | undefined
-  readonly #turns: Turns
-  readonly #task = (): boolean => this.#guard(() => this.#work()) ?? false
-  readonly #waiting: Incoming[] = []
-  /** The rest of a large request, and what its first part meant. */
-  #parts: Iterator<DeltaDiscoveryRequest | null> | undefined
-  #partsOf: RolloutEvent | undefined
-  #foundCount = 0
-  #open = true
-
-  constructor(
-    call: Call,
-    options: AdsOptions,
-    limit: LineLimit,
-    turns: Turns,
-    { onClose, onAnswer }: { onClose(): void; onAnswer(received: Received<Resource>): void },
-  ) {
-    this.#onAnswer = onAnswer
-    this.#call = call
-    this.#options = options
-    this.#limit = limit
-    this.#turns = turns
-    this.#rollout = new Rollout(options.catalog, options)
-    this.#connectedAtMs = options.timers.now()
-    // Changes made in one turn of the event loop are sent together.
-    const changed = (mark: () => void): void => {
-      this.#guard(mark)
-      if (this.#open) turns.later(this.#task)
-    }
-    const unsubscribe = options.catalog.onChange({
-      changed: (kind, name) => changed(() => this.#rollout.mark(kind, name)),
-      changedAll: () => changed(() => this.#rollout.markAll()),
-      refusalsMayEnd: () => changed(() => this.#rollout.forgetRefusals()),
-    })
-    const silence = options.timers.start(
-      () => this.#fail(status.DEADLINE_EXCEEDED, 'no request'),
-      FIRST_REQUEST_WITHIN_MS,
-    )
-    this.#release = () => {
-      this.#open = false
-      silence.cancel()
-      unsubscribe()
-      this.#timer?.cancel()
-      turns.drop(this.#task)
-      onClose()
-    }
-    call.on('data', (request: Incoming) => {
-      if (!this.#open) return
-      silence.cancel()
-      this.#waiting.push(request)
-      if (this.#waiting.length >= WAITING_MAX) call.pause()
-      turns.take(this.#task)
-    })
-    call.on('end', () => this.#guard(() => this.end()))
-    for (const event of ['cancelled', 'error', 'close'] as const)
-      call.on(event, () => this.#guard(() => this.#close(event)))
-  }
-
-  end(): void {
-    if (!this.#open) return
-    this.#close('end')
-    this.#call.end()
-  }
-
-  get accepts(): boolean {
-    return this.#rollout.accepts
-  }
-
-  withZone(zone: ZoneRef): EnvoyWithZone {
-    const state = this.#rollout.stateOf(zone)
-    return { envoy: this.#envoy, state, ...(state === 'refused' && { rejection: this.#lastRejection }) }
-  }
-
-  /** Undefined until the Envoy has said what it is. */
-  get inlineHeaders(): ReadonlySet<string> | undefined {
-    return this.#inlineHeaders
-  }
-
-  status(): EnvoyStatus {
-    return {
-      envoy: this.#envoy,
-      version: this.#version,
-      testedVersion: this.#testedVersion,
-      connectedMs: this.#options.timers.now() - this.#connectedAtMs,
-      resources: perKind((kind) => {
-        const { held, rejectedCount } = this.#rollout.subscription(kind)
-        const { acks, nacks, lastAckMs } = this.#counts[kind]
-        return { held: held.size, rejected: rejectedCount, acks, nacks, lastAckMs }
-      }),
-      lastRejection: this.#lastRejection,
-    }
-  }
-
-  /** One step: handles a request, or a part of one, and sends what is due. @returns true if there is more to do */
-  #work(): boolean {
-    if (!this.#open) return false
-    const request = this.#nextPart()
-    if (request !== undefined) {
-      if (request !== null) this.#receive(request)
-      // A request that is read in parts is answered after the last part.
-      if (this.#open && this.#parts !== undefined) return true
-    }
-    this.#flush()
-    return this.#open && this.#waiting.length > 0
-  }
-
-  /** @returns undefined: no request waits; null: a request is being read, and this step has no part of it */
-  #nextPart(): DeltaDiscoveryRequest | null | undefined {
-    if (this.#parts === undefined) {
-      const incoming = this.#waiting.shift()
-      if (incoming === undefined) return undefined
-      if (this.#call.isPaused()) this.#call.resume()
-      if (!Buffer.isBuffer(incoming)) return incoming
-      this.#parts = requestParts(incoming)
-    }
-    const { done, value } = this.#parts.next()
-    if (done !== true) return value
-    this.#parts = undefined
-    this.#readToEnd(this.#partsOf)
-    this.#partsOf = undefined
-    return null
-  }
-
-  #receive(request: DeltaDiscoveryRequest): void {
-    const { timers } = this.#options
-    // "Basic Protocol Overview": only the first request must have `node`.
-    if (this.#envoy === '') this.#introduce(request.node)
-    const kind = kindOf(request.type_url)
-    const fault = faultOfRequest(request, this.#named(kind))
-    if (fault !== null) {
-      this.#refuse(kind, fault)
-      return
-    }
-    if (this.#partsOf !== undefined) {
-      this.#found(this.#rollout.receiveMore(request, this.#partsOf))
-      return
-    }
-    const event = this.#rollout.receive(request, timers.now())
-    if (event === undefined) {
-      const type = request.type_url?.slice(0, TYPE_LENGTH_MAX)
-      this.#log('warn', { type }, 'an Envoy asked for an unknown type of resource')
-      this.#parts = undefined
-      return
-    }
-    if (this.#parts !== undefined) this.#partsOf = event
-    this.#note(event)
-    this.#found(event.found)
-    if (this.#parts === undefined) this.#readToEnd(event)
-  }
-
-  #named(kind: Kind | undefined) {
-    const { namesCount: names, held } = this.#rollout.subscription(kind ?? 'cluster')
-    const octets = KINDS.reduce((sum, each) => sum + this.#rollout.subscription(each).namesOctets, 0)
-    return { names, held: this.#partsOf?.first === true ? held.size : 0, octets }
-  }
-
-  #found(zones: RolloutEvent['found']): void {
-    if (zones.length === 0) return
-    this.#foundCount += zones.length
-    this.#options.onZonesFound(this.#envoy, zones)
-  }
-
-  /** Call it after the last part of a request. */
-  #readToEnd(event: RolloutEvent | undefined): void {
-    this.#sayFound()
-    const isFirst = event?.first === true && event.kind === 'cluster'
-    if (isFirst && this.#rollout.clusters.held.size === 0) this.#options.onStarted?.()
-  }
-
-  #sayFound(): void {
-    const zones = this.#foundCount
-    this.#foundCount = 0
-    if (zones > 0) this.#log('info', { zones }, 'an Envoy has zones from an earlier processor')
-  }
-
-  #refuse(kind: Kind | undefined, fault: string): void {
-    this.#log('warn', { kind, fault }, 'an Envoy asked for too much; its stream was closed')
-    this.#fail(status.RESOURCE_EXHAUSTED, fault)
-  }
-
-  #introduce(node: Node | undefined): void {
-    this.#envoy = nodeName(node)
-    this.#version = nodeVersion(node)
-    this.#testedVersion = this.#version === null || this.#options.isTestedVersion(this.#version)
-    this.#inlineHeaders = inlineHeaders(node)
-    this.#options.onIntroduced?.()
-    this.#log('info', { version: this.#version }, 'an Envoy has connected')
-    this.#tell({ kind: 'envoy_connected', envoy: this.#envoy, version: this.#version })
-    if (!this.#testedVersion)
-      this.#log('warn', { version: this.#version }, 'this release is not tested with that version of Envoy')
-  }
-
-  #note({ kind, received }: RolloutEvent): void {
-    if (received.kind === 'request') return
-    const count = this.#counts[kind]
-    count.lastAckMs = this.#options.timers.now() - count.sentAtMs
-    const answer = received.kind === 'ack' ? 'acks' : 'nacks'
-    count[answer] += 1
-    this.#options.onAnswer(kind, answer)
-    this.#onAnswer(received)
-    if (received.kind === 'ack') return
-    this.#lastRejection = received.message.slice(0, REJECTION_LENGTH_MAX)
-    this.#noteRefusal(kind, received)
-  }
-
-  #noteRefusal(
-    kind: Kind,
-    { updated, removed, atFault }: Extract<Received<Resource>, { kind: 'nack' }>,
-  ): void {
-    const error = this.#lastRejection
-    const nack = { kind: 'nack', envoy: this.#envoy, resource: kind, error: error ?? '' } as const
-    if (atFault === undefined) {
-      this.#tell(nack)
-      const resources = updated.length + removed.length
-      this.#log(
-        'warn',
-        { kind, resources, error },
-        'an Envoy refused resources; searching for the one at fault',
-      )
-    } else if (!atFault.again) {
-      const { name } = atFault.resource
-      this.#tell({ ...nack, name })
-      this.#log(
-        'warn',
-        { kind, name, error },
-        'an Envoy refuses a resource and keeps its previous version; other resources are not affected',
-      )
-    }
-  }
-
-  /** At most one response of each kind is in flight, so the buffer for a slow Envoy is bounded. */
-  #flush(): void {
-    const { timers } = this.#options
-    const nowMs = timers.now()
-    for (const response of this.#rollout.next(nowMs)) {
-      const kind = kindOf(response.typeUrl)
-      if (kind !== undefined) this.#counts[kind].sentAtMs = nowMs
-      this.#call.write(encodeDeltaResponse(response, nowMs))
-    }
-    this.#timer?.cancel()
-    const wakeAtMs = this.#rollout.wakeAtMs()
-    this.#timer =
-      wakeAtMs === undefined
-        ? undefined
-        : timers.start(() => this.#turns.take(this.#task), Math.max(0, wakeAtMs - nowMs))
-  }
-
-  #close(reason: string): void {
-    if (!this.#open) return
-    this.#release()
-    if (this.#envoy === '') return
-    this.#log('info', { reason }, 'an Envoy has disconnected')
-    this.#tell({ kind: 'envoy_disconnected', envoy: this.#envoy, why: reason })
-  }
-
-  /** Limited like the log, so that an Envoy that keeps reconnecting does not fill the history. */
-  #tell(event: EnvoyEvent): void {
-    if (this.#limit(`told ${event.kind}`) !== null) this.#options.onEnvoy?.(event)
-  }
-
-  /** Limited for each text, so that an Envoy that keeps reconnecting or sends nonsense does not flood the log. */
-  #log(level: 'info' | 'warn' | 'error', fields: object, text: string): void {
-    const due = this.#limit(text)
-    if (due !== null) this.#options.log[level]({ envoy: this.#envoy, ...fields, ...due }, text)
-  }
-
-  /** An exception ends one stream: its Envoy keeps what it has and connects again. */
-  #guard<Result>(run: () => Result): Result | undefined {
-    try {
-      return run()
-    } catch (error) {
-      if (error instanceof RequestFault) this.#refuse(undefined, error.message)
-      else if (error instanceof MalformedMessage) this.#fail(status.INTERNAL, error.message)
-      else {
-        this.#options.onBug(error, { envoy: this.#envoy })
-        this.#fail(status.INTERNAL, 'internal error')
-      }
-      return undefined
-    }
-  }
-
-  #fail(code: status, details: string): void {
-    this.#close('error')
-    // `destroy` would send nothing, so the Envoy would go on waiting.
-    this.#call.emit('error', { code, details })
-  }
-}
-
-function perKind<Value>(value: (kind: Kind) => Value): Record<Kind, Value> {
-  return { cluster: value('cluster'), endpoints: value('endpoints'), virtualHost: value('virtualHost') }
 }
 
 /** The reason within an Envoy's error text, which may also contain the whole resource. */

@@ -1,6 +1,6 @@
 import { type ClusterPolicy, type ClusterTemplates, clusterResource, clusterTemplates } from './cluster.ts'
 import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
-import type { Pin, RoutePolicy } from './learned-routes.ts'
+import { drainMs, type Pin, type RoutePolicy } from './learned-routes.ts'
 import type { RouteConfiguration } from './messages.ts'
 import { pinOf, pinsOf } from './pins.ts'
 import { proofOf } from './proof.ts'
@@ -25,21 +25,24 @@ export interface LearnedZone extends ZoneAddresses {
 export interface CatalogZone {
   readonly service: string
   readonly id: string
-  /** Whether it has had several addresses since it was learned. So its cluster changes once, not each time their number does. */
+  /** True once it has several addresses. It stays true, so that its cluster changes once, not each time their number does. */
   readonly hasHadSeveralAddresses: boolean
   /** Absent if an Envoy has the zone from an earlier processor, and DNS has not answered yet. */
   readonly known?: { readonly addresses: ZoneAddresses; readonly resource: Resource }
 }
 
-/** Hears of changes. */
+/** Keeps up with the catalogue: the Rollout of each Envoy does. */
 export interface CatalogListener {
   /** A resource was added, changed or removed. */
-  changed(kind: Kind, name: string): void
+  mark(kind: Kind, name: string): void
   /** Every cluster and every virtual host may have changed. */
-  changedAll(): void
+  markAll(): void
   /** Envoys may accept what they refused before. */
-  refusalsMayEnd(): void
+  forgetRefusals(): void
 }
+
+/** Tells a listener of one change. */
+export type CatalogChange = (listener: CatalogListener) => void
 
 /**
  * The same addresses are sent again once less than this part of their time is left. So if the processor dies, Envoys can use
@@ -53,12 +56,13 @@ export class Catalog {
   readonly #servicesOfHost = new Map<HostKey, Set<string>>()
   /** Virtual hosts of single ids, by the name of the shared one that they may be part of. Only of rules that share. */
   readonly #hostsOfShare = new Map<string, Set<HostKey>>()
-  readonly #listeners = new Set<CatalogListener>()
+  readonly #listeners = new Set<(change: CatalogChange) => void>()
   readonly #epoch: string
   #rules: RoutingRules
   /** By service, or by service and server name. */
   readonly #clusters = new Map<string, ClusterTemplates>()
   #clusterPolicy: ClusterPolicy
+  #drainMs: number
   #virtualHosts: VirtualHosts
   #coldClusters: ReadonlyMap<string, Resource> = new Map()
   #namesCluster: Resource | undefined
@@ -73,12 +77,13 @@ export class Catalog {
     this.#rules = rules
     this.#epoch = epoch
     this.#clusterPolicy = policy.cluster
+    this.#drainMs = drainMs(policy.routes)
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#pins = policy.routes.pins ?? []
   }
 
-  /** @returns stops it */
-  onChange(listener: CatalogListener): () => void {
+  /** @param listener called at each change. @returns stops it */
+  onChange(listener: (change: CatalogChange) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -127,6 +132,11 @@ export class Catalog {
       if (this.#pinIn([...pinsBefore, ...this.#provedPins], host) !== undefined) this.#hostChanged(host)
   }
 
+  /** How long a cluster outlives its last route, milliseconds: requests under way may still need a retry. */
+  get drainMs(): number {
+    return this.#drainMs
+  }
+
   *clusterNames(): Iterable<string> {
     yield* this.#coldClusters.keys()
     if (this.#namesCluster !== undefined) yield this.#namesCluster.name
@@ -171,18 +181,13 @@ export class Catalog {
     if (before === undefined) this.#hostChanged(this.hostOf(zone))
   }
 
-  /** Adds a zone without addresses, which an Envoy has from an earlier processor: it stays until the addresses are known. */
-  adopt(service: string, id: string): void {
+  /** Adds a zone without addresses: an Envoy has it from an earlier processor, or Envoys answer its requests themselves (maintenance). */
+  adopt({ service, id }: ZoneRef): void {
     const key = zoneKey(service, id)
     if (this.#zones.has(key)) return
     const zone = { service, id, hasHadSeveralAddresses: false }
     this.#set(key, zone)
     this.#hostChanged(this.hostOf(zone))
-  }
-
-  /** Adds a zone whose requests Envoys answer themselves (maintenance). It needs no cluster. */
-  publishAnswered(service: string, id: string): void {
-    this.adopt(service, id)
   }
 
   /** What Envoys answer to a zone's requests themselves; undefined: they forward them. */
@@ -215,18 +220,19 @@ export class Catalog {
     this.#rules = rules
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#clusterPolicy = policy.cluster
+    this.#drainMs = drainMs(policy.routes)
     this.#clusters.clear()
     this.#pins = policy.routes.pins ?? []
     // With other rules the same zones have other virtual hosts.
     this.#servicesOfHost.clear()
     this.#hostsOfShare.clear()
     for (const zone of this.#zones.values()) this.#serve(zone)
-    for (const listener of this.#listeners) listener.changedAll()
+    this.#tell((listener) => listener.markAll())
   }
 
   /** Call it when the operator has saved a file that Envoys read: they may accept what they refused before. */
   retryRefused(): void {
-    for (const listener of this.#listeners) listener.refusalsMayEnd()
+    this.#tell((listener) => listener.forgetRefusals())
   }
 
   *virtualHostNames(): Iterable<string> {
@@ -239,23 +245,13 @@ export class Catalog {
     return this.#virtualHosts.nameOf(this.hostOf(zone))
   }
 
+  /** Names and makes virtual hosts, by the policy and rules in force. */
+  get virtualHosts(): VirtualHosts {
+    return this.#virtualHosts
+  }
+
   hostOf({ service, id }: ZoneRef): HostKey {
     return hostKeyOf(service, id, this.#rules)
-  }
-
-  /** The name of the virtual host of one id. */
-  nameOfHost(host: HostKey): string {
-    return this.#virtualHosts.nameOf(host)
-  }
-
-  /** The name of the shared virtual host that an id belongs to. */
-  shareOf(host: HostKey): string {
-    return this.#virtualHosts.shareOf(host)
-  }
-
-  /** True for the name of a shared virtual host, of these rules or others. */
-  isShared(virtualHost: string): boolean {
-    return this.#virtualHosts.isShared(virtualHost)
   }
 
   /** True if the rule of an id has shared virtual hosts. */
@@ -285,11 +281,6 @@ export class Catalog {
     if (shared === undefined || services.size !== 1 || !services.has(shared)) return false
     const id = partsOf(host, this.#rules)?.id ?? ''
     return this.#rules.said?.(shared, id) === undefined
-  }
-
-  /** The shared virtual host of these ids. */
-  sharedVirtualHost(name: string, hosts: readonly HostKey[]): VirtualHostResource {
-    return this.#virtualHosts.shared(name, hosts)
   }
 
   /** The operator's virtual host that gets this zone's requests, in the files in force or in those that are being proved. */
@@ -341,11 +332,6 @@ export class Catalog {
     return { host, id: parts.id, services }
   }
 
-  /** The virtual host of an id, with routes to these of its services. */
-  virtualHost(host: HostKey, services: ReadonlySet<string>): VirtualHostResource {
-    return this.#virtualHosts.resource(host, services)
-  }
-
   /** The clusters of a service differ only in the id. @param said the server name, if `zones` sets one for this zone */
   #clustersOf(service: string, said?: string): ClusterTemplates {
     const alike = said === undefined ? service : `${service} ${said}`
@@ -375,14 +361,14 @@ export class Catalog {
     if (services === undefined) this.#servicesOfHost.set(host, new Set([zone.service]))
     else services.add(zone.service)
     if (!this.sharesRoutes(host)) return
-    const share = this.shareOf(host)
+    const share = this.#virtualHosts.shareOf(host)
     const hosts = this.#hostsOfShare.get(share)
     if (hosts === undefined) this.#hostsOfShare.set(share, new Set([host]))
     else hosts.add(host)
   }
 
   #leaveShare(host: HostKey): void {
-    const share = this.shareOf(host)
+    const share = this.#virtualHosts.shareOf(host)
     const hosts = this.#hostsOfShare.get(share)
     hosts?.delete(host)
     if (hosts?.size === 0) this.#hostsOfShare.delete(share)
@@ -390,11 +376,15 @@ export class Catalog {
 
   /** Marks both virtual hosts that may have the routes of an id: its own and the shared one. */
   #hostChanged(host: HostKey): void {
-    this.#changed('virtualHost', this.nameOfHost(host))
-    if (this.sharesRoutes(host)) this.#changed('virtualHost', this.shareOf(host))
+    this.#changed('virtualHost', this.#virtualHosts.nameOf(host))
+    if (this.sharesRoutes(host)) this.#changed('virtualHost', this.#virtualHosts.shareOf(host))
   }
 
   #changed(kind: Kind, name: string): void {
-    for (const listener of this.#listeners) listener.changed(kind, name)
+    this.#tell((listener) => listener.mark(kind, name))
+  }
+
+  #tell(change: CatalogChange): void {
+    for (const listener of this.#listeners) listener(change)
   }
 }

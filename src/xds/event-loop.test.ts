@@ -106,14 +106,10 @@ function scene(zones: number) {
       error: (fields) => assert.fail(JSON.stringify(fields)),
     },
     isTestedVersion: () => true,
-    drainMs: () => 1000,
     onAnswer: () => undefined,
     onBug: (error) => assert.fail(String(error)),
     onZonesFound(_, all) {
-      for (const { service, id, key } of all) {
-        catalog.adopt(service, id)
-        found.push(key)
-      }
+      for (const { key } of all) found.push(key)
     },
   })
   const connect = (): Envoy => {
@@ -157,7 +153,7 @@ async function policyChange(): Promise<number> {
     assert.ok(zone?.known)
     Object.assign(versions['cluster'] as object, { [key]: catalog.cluster(zone).version })
     Object.assign(versions['endpoints'] as object, { [key]: zone.known.resource.version })
-    const host = catalog.virtualHost(zone.id, new Set(['default']))
+    const host = catalog.virtualHosts.resource(zone.id, new Set(['default']))
     Object.assign(versions['virtualHost'] as object, { [host.name]: host.version })
   }
   const envoys = Array.from({ length: 50 }, connect)

@@ -11,8 +11,9 @@ import type { Timers } from '../timers.ts'
 import { Turns } from '../turns.ts'
 import { durationOf } from './duration.ts'
 import { ENVOYS_MAX, FIRST_REQUEST_WITHIN_MS, nodeName } from './envoy-client.ts'
+import { Inbox, wholeIfSmall } from './inbox.ts'
 import { parseZoneKey, type ZoneKey } from './resource.ts'
-import { MalformedMessage, WHOLE_OCTETS_MAX, WireReader } from './wire.ts'
+import { MalformedMessage, WireReader } from './wire.ts'
 
 /** What one Envoy did for a zone since its last report. */
 export interface ZoneLoad {
@@ -32,22 +33,17 @@ export interface LoadReportOptions {
 }
 
 /** A large report stays undecoded, to be read in parts. */
-type Incoming = LoadStatsRequest | Buffer
-type Call = ServerDuplexStream<Incoming, LoadStatsResponse>
+type Call = ServerDuplexStream<LoadStatsRequest | Buffer, LoadStatsResponse>
 
-const { requestDeserialize } = loadReporting.StreamLoadStats
+const { StreamLoadStats } = loadReporting
 
 /** The method's definition for a server that reads large reports in parts. */
 export const loadReportDefinition = {
   StreamLoadStats: {
-    ...loadReporting.StreamLoadStats,
-    requestDeserialize: (octets: Buffer): Incoming =>
-      octets.length > WHOLE_OCTETS_MAX ? octets : requestDeserialize(octets),
+    ...StreamLoadStats,
+    requestDeserialize: wholeIfSmall(StreamLoadStats.requestDeserialize),
   },
 }
-
-/** Reports of one Envoy that may wait for their turn. While there are as many, no more are read from its stream. */
-const WAITING_MAX = 4
 
 /** The load reporting service. From it the processor knows which learned zones are in use, though it never sees their requests. */
 export class LoadReportService {
@@ -70,8 +66,7 @@ export class LoadReportService {
     }
     const { onBug, timers } = this.#options
     let envoy: string | undefined
-    let parts: Iterator<LoadStatsRequest> | undefined
-    const waiting: Incoming[] = []
+    const inbox = new Inbox(call, reportParts)
     // `destroy` would send nothing, so the Envoy would go on waiting.
     const fail = (code: status, details: string): void => {
       forget()
@@ -90,17 +85,9 @@ export class LoadReportService {
     }
     /** One step: handles a report, or a part of one. @returns true if there is more to do */
     const work = (): boolean => {
-      if (parts === undefined) {
-        const incoming = waiting.shift()
-        if (incoming === undefined) return false
-        if (call.isPaused()) call.resume()
-        if (Buffer.isBuffer(incoming)) parts = reportParts(incoming)
-        else take(incoming)
-      }
-      const next = parts?.next()
-      if (next?.done === false) take(next.value)
-      else parts = undefined
-      return parts !== undefined || waiting.length > 0
+      const report = inbox.next()
+      if (report != null) take(report)
+      return !inbox.isEmpty
     }
     const task = (): boolean => {
       try {
@@ -121,11 +108,10 @@ export class LoadReportService {
       this.#turns.drop(task)
     }
     this.#calls.add(call)
-    call.on('data', (incoming: Incoming) => {
+    call.on('data', (report: LoadStatsRequest | Buffer) => {
       if (!this.#calls.has(call)) return
       silence.cancel()
-      waiting.push(incoming)
-      if (waiting.length >= WAITING_MAX) call.pause()
+      inbox.add(report)
       this.#turns.take(task)
     })
     call.on(

@@ -1,5 +1,5 @@
-import type { Log } from './ads-service.ts'
 import type { ZonePolicy } from './catalog.ts'
+import type { Log } from './envoy-stream.ts'
 import {
   type ColdPath,
   type PolicyFiles,

@@ -98,7 +98,7 @@ export class Refusals<R extends Resource> {
     this.#searchAtMs = nowMs + waitMs
   }
 
-  /** Has a resource sent again, alone or with other suspects. */
+  /** Makes a resource a suspect: it is sent again, alone or with other suspects. */
   suspect(name: string): void {
     if (this.#groupOf.has(name)) return
     if (this.#again === undefined) {

@@ -27,7 +27,7 @@ fc.configureGlobal({ seed: 1 })
 const DRAIN_MS = 1_000
 const HOUR_MS = 3_600_000
 
-const policy = zonePolicy()
+const policy = zonePolicy({ timeout: { seconds: DRAIN_MS / 1000 } })
 const rules = routingRules([MAIL_SERVICE, DEFAULT_SERVICE])
 
 const inMaintenance: RoutingRules['said'] = (service, id) =>
@@ -227,20 +227,16 @@ class Scene {
   constructor(by = rules) {
     this.#rules = by
     this.catalog = new Catalog(policy, by, 'p0')
-    this.rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
+    this.rollout = new Rollout(this.catalog)
     this.connect()
   }
 
   connect(): void {
     this.#disconnect()
     this.responses = []
-    const rollout = new Rollout(this.catalog, { drainMs: () => DRAIN_MS })
+    const rollout = new Rollout(this.catalog)
     this.rollout = rollout
-    this.#disconnect = this.catalog.onChange({
-      changed: (kind, name) => rollout.mark(kind, name),
-      changedAll: () => rollout.markAll(),
-      refusalsMayEnd: () => rollout.forgetRefusals(),
-    })
+    this.#disconnect = this.catalog.onChange((change) => change(rollout))
     this.envoy.connect()
   }
 
@@ -267,7 +263,7 @@ class Scene {
     if (request !== undefined) {
       const event = this.rollout.receive(request, this.nowMs)
       if (event?.received.kind === 'nack') this.nacks += 1
-      for (const { service, id } of event?.found ?? []) this.catalog.adopt(service, id)
+      for (const zone of event?.found ?? []) this.catalog.adopt(zone)
     }
     for (const response of this.rollout.next(this.nowMs)) {
       this.responses.push(response)
@@ -459,7 +455,7 @@ describe('a rollout', () => {
 
   test('a zone in maintenance has a virtual host and no cluster, and gives it back', () => {
     scene.catalog.setPolicy(policy, { ...rules, said: inMaintenance })
-    scene.catalog.publishAnswered('default', '7')
+    scene.catalog.adopt({ service: 'default', id: '7' })
     scene.pass(1_000)
     assert.deepEqual(scene.sent, ['virtualHost zonegate/7'])
     scene.withdraw('default/7')
@@ -774,7 +770,7 @@ describe('virtual hosts of many ids', () => {
     scene.catalog.setPolicy(policy, { ...sharing, said: inMaintenance })
     scene.withdraw('default/7')
     scene.pass(30_000)
-    scene.catalog.publishAnswered('default', '7')
+    scene.catalog.adopt({ service: 'default', id: '7' })
     scene.pass(30_000)
     assert.ok(scene.envoy.virtualHosts.has('zonegate/7'))
     assert.equal(scene.envoy.virtualHosts.size, shares().length + 1)

@@ -1,5 +1,18 @@
+/**
+ * The way of a learned zone to an Envoy:
+ *
+ *   LearnedZones (src/zones)       publishes the zone and its addresses at its second request
+ *   EnvoyControl (src/processor)   passes it on while Envoy's files let zones be learned
+ *   Catalog                        holds what every Envoy should have, and marks each changed name in every Rollout
+ *   EnvoyStream                    one for each Envoy: sends what its Rollout says, and gives it the Envoy's answers
+ *   Rollout                        says what this Envoy should have under a name now
+ *   Subscription                   one for each kind: makes a response of the marked names; the next one waits for the answer
+ *
+ * The first two responses bring the cluster and its endpoints. Once the Envoy has acknowledged both, `#markRoutesTo` marks the virtual
+ * host, which comes in a third. When that is acknowledged, the zone is `held`: Envoy routes it without the processor.
+ */
 import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
-import type { Catalog } from './catalog.ts'
+import type { Catalog, CatalogListener } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
 import {
   isReachedAlike,
@@ -15,7 +28,7 @@ import {
 } from './resource.ts'
 import type { HostKey } from './routing-rules.ts'
 import { type Desired, type Offer, type Received, Subscription } from './subscription.ts'
-import type { VirtualHostResource } from './virtual-host.ts'
+import type { VirtualHostResource, VirtualHosts } from './virtual-host.ts'
 
 /**
  * Making a response blocks the event loop. With so many resources it takes a few milliseconds, even in a process that has just
@@ -30,11 +43,6 @@ const ROUTE_INTERVAL_PER_ACK = 5
 const ROUTE_INTERVAL_MAX_MS = 10_000
 /** No zone has this id: in Envoy's formats it means "no value". */
 const NO_ID = '-'
-
-export interface RolloutOptions {
-  /** How long a cluster outlives its last route, milliseconds: requests under way may still need a retry. */
-  drainMs(): number
-}
 
 /** Whether an Envoy routes a zone: yes (`held`), it refused (`refused`), or it has not acknowledged everything yet (`pending`). */
 export type ZoneOnEnvoy = 'held' | 'refused' | 'pending'
@@ -58,13 +66,12 @@ export interface RolloutEvent {
  *
  * Pure: time comes in, responses go out.
  */
-export class Rollout {
+export class Rollout implements CatalogListener {
   readonly clusters: Subscription
   readonly endpoints: Subscription
   readonly virtualHosts: Subscription<VirtualHostResource>
 
   readonly #catalog: Catalog
-  readonly #options: RolloutOptions
   /** Clusters without a zone or a route → the time from which they may be removed. */
   readonly #draining = new Map<string, number>()
   /** Clusters that may be removed now. */
@@ -79,9 +86,8 @@ export class Rollout {
   #routesSentAtMs = Number.NEGATIVE_INFINITY
   #routesAckMs = 0
 
-  constructor(catalog: Catalog, options: RolloutOptions) {
+  constructor(catalog: Catalog) {
     this.#catalog = catalog
-    this.#options = options
     const subscription = <R extends Resource>(kind: Kind, offer: Offer<R>): Subscription<R> =>
       new Subscription(TYPE_URLS[kind], offer, RESOURCES_PER_RESPONSE_MAX[kind])
     this.clusters = subscription('cluster', {
@@ -100,18 +106,15 @@ export class Rollout {
     })
   }
 
-  /** Call it when the catalogue has changed one name. */
   mark(kind: Kind, name: string): void {
     this.subscription(kind).mark(name)
   }
 
-  /** Call it when every cluster and every virtual host may have changed. */
   markAll(): void {
     this.clusters.markAll()
     this.virtualHosts.markAll()
   }
 
-  /** Call it when this Envoy may accept what it refused before. */
   forgetRefusals(): void {
     for (const kind of KINDS) this.subscription(kind).forgetRefusals()
     for (const name of this.#apart) this.#markShare(name)
@@ -187,8 +190,9 @@ export class Rollout {
   stateOf({ service, id }: ZoneRef): ZoneOnEnvoy {
     const key = zoneKey(service, id)
     const host = this.#catalog.hostOf({ service, id })
-    const virtualHost = this.#catalog.nameOfHost(host)
-    const share = this.#catalog.shareOf(host)
+    const virtualHost = this.#hosts.nameOf(host)
+    const share = this.#hosts.shareOf(host)
+    // Unknown if the virtual host came on an earlier stream.
     const services = this.virtualHosts.held.get(virtualHost)?.resource?.services
     if (this.virtualHosts.holds(virtualHost) && (services?.has(service) ?? this.clusters.holds(key)))
       return 'held'
@@ -201,6 +205,10 @@ export class Rollout {
     const refused =
       this.clusters.refuses(key) || this.endpoints.refuses(key) || this.virtualHosts.refuses(virtualHost)
     return refused ? 'refused' : 'pending'
+  }
+
+  get #hosts(): VirtualHosts {
+    return this.#catalog.virtualHosts
   }
 
   // What this Envoy should have under a name now.
@@ -238,7 +246,7 @@ export class Rollout {
     }
     this.#routed.delete(name)
     if (this.#drained.has(name)) return 'absent'
-    if (!this.#draining.has(name)) this.#draining.set(name, this.#nowMs + this.#options.drainMs())
+    if (!this.#draining.has(name)) this.#draining.set(name, this.#nowMs + this.#catalog.drainMs)
     return 'later'
   }
 
@@ -271,18 +279,18 @@ export class Rollout {
   #virtualHost(name: string): Desired<VirtualHostResource> {
     const proof = this.#catalog.proof.get(name)
     if (proof !== undefined) return proof
-    if (this.#catalog.isShared(name)) return this.#sharedVirtualHost(name)
+    if (this.#hosts.isShared(name)) return this.#sharedVirtualHost(name)
     const ready = this.#ready(name)
     if (typeof ready === 'string') return ready
     const { host, services } = ready
-    const share = this.#catalog.shareOf(host)
+    const share = this.#hosts.shareOf(host)
     if (this.#catalog.mayShare(host, services) && !this.#apart.has(share)) return 'absent'
     // Envoy refuses two virtual hosts with the same domain.
     if (this.#mayRoute(share, host)) {
       this.#waiting.add(name)
       return 'later'
     }
-    return this.#catalog.virtualHost(host, services)
+    return this.#hosts.resource(host, services)
   }
 
   /** The services of an id that this Envoy can route to now. */
@@ -309,14 +317,14 @@ export class Rollout {
     if (this.#apart.has(name)) return 'absent'
     const hosts: HostKey[] = []
     for (const host of this.#catalog.hostsOfShare(name)) {
-      const own = this.#catalog.nameOfHost(host)
+      const own = this.#hosts.nameOf(host)
       const ready = this.#ready(own)
       if (ready === 'later') return 'later'
       if (ready === 'absent' || !this.#catalog.mayShare(host, ready.services)) continue
       if (this.virtualHosts.held.has(own) || this.virtualHosts.isInFlight(own)) this.#waiting.add(name)
       else hosts.push(host)
     }
-    return hosts.length === 0 ? 'absent' : this.#catalog.sharedVirtualHost(name, hosts)
+    return hosts.length === 0 ? 'absent' : this.#hosts.shared(name, hosts)
   }
 
   /** True if a shared virtual host that this Envoy has, or is being sent, may have the routes of an id. */
@@ -337,21 +345,20 @@ export class Rollout {
   }
 
   #isPinned(virtualHost: string): boolean {
-    if (!this.#catalog.isShared(virtualHost)) return this.#catalog.isPinned(virtualHost)
+    if (!this.#hosts.isShared(virtualHost)) return this.#catalog.isPinned(virtualHost)
     const hosts = this.#hostsHeld(virtualHost) ?? this.#catalog.hostsOfShare(virtualHost)
     return [...hosts].some((host) => this.#catalog.pinOfHost(host) !== undefined)
   }
 
   #setApart(name: string): void {
-    if (!this.#catalog.isShared(name) || this.#apart.has(name)) return
+    if (!this.#hosts.isShared(name) || this.#apart.has(name)) return
     this.#apart.add(name)
     this.#markShare(name)
   }
 
   #markShare(name: string): void {
     this.virtualHosts.mark(name)
-    for (const host of this.#catalog.hostsOfShare(name))
-      this.virtualHosts.mark(this.#catalog.nameOfHost(host))
+    for (const host of this.#catalog.hostsOfShare(name)) this.virtualHosts.mark(this.#hosts.nameOf(host))
   }
 
   /** True if this Envoy's cluster for the zone uses another protocol (TLS, HTTP/2). Routes to it go before it changes. */
@@ -372,7 +379,7 @@ export class Rollout {
     const virtualHost = this.#catalog.virtualHostName(zone)
     if (this.virtualHosts.isInFlight(virtualHost)) return true
     const host = this.#catalog.hostOf(zone)
-    if (this.#catalog.sharesService(host, zone.service) && this.#mayRoute(this.#catalog.shareOf(host), host))
+    if (this.#catalog.sharesService(host, zone.service) && this.#mayRoute(this.#hosts.shareOf(host), host))
       return true
     const held = this.virtualHosts.held.get(virtualHost)
     if (held === undefined) return false
@@ -402,8 +409,8 @@ export class Rollout {
       const zone = this.#catalog.zone(name)
       if (zone === undefined) continue
       const host = this.#catalog.hostOf(zone)
-      this.virtualHosts.mark(this.#catalog.nameOfHost(host))
-      if (this.#catalog.sharesRoutes(host)) this.virtualHosts.mark(this.#catalog.shareOf(host))
+      this.virtualHosts.mark(this.#hosts.nameOf(host))
+      if (this.#catalog.sharesRoutes(host)) this.virtualHosts.mark(this.#hosts.shareOf(host))
     }
   }
 

@@ -47,7 +47,7 @@ const READ_ALIKE = /^(?:[^\\(]|\\[dDsSwW\W])*$/
 const REPETITIONS_MAX = 3
 
 /** Whether a regular expression matches the whole value, as in Envoy. Undefined: only RE2 can tell. */
-export function matchesPattern(regex: string, text: string, anyCase: boolean): boolean | undefined {
+function matchesPattern(regex: string, text: string, anyCase: boolean): boolean | undefined {
   if (!READ_ALIKE.test(regex) || (regex.match(/[*+{]/g) ?? []).length > REPETITIONS_MAX) return undefined
   try {
     return new RegExp(`^(?:${regex})$`, anyCase ? 'i' : '').test(text)

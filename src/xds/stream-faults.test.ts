@@ -49,7 +49,6 @@ test('each answer to a push is counted once, of 200 streams of one node that wer
     timers: { now: () => 0, start: () => ({ cancel: () => undefined }) },
     log: { info: () => undefined, warn: () => undefined, error: () => assert.fail() },
     isTestedVersion: () => true,
-    drainMs: () => 0,
     onZonesFound: () => undefined,
     onAnswer: (kind, answer) => pushes.count(kind, answer),
     onBug: assert.fail,
@@ -76,7 +75,6 @@ test('an Envoy that goes on naming resources is refused at a bound, and forgotte
     timers: { now: () => 0, start: () => ({ cancel: () => undefined }) },
     log: { info: () => undefined, warn: (_, text) => warnings.push(text), error: () => assert.fail() },
     isTestedVersion: () => true,
-    drainMs: () => 0,
     onZonesFound: () => undefined,
     onAnswer: () => undefined,
     onBug: assert.fail,
@@ -119,7 +117,7 @@ test('a closed control plane ends its streams, takes no others, and no timer of 
     epoch: 'e',
     loadReportIntervalMs: 5000,
   })
-  const handlers = [plane.handleDiscovery, plane.handleLoadReports]
+  const handlers = [plane.ads.handle, plane.loads.handle]
   const connected = (): FakeCall[] =>
     handlers.map((handle) => {
       const call = new FakeCall()

@@ -57,7 +57,7 @@ interface InFlight<R extends Resource> {
 const NAMES_PER_LOOK_MAX = 500
 
 const WILDCARD = '*'
-/** The version of a resource that was to be removed by a response that the client refused: it may or may not have it. */
+/** In place of a version: the client refused a response that was to remove the resource, so it may or may not have it. */
 const MAY_BE_GONE = ''
 
 /**

@@ -1,9 +1,6 @@
 /** Wire types (protobuf encoding, "Message Structure"). */
 const WIRE = { varint: 0, fixed64: 1, length: 2, fixed32: 5 } as const
 
-/** Messages up to this many octets are decoded at once, in a millisecond or two; larger ones in parts. */
-export const WHOLE_OCTETS_MAX = 32 * 1024
-
 /** The octets are not a valid message. */
 export class MalformedMessage extends Error {}
 

@@ -9,7 +9,7 @@ import type { ExplainedThen } from '../../src/status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../../src/status/request-description.ts'
 import type { RuleStatus } from '../../src/status/rule-counts.ts'
 import type { Status, ZoneState, ZoneStatus } from '../../src/status/status.ts'
-import type { EnvoyStatus } from '../../src/xds/ads-service.ts'
+import type { EnvoyStatus } from '../../src/xds/envoy-stream.ts'
 import { freePort } from '../support/ports.ts'
 import { DEFAULT_RULES } from './rules.ts'
 

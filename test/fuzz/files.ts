@@ -151,7 +151,7 @@ export const fileTargets: readonly Target[] = [
       const rules = { ...routingRules([MAIL_SERVICE, DEFAULT_SERVICE]), routeHeader: ROUTE_HEADER }
       const catalog = new Catalog(reading.policy, rules, 'e')
       catalog.publish({ service: 'default', id: '7', addresses: ['10.0.0.1'], port: 1, staleAtMs: 9e9 }, 0)
-      const host = catalog.virtualHost('7', new Set(['default']))
+      const host = catalog.virtualHosts.resource('7', new Set(['default']))
       assert.equal(decodeHost(host.encode(0)).name, host.name)
       const zone = catalog.zone(zoneKey('default', '7'))
       assert.ok(zone)

@@ -354,7 +354,6 @@ export const xdsTargets: readonly Target[] = [
         timers,
         log,
         isTestedVersion: () => true,
-        drainMs: () => 1000,
         onZonesFound: () => undefined,
         onAnswer: () => undefined,
         onBug: (error) => void errors.push({ error }),

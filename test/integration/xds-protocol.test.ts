@@ -135,7 +135,7 @@ describe('the control plane, to a peer on loopback', () => {
     for (const peer of peers) peer.close()
     await quiet()
     peers = []
-    for (const key of [...plane.zones()]) plane.withdraw(key)
+    for (const key of [...plane.catalog.keys()]) plane.catalog.withdraw(key)
     found = []
     logged.length = 0
   })
@@ -151,7 +151,10 @@ describe('the control plane, to a peer on loopback', () => {
   }
   function publish(id: string, address = '10.0.0.1'): void {
     const staleAtMs = timers.now() + 3_600_000
-    plane.publish({ service: 'default', id, addresses: [address], port: 8101, staleAtMs })
+    plane.catalog.publish(
+      { service: 'default', id, addresses: [address], port: 8101, staleAtMs },
+      timers.now(),
+    )
   }
   /** A peer that has been sent a zone and has acknowledged all of it, as Envoy does. */
   async function withZone(id: string): Promise<RecordingPeer> {
@@ -216,7 +219,7 @@ describe('the control plane, to a peer on loopback', () => {
 
   test('removes the virtual host, and the cluster only a route timeout after the acknowledgement', async () => {
     const peer = await withZone('1')
-    plane.withdraw('default/1')
+    plane.catalog.withdraw('default/1')
     assert.equal(await peer.next(), 'virtualHost -zonegate/1')
     assert.equal(await peer.isQuiet(), true)
     const acknowledgedAtMs = performance.now()
@@ -337,7 +340,7 @@ describe('the control plane, to a peer on loopback', () => {
     assert.equal(await peer.next(), 'cluster default/7')
     peer.ack()
     assert.equal(await peer.next(), 'endpoints default/7')
-    plane.withdraw('default/8')
+    plane.catalog.withdraw('default/8')
     assert.equal(await peer.next(), 'virtualHost -zonegate/8')
   })
 
@@ -345,7 +348,7 @@ describe('the control plane, to a peer on loopback', () => {
     const peer = await withZone('1')
     publish('2')
     assert.equal(await peer.next(), 'cluster default/2')
-    plane.withdraw('default/1')
+    plane.catalog.withdraw('default/1')
     assert.equal(await peer.isQuiet(), true)
     peer.ack()
     assert.equal(await peer.next(), 'virtualHost -zonegate/1')

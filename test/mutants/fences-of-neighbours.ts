@@ -36,7 +36,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   },
   {
     attack: 'names without end',
-    file: 'src/xds/ads-service.ts',
+    file: 'src/xds/envoy-stream.ts',
     text: 'const fault = faultOfRequest(request, this.#named(kind))',
     without: 'const fault = null as ReturnType<typeof faultOfRequest>; void faultOfRequest',
     test: HOSTILE,
