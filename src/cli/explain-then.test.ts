@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { HistoryRecorder } from '../processor/record-history.ts'
-import type { ExplainedThen } from '../status/explain-then.ts'
+import { type ExplainedThen, endedBy } from '../status/explain-then.ts'
 import { REASONS } from '../status/reasons.ts'
-import { ended, type LoggedLine, lineOfRefusal, loggedText, parsed } from './explain-then.ts'
+import { type LoggedLine, lineOfRefusal, loggedText, parsed } from './explain-then.ts'
 import { paintFor } from './text.ts'
 
 const paint = paintFor({ colour: false } as Parameters<typeof paintFor>[0])
@@ -17,21 +17,40 @@ const then: ExplainedThen = {
   steps: [{ step: 'decision', ok: true, text: 'forward to 10.0.0.1:8101 (cold)' }],
 }
 const textOf = (line: LoggedLine, then: ExplainedThen): string => loggedText({ line, then }, paint)
-const LINE = { time: '2026-01-01T00:00:00Z', request_id: 'r', uri: '/x' }
+const LINE: LoggedLine = { time: '2026-01-01T00:00:00Z', request_id: 'r', uri: '/x' }
 
 suite('a request that Envoy answered', () => {
   const line = { ...LINE, status: 502, reason: 'upstream_unreachable', details: 'refused{111}' }
   test('ends with the reason, the details, the cause and the way out', () => {
-    const text = textOf(line, ended(line, then))
+    const text = textOf(line, endedBy(then, line))
     assert.match(text, /^ {2}no {2}ended {6}502 upstream_unreachable, details: refused\{111\}$/m)
     const { cause, wayOut } = REASONS.upstream_unreachable
     assert.ok(text.endsWith(`\nCause:   ${cause}\nWay out: ${wayOut}\n`), text)
   })
   test('is refused in JSON, too', () => {
-    const { decision } = ended(line, then)
+    const { decision } = endedBy(then, line)
     assert.equal(decision.result === 'refuse' && decision.reason, 'upstream_unreachable')
   })
-  test('and one that was forwarded stays as it is', () => assert.equal(ended(LINE, then), then))
+  test('and one that was forwarded stays as it is', () => assert.equal(endedBy(then, LINE), then))
+})
+
+suite('a request that Envoy forwarded', () => {
+  const line = { ...LINE, status: 200, path: 'hot', address: '10.0.0.9:8101' }
+  const refusal = { reason: 'name_not_found', status: '502', cause: '', wayOut: '' }
+  for (const decision of [then.decision, { result: 'refuse', ...refusal }, { result: 'unknown' }] as const)
+    test(`goes where its line says, even if the history says ${decision.result}`, () => {
+      const found = endedBy({ ...then, decision }, line)
+      assert.deepEqual(found.decision, { result: 'forward', addresses: ['10.0.0.9:8101'], path: 'hot' })
+      assert.match(
+        textOf(line, found),
+        /^ {2}ok {2}ended {6}forwarded to 10\.0\.0\.9:8101 \(hot\), status 200$/m,
+      )
+      assert.doesNotMatch(textOf(line, found), /Cause:|unknown/)
+    })
+  test('has nothing to add if both say the same', () => {
+    const same = { ...line, path: 'cold', address: '10.0.0.1:8101' }
+    assert.equal(endedBy(then, same), then)
+  })
 })
 
 test('what is empty in a line is left out', () => {

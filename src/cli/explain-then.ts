@@ -67,7 +67,7 @@ export async function explainLogged(args: Arguments, terminal: Terminal): Promis
   if (Number.isNaN(startedAt)) throw new Error(`the log line of "${plain(id)}" has no time`)
   // The processor decides a cold request after it has asked DNS, near the end of the request.
   const at = startedAt + (line.path === 'hot' ? 0 : (line.duration_ms ?? 0))
-  const then = ended(line, await ask(client, requestIn(line), at, line.path))
+  const then = endedBy(await ask(client, requestIn(line), at, line.path), line)
   const found: LoggedRequest = { line, then }
   terminal.stdout.write(args.flag('json') ? json(found) : loggedText(found, paintFor(terminal)))
   return line.reason === undefined ? 0 : 1
@@ -82,11 +82,6 @@ function ask(
 ): Promise<ExplainedThen> {
   const query = `at=${at}${isPathThen(path) ? `&path=${path}` : ''}`
   return client.json<ExplainedThen>(`/api/explain?${query}`, 'POST', descriptionJson(request))
-}
-
-/** What the log line says overrules the explanation. */
-export function ended({ reason, status, details }: LoggedLine, then: ExplainedThen): ExplainedThen {
-  return reason === undefined ? then : endedBy(then, { reason, status, details })
 }
 
 /** Rebuilds the request from its log line, which does not tell where the id stood. */

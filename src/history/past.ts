@@ -169,6 +169,8 @@ export interface NameThen {
   readonly answer: (AnswerText & { readonly since: number | null }) | null
   /** For a failure: the last addresses before it, and when DNS began to fail for the name. */
   readonly lastGood: { readonly addresses: readonly string[]; readonly failingSince: number } | null
+  /** The last addresses that DNS had for it, even if it has none any more. Empty: none are known. */
+  readonly addresses: readonly string[]
   /** The next change after the moment. */
   readonly next: Kept<Extract<ZoneEvent, { kind: 'answer' }>> | undefined
 }
@@ -194,9 +196,18 @@ export function nameAt(
   if (last === undefined) {
     // The event of this answer is no longer in the ring, but the next change names it.
     const known = next?.before ?? null
-    return { answer: known && { ...known, since: null }, lastGood: null, next }
+    const addresses = known?.addresses ?? []
+    return { answer: known && { ...known, since: null }, lastGood: null, addresses, next }
   }
-  return { answer: { ...last, since: last.at }, lastGood: lastGoodOf(before), next }
+  const addresses = before
+    .flatMap((event) => [event.before?.addresses ?? [], event.addresses])
+    .findLast((each) => each.length > 0)
+  return {
+    answer: { ...last, since: last.at },
+    lastGood: lastGoodOf(before),
+    addresses: addresses ?? [],
+    next,
+  }
 }
 
 function lastGoodOf(before: readonly Kept<Extract<ZoneEvent, { kind: 'answer' }>>[]): NameThen['lastGood'] {

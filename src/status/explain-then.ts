@@ -74,6 +74,8 @@ export interface ThenWorld {
 
 /** The history keeps one refusal of a zone a minute (refusal-sample.ts). */
 const SAMPLED_MS = 60_000
+const IN_THE_LOG = "Envoy's access log has the address"
+const RESOLVED_BY_ENVOY = `Envoy resolved the name itself; ${IN_THE_LOG}, or upstream_unreachable if DNS had none`
 
 /** @param path how the request went, where its line of the access log says so; else it follows from the zone at that moment */
 export async function explainThen(
@@ -134,7 +136,8 @@ async function zoneThen(asked: Asked, before: readonly StepThen[]): Promise<Zone
   const name = nameAt(own, at, startSeq(then), found.untilSeq)
   const maintenance = zone.said?.maintenance
   const pinned = zone.said?.pinned
-  const last = lastRefusal(found)
+  // Only the processor's refusals are in the history.
+  const last = path === 'cold' ? lastRefusal(found) : undefined
   const isNamed = pinned === undefined && maintenance === undefined
   // Without an answer in the history, the refusal says what DNS said.
   const isTold = name.answer === null && last !== undefined
@@ -152,14 +155,11 @@ async function zoneThen(asked: Asked, before: readonly StepThen[]): Promise<Zone
     ...outcome,
     steps: [...outcome.steps, ...nextSteps(name)],
   })
+  const away = then.processor.state === 'away' && known === undefined ? then.processor : null
+  if (path === 'fallback' || away?.fallback === true)
+    return done(forwarded([], 'fallback', steps, RESOLVED_BY_ENVOY))
+  if (away !== null) return done(refused('processor_unavailable', steps))
   if (maintenance !== undefined) return done(refused('maintenance', steps))
-  const isAway = then.processor.state === 'away'
-  const resolvesItself = then.processor.state === 'away' && then.processor.fallback
-  if (path === 'fallback' || (resolvesItself && known === undefined)) {
-    const note = 'Envoy resolved the name itself; its access log has the address'
-    return done(forwarded([], 'fallback', steps, note))
-  }
-  if (isAway && path === 'cold') return done(refused('processor_unavailable', steps))
   if (pinned !== undefined) {
     const { addresses, by } = pinned
     const text = `pinned ${pinnedByText(by)}; nobody asked DNS`
@@ -168,12 +168,24 @@ async function zoneThen(asked: Asked, before: readonly StepThen[]): Promise<Zone
     const authorities = addresses.map((each) => authorityOf(each, zone.service.port))
     return done(forwarded(authorities, path, steps))
   }
+  if (path === 'hot') return done(byEnvoy(zone, name, steps))
   const other = name.answer?.result === 'nxdomain' ? insteadOf(zone, by.rules, by.search, by.said) : null
   if (other === null) return done(byName(found, name, path, steps, last))
   // Only the processor sends a request to another zone.
   return done(
     await zoneThen({ ...asked, zone: other, path: 'cold' }, [...steps, insteadStep(zone, other, by.said)]),
   )
+}
+
+/** A hot request went to the addresses that Envoy had, even if DNS had just lost the name. It never goes to another zone. */
+function byEnvoy(zone: Zone, { answer, addresses }: NameThen, steps: readonly StepThen[]): Outcome {
+  const isCurrent = answer?.result === 'positive' && answer.addresses.length > 0
+  const note = addresses.length === 0 ? IN_THE_LOG : 'Envoy still had the addresses of the answer before'
+  return forwarded(authoritiesOf(zone, addresses), 'hot', steps, isCurrent ? undefined : note)
+}
+
+function authoritiesOf({ name, service }: Zone, addresses: readonly string[]): readonly string[] {
+  return isService(name) ? addresses : addresses.map((each) => authorityOf(each, service.port))
 }
 
 function byName(
@@ -183,13 +195,11 @@ function byName(
   steps: readonly StepThen[],
   last: RefusedEvent | undefined,
 ): Outcome {
-  const authorities = (addresses: readonly string[]): string[] =>
-    isService(zone.name) ? [...addresses] : addresses.map((each) => authorityOf(each, zone.service.port))
   switch (answer?.result) {
     case 'positive':
       return answer.addresses.length === 0
         ? refused('address_denied', steps)
-        : forwarded(authorities(answer.addresses), path, steps)
+        : forwarded(authoritiesOf(zone, answer.addresses), path, steps)
     case 'nxdomain':
       return refused('name_not_found', steps)
     case 'nodata':
@@ -197,7 +207,7 @@ function byName(
     case 'failure':
       return lastGood !== null && at - lastGood.failingSince < by.staleMs
         ? forwarded(
-            authorities(lastGood.addresses),
+            authoritiesOf(zone, lastGood.addresses),
             path,
             steps,
             'stale: nameservers failed, so the last answer served on',
@@ -310,8 +320,12 @@ function forwarded(
   }
 }
 
-/** Adds how the request ended by its log line, which overrules the decision: Envoy may have answered it by itself. */
-export function endedBy(then: ExplainedThen, { reason, status, details }: LoggedEnd): ExplainedThen {
+/** Adds how the request ended by its log line, which overrules the decision: Envoy may have answered or routed it by itself. */
+export function endedBy(then: ExplainedThen, end: LoggedEnd): ExplainedThen {
+  return end.reason === undefined ? sentBy(then, end) : refusedBy(then, end.reason, end)
+}
+
+function refusedBy(then: ExplainedThen, reason: string, { status, details }: LoggedEnd): ExplainedThen {
   const { decision } = refused(reason, [])
   if (decision.result !== 'refuse') return then
   const isSame = then.decision.result === 'refuse' && then.decision.reason === reason
@@ -325,12 +339,29 @@ export function endedBy(then: ExplainedThen, { reason, status, details }: Logged
   }
 }
 
+function sentBy(then: ExplainedThen, { address, path, status }: LoggedEnd): ExplainedThen {
+  if (address === undefined || !isPathThen(path)) return then
+  const { decision } = then
+  if (decision.result === 'forward' && decision.path === path && decision.addresses.includes(address))
+    return then
+  const text = `forwarded to ${address} (${path})${status === undefined ? '' : `, status ${status}`}`
+  return {
+    ...then,
+    decision: { result: 'forward', addresses: [address], path },
+    steps: [...then.steps, step('ended', true, text)],
+  }
+}
+
 /** How a request ended, by its line of the access log. */
 export interface LoggedEnd {
-  readonly reason: string
+  /** Why Envoy or the processor refused it. Undefined: it was forwarded. */
+  readonly reason?: string | undefined
   readonly status?: number | undefined
   /** Envoy's `%RESPONSE_CODE_DETAILS%`. */
   readonly details?: string | undefined
+  /** Envoy's `%UPSTREAM_HOST%`. */
+  readonly address?: string | undefined
+  readonly path?: string | undefined
 }
 
 function refused(reason: string, steps: readonly StepThen[], rule?: Rule): Outcome {
