@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileState } from '../watch-file.ts'
-import { LiveConfig } from './live-config.ts'
+import { ConfigError } from './faults.ts'
+import { type ConfigOutcome, LiveConfig } from './live-config.ts'
 import { type LoadedConfig, parseConfig } from './load.ts'
 import type { Config } from './schema.ts'
 
@@ -20,6 +21,7 @@ const portOf = ({ rules }: Config): unknown => rules[0]?.port
 function setUp(start = 'rules: { port: 1 }', file = 'z.yaml', since = fileState(file)) {
   const applied: Config[] = []
   const lines: string[] = []
+  const outcomes: ConfigOutcome[] = []
   const readings: ((file: LoadedConfig | Error) => void)[] = []
   const log = (_: unknown, text?: string): void => void lines.push(text ?? '')
   const live = new LiveConfig(file, loaded(start), {
@@ -33,11 +35,12 @@ function setUp(start = 'rules: { port: 1 }', file = 'z.yaml', since = fileState(
       applied.push(config)
     },
     log: { info: log, warn: log, error: log },
+    onRead: (_, outcome) => outcomes.push(outcome),
     date: () => new Date(0),
     onBug: assert.fail,
   })
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-  return { live, applied, lines, readings, turn }
+  return { live, applied, lines, outcomes, readings, turn }
 }
 
 test('one reading at a time, and one more for all changes meanwhile', async () => {
@@ -131,4 +134,33 @@ test('an entry of zones that is gone from the file is no longer in force', async
   readings[0]?.(loaded('rules: { port: 1 }'))
   await turn()
   assert.deepEqual(applied.at(-1)?.zones, {})
+})
+
+test('a touched file, or one with other comments only, is no reload: nothing counts it, and the log says so', async () => {
+  const { live, lines, outcomes, readings, turn } = setUp('rules: { port: 1 }')
+  const read = async (file: LoadedConfig | Error): Promise<void> => {
+    void live.reload('changed')
+    await turn()
+    readings.at(-1)?.(file)
+    await turn()
+  }
+  const fault = (message: string): ConfigError => new ConfigError([{ file: 'z.yaml', key: '', message }])
+  for (const [file, accepted, rejected, line] of [
+    [loaded('rules: { port: 1 } # the same'), 0, 0, /has not changed/],
+    [fault('wrong'), 0, 1, /has a fault/],
+    [fault('wrong'), 0, 1, /has a fault/],
+    [fault('another'), 0, 2, /has a fault/],
+    [loaded('rules: { port: 1 }'), 1, 2, /is in force/],
+    [loaded('rules: { port: 1 }'), 1, 2, /has not changed/],
+    [loaded('rules: { port: 1 }\nlisten: { http: "127.0.0.1:1" }'), 2, 2, /when you restart/],
+    [loaded('rules: { port: 2 }\nlisten: { http: "127.0.0.1:1" }'), 3, 2, /when you restart/],
+    [new Error('it does not run'), 3, 3, /has a fault/],
+    [new Error('it does not run'), 3, 3, /has a fault/],
+  ] as const) {
+    await read(file)
+    assert.deepEqual(live.status().reloads, { accepted, rejected })
+    assert.equal(outcomes.filter((each) => 'faults' in each).length, rejected)
+    assert.match(lines.at(-1) ?? '', line)
+  }
+  assert.equal(outcomes.length, readings.length, 'each reading ends, so that held events are recorded')
 })

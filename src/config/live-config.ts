@@ -26,14 +26,14 @@ export interface LiveConfigSeams {
    */
   readonly apply: (config: Config) => void
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
-  /** Called after each reading with the changes that are in force now, or the faults. */
+  /** Called after each reading with the changes that are in force now, or with new faults. */
   readonly onRead?: (file: string, outcome: ConfigOutcome) => void
   readonly onBug: OnBug
   /** Wall clock. */
   readonly date: () => Date
 }
 
-/** The result of a reading: what has changed, or why nothing has. */
+/** The result of a reading: what has changed, or new faults because of which nothing has. Touching the file changes nothing. */
 export type ConfigOutcome =
   | { readonly changes: readonly ConfigChange[] }
   | { readonly faults: readonly string[] }
@@ -128,12 +128,18 @@ export class LiveConfig {
       const config = untilRestart(loaded.config, this.#started)
       const changes = changesOf(before.config, config)
       const keys = changes.map(({ key }) => key)
+      const isNews = changesOf(this.#saved, loaded.config).length > 0 || this.#faults.length > 0
       if (keys.length > 0) apply(config)
       this.#current = { ...loaded, config }
       this.#saved = loaded.config
       this.#loadedAt = date()
       this.#faults = []
       this.#isRefused = false
+      if (!isNews) {
+        log.info({ file: loaded.source, why }, 'the configuration has not changed')
+        this.#seams.onRead?.(loaded.source, { changes: [] })
+        return
+      }
       this.#accepted += 1
       log.info({ file: loaded.source, why, changed: keys }, 'a new configuration is in force')
       this.#seams.onRead?.(loaded.source, { changes })
@@ -145,14 +151,17 @@ export class LiveConfig {
           )
     } catch (error) {
       if (this.#isClosed) return
-      this.#rejected += 1
+      const known = JSON.stringify(this.#faults)
       this.#isRefused = !(error instanceof ConfigError)
       this.#faults = error instanceof ConfigError ? error.faults : [(error as Error).message]
       for (const fault of this.#faults)
         log.error({ fault, why }, 'the configuration has a fault, the previous one stays in force')
-      this.#seams.onRead?.(before.source === 'defaults' ? (this.#path ?? CONFIG_FILE) : before.source, {
-        faults: this.#faults,
-      })
+      const isNews = JSON.stringify(this.#faults) !== known
+      if (isNews) this.#rejected += 1
+      this.#seams.onRead?.(
+        before.source === 'defaults' ? (this.#path ?? CONFIG_FILE) : before.source,
+        isNews ? { faults: this.#faults } : { changes: [] },
+      )
       return
     }
     const { needsRestart } = this.status()

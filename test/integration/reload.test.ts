@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, renameSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, beforeEach, test } from 'node:test'
 import { parse, stringify } from 'yaml'
@@ -79,9 +87,29 @@ test('saved by a symlink swap, as a mounted ConfigMap is', async () => {
   await eventually('the swapped file is read', async () => (await nameOf()) === 'zone1-default.two.test')
 })
 
-test('SIGHUP reads it at once', async () => {
+const unchanged = (why: string): number =>
+  processor
+    .lines()
+    .filter((line) => line['msg'] === 'the configuration has not changed' && line['why'] === why).length
+
+test('SIGHUP reads it at once; a file that says the same is no reload', async () => {
+  writeFileSync(file, text({ rules: { idPattern: '^[a-f]+$' } }))
   processor.signal('SIGHUP')
   await accepted()
+  processor.signal('SIGHUP')
+  await eventually('it is told', () => unchanged('SIGHUP') === 1)
+  assert.equal((await reloads()).accepted, before_.accepted + 1)
+})
+
+test('a file that was only touched is no reload', async () => {
+  const events = async (): Promise<unknown[]> =>
+    (await processor.ask('/api/history?kind=config&kind=config_refused')).json().events
+  const before = await events()
+  const told = unchanged('changed')
+  chmodSync(file, 0o640)
+  await eventually('it is told', () => unchanged('changed') > told)
+  assert.deepEqual(await reloads(), before_)
+  assert.deepEqual(await events(), before)
 })
 
 test('each section changes live: DNS, addresses, learned, log', async () => {
