@@ -358,12 +358,12 @@ export const CALLERS_FENCES: readonly Fence[] = [
     titles: /and from whom/,
   },
   {
-    attack: 'a huge id',
+    attack: 'an id that makes the name too long',
     file: 'src/routing/rules.ts',
-    text: "if (name.length > NAME_LENGTH_MAX || !name.split('.').every((label) => LABEL.test(label))) return null",
-    without: '',
-    test: LIMITS,
-    titles: /a huge id/,
+    text: 'if (name.length > NAME_LENGTH_MAX || !name',
+    without: 'if (!name',
+    test: 'src/routing/rules.test.ts',
+    titles: /253 octets/,
   },
   {
     attack: 'a POST that was sent, and is sent again',
