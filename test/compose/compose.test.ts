@@ -201,12 +201,14 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     const original = readFileSync(file, 'utf8')
     const ask = (path: string, headers: readonly (readonly [string, string])[] = []): Promise<Reply> =>
       call(port, { path, headers, body: 'x' })
-    let [sent, failed, isOver] = [0, 0, false]
+    const failures: string[] = []
+    let [sent, isOver] = [0, false]
     const load = (async () => {
       while (!isOver) {
         sent += 1
         // Each of the rules below finds its id.
-        if ((await ask('/cb/1?zone=1', [['server', '1']])).status !== 200) failed += 1
+        const { status, text } = await ask('/cb/1?zone=1', [['server', '1']])
+        if (status !== 200) failures.push(`${status} ${text}`)
       }
     })()
     const rules = [
@@ -228,7 +230,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     await eventually(async () => assert.equal((await post('1')).status, 200))
     isOver = true
     await load
-    assert.equal(failed, 0, `of ${sent}`)
+    assert.deepEqual(failures, [], `of ${sent}`)
   })
 
   test('a processor that was killed fails requests with 502, and its successor serves the same Envoy', async () => {
