@@ -1,5 +1,6 @@
 # The image for both architectures, with an SBOM and provenance inside:
 #   IMAGE=registry.example/zonegate COMMIT=$(git rev-parse --short HEAD) docker buildx bake --push
+# Docker's own builder can do this only with containerd's image store. For others, once: docker buildx create --use
 # A builder that runs on one architecture needs QEMU for the other: docker run --privileged --rm tonistiigi/binfmt --install all
 
 variable "IMAGE" { default = "zonegate" }
