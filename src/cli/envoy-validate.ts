@@ -9,7 +9,7 @@ import type { OperatorFiles } from '../config/envoy-files.ts'
 import type { Fault } from '../config/faults.ts'
 import { RenderError } from '../envoy-files/envoy-document.ts'
 import type { Generated } from '../envoy-files/generated.ts'
-import { render } from '../envoy-files/render.ts'
+import { type Rendered, render } from '../envoy-files/render.ts'
 import { type Place, type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 const run = promisify(execFile)
@@ -50,35 +50,40 @@ export async function validateWithEnvoy(
   const folder = mkdtempSync(join(tmpdir(), 'zonegate-validate-'))
   try {
     const path = join(folder, 'envoy.json')
-    const cluster = clusterOf(clusters.text)
-    const complaint = async (
-      routeConfiguration: object,
-      clusters: readonly object[] = [],
-      listeners = resourcesOf(listener.text),
-      text = bootstrap.text,
-    ): Promise<string | undefined> => {
-      writeFileSync(path, JSON.stringify(inlined(text, { listeners, routeConfiguration, clusters })))
+    const complaint = async (content: Inlined, text = bootstrap.text): Promise<string | undefined> => {
+      writeFileSync(path, JSON.stringify(inlined(text, content)))
       return complaintOf(binary, path)
     }
-    const none = { name: 'none' }
-    // First the bootstrap alone, then with one more file each time. A new complaint is about the file that was added.
-    const own = await complaint(none, [], [])
-    if (own !== undefined) return [faultOf(own, bootstrap)]
-    const ofListener = await complaint(none)
-    if (ofListener !== undefined) return [faultOf(ofListener, listener)]
-    const ofCluster = await complaint(none, [cluster])
-    if (ofCluster !== undefined) return [faultOf(ofCluster, clusters)]
-    const ofRoutes = await complaint(routesOf(routes.text), [cluster])
-    if (ofRoutes !== undefined) return [faultOf(ofRoutes, routes)]
-    const rendered = render(files, generated, { processor: 'unix:run/processor.sock' })
+    const cluster = clusterOf(clusters.text)
+    const rendered = renderedOrNot(files, generated)
     // The processor makes these from the operator's cluster.
     const others = generated.upstreams?.routes.map(({ cluster: name }) => ({ ...cluster, name })) ?? []
-    const all = await complaint(
-      routesOf(rendered.routes),
-      [cluster, ...others],
-      resourcesOf(rendered.listener),
-      rendered.bootstrap,
-    )
+    // What Envoy would read, all at once: nearly always it has nothing against it, and then this is all.
+    const all =
+      rendered &&
+      (await complaint(
+        {
+          listeners: resourcesOf(rendered.listener),
+          routes: routesOf(rendered.routes),
+          clusters: [cluster, ...others],
+        },
+        rendered.bootstrap,
+      ))
+    if (rendered !== undefined && all === undefined) return []
+
+    // Which file? First the bootstrap alone, then with one more file each time. A new complaint is about the file that was added.
+    const content: Inlined = { listeners: [], routes: { name: 'none' }, clusters: [] }
+    const own = await complaint(content)
+    if (own !== undefined) return [faultOf(own, bootstrap)]
+    content.listeners = resourcesOf(listener.text)
+    const ofListener = await complaint(content)
+    if (ofListener !== undefined) return [faultOf(ofListener, listener)]
+    content.clusters = [cluster]
+    const ofCluster = await complaint(content)
+    if (ofCluster !== undefined) return [faultOf(ofCluster, clusters)]
+    content.routes = routesOf(routes.text)
+    const ofRoutes = await complaint(content)
+    if (ofRoutes !== undefined) return [faultOf(ofRoutes, routes)]
     return all === undefined
       ? []
       : [
@@ -89,11 +94,20 @@ export async function validateWithEnvoy(
           },
         ]
   } catch (error) {
-    // checkEnvoyFiles has reported broken YAML and what can't be rendered, with places.
-    if (error instanceof YAMLError || error instanceof RenderError) return []
+    if (error instanceof YAMLError) return [] // checkEnvoyFiles has reported it, with its place
     throw error
   } finally {
     rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Undefined for what can't be rendered: checkEnvoyFiles has reported it, with its place. */
+function renderedOrNot(files: OperatorFiles, generated: Generated): Rendered | undefined {
+  try {
+    return render(files, generated, { processor: 'unix:run/processor.sock' })
+  } catch (error) {
+    if (error instanceof YAMLError || error instanceof RenderError) return undefined
+    throw error
   }
 }
 
@@ -166,15 +180,16 @@ function resourcesOf(text: string): object[] {
   )
 }
 
-/** The bootstrap with the listeners, the routes and the cold path's clusters inlined. */
-function inlined(
-  text: string,
-  {
-    listeners,
-    routeConfiguration,
-    clusters,
-  }: { listeners: readonly object[]; routeConfiguration: object; clusters: readonly object[] },
-): unknown {
+/** What Envoy reads from other files than the bootstrap. */
+interface Inlined {
+  listeners: readonly object[]
+  /** The route configuration. */
+  routes: object
+  /** Those of the cold path. */
+  clusters: readonly object[]
+}
+
+function inlined(text: string, { listeners, routes, clusters }: Inlined): unknown {
   const bootstrap = parse(text)
   const resources = bootstrap?.static_resources
   resources?.clusters?.unshift(...clusters)
@@ -185,7 +200,7 @@ function inlined(
       for (const { typed_config: manager } of chain?.filters ?? []) {
         if (manager?.rds === undefined) continue
         delete manager.rds
-        manager.route_config = routeConfiguration
+        manager.route_config = routes
       }
   return bootstrap
 }

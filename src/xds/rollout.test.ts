@@ -159,12 +159,13 @@ class SimulatedEnvoy {
       this.virtualHosts.set(name, { version, clusters: clustersOf(resource) })
     }
     for (const name of removed) this.virtualHosts.delete(name)
-    const ids = [...this.virtualHosts].flatMap(([name, { clusters }]) =>
-      [...new Set(clusters.map((cluster) => cluster.split('/')[1]))].map((id) => `${id} ${name}`),
-    )
-    const twice = ids.filter(
-      (id, at) => ids.findIndex((other) => other.split(' ')[0] === id.split(' ')[0]) !== at,
-    )
+    const ids = new Set<string | undefined>()
+    const twice: string[] = []
+    for (const [name, { clusters }] of this.virtualHosts)
+      for (const id of new Set(clusters.map((cluster) => cluster.split('/')[1]))) {
+        if (ids.has(id)) twice.push(`${id} ${name}`)
+        ids.add(id)
+      }
     if (twice.length > 0) this.faults.push(`domains that stand twice: ${twice}`)
     this.requests.push(answer)
   }
