@@ -19,11 +19,10 @@ const KINDS = {
   compose: 'test/compose/**/*.test.ts',
 } as const
 
-/**
- * Kinds whose files run two at a time. Tests with a browser or Docker run alone, because they need both cores of a small
- * machine.
- */
-const IN_PAIRS: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration', 'e2e'])
+/** Kinds whose files run side by side. Tests with a browser or Docker run alone: they need both cores of a small machine. */
+const SIDE_BY_SIDE: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration', 'e2e'])
+/** How many of those at a time. They wait half of their time: two leave cores of a small machine idle. */
+const AT_A_TIME = 3
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2)
@@ -43,11 +42,9 @@ async function main(): Promise<number> {
   fetchKubernetesTools(say)
 
   const options = args.filter((argument) => argument.startsWith('-'))
-  const [pairs, alone] = [
-    kinds.filter(([kind]) => IN_PAIRS.has(kind)),
-    kinds.filter(([kind]) => !IN_PAIRS.has(kind)),
-  ]
-  const codes = [run(pairs, 2, options), run(alone, 1, options)]
+  const together = kinds.filter(([kind]) => SIDE_BY_SIDE.has(kind))
+  const alone = kinds.filter(([kind]) => !SIDE_BY_SIDE.has(kind))
+  const codes = [run(together, AT_A_TIME, options), run(alone, 1, options)]
   return Math.max(...codes)
 }
 

@@ -17,7 +17,7 @@ import {
   renderManifests,
 } from '../support/kubernetes.ts'
 import { freePort } from '../support/ports.ts'
-import { ask, eventually, runCli } from '../support/processor.ts'
+import { ask, eventually, INHERITED, runCli } from '../support/processor.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
 /**
@@ -85,8 +85,8 @@ suite('a pod of deploy/kubernetes', { skip: noKustomize() }, () => {
     if (volume.emptyDir === undefined) mountAtomically(target, files)
   }
   /** The processor's environment. */
-  const environment = (): Record<string, string> => {
-    const env: Record<string, string> = { PATH: process.env['PATH'] ?? '' }
+  const environment = (): NodeJS.ProcessEnv => {
+    const env: NodeJS.ProcessEnv = { ...INHERITED }
     for (const { name, value } of spec().initContainers[0].env)
       env[name] = value.startsWith('/') ? at(value) : local(value)
     return env

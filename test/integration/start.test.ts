@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../support/ports.ts'
+import { INHERITED } from '../support/processor.ts'
 
 /** What an operator sees when the processor can't start: one line for each fault, exit 1, and nothing left running. */
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
@@ -26,7 +27,7 @@ function run(
   if (config !== undefined) writeFileSync(join(folder, 'zonegate.yaml'), config)
   else rmSync(join(folder, 'zonegate.yaml'), { force: true })
   return new Promise((resolve) => {
-    const options = { cwd: folder, env: { PATH: process.env['PATH'], ...environment }, timeout: 60_000 }
+    const options = { cwd: folder, env: { ...INHERITED, ...environment }, timeout: 60_000 }
     execFile(process.execPath, [MAIN, ...args], options, (error, stdout, stderr) => {
       resolve({
         code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1,

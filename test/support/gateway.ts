@@ -28,7 +28,7 @@ import { ensureEnvoy } from '../../src/launch/envoy-binary.ts'
 import { type Part, startEnvoy, startProcessor, untilReady } from '../../src/launch/instance.ts'
 import type { Status } from '../../src/status/status.ts'
 import { freePort } from './ports.ts'
-import { eventually } from './processor.ts'
+import { ask, eventually } from './processor.ts'
 import { writeZonesInto } from './static-zones.ts'
 
 const ENVOY_FILES = fileURLToPath(new URL('../../envoy', import.meta.url))
@@ -176,8 +176,9 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       const file = join(folder, 'zonegate.yaml')
       const config = parse(readFileSync(file, 'utf8'))
       const accepted = async (): Promise<number> => {
-        const response = await fetch(`http://127.0.0.1:${httpPort}/api/status`)
-        return ((await response.json()) as Status).config.reloads.accepted
+        // Without keep-alive: a processor that served an earlier call may have been killed since.
+        const status: Status = (await ask(httpPort, '/api/status')).json()
+        return status.config.reloads.accepted
       }
       const before = await accepted()
       writeFileSync(`${file}.new`, stringify({ ...config, [part]: { ...config[part], ...values } }))
@@ -216,9 +217,7 @@ function patientConfig(config: GatewayOptions['config']): GatewayOptions['config
 }
 
 async function statOf(adminPort: number, name: string): Promise<number> {
-  const response = await fetch(
-    `http://127.0.0.1:${adminPort}/stats?format=json&filter=${encodeURIComponent(`^${name}$`)}`,
-  )
-  const { stats } = (await response.json()) as { stats: { name?: string; value?: number }[] }
+  const path = `/stats?format=json&filter=${encodeURIComponent(`^${name}$`)}`
+  const { stats }: { stats: { name?: string; value?: number }[] } = (await ask(adminPort, path)).json()
   return stats.find((stat) => stat.name === name)?.value ?? 0
 }

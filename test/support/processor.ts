@@ -14,6 +14,12 @@ const READY_WITHIN_MS = 60_000
 /** Shorter in `npm run fences`: while a fence is down, the awaited thing never comes. */
 const EVENTUALLY_MS = Number(process.env['EVENTUALLY_MS'] ?? 60_000)
 
+/** What a child process gets of this one's variables. Its Node shares the compile cache: half the CPU of a short command. */
+export const INHERITED: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'],
+}
+
 export interface Answered {
   readonly status: number
   readonly headers: IncomingHttpHeaders
@@ -65,7 +71,7 @@ export async function startProcessorAlone(options: ProcessorOptions = {}): Promi
   writeFileSync(join(folder, 'zonegate.yaml'), stringify({ dns, ...options.config, listen }))
   const child = spawn(process.execPath, [MAIN, 'serve'], {
     cwd: folder,
-    env: { PATH: process.env['PATH'], ...options.environment },
+    env: { ...INHERITED, ...options.environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''
@@ -135,7 +141,7 @@ export function runCli(
   environment: NodeJS.ProcessEnv = {},
 ): Promise<CliResult> {
   return new Promise((resolve) => {
-    const env = { PATH: process.env['PATH'], ...environment }
+    const env = { ...INHERITED, ...environment }
     const child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
     const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
     let stdout = ''
