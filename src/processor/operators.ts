@@ -1,6 +1,7 @@
 import { Metrics } from '../admin/metrics.ts'
 import { createPageHandler } from '../admin/page/serve-page.ts'
 import { serveAdmin, type Unready } from '../admin/server.ts'
+import { addressesOf } from '../config/envoy-settings.ts'
 import { hostPortOf } from '../config/host-port.ts'
 import type { LiveConfig } from '../config/live-config.ts'
 import { rulesOf } from '../config/rules.ts'
@@ -15,9 +16,10 @@ import type { PinText } from '../history/event.ts'
 import type { History } from '../history/history.ts'
 import type { GatewayThen } from '../history/past.ts'
 import { readHistory } from '../history/read-history.ts'
+import { authorityOf } from '../routing/decision.ts'
 import { servicesOf, zoneNameOf } from '../routing/rules.ts'
 import type { SaidEntry } from '../routing/said.ts'
-import { explain } from '../status/explain.ts'
+import { type Explained, explain } from '../status/explain.ts'
 import { type ExplainedThen, explainThen, type PathThen, type ThenWorld } from '../status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../status/request-description.ts'
 import { readStatus, type StatusSources } from '../status/status.ts'
@@ -80,23 +82,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     status: (history) => readStatus(sources, history),
     unready,
     configFaults: () => live.status().faults,
-    explain: async (description) => {
-      const { rules, search, said, dns } = running()
-      return explain(describedRequest(description, rules), {
-        rules,
-        search: search(),
-        said: said.now(),
-        explainName: dns.explain,
-        recent: ({ service, id }) => activity.sumsOf({ service: service.name, id }),
-        envoys: ({ service, id }, state, head) =>
-          envoysWith(
-            { service: service.name, id },
-            state,
-            isReadByEnvoy(head, id, rules),
-            coldParts(lasting, running),
-          ),
-      })
-    },
+    explain: (description) => explainNow(description, parts),
     history: (query) => readHistory(lasting.history, query, (zone) => namesOf(zone, running())),
     inForce: () => inForceOf(parts),
     explainThen: (description, at, path) => explainPast(description, at, path, lasting.history, running()),
@@ -145,6 +131,29 @@ function statusSources(
     exceptions: () => bugs.counts,
     coldReason: (zone, state) => coldReasonOf(zone, state, coldParts(lasting, running)),
   }
+}
+
+async function explainNow(
+  description: RequestDescription,
+  { lasting, live, running }: OperatedParts,
+): Promise<Explained> {
+  const { rules, search, said, dns } = running()
+  const { admin } = addressesOf(live.config, lasting.environment)
+  return explain(describedRequest(description, rules), {
+    rules,
+    search: search(),
+    said: said.now(),
+    explainName: dns.explain,
+    recent: ({ service, id }) => lasting.activity.sumsOf({ service: service.name, id }),
+    envoyAdmin: admin && authorityOf(admin.host, admin.port),
+    envoys: ({ service, id }, state, head) =>
+      envoysWith(
+        { service: service.name, id },
+        state,
+        isReadByEnvoy(head, id, rules),
+        coldParts(lasting, running),
+      ),
+  })
 }
 
 async function explainPast(

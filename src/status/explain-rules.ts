@@ -41,6 +41,7 @@ export interface Step {
     | 'decision'
     | 'envoy'
     | 'errors'
+    | 'health'
   readonly ok: boolean
   readonly text: string
 }

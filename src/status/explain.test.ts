@@ -8,6 +8,7 @@ import type { Answer, Endpoint, Try } from '../dns/answer.ts'
 import { SaidNow } from '../processor/said-now.ts'
 import { type RejectReason, STATUS_OF_REASON } from '../routing/reject-reason.ts'
 import type { SaidEntry, SaidOfZones } from '../routing/said.ts'
+import type { ColdReason } from './cold-reasons.ts'
 import { type ExplainSeams, explain } from './explain.ts'
 import { REASONS } from './reasons.ts'
 import type { DescribedRequest } from './request-description.ts'
@@ -70,6 +71,7 @@ test('a request that is forwarded: every step, to each Envoy', async () => {
     'ok envoy: a: hot, routed inside Envoy',
     'ok envoy: b: cold, asks the processor, zones_max: learned.zonesMax zones are learned, and each of them had requests in the last 10 seconds; or twice as many other zones had requests since the last one of this zone.',
     'ok envoy: c: cold, asks the processor, pinned: A virtual host of envoy/routes.yaml has the requests of this id. (own)',
+    "ok health: Envoy knows which address fails and which one it skips: curl -s 127.0.0.1:9901/clusters | grep -E '^default/12::.*(health_flags|cx_connect_fail)'",
   ])
   assert.deepEqual(decision, { result: 'forward', authorities: ['10.0.0.1:8101', '10.0.0.2:8101'] })
   assert.deepEqual([dns?.state, dns?.fromCache, dns?.ttlSecondsLeft], ['fresh', false, 7])
@@ -86,14 +88,49 @@ test('no Envoy is connected: said; no processor was asked: nothing is known of E
 })
 
 test('errors of the last minutes are told beside a sound decision', async () => {
-  const last = async (recent: ExplainSeams['recent']): Promise<string | undefined> =>
-    texts((await explain(post, { ...seams(positive), recent: recent ?? (() => null) })).steps).at(-1)
+  const one = seams({ ...positive, addresses: ['10.0.0.1'] })
+  const last = async (recent: ExplainSeams['recent']): Promise<string | undefined> => {
+    const { steps } = await explain(post, { ...one, recent: recent ?? (() => null) })
+    return texts(steps.filter(({ step }) => step !== 'health')).at(-1)
+  }
   assert.match(
     (await last(() => ({ requests: 3, errors: 2 }))) ?? '',
-    /^no errors: in the last 5 minutes: 3 requests, and 2 tries that got a 5xx/,
+    /^no errors: in the last 5 minutes: 2 tries got a 5xx, no answer or no connection, and 3 requests were sent;/,
   )
   for (const none of [() => null, () => ({ requests: 3, errors: 0 })])
     assert.match((await last(none)) ?? '', /^ok envoy/)
+})
+
+test("which address a hot zone's Envoy skips is not in load reports: the command that says it is named", async () => {
+  const COMMAND = `curl -s 127.0.0.1:9901/clusters | grep -E '^default/12::.*(health_flags|cx_connect_fail)'`
+  const one = { ...positive, addresses: positive.addresses.slice(0, 1) }
+  const isNamed = async (
+    answer: typeof positive,
+    route: 'hot' | 'cold',
+    errors: number,
+    envoyAdmin?: string,
+  ): Promise<boolean> => {
+    const envoys = () => [{ envoy: 'a', route }]
+    const recent = () => ({ requests: 3, errors })
+    const { steps } = await explain(post, { ...seams(answer), envoys, recent, envoyAdmin })
+    const port = envoyAdmin ?? '127.0.0.1:9901'
+    return steps.some(({ text }) => text.endsWith(COMMAND.replace('127.0.0.1:9901', port)))
+  }
+  assert.equal(await isNamed(positive, 'hot', 0), true)
+  assert.equal(await isNamed(positive, 'hot', 0, '127.0.0.1:9911'), true)
+  assert.equal(await isNamed(one, 'hot', 1), true)
+  assert.equal(await isNamed(one, 'hot', 0), false)
+  assert.equal(await isNamed(positive, 'cold', 1), false)
+})
+
+test('an Envoy that refuses the zone is a fault; one where it is cold is none', async () => {
+  const marks = async (reason: ColdReason): Promise<boolean[]> => {
+    const envoys = () => [{ envoy: 'a', route: 'cold', reason }] as const
+    const { steps } = await explain(post, { ...seams(positive), envoys })
+    return steps.filter(({ step }) => step === 'envoy').map(({ ok }) => ok)
+  }
+  assert.deepEqual(await marks('refused_by_envoy'), [false])
+  assert.deepEqual(await marks('zones_max'), [true])
 })
 
 test('a missing id: the way out names the header of the rule', async () => {

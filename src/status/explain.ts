@@ -82,6 +82,8 @@ export interface ExplainSeams {
   readonly envoys: ((zone: Zone, state: ZoneState, head: RequestHead) => readonly ExplainedEnvoy[]) | null
   /** The zone's requests and errors of the last five minutes; absent or null: unknown. */
   readonly recent?: (zone: Zone) => Pick<ZoneSums, 'requests' | 'errors'> | null
+  /** `IP:port` of Envoy's admin page, as seen from Envoy's machine. Absent: that of `envoy/envoy.yaml` as delivered. */
+  readonly envoyAdmin?: string | undefined
 }
 
 /** Decides a request as the processor would, and explains each step. It always asks the nameservers, too. */
@@ -154,6 +156,7 @@ function explainAnswer(
       { step: 'decision', ok: true, text: `forward to ${oneOf(authorities, addresses)}${reachText(zone)}` },
       ...(seams.envoys === null || zone.insteadOf !== undefined ? [] : envoySteps(envoys)),
       ...errorSteps(zone, seams),
+      ...healthSteps(zone, authorities, envoys, seams),
     ],
     decision: { result: 'forward', authorities },
     ...upstreamOf(zone),
@@ -329,8 +332,23 @@ function oneOf(authorities: readonly string[], addresses: Addresses): string {
 function errorSteps(zone: Zone, { recent }: ExplainSeams): Step[] {
   const { requests, errors } = recent?.(zone) ?? { requests: 0, errors: 0 }
   if (errors === 0) return []
-  const text = `in the last 5 minutes: ${requests} requests, and ${errors} tries that got a 5xx, no answer or no connection`
+  const text = `in the last 5 minutes: ${errors} tries got a 5xx, no answer or no connection, and ${requests} requests were sent; Envoy's access log has the reason of each`
   return [{ step: 'errors', ok: false, text }]
+}
+
+/** Load reports don't say which address fails or which one Envoy skips, so this names the command that asks Envoy. */
+function healthSteps(
+  zone: Zone,
+  authorities: readonly string[],
+  envoys: readonly ExplainedEnvoy[],
+  { recent, envoyAdmin = '127.0.0.1:9901' }: ExplainSeams,
+): Step[] {
+  const hasFailed = (recent?.(zone)?.errors ?? 0) > 0
+  if (!envoys.some(({ route }) => route === 'hot') || (authorities.length < 2 && !hasFailed)) return []
+  const command = `curl -s ${envoyAdmin}/clusters | grep -E '^${zone.service.name}/${zone.id}::.*(health_flags|cx_connect_fail)'`
+  return [
+    { step: 'health', ok: true, text: `Envoy knows which address fails and which one it skips: ${command}` },
+  ]
 }
 
 function envoySteps(envoys: readonly ExplainedEnvoy[]): Step[] {
@@ -340,7 +358,7 @@ function envoySteps(envoys: readonly ExplainedEnvoy[]): Step[] {
     ]
   return envoys.map(({ envoy, route, reason, detail }) => ({
     step: 'envoy',
-    ok: true,
+    ok: reason !== 'refused_by_envoy',
     text:
       reason === undefined
         ? `${envoy}: ${route}, routed inside Envoy`
