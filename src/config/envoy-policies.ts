@@ -1,6 +1,6 @@
+import { fieldOf } from '../envoy-files/policy-differences.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import { FORWARD } from '../xds/learned-routes.ts'
-import { fieldOf } from '../xds/policy-differences.ts'
 import type { Place, YamlFile } from '../xds/yaml-file.ts'
 import { isTypo } from './faults.ts'
 import type { Config } from './schema.ts'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Placing } from '../config/same.ts'
+import type { PolicyFiles } from '../envoy-files/policy.ts'
 import type { SaidEntry } from '../routing/said.ts'
-import type { PolicyFiles } from '../xds/policy.ts'
 
 /** The configuration in force of a running processor, as far as `diff` compares it. It holds no secret, as `listen` is left out. */
 export interface InForce {

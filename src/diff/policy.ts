@@ -1,7 +1,7 @@
 import { readPolicyFor } from '../config/envoy-files.ts'
 import type { Config } from '../config/schema.ts'
+import type { PolicyFiles, PolicyReading } from '../envoy-files/policy.ts'
 import { type FieldChange, fieldChanges } from '../field-changes.ts'
-import type { PolicyFiles, PolicyReading } from '../xds/policy.ts'
 
 /** What new files for Envoy would change for every zone. */
 export interface PolicyDiff {

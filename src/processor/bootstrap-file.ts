@@ -1,8 +1,8 @@
 import type { Generated } from '../envoy-files/generated.ts'
 import type { NamesCluster } from '../envoy-files/names-cluster.ts'
 import { type Addresses, renderBootstrap } from '../envoy-files/render.ts'
+import { BOOTSTRAP, unknownFields } from '../envoy-files/unknown-fields.ts'
 import type { Logger } from '../log.ts'
-import { BOOTSTRAP, unknownFields } from '../xds/unknown-fields.ts'
 import { YamlFile } from '../xds/yaml-file.ts'
 import { fileAt, PATHS, savedNames } from './operator-files.ts'
 

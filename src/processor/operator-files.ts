@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs'
 import { ENVOY_FOLDER, earlierZonesOfKeys, pathsIn, RUN_FOLDER, textBefore } from '../envoy-files/folder.ts'
 import type { Generated } from '../envoy-files/generated.ts'
 import type { NamesCluster } from '../envoy-files/names-cluster.ts'
+import { type PolicyFiles, type PolicyRules, readPolicy } from '../envoy-files/policy.ts'
+import { type Policy, PolicySource } from '../envoy-files/policy-source.ts'
 import {
   type Addresses,
   namesClusterOf,
@@ -9,11 +11,9 @@ import {
   renderListener,
   renderRoutes,
 } from '../envoy-files/render.ts'
+import { unknownFieldsOfResources } from '../envoy-files/unknown-fields.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
 import type { Logger } from '../log.ts'
-import { type PolicyFiles, type PolicyRules, readPolicy } from '../xds/policy.ts'
-import { type Policy, PolicySource } from '../xds/policy-source.ts'
-import { unknownFieldsOfResources } from '../xds/unknown-fields.ts'
 import { type SourceFile, YamlFile } from '../xds/yaml-file.ts'
 
 /** The operator's files, relative to the working directory. */

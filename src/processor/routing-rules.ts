@@ -1,6 +1,7 @@
 import { askingSettings, type FilterSettings, HOT_SETTINGS } from '../envoy-files/body-filters.ts'
 import { RUN_FOLDER } from '../envoy-files/folder.ts'
 import { domainsOf, unusualOf } from '../envoy-files/key.ts'
+import { generatedRoute } from '../envoy-files/policy.ts'
 import { generateUpstreams, joinSettings, STREAMED, upstreamCluster } from '../envoy-files/upstreams.ts'
 import { zoneOfKey } from '../envoy-files/zone-of-key.ts'
 import { ROUTE_HEADER } from '../ext-proc/messages.ts'
@@ -14,7 +15,6 @@ import {
 } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { Route } from '../xds/messages.ts'
-import { generatedRoute } from '../xds/policy.ts'
 import type { RoutingRules, RuleRoutes } from '../xds/routing-rules.ts'
 
 /**

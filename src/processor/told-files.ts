@@ -1,7 +1,7 @@
 import { parse } from 'yaml'
+import type { PolicyFiles } from '../envoy-files/policy.ts'
 import { fieldChanges } from '../field-changes.ts'
 import type { GatewayEvent } from '../history/event.ts'
-import type { PolicyFiles } from '../xds/policy.ts'
 import type { SourceFile } from '../xds/yaml-file.ts'
 
 export type EnvoyFilesEvent = Extract<GatewayEvent, { kind: 'envoy_files' | 'envoy_files_fault' }>

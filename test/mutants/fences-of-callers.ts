@@ -25,10 +25,10 @@ export const CALLERS_FENCES: readonly Fence[] = [
   },
   {
     attack: "a cluster that dials what isn't the processor's",
-    file: 'src/xds/policy.ts',
+    file: 'src/envoy-files/policy.ts',
     text: '|| JSON.stringify(cluster.original_dst_lb_config) !== DIALS_ADDRESS',
     without: '',
-    test: 'src/xds/policy.test.ts',
+    test: 'src/envoy-files/policy.test.ts',
     titles: /could not send as it is written/,
   },
   {

@@ -1,5 +1,5 @@
-import { fieldsOf } from './envoy-api.ts'
-import type { Place, YamlFile } from './yaml-file.ts'
+import { fieldsOf } from '../xds/envoy-api.ts'
+import type { Place, YamlFile } from '../xds/yaml-file.ts'
 
 export const BOOTSTRAP = 'envoy.config.bootstrap.v3.Bootstrap'
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { messageType } from './envoy-api.ts'
+import { messageType } from '../xds/envoy-api.ts'
+import { PROVED_AS_VIRTUAL_HOST } from '../xds/proof.ts'
 import { DIFFERENT } from './policy-differences.ts'
-import { PROVED_AS_VIRTUAL_HOST } from './proof.ts'
 
 /** What Envoy could refuse in these is looked at by the processor. Add none that Envoy isn't asked about. */
 const SURELY_VALID =

@@ -1,5 +1,5 @@
-import type { ZonePolicy } from './catalog.ts'
-import type { Log } from './envoy-stream.ts'
+import type { ZonePolicy } from '../xds/catalog.ts'
+import type { Log } from '../xds/envoy-stream.ts'
 import {
   type ColdPath,
   type PolicyFiles,

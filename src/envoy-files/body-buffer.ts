@@ -1,4 +1,4 @@
-import type { Place, YamlFile } from './yaml-file.ts'
+import type { Place, YamlFile } from '../xds/yaml-file.ts'
 
 /**
  * While the processor is asked, Envoy buffers the body and stops reading at the listener's `per_connection_buffer_limit_bytes`. It

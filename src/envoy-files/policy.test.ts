@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { HTTP_OPTIONS } from './cold-cluster.ts'
-import { messageCodec } from './envoy-api.ts'
-import type { Cluster } from './messages.ts'
+import { HTTP_OPTIONS } from '../xds/cold-cluster.ts'
+import { messageCodec } from '../xds/envoy-api.ts'
+import type { Cluster } from '../xds/messages.ts'
 import { type PolicyReading, readPolicy } from './policy.ts'
 import { PolicySource } from './policy-source.ts'
 

@@ -1,6 +1,6 @@
-import { FORWARD, HOST_REWRITE, KEPT_KEY } from './learned-routes.ts'
-import type { Any, Route, VirtualHost } from './messages.ts'
-import type { Place, YamlFile } from './yaml-file.ts'
+import { FORWARD, HOST_REWRITE, KEPT_KEY } from '../xds/learned-routes.ts'
+import type { Any, Route, VirtualHost } from '../xds/messages.ts'
+import type { Place, YamlFile } from '../xds/yaml-file.ts'
 
 /**
  * Fields that would mean something else on a learned route, so that a caller or a zone could tell the paths apart. Nothing is learned

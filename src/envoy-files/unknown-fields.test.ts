@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { YamlFile } from '../xds/yaml-file.ts'
 import { BOOTSTRAP, unknownFields, unknownFieldsOfResources } from './unknown-fields.ts'
-import { YamlFile } from './yaml-file.ts'
 
 const shipped = (name: string): string =>
   readFileSync(fileURLToPath(new URL(`../../envoy/${name}.yaml`, import.meta.url)), 'utf8')
