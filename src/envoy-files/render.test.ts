@@ -5,12 +5,13 @@ import { parse, stringify } from 'yaml'
 import { parseConfig } from '../config/load.ts'
 import { rulesOf } from '../config/rules.ts'
 import { configSchema } from '../config/schema.ts'
+import type { SourceFile } from '../xds/yaml-file.ts'
 import { generateFallback } from './fallback.ts'
 import { generate } from './generated.ts'
 import {
   type Addresses,
   type EnvoyFiles,
-  listenerVersionIn,
+  listenerNamesIn,
   render,
   renderBootstrap,
   renderListener,
@@ -158,9 +159,10 @@ describe('what Envoy reads', () => {
     assert.deepEqual(extProc.typed_config.grpc_service.initial_metadata, [
       { key: 'x-zonegate-headers', value: 'x-zone' },
       { key: 'x-zonegate-key', value: GENERATED.keyVersion },
-      { key: 'x-zonegate-listener', value: listenerVersionIn(listener) },
     ])
     delete extProc.typed_config.grpc_service.initial_metadata
+    const [announcing] = managerOf(manager).http_filters.splice(-2, 1)
+    assert.deepEqual([announcing.name, announcing.disabled], [listenerNamesIn(listener)[0], true])
     assert.deepEqual(manager, ownListener)
 
     const [withGenerated, ownRoutes] = [parse(routes), parse(FILES.routes.text)]
@@ -179,11 +181,22 @@ describe('what Envoy reads', () => {
     for (const comment of comments) assert.ok(listener.includes(comment), comment)
   })
 
-  test('another listener has another version', () => {
-    const other = renderListener(edited('listener', 'idle_timeout: 75s', 'idle_timeout: 76s'), GENERATED)
-    assert.match(listenerVersionIn(listener), /^\w{12}$/)
-    assert.match(listenerVersionIn(other), /^\w{12}$/)
-    assert.notEqual(listenerVersionIn(other), listenerVersionIn(listener))
+  test('another listener has another name, and the same one at another address has not', () => {
+    const names = (file: SourceFile, port: number): string[] =>
+      listenerNamesIn(renderListener(file, GENERATED, { listen: { host: '127.0.0.1', port } }))
+    assert.match(names(FILES.listener, 1).join(), /^zonegate\.listener\.\w{12}\.0$/)
+    assert.deepEqual(names(FILES.listener, 1), names(FILES.listener, 2))
+    assert.notDeepEqual(
+      names(edited('listener', 'idle_timeout: 75s', 'idle_timeout: 76s'), 1),
+      names(FILES.listener, 1),
+    )
+  })
+
+  test('each of two listeners has its own name: Envoy may refuse one of them', () => {
+    const twice = parse(FILES.listener.text)
+    twice.resources.push({ ...twice.resources[0], name: 'second' })
+    const both = listenerNamesIn(renderListener({ path: 'a.yaml', text: JSON.stringify(twice) }, GENERATED))
+    assert.equal(new Set(both).size, 2)
   })
 
   test('is the same made of the same', () => {

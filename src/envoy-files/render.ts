@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { KEY_VERSION, LISTENER_VERSION, ROUTE_HEADER, SENT_HEADERS } from '../ext-proc/messages.ts'
+import { KEY_VERSION, ROUTE_HEADER, SENT_HEADERS } from '../ext-proc/messages.ts'
 import type { SourceFile } from '../xds/yaml-file.ts'
 import { EnvoyDocument } from './envoy-document.ts'
 import type { FallbackRoute } from './fallback.ts'
@@ -177,25 +177,45 @@ export function renderListener(
     addRules(file, manager, generated)
     addTracing(file, manager, generated)
   }
+  // Without the launcher's address, so that Envoys with different addresses have the same version.
+  const version = createHash('sha256').update(file.toString([])).digest('hex').slice(0, VERSION_LENGTH)
+  for (const [index, manager] of asking.entries()) {
+    const filters = file.list(manager, 'http_filters')
+    file.insert(filters, filters.items.length - 1, [announcing(`${LISTENER_NAME}${version}.${index}`)])
+  }
   if (listen !== undefined) {
     const callback = named(file, listeners, 'callback')
     if (callback === undefined) throw file.error(listeners[0], 'name: expected a listener callback')
     file.set(callback, 'address', addressOf(listen))
   }
-  const version = createHash('sha256').update(file.toString([])).digest('hex').slice(0, VERSION_LENGTH)
-  for (const manager of asking) {
-    const extProc = file.at(file.items(manager, 'http_filters')[extProcOf(file, manager)], 'typed_config')
-    const metadata = file.list(file.mapping(extProc, 'grpc_service'), 'initial_metadata')
-    file.insert(metadata, metadata.items.length, [{ key: LISTENER_VERSION, value: version }])
-  }
   return file.toString(heading('listener.yaml', source))
 }
 
 const VERSION_LENGTH = 12
+/** The beginning of the names by which Envoy tells the processor which listeners it uses. */
+const LISTENER_NAME = 'zonegate.listener.'
+const DOES_NOTHING = 'type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config'
 
-/** The version of a rendered listener. Envoy sends it with each request to the processor. */
-export function listenerVersionIn(rendered: string): string {
-  return new RegExp(`key: ${LISTENER_VERSION},?\\s+value: "?(\\w+)`).exec(rendered)?.[1] ?? ''
+/**
+ * A filter that no request passes. An Envoy that has accepted the listener subscribes to it (src/xds/listener-subscriptions.ts). It
+ * doesn't wait for an answer, and works without a processor.
+ */
+function announcing(name: string): object {
+  return {
+    name,
+    disabled: true,
+    config_discovery: {
+      config_source: { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '0s' },
+      default_config: { '@type': DOES_NOTHING },
+      apply_default_config_without_warming: true,
+      type_urls: [DOES_NOTHING],
+    },
+  }
+}
+
+/** The names by which an Envoy subscribes that uses this rendered listener. They change with its content. */
+export function listenerNamesIn(rendered: string): string[] {
+  return rendered.match(/\bzonegate\.listener\.[0-9a-f]+\.\d+/g) ?? []
 }
 
 /** Finds the key in a format of a log. */

@@ -30,8 +30,6 @@ const ENCODED_MAX = 1024
 
 /** gRPC metadata of each stream: the request headers that Envoy sends in addition to those that it always sends. */
 export const SENT_HEADERS = 'x-zonegate-headers'
-/** gRPC metadata of each stream: the version of the listener by which the request came. */
-export const LISTENER_VERSION = 'x-zonegate-listener'
 /** gRPC metadata of each stream: the version of the rules by which the listener made the request's key. */
 export const KEY_VERSION = 'x-zonegate-key'
 

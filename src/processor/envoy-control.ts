@@ -6,7 +6,7 @@ import { RUN_FOLDER } from '../envoy-files/folder.ts'
 import { type Generated, generate } from '../envoy-files/generated.ts'
 import { type PolicyFiles, routeConfigurationIn } from '../envoy-files/policy.ts'
 import type { Policy } from '../envoy-files/policy-source.ts'
-import { type Addresses, listenerVersionIn, renderListener, renderRoutes } from '../envoy-files/render.ts'
+import { type Addresses, listenerNamesIn, renderListener, renderRoutes } from '../envoy-files/render.ts'
 import { secretFiles, upstreamCluster } from '../envoy-files/upstreams.ts'
 import type { Service } from '../grpc/server.ts'
 import type { Logger } from '../log.ts'
@@ -14,7 +14,7 @@ import { type Rules, type Upstream, upstreamsOf } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { PolicyStatus } from '../status/status.ts'
 import { isTestedEnvoy } from '../status/version.ts'
-import { nodeTimers } from '../timers.ts'
+import { nodeTimers, type Timers } from '../timers.ts'
 import { watchFileForChanges } from '../watch-file.ts'
 import type { ZonePolicy } from '../xds/catalog.ts'
 import { clusterResourceOf, coldClusterResource } from '../xds/cold-cluster.ts'
@@ -33,13 +33,12 @@ import { coldUpstream } from '../xds/upstream.ts'
 import type { PublishedZone, ZoneRef } from '../zones/learned-zones.ts'
 import { BootstrapFile } from './bootstrap-file.ts'
 import type { Bugs } from './bugs.ts'
-import { ListenerInForce } from './listener-in-force.ts'
+import { CONNECTED_WITHIN_MS, ListenerInForce, READ_WITHIN_MS } from './listener-in-force.ts'
 import { fileAt, LIVE_FILES, OperatorFiles, PATHS, savedNames } from './operator-files.ts'
 import { routingRules } from './routing-rules.ts'
 import { RunFolder } from './run-folder.ts'
 import { type EnvoyFilesEvent, ToldFiles } from './told-files.ts'
 
-const LISTENER_REFUSED = `Envoy refuses ${PATHS.listener} and keeps its previous listener; Envoy's log says why`
 /** The name of the route configuration in Envoy's files as shipped. */
 const ROUTE_CONFIGURATION = 'zonegate'
 const FILES_POLL_MS = 250
@@ -85,10 +84,11 @@ export class EnvoyControl {
   readonly #addresses: Addresses
   readonly #log: Logger
   readonly #bugs: Bugs
+  readonly #timers: Timers
   readonly #files: OperatorFiles
   readonly #bootstrap: BootstrapFile
   readonly #run: RunFolder
-  readonly #listener = new ListenerInForce(now)
+  readonly #listener = new ListenerInForce(now, () => this.#plane?.ads.listeners() ?? [])
   readonly #told: ToldFiles
   readonly #stopWatching: readonly (() => void)[]
   /** Undefined until the first `follow`. */
@@ -111,12 +111,13 @@ export class EnvoyControl {
     this.#addresses = addresses
     this.#log = log
     this.#bugs = bugs
+    this.#timers = nodeTimers(now, bugs.at('timer'))
     this.#files = new OperatorFiles(addresses, log)
     this.#bootstrap = new BootstrapFile(addresses, log)
     this.#run = new RunFolder(typeof addresses.processor === 'string', {
       log,
-      timers: nodeTimers(now, bugs.at('timer')),
-      onWritten: ({ listener }) => listener && this.#listener.written(listenerVersionIn(listener)),
+      timers: this.#timers,
+      onWritten: ({ listener }) => listener && this.#listenerWritten(listener),
     })
     this.#inline = this.#run.inlineHeaders()
     this.#inForce = this.#files.policy
@@ -156,7 +157,7 @@ export class EnvoyControl {
         this.#bootstrap.fault,
         this.#refusal,
         this.#run.fault,
-        this.#listener.isRefused ? LISTENER_REFUSED : undefined,
+        ...this.#listener.refusing().map((envoy) => this.#listenerFault(envoy)),
       ].filter((fault) => fault !== undefined),
       ...(pinned.length > 0 && { pinned }),
       ...(unknown.length > 0 && { unknown }),
@@ -188,13 +189,6 @@ export class EnvoyControl {
     if (this.#followed === undefined) return
     this.#followed = { ...this.#followed, names }
     this.#readFiles()
-  }
-
-  /** Notes that a request came through the listener of this version. */
-  cameBy(listenerVersion: string): void {
-    if (!this.#listener.seen(listenerVersion)) return
-    this.#log.error({ fault: LISTENER_REFUSED }, "Envoy's listener has not changed")
-    this.#told.faults([LISTENER_REFUSED])
   }
 
   publish(zone: PublishedZone): void {
@@ -410,6 +404,23 @@ export class EnvoyControl {
     this.#told.faults(added.map((field) => `${field} (${UNKNOWN_FIELD[file]})`))
   }
 
+  #listenerWritten(listener: string): void {
+    this.#listener.written(listenerNamesIn(listener))
+    this.#timers.start(() => this.#tellListener(), READ_WITHIN_MS)
+  }
+
+  #tellListener(): void {
+    const faults = this.#listener.refusingSinceLast().map((envoy) => this.#listenerFault(envoy))
+    for (const fault of faults) this.#log.error({ fault }, "Envoy's listener has not changed")
+    this.#told.faults(faults)
+  }
+
+  #listenerFault(envoy: string): string {
+    return this.#run.isElsewhere
+      ? `Envoy ${envoy} does not use this ${PATHS.listener}: run "zonegate render" beside it; if you did, Envoy refuses the file, and its log says why`
+      : `Envoy ${envoy} refuses ${PATHS.listener} and keeps its previous listener, if it has one; Envoy's log says why`
+  }
+
   #createPlane(policy: ZonePolicy, rules: RoutingRules): ControlPlane {
     const { onZonesFound, onLoad, onAnswer, onEnvoy } = this.#events
     const plane = createControlPlane({
@@ -425,11 +436,14 @@ export class EnvoyControl {
           onLoad(envoy, { service, id }, load)
         },
         onStarted: () => this.#bootstrap.envoyStarted(),
-        onIntroduced: () => this.#readInlineHeaders(),
+        onIntroduced: () => {
+          this.#readInlineHeaders()
+          this.#timers.start(() => this.#tellListener(), CONNECTED_WITHIN_MS)
+        },
         onAnswer,
         onEnvoy,
       },
-      timers: nodeTimers(now, this.#bugs.at('timer')),
+      timers: this.#timers,
       log: this.#log,
       onBug: (place) => this.#bugs.at(place),
       isTestedVersion: isTestedEnvoy,

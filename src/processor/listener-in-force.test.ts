@@ -1,49 +1,75 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { EnvoyListeners } from '../xds/envoy-stream.ts'
 import { ListenerInForce } from './listener-in-force.ts'
 
-const after = (ms: number, versions: readonly string[]): ListenerInForce => {
+const LONG_MS = 60_000
+const envoy = (listeners: readonly string[], connectedMs = LONG_MS, name = 'e'): EnvoyListeners => ({
+  envoy: name,
+  connectedMs,
+  listeners: new Set(listeners),
+})
+/** Some time after `new` was written. */
+const refusing = (ms: number, ...envoys: readonly EnvoyListeners[]): string[] => {
   let nowMs = 0
-  const listener = new ListenerInForce(() => nowMs)
-  listener.written('new')
-  nowMs = ms
-  for (const version of versions) listener.seen(version)
-  return listener
-}
-const old = (count: number): string[] => Array(count).fill('old')
-
-test('ten requests through the previous listener, and none through the new one, prove a refusal', () => {
-  assert.equal(after(6000, old(10)).isRefused, true)
-})
-
-test('right after the write such requests prove nothing: connections move over one by one', () => {
-  assert.equal(after(4000, old(1000)).isRefused, false)
-})
-
-test('a few such requests may come from connections that were idle', () => {
-  assert.equal(after(60_000, old(9)).isRefused, false)
-})
-
-test('one request through the new listener proves that it is in force, whatever other connections do', () => {
-  assert.equal(after(6000, ['new', ...old(100)]).isRefused, false)
-  assert.equal(after(6000, [...old(100), 'new']).isRefused, false)
-})
-
-test('a refusal is reported once, and a newly written listener starts afresh', () => {
-  let nowMs = 0
-  const listener = new ListenerInForce(() => nowMs)
-  listener.written('a')
-  nowMs = 6000
-  assert.deepEqual(
-    old(12)
-      .map((version) => listener.seen(version))
-      .filter(Boolean),
-    [true],
+  const listener = new ListenerInForce(
+    () => nowMs,
+    () => envoys,
   )
-  listener.written('b')
-  assert.equal(listener.isRefused, false)
+  listener.written(['new'])
+  nowMs = ms
+  return listener.refusing()
+}
+
+test('an Envoy that still has only the previous listener after 5 s refuses the new one', () => {
+  assert.deepEqual(refusing(4999, envoy(['old'])), [])
+  assert.deepEqual(refusing(5000, envoy(['old'])), ['e'])
+})
+
+test('an Envoy that has both uses the new one: the previous one drains', () => {
+  assert.deepEqual(refusing(LONG_MS, envoy(['old', 'new'])), [])
+})
+
+test('an Envoy that has just connected may start, and has more time', () => {
+  assert.deepEqual(refusing(LONG_MS, envoy([], 9999)), [])
+  assert.deepEqual(refusing(LONG_MS, envoy([], 10_000)), ['e'])
+})
+
+test('each Envoy counts by itself, and Envoys of one name count once', () => {
+  assert.deepEqual(refusing(LONG_MS, envoy(['new']), envoy([], LONG_MS, 'b'), envoy([], LONG_MS, 'b')), ['b'])
+})
+
+test('of two listeners Envoy must use both', () => {
+  let nowMs = 0
+  const listener = new ListenerInForce(
+    () => nowMs,
+    () => [envoy(['a.0'])],
+  )
+  listener.written(['a.0', 'a.1'])
+  nowMs = LONG_MS
+  assert.deepEqual(listener.refusing(), ['e'])
+})
+
+test('a refusal is news once, and again for another listener', () => {
+  let nowMs = 0
+  const listener = new ListenerInForce(
+    () => nowMs,
+    () => [envoy([])],
+  )
+  listener.written(['a'])
+  nowMs = LONG_MS
+  assert.deepEqual([listener.refusingSinceLast(), listener.refusingSinceLast()], [['e'], []])
+  listener.written(['a'])
+  assert.deepEqual(listener.refusingSinceLast(), [])
+  listener.written(['b'])
+  nowMs += LONG_MS
+  assert.deepEqual(listener.refusingSinceLast(), ['e'])
 })
 
 test('nothing is refused before the first write', () => {
-  assert.equal(new ListenerInForce(() => 1e9).seen('old'), false)
+  const listener = new ListenerInForce(
+    () => LONG_MS,
+    () => [envoy([])],
+  )
+  assert.deepEqual(listener.refusing(), [])
 })

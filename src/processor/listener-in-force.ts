@@ -1,46 +1,46 @@
-/** Envoy closes connections of the previous listener with their next response, so many requests may still use it for this long. */
-const CHANGE_WITHIN_MS = 5000
-/** More requests through the previous listener than connections that were idle can explain. */
-const REQUESTS_BEFORE_MAX = 10
+import type { EnvoyListeners } from '../xds/envoy-stream.ts'
 
-/**
- * Finds out whether Envoy uses the listener that the processor wrote. Envoy reports a refusal only in its own log, but each
- * request that asks the processor names its listener.
- */
+/** How long an Envoy may take to read a saved listener. */
+export const READ_WITHIN_MS = 5000
+/** How long an Envoy that has just connected may take: one that starts first gets its clusters. */
+export const CONNECTED_WITHIN_MS = 10_000
+
+/** Finds out which Envoys use the listener that the processor wrote. Envoy reports a refusal only in its own log. */
 export class ListenerInForce {
   readonly #now: () => number
-  #written: string | undefined
+  readonly #envoys: () => readonly EnvoyListeners[]
+  #written: readonly string[] = []
   #writtenAtMs = 0
-  #isSeen = false
-  #requestsBefore = 0
+  #told = new Set<string>()
 
   /** @param now monotonic, milliseconds */
-  constructor(now: () => number) {
+  constructor(now: () => number, envoys: () => readonly EnvoyListeners[]) {
     this.#now = now
+    this.#envoys = envoys
   }
 
-  /** The processor has written this version, which may be the same as before. */
-  written(version: string): void {
-    if (version === this.#written) return
-    this.#written = version
+  /** The processor has written a file with listeners of these names, which may be the same as before. */
+  written(names: readonly string[]): void {
+    if (names.join() === this.#written.join()) return
+    this.#written = names
     this.#writtenAtMs = this.#now()
-    this.#isSeen = false
-    this.#requestsBefore = 0
+    this.#told = new Set()
   }
 
-  /**
-   * A request has come through the listener of this version.
-   * @returns true once, when it proves that Envoy refuses the written listener
-   */
-  seen(version: string): boolean {
-    if (this.#isSeen || this.#written === undefined) return false
-    this.#isSeen = version === this.#written
-    if (this.#isSeen || this.#now() - this.#writtenAtMs < CHANGE_WITHIN_MS) return false
-    this.#requestsBefore += 1
-    return this.#requestsBefore === REQUESTS_BEFORE_MAX
+  /** Names of Envoys that have had the time to use the written listeners and don't. */
+  refusing(): string[] {
+    if (this.#now() - this.#writtenAtMs < READ_WITHIN_MS) return []
+    const late = this.#envoys().filter(
+      ({ connectedMs, listeners }) =>
+        connectedMs >= CONNECTED_WITHIN_MS && !this.#written.every((name) => listeners.has(name)),
+    )
+    return [...new Set(late.map(({ envoy }) => envoy))]
   }
 
-  get isRefused(): boolean {
-    return !this.#isSeen && this.#requestsBefore >= REQUESTS_BEFORE_MAX
+  /** The same, but each Envoy only once for each written listener. */
+  refusingSinceLast(): string[] {
+    const news = this.refusing().filter((envoy) => !this.#told.has(envoy))
+    for (const envoy of news) this.#told.add(envoy)
+    return news
   }
 }

@@ -42,6 +42,11 @@ export class RunFolder {
     }
   }
 
+  /** True if Envoy reads its files on another machine. */
+  get isElsewhere(): boolean {
+    return this.#isTold
+  }
+
   /** Why the last attempt to write failed, so that Envoy keeps its previous files. Another attempt follows. */
   get fault(): string | undefined {
     return this.#fault

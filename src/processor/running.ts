@@ -9,7 +9,7 @@ import type { Dns } from '../dns/dns.ts'
 import type { DnsEvent } from '../dns/events.ts'
 import { keyVersionOf } from '../envoy-files/key.ts'
 import type { Addresses } from '../envoy-files/render.ts'
-import { KEY_VERSION, LISTENER_VERSION } from '../ext-proc/messages.ts'
+import { KEY_VERSION } from '../ext-proc/messages.ts'
 import { OpenStreams } from '../ext-proc/open-streams.ts'
 import {
   type ExtProcOptions,
@@ -164,7 +164,7 @@ function controlEvents(
 
 function processorOf(
   running: () => Running,
-  { log, bugs, control, decisions, activity, worstZones, recorder, tracing, otherKeys }: Parts,
+  { log, bugs, decisions, activity, worstZones, recorder, tracing, otherKeys }: Parts,
 ): Service {
   const streams: ExtProcOptions['streams'] = new OpenStreams(() => performance.now())
   const sweep = guarded(bugs.at('timer'), () => failSilent(streams))
@@ -184,8 +184,6 @@ function processorOf(
     onDecision: (decision, request, metadata) => {
       decisions.count(decision)
       tracing.decided(decision, request, metadata)
-      const [listenerVersion] = metadata.get(LISTENER_VERSION)
-      if (listenerVersion !== undefined) control.cameBy(String(listenerVersion))
       const { zone } = decision
       if (decision.kind === 'forward') used(decision.zone, decision.answer, metadata)
       else if (zone !== undefined && decision.reason === 'maintenance') used(zone, null, metadata)

@@ -7,6 +7,7 @@ import { ENVOYS_MAX } from './envoy-client.ts'
 import {
   type AdsCall,
   type AdsOptions,
+  type EnvoyListeners,
   type EnvoyStatus,
   EnvoyStream,
   type EnvoyWithZone,
@@ -78,6 +79,11 @@ export class AdsService {
   /** What each Envoy has of a zone. */
   zoneOnEnvoys(zone: ZoneRef): EnvoyWithZone[] {
     return [...this.#streams].map((stream) => stream.withZone(zone))
+  }
+
+  /** The listeners of each Envoy that has said what it is. */
+  listeners(): EnvoyListeners[] {
+    return [...this.#streams].flatMap((stream) => stream.listeners() ?? [])
   }
 
   status(): EnvoyStatus[] {

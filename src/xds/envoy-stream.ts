@@ -14,6 +14,7 @@ import {
   nodeVersion,
 } from './envoy-client.ts'
 import { Inbox } from './inbox.ts'
+import { ListenerSubscriptions } from './listener-subscriptions.ts'
 import { RequestFault, requestParts } from './request-parts.ts'
 import { KINDS, type Kind, kindOf, type Resource, type ZoneRef } from './resource.ts'
 import { Rollout, type RolloutEvent, type ZoneOnEnvoy } from './rollout.ts'
@@ -88,6 +89,13 @@ export interface EnvoyWithZone {
   readonly rejection?: string | undefined
 }
 
+/** The listeners that one Envoy uses, by the names of `renderListener`. */
+export interface EnvoyListeners {
+  readonly envoy: string
+  readonly connectedMs: number
+  readonly listeners: ReadonlySet<string>
+}
+
 export interface ResourceStatus {
   readonly held: number
   readonly rejected: number
@@ -125,6 +133,7 @@ export class EnvoyStream {
   #version: string | null = null
   #testedVersion = true
   #inlineHeaders: ReadonlySet<string> | undefined
+  readonly #listeners = new ListenerSubscriptions()
   #lastRejection: string | undefined
   #timer: Timer | undefined
   readonly #turns: Turns
@@ -198,6 +207,13 @@ export class EnvoyStream {
     return this.#inlineHeaders
   }
 
+  /** Undefined until the Envoy has said what it is. */
+  listeners(): EnvoyListeners | undefined {
+    if (this.#envoy === '') return undefined
+    const connectedMs = this.#options.timers.now() - this.#connectedAtMs
+    return { envoy: this.#envoy, connectedMs, listeners: this.#listeners.names }
+  }
+
   status(): EnvoyStatus {
     return {
       envoy: this.#envoy,
@@ -233,6 +249,10 @@ export class EnvoyStream {
     const fault = faultOfRequest(request, this.#named(kind))
     if (fault !== null) {
       this.#refuse(kind, fault)
+      return
+    }
+    if (this.#listeners.receive(request)) {
+      if (this.#listeners.isOverLimit) this.#refuse(kind, 'expected fewer listeners')
       return
     }
     if (this.#event !== undefined) {

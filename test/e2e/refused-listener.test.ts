@@ -54,6 +54,44 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     return (await learnedIds(gateway)).size === 2
   }
 
+  const faults = async (): Promise<string> => (await status()).policy.faults.join('\n')
+  const REFUSED = /^Envoy zonegate-envoy refuses envoy\/listener\.yaml/
+  const faulty = (text: string): string => text.replace('stat_prefix: callback', 'stat_prefix: ""')
+
+  test('an operator sees it within seconds, in log, status and history, without any request', async () => {
+    const shipped = readFileSync(join(gateway.folder, 'envoy/listener.yaml'), 'utf8')
+    save('envoy/listener.yaml', faulty)
+    await eventually('status says so', async () => REFUSED.test(await faults()))
+    await eventually('the log, too', () => /Envoy's listener has not changed/.test(gateway.log('processor')))
+    const history = await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/history`)).text()
+    assert.match(history, /"envoy_files_fault".*refuses envoy\/listener\.yaml/)
+    assert.equal(await gateway.stat('http.callback.downstream_rq_total'), 0)
+
+    await gateway.processor?.stop('SIGKILL')
+    await gateway.startProcessor()
+    await eventually('a new processor says so, too', async () => REFUSED.test(await faults()))
+
+    save('envoy/listener.yaml', () => shipped)
+    await eventually('all is well', async () => (await faults()) === '')
+  })
+
+  test('an Envoy that starts with a listener that it refuses', async () => {
+    const shipped = readFileSync(join(gateway.folder, 'envoy/listener.yaml'), 'utf8')
+    save('envoy/listener.yaml', faulty)
+    await eventually('status says so', async () => REFUSED.test(await faults()))
+    await gateway.envoy.stop('SIGKILL')
+    await gateway.startEnvoy()
+    await assert.rejects(answerTo('old=h1'))
+    await eventually('status says so again', async () => REFUSED.test(await faults()))
+    save('envoy/listener.yaml', (text) => text.replace('stat_prefix: ""', 'stat_prefix: other'))
+    await eventually(
+      'another one is in force',
+      async () => (await answerTo('old=h1').catch(() => '')) === `receiver ${HOSTS.h1}`,
+    )
+    assert.equal(await faults(), '')
+    save('envoy/listener.yaml', () => shipped)
+  })
+
   test('each request gets to the zone that the rules in force say, and to no other', async () => {
     await eventually(
       'zones are hot',
@@ -61,7 +99,7 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     )
     assert.equal(await answerTo('old=h1&new=h2'), `receiver ${HOSTS.h1}`)
     const shipped = readFileSync(join(gateway.folder, 'envoy/listener.yaml'), 'utf8')
-    save('envoy/listener.yaml', (text) => text.replace('stat_prefix: callback', 'stat_prefix: ""'))
+    save('envoy/listener.yaml', faulty)
     await eventually(
       'Envoy refuses it',
       async () => (await gateway.stat('listener_manager.lds.update_rejected')) > 0,
@@ -78,7 +116,7 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     await eventually('it is told', async () => {
       assert.equal(await answerTo('old=h1&new=h2'), `receiver ${HOSTS.h2}`)
       assert.equal(await answerTo('old=h2&new=h1'), `receiver ${HOSTS.h1}`)
-      return (await status()).policy.faults.some((fault) => fault.includes('Envoy refuses'))
+      return (await status()).policy.faults.some((fault) => fault.includes('refuses envoy/listener.yaml'))
     })
     assert.deepEqual([...(await learnedIds(gateway))], [])
     save('envoy/listener.yaml', () => shipped)
