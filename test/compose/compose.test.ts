@@ -267,13 +267,17 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     )
   })
 
-  test("the operator's configuration is read, and its faults are told", async () => {
+  test("the operator's configuration is read, and its faults are told; a search domain must be set", async () => {
     mkdirSync(join(folder, 'own'))
     writeFileSync(join(folder, 'own/zonegate.yaml'), 'listen:\n  htp: 1\n')
     const started = run('docker', composeArguments(['run', '--rm', '--no-deps', 'processor']), {
       env: { ...environment, ZONEGATE_CONFIG_DIR: './own' },
     })
     await assert.rejects(started, /zonegate\.yaml:2:3: listen\.htp/)
+    const unnamed = run('docker', composeArguments(['run', '--rm', '--no-deps', 'processor']), {
+      env: { ...environment, ZONEGATE_SEARCH: '' },
+    })
+    await assert.rejects(unnamed, /resolv\.conf names no search domain; set dns\.search/)
   })
 
   // The last one: nothing runs afterwards.
