@@ -104,3 +104,28 @@ test("no choice of a transport socket in the operator's cluster leads past TLS, 
   assert.deepEqual(sent({ ca, client: null })['transport_socket_matches'] ?? [], [])
   assert.equal((sent(null)['transport_socket_matches'] as object[]).length, 1)
 })
+
+test("the address in a format of the operator's upstream filter is the address alone", () => {
+  const filter = messageOf<{ readonly name: string; readonly typed_config: Any }>(
+    'envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter',
+    {
+      name: 'address',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation',
+        mutations: {
+          request_mutations: [
+            { append: { header: { key: 'x-to', value: 'é %DYNAMIC_METADATA(zonegate:address):20%' } } },
+          ],
+        },
+      },
+    },
+  )
+  const value = httpOptions.encode({ ...own, http_filters: [filter] })
+  const options = { [HTTP_OPTIONS]: { type_url: `type.googleapis.com/${HTTP_OPTIONS}`, value } }
+  const cold = coldUpstream({ ...cluster, typed_extension_protocol_options: options }, TLS)
+  const [changed] = optionsOf(cold).http_filters ?? []
+  const expected = Buffer.from(filter.typed_config.value as Buffer)
+    .toString()
+    .replace('address', 'dialled')
+  assert.equal(Buffer.from(changed?.typed_config?.value as Buffer).toString(), expected)
+})

@@ -1,4 +1,4 @@
-import { HTTP_OPTIONS, httpOptions } from './cold-cluster.ts'
+import { HTTP_OPTIONS, type HttpOptions, httpOptions } from './cold-cluster.ts'
 import { messageOf } from './message-yaml.ts'
 import type { Any, Carried, Cluster } from './messages.ts'
 import { typeUrl } from './resource.ts'
@@ -76,13 +76,46 @@ function byHttp2(checks: unknown): unknown {
   )
 }
 
+/** The processor's metadata in formats of Envoy. For a zone with `upstream` the address has the cluster's name in front. */
+const ADDRESS_FORMAT = 'DYNAMIC_METADATA(zonegate:address'
+const DIALLED_FORMAT = 'DYNAMIC_METADATA(zonegate:dialled'
+
+/**
+ * Makes formats in the operator's filters use the address alone. The filters are encoded already; both texts have the same length, so
+ * the lengths in the messages around them stay right.
+ */
+function nameDialled({ http_filters = [], ...options }: HttpOptions): HttpOptions {
+  const filters = http_filters.map(({ typed_config, ...filter }) => ({
+    ...filter,
+    ...(typed_config && {
+      typed_config: {
+        ...typed_config,
+        value: Buffer.from(
+          Buffer.from(typed_config.value ?? '')
+            .toString('latin1')
+            .replaceAll(ADDRESS_FORMAT, DIALLED_FORMAT),
+          'latin1',
+        ),
+      },
+    }),
+  }))
+  return { ...options, ...(filters.length > 0 && { http_filters: filters }) }
+}
+
 /** The cold path's cluster for an `upstream`. It connects to `dialled` of the processor's metadata, the address alone. */
 export function coldUpstream(cluster: Cluster, upstream: UpstreamCluster): Cluster {
   const address = {
     original_dst_lb_config: { metadata_key: { key: 'zonegate', path: [{ key: 'dialled' }] } },
   }
+  const all = cluster.typed_extension_protocol_options ?? {}
+  const { type_url = typeUrl(HTTP_OPTIONS), value: own = Buffer.alloc(0) } = all[HTTP_OPTIONS] ?? {}
+  const value = httpOptions.encode(nameDialled(httpOptions.decode(own)))
+  const named = {
+    ...cluster,
+    typed_extension_protocol_options: { ...all, [HTTP_OPTIONS]: { type_url, value } },
+  }
   return {
-    ...withUpstream(cluster, upstream),
+    ...withUpstream(named, upstream),
     ...messageOf<Cluster>('envoy.config.cluster.v3.Cluster', address),
     name: upstream.cluster,
   }
