@@ -4,8 +4,10 @@ import { loadOperatorsListen, readHttpToken } from '../config/load.ts'
 import { type Arguments, configPath, type Terminal, UsageError } from './command.ts'
 import { plain } from './text.ts'
 
+/** Everything but an explanation is answered at once. A processor that is silent for longer hangs, or has no CPU. */
+const TIMEOUT_MS = 15_000
 /** An explanation may wait for nameservers as long as a request does: `dns.budgetMs`, at most a minute. */
-const TIMEOUT_MS = 65_000
+const EXPLAIN_TIMEOUT_MS = 65_000
 const HEALTH_TIMEOUT_MS = 2000
 /** Enough for the status of 100,000 zones. */
 const BODY_LENGTH_MAX = 256 * 1024 * 1024
@@ -55,7 +57,8 @@ export class ProcessorClient {
   ): Promise<Value> {
     let told: readonly string[] = []
     try {
-      const { status, body } = await this.#ask(path, method, TIMEOUT_MS, sent)
+      const timeoutMs = path.startsWith('/api/explain') ? EXPLAIN_TIMEOUT_MS : TIMEOUT_MS
+      const { status, body } = await this.#ask(path, method, timeoutMs, sent)
       if (status !== 200) throw new Error(this.#refusal(status, body))
       const answer: Value = JSON.parse(body)
       told = toldIn(answer)
@@ -96,11 +99,15 @@ export class ProcessorClient {
       const call = request(url, { method, headers, timeout: timeoutMs, agent: false }, (response) => {
         readBody(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject)
       })
-      call.on('timeout', () => call.destroy(new Error('no answer in time')))
+      call.on('timeout', () => {
+        const silent = `the processor on ${url.origin} gave no answer within ${timeoutMs / 1000} s`
+        reject(new Error(`${silent}: it hangs, or has no CPU. Keep its log, and restart it`))
+        call.destroy()
+      })
       call.on('error', (error: NodeJS.ErrnoException) =>
         reject(
           new Error(
-            `no processor answers on ${url.origin} (${error.code ?? error.message}): start it, or use --config or --server if it runs with another configuration`,
+            `no processor answers on ${url.origin} (${error.code ?? error.message}): read its log and start it, or use --config or --server if it runs with another configuration`,
           ),
         ),
       )

@@ -14,8 +14,8 @@ type View = (typeof VIEWS)[number]
 const WATCH_INTERVAL_MS = 2000
 /** The overview shows the busiest zones. */
 const OVERVIEW_ZONES = 10
-/** How long the overview tells that no processor ran before this one. */
-const AWAY_SHOWN_SECONDS = 15 * 60
+/** How long the overview tells that no processor ran before this one, as the page does: operators look later than it happens. */
+const AWAY_SHOWN_SECONDS = 24 * 60 * 60
 /** More addresses do not fit into a row. */
 const ADDRESSES_SHOWN = 3
 /** Moves the cursor to the top left corner and clears the screen. */
@@ -124,7 +124,7 @@ function spansText({ made, failed }: NonNullable<Status['spans']>): string {
 }
 
 function awayText(awayMs: number): string {
-  return `no processor ran for ${duration(awayMs / 1000)} before this one. If Envoy ran, cold requests got 502, or with fallback.enabled Envoy resolved names itself and counted them as "zones_by_name"`
+  return `no processor ran for ${duration(awayMs / 1000)} before this one. If Envoy ran, cold requests got 502, or with fallback.enabled Envoy resolved names itself and counted them: curl -s '127.0.0.1:9901/stats?filter=zones_by_name.upstream_rq_total'`
 }
 
 function searchText({ search, searchOffered }: Status['dns']): string {

@@ -65,7 +65,7 @@ suite('a processor that was away', () => {
     assert.ok(awayMs > 0 && awayMs < performance.now() - goneMs + 60_000, `${awayMs} ms`)
     assert.match(
       status(),
-      /^no processor ran for .+ before this one\. If Envoy ran, cold requests got 502, or with fallback\.enabled Envoy resolved names itself and counted them as "zones_by_name"$/m,
+      /^no processor ran for .+ before this one\. If Envoy ran, cold requests got 502, or with fallback\.enabled Envoy resolved names itself and counted them: curl -s '127\.0\.0\.1:9901\/stats\?filter=zones_by_name\.upstream_rq_total'$/m,
     )
   })
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -119,9 +121,19 @@ test('no processor answers: exit 1, one line that says what to do', async () => 
     assert.equal(code, 1)
     assert.match(
       stderr,
-      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it, or use --config or --server if it runs with another configuration\n$/,
+      /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): read its log and start it, or use --config or --server if it runs with another configuration\n$/,
     )
   }
+})
+
+test('a processor that hangs: exit 1, and that it hangs, not that there is none', async (context) => {
+  const silent = createServer().listen(0, '127.0.0.1')
+  context.after(() => silent.close())
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const { code, stderr } = await runCli(['healthcheck', '--server', `http://127.0.0.1:${port}`], folder)
+  assert.equal(code, 1)
+  assert.match(stderr, /^zonegate: the processor on \S+ gave no answer within 2 s: it hangs, or has no CPU\./)
 })
 
 test('a wrong token: exit 1, and which key', async () => {

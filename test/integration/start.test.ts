@@ -138,6 +138,6 @@ test('healthcheck of a processor that does not run: exit 1 and why', async () =>
   assert.equal(code, 1)
   assert.match(
     stderr,
-    /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): start it/,
+    /^zonegate: no processor answers on http:\/\/127\.0\.0\.1:1 \(ECONNREFUSED\): read its log and start it/,
   )
 })

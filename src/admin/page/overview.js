@@ -120,7 +120,7 @@ const AWAY_SHOWN_MS = 24 * 60 * 60 * 1000
 
 function awayText(awayMs, startedAt) {
   const seconds = count(Math.round(awayMs / 1000))
-  return `No processor ran for ${seconds} s until ${startedAt.toLocaleString()}. If Envoy ran, cold requests got 502, or with fallback.enabled Envoy resolved their names itself.`
+  return `No processor ran for ${seconds} s until ${startedAt.toLocaleString()}. If Envoy ran, cold requests got 502, or with fallback.enabled Envoy resolved their names itself and counted them as zones_by_name.`
 }
 
 /** More notices would push the page out of sight. */
