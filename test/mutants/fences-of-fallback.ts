@@ -8,12 +8,12 @@ const READING = 'test/e2e/same-reading.test.ts'
 /** What keeps requests from where they must not go while the processor is away. */
 export const FALLBACK_FENCES: readonly Fence[] = [
   {
-    attack: 'a refusal of the processor that is passed over',
+    attack: 'an answer without an address that is passed over',
     file: ROUTES,
     text: '(?:(?:14|4) ',
     without: '(?:(?:[0-9]+) ',
     test: 'test/e2e/processor-failures.test.ts',
-    titles: /a gRPC error/,
+    titles: /a reply without a mutation/,
   },
   {
     attack: 'an address in an answer that is none',
