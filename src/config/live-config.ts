@@ -1,6 +1,5 @@
 import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
-import type { ConfigStatus } from '../status/status.ts'
 import { type FileState, watchFileForChanges } from '../watch-file.ts'
 import { type ConfigChange, changesOf } from './changes.ts'
 import { ConfigError } from './faults.ts'
@@ -15,6 +14,19 @@ const GOES_WITH: Readonly<Record<string, string>> = {
 }
 /** An empty file is a fault, because an editor may just be writing it. */
 const IS_EMPTY = 'is empty; for the defaults write {}'
+
+/** The configuration in force, for status pages and metrics. */
+export interface ConfigStatus {
+  /** The file in force, or `defaults`. */
+  readonly source: string
+  /** When the configuration in force was read, ISO 8601. */
+  readonly loadedAt: string
+  /** Faults of the file as it is now, `file:line:column: key: ...`; the previous configuration stays active. */
+  readonly faults: readonly string[]
+  /** Keys whose new value waits for a restart. */
+  readonly needsRestart: readonly string[]
+  readonly reloads: { readonly accepted: number; readonly rejected: number }
+}
 
 export interface LiveConfigSeams {
   /** The state of the file before it was read for the first time. */

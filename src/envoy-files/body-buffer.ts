@@ -19,7 +19,7 @@ interface SmallBuffer {
   readonly what: string
 }
 
-/** Settings of the filter `buffer`, for a route, a virtual host or all routes, with which requests would hang. */
+/** Settings of the filter `buffer` that would make requests hang: of a route, a virtual host or all routes. */
 export function smallBuffersOfRoute(file: YamlFile, route: Place, listeners: YamlFile): SmallBuffer[] {
   return file
     .entries(either(file, route, 'typed_per_filter_config', 'typedPerFilterConfig'))

@@ -321,7 +321,7 @@ class Reading {
     }
   }
 
-  /** Adds a fault that Envoy would accept, but with which the cold path would not work. */
+  /** Adds a fault: Envoy would accept the file, but the cold path would not work. */
   #broken(place: Place, what: string): undefined {
     this.#faults.push(this.#routes.line(place, what))
     return undefined
@@ -389,7 +389,7 @@ function textsIn(file: YamlFile, place: Place | undefined): string {
   return [file.text(place) ?? '', ...inner.map((each) => textsIn(file, each))].join('\n')
 }
 
-/** Used by TLS only. In a cluster without TLS it costs, because Envoy parses each request's Host for it. */
+/** Only TLS uses this field. Without TLS it is only a cost: Envoy parses each request's Host for it. */
 const TLS_OPTIONS = 'upstream_http_protocol_options'
 
 function withoutTls(all: Readonly<Record<string, Any>>): Readonly<Record<string, Any>> {

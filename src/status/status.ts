@@ -1,3 +1,4 @@
+import type { ConfigStatus } from '../config/live-config.ts'
 import { type Addresses, type Answer, areEndpoints, type Endpoint } from '../dns/answer.ts'
 import type { Dns, DnsStatus, NameStatus } from '../dns/dns.ts'
 import type { PinsStatus } from '../pins/pins.ts'
@@ -64,18 +65,6 @@ export interface Build {
   readonly envoy: string
   /** ISO 8601. */
   readonly startedAt: string
-}
-
-export interface ConfigStatus {
-  /** The file in force, or `defaults`. */
-  readonly source: string
-  /** When the configuration in force was read, ISO 8601. */
-  readonly loadedAt: string
-  /** Faults of the file as it is now, `file:line:column: key: ...`; the previous configuration stays active. */
-  readonly faults: readonly string[]
-  /** Keys whose new value waits for a restart. */
-  readonly needsRestart: readonly string[]
-  readonly reloads: { readonly accepted: number; readonly rejected: number }
 }
 
 /** What Envoy's own files mean for learned zones. Each text is `file:line:column: field: what`. */
