@@ -61,7 +61,7 @@ suite('the commands of the documents', { skip: whatIsMissing() ?? false }, () =>
   after(() => demo.stop())
 
   test('are all run, here or elsewhere', () => {
-    const known = /^(curl (-i|-s -o)|npm start|npm run zonegate -- )/
+    const known = /^(curl (-i|-s -o|-s 127)|npm start|npm run zonegate -- )/
     const unknown = [...commands].filter((command) => !known.test(command) && !ELSEWHERE.test(command))
     assert.deepEqual(unknown, [])
     const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
@@ -95,8 +95,18 @@ suite('the commands of the documents', { skip: whatIsMissing() ?? false }, () =>
     assert.match(output, asPattern(body.replace(/[0-9a-f-]{36}/, '…')))
   })
 
-  for (const command of matching(/^curl -s/))
+  for (const command of matching(/^curl -s -o/))
     test(command, async () => assert.match((await runInside(demo, command)).output, /^200 0\.\d+$/m))
+
+  for (const command of matching(/^curl -s 127/))
+    test(command, async () => {
+      // The demo has no zone 12. Its zone 1 is hot after two requests, and has its rule's name in front.
+      const ofZone1 = `${shown[0]} && ${shown[0]} && sleep 2 && ${command.replace('default/12', '.*default/1')}`
+      assert.match(
+        (await runInside(demo, ofZone1)).output,
+        /^.*default\/1::[^:]+:\d+::health_flags::healthy$/m,
+      )
+    })
 
   for (const command of matching(/^npm run zonegate -- (?!.*--watch)/))
     test(command, async () => {
