@@ -117,9 +117,8 @@ export function startEnvoy({
 }: EnvoyOptions): Part {
   const args = ['-c', bootstrap, '--disable-hot-restart', '--log-level', 'warn']
   args.push(...LISTENER_DRAIN_OPTIONS, '--file-flush-interval-msec', '1000')
-  // ext_proc would warn at each request while the processor is down, which access log and statistics show. With the fallback, misc
-  // would warn some sixty times that Envoy may change the type of its address ranges.
-  args.push('--component-log-level', 'ext_proc:error,misc:error')
+  // Access log and statistics show that the processor is down. ext_proc would add a warning for each request.
+  args.push('--component-log-level', 'ext_proc:error')
   if (concurrency !== undefined) args.push('--concurrency', String(concurrency))
   return startPart('envoy', binary, args, { cwd, output })
 }
