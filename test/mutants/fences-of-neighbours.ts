@@ -294,9 +294,9 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'a broken zonegate.yaml, saved',
     file: 'src/config/live-config.ts',
-    text: '        faults: this.#faults,\n      })\n      return\n',
+    text: '        isNews ? { faults: this.#faults } : { changes: [] },\n      )\n      return\n',
     without:
-      "        faults: this.#faults,\n      })\n      apply({ ...before.config, rules: before.config.rules.map((rule) => ({ ...rule, methods: ['GET'] })) })\n      return\n",
+      "        isNews ? { faults: this.#faults } : { changes: [] },\n      )\n      apply({ ...before.config, rules: before.config.rules.map((rule) => ({ ...rule, methods: ['GET'] })) })\n      return\n",
     test: 'test/integration/reload.test.ts',
     titles: /a faulty file changes nothing/,
   },
