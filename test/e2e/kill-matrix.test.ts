@@ -98,7 +98,7 @@ suite('what fails how', () => {
   })
 
   test('processor stopped (SIGSTOP): hot 0 fail; cold 504 after message_timeout; continued, cold 200', async () => {
-    const load = startLoad(gateway.port, 8, HOT, 2)
+    const load = startLoad(gateway.port, 8, HOT)
     try {
       gateway.processor?.process.kill('SIGSTOP')
       const began = performance.now()
@@ -115,7 +115,7 @@ suite('what fails how', () => {
   })
 
   test('processor slow (stopped for 0.3 s of every 0.4): hot and cold 0 fail', async () => {
-    const load = startLoad(gateway.port, 8, HOT, 2)
+    const load = startLoad(gateway.port, 8, HOT)
     let pulsing = true
     const pulses = (async () => {
       while (pulsing) {
@@ -138,7 +138,7 @@ suite('what fails how', () => {
 
   test('socket deleted: Envoy keeps its connection, hot and cold 0 fail; restarted, the processor makes another', async () => {
     const socket = join(gateway.folder, 'run/processor.sock')
-    const load = startLoad(gateway.port, 8, HOT, 2)
+    const load = startLoad(gateway.port, 8, HOT)
     try {
       rmSync(socket)
       assert.equal(await askCold(), '200')
@@ -196,7 +196,7 @@ suite('what fails how', () => {
       for (let i = 0; i < 4; i += 1) await ask('half', small.port)
       await warm(small)
       await eventually('it is learned', async () => (await learnedIds(small)).has('half'))
-      const load = startLoad(small.port, 2, HOT, 2)
+      const load = startLoad(small.port, 2, HOT)
       const outcomes = await Promise.all(Array.from({ length: 40 }, () => ask('half', small.port)))
       await eventually('others are answered', () => load.durationsMs.length > 100)
       await load.stop()
@@ -237,7 +237,7 @@ suite('what fails how', () => {
       for (const pod of fleet.pods) await warm(pod)
       const failures: Failure[] = []
       const clients = 16
-      load = startLoad(fleet.port, clients, HOT, 2, (failure) => failures.push(failure))
+      load = startLoad(fleet.port, clients, HOT, undefined, (failure) => failures.push(failure))
       await tick(500)
       const [victim] = fleet.pods
       await victim?.envoy.stop('SIGKILL')
@@ -268,7 +268,7 @@ suite('what fails how', () => {
       small = await startGateway({ config, edit: timeouts })
       await warm(small)
       fillDisk(mount)
-      const load = startLoad(small.port, 8, HOT, 2)
+      const load = startLoad(small.port, 8, HOT)
       await tick(1500) // the access log is written once a second
       for (let i = 0; i < 20; i += 1) assert.equal(await ask(`full${i}`, small.port), '200')
       await load.stop()

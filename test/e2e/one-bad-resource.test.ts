@@ -15,7 +15,8 @@ import { startZoneNameserver, type ZoneNameserver } from '../support/zone-namese
  * An Envoy whose own routes have a virtual host for one id, of which the processor's file knows nothing: it refuses the learned
  * one of the same domain, and no other.
  */
-const ZONES = 1000
+/** A thousand zones are in src/xds/rollout.test.ts. */
+const ZONES = 250
 const PINNED = '7'
 const IDS = Array.from({ length: ZONES }, (_, index) => String(index + 1))
 const CONNECTIONS = 32
@@ -25,7 +26,7 @@ const PIN = `  - name: pinned
     routes: [{ match: { prefix: "/" }, direct_response: { status: 299 } }]
 `
 
-suite('one bad resource among a thousand', () => {
+suite(`one bad resource among ${ZONES}`, () => {
   let gateway: TestGateway
   let nameserver: ZoneNameserver
   let receiver: Receiver
@@ -84,12 +85,12 @@ suite('one bad resource among a thousand', () => {
     renameSync(`${routes}.new`, routes)
   }
 
-  test('a thousand zones are hot', async () => {
+  test('all zones are hot', async () => {
     for (let round = 0; round < 2; round++) assert.deepEqual([...new Set(await ask(IDS))], [200])
     await eventually('they are hot', async () => (await learnedIds(gateway)).size === ZONES)
   })
 
-  test('an Envoy that starts with the pin has the other 999, and the log names the one', async () => {
+  test('an Envoy that starts with the pin has all others, and the log names the one', async () => {
     const unpinned = readFileSync(shared, 'utf8')
     await gateway.envoy.stop('SIGKILL')
     const bootstrap = join(gateway.folder, 'run/listener.yaml')
@@ -99,7 +100,7 @@ suite('one bad resource among a thousand', () => {
     await gateway.startEnvoy()
     // Found by halves, each of which waits for Envoy's answer: a busy machine takes a minute.
     await eventually(
-      '999 zones are hot',
+      'all others are hot',
       async () => (await learnedIds(gateway)).size === ZONES - 1,
       FOUND_WITHIN_MS,
     )

@@ -43,7 +43,7 @@ suite('zones that share virtual hosts', () => {
         learned: LEARNED,
       },
     })
-    load = startLoad(gateway.port, 8, IDS, 1)
+    load = startLoad(gateway.port, 8, IDS)
   })
   after(async () => {
     await load?.stop()
@@ -87,7 +87,7 @@ suite('zones that share virtual hosts', () => {
       assert.equal((await ask('S2')).status, 200)
     })
     assert.equal(asked, 0)
-    load = startLoad(gateway.port, 8, IDS, 1)
+    load = startLoad(gateway.port, 8, IDS)
   })
 
   test('the access log has the name of the zone, and Envoy counts for each by itself', async () => {

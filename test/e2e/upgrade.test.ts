@@ -104,7 +104,7 @@ suite('upgrades under load', () => {
     try {
       fleet = await startFleet(2, { config })
       for (const pod of fleet.pods) await warm(pod)
-      const load = startLoad(fleet.port, CONNECTIONS, ids, 2)
+      const load = startLoad(fleet.port, CONNECTIONS, ids)
       try {
         for (const pod of fleet.pods) {
           await fleet.replaceEnvoy(pod)
@@ -128,7 +128,7 @@ suite('upgrades under load', () => {
       await warm({ port, adminPort })
       const nextAdmin = await freePort()
       const fresh = startLoad(port, 4, ids, 5)
-      const load = startLoad(port, CONNECTIONS, ids, 2)
+      const load = startLoad(port, CONNECTIONS, ids)
       try {
         starts.push(await startCheckout({ config, port, adminPort: nextAdmin, args: ['--reuse-port'] }))
         await tick(300)

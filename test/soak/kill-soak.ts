@@ -74,7 +74,7 @@ async function main(): Promise<number> {
     }
 
     const processorMs: number[] = []
-    const load = startLoad(checkout.port, CONNECTIONS, ids)
+    const load = startLoad(checkout.port, CONNECTIONS, ids, 0)
     const end = performance.now() + seconds * 1000
     for (let next = performance.now(); next < end && !signal.aborted; next += KILL_EVERY_MS) {
       await pause(next - performance.now(), signal)

@@ -17,12 +17,18 @@ export interface Failure {
   readonly endedMs: number
 }
 
+/**
+ * Between two requests of a connection, milliseconds. Some are under way at any time, and the cores are free for what happens to
+ * them: without a pause, most of the CPU of a test went into its load.
+ */
+const PAUSE_MS = 20
+
 /** Sends requests for the ids in turn until it is stopped, on several connections at once. */
 export function startLoad(
   port: number,
   connections: number,
   ids: readonly string[],
-  pauseMs = 0,
+  pauseMs = PAUSE_MS,
   onFailure: (failure: Failure) => void = () => undefined,
 ): Load {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
@@ -42,7 +48,7 @@ export function startLoadOf(
   send: (id: string) => Promise<Reply>,
   lines: number,
   ids: readonly string[],
-  pauseMs = 0,
+  pauseMs = PAUSE_MS,
   onFailure: (failure: Failure) => void = () => undefined,
 ): Load {
   const outcomes = new Map<string, number>()
