@@ -9,7 +9,7 @@ import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
-/** A zone's name that leads back to the gateway, by way of a balancer whose address the gateway does not know. */
+/** A zone's name that leads back to the gateway, through a balancer whose address the gateway does not know. */
 let gateway: TestGateway
 let nameserver: ZoneNameserver
 let balancer: Server
@@ -49,7 +49,7 @@ suite('a zone that is the gateway itself', () => {
   const post = (id: string, ...headers: [string, string][]) =>
     call(gateway.port, { headers: [['server', id], ...headers], body: 'x' })
 
-  test('it is 502 loop_detected after one turn, by way of the processor and learned', async () => {
+  test('it is 502 loop_detected after one turn, cold and learned', async () => {
     const oneTurn = async (): Promise<void> => {
       const before = await received()
       const answer = await post('1')

@@ -9,7 +9,7 @@ import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startZoneNameserver, type ZoneNameserver } from '../support/zone-nameserver.ts'
 
-/** What becomes of a body between caller and zone, by way of the processor and as a learned zone: the same. */
+/** What becomes of a body between caller and zone. It is the same for a cold zone and for a learned one. */
 const SILENCE_SECONDS = 1
 /** `max_request_bytes` of listener.yaml. */
 const BUFFERED_MAX = 1024 * 1024
@@ -44,7 +44,7 @@ suite('bodies', () => {
   })
 
   for (const path of ['cold', 'hot'] as const) {
-    suite(path === 'cold' ? 'by way of the processor' : 'as a learned zone', () => {
+    suite(path === 'cold' ? 'a cold zone' : 'a learned zone', () => {
       let gateway: TestGateway
 
       before(async () => {

@@ -9,7 +9,6 @@ import { pinCommand } from '../../src/cli/pin.ts'
 import { validateCommand } from '../../src/cli/validate.ts'
 import type { Diff } from '../../src/diff/diff.ts'
 import type { HistoryPage } from '../../src/history/read-history.ts'
-import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { a, type ScriptedNameserver, soa, srv, startNameserver } from '../support/nameserver.ts'
@@ -260,10 +259,8 @@ suite('zonegate diff', () => {
         authorities: answers.length === 0 ? [soa('test', 1)] : [],
       })
     })
-  const status = async (): Promise<Status> =>
-    (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json() as Promise<Status>
   const learned = async (): Promise<string[]> =>
-    (await status()).zones
+    (await gateway.status()).zones
       .filter(({ route }) => route !== 'cold')
       .map(({ service, id }) => `${service}/${id}`)
       .sort()
@@ -282,7 +279,9 @@ suite('zonegate diff', () => {
         }),
       ),
     )
-    const names = new Map((await status()).zones.map(({ service, id, name }) => [`${service}/${id}`, name]))
+    const names = new Map(
+      (await gateway.status()).zones.map(({ service, id, name }) => [`${service}/${id}`, name]),
+    )
     return replies.map((reply, at) => {
       const [zone = ''] = PROBES[at] ?? []
       if (reply.status === 200) return `${reply.text} ${names.get(zone)}`
@@ -298,11 +297,11 @@ suite('zonegate diff', () => {
     renameSync(`${path}.new`, path)
   }
   const take = async (text: string): Promise<void> => {
-    const { accepted } = (await status()).config.reloads
+    const { accepted } = (await gateway.status()).config.reloads
     save('zonegate.yaml', text)
     await eventually(
       'the configuration is taken over',
-      async () => (await status()).config.reloads.accepted > accepted,
+      async () => (await gateway.status()).config.reloads.accepted > accepted,
     )
   }
   /** In this process, whose folder is the gateway's: another one takes longer to start than to say it. */
@@ -469,7 +468,7 @@ suite('zonegate diff', () => {
     save('new.yaml', base)
     const clusters = readFileSync('envoy/clusters.yaml', 'utf8')
     save('envoy/clusters.yaml', `${clusters}resources: []\n`)
-    await eventually('the file is at fault', async () => (await status()).policy.faults.length > 0)
+    await eventually('the file is at fault', async () => (await gateway.status()).policy.faults.length > 0)
     await assert.rejects(
       diff({ envoy: 'new-envoy' }),
       /^UsageError: --envoy: the processor does not know which of Envoy's files/,

@@ -13,8 +13,8 @@ import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { type ScriptedReceiver, startScriptedReceiver } from '../support/scripted-receiver.ts'
 
 /**
- * What Envoy does by its own files, as docs/recipes/envoy.md has it, but for shorter times and smaller buckets: the same by way of the
- * processor and inside Envoy.
+ * What Envoy does by its own files, as docs/recipes/envoy.md has it, except for shorter times and smaller buckets. It is the same on
+ * the cold path and on the hot one.
  */
 const PAGE = readFileSync(fileURLToPath(new URL('../../docs/recipes/envoy.md', import.meta.url)), 'utf8')
 const RESTARTING = '127.0.64.1'
@@ -96,13 +96,8 @@ suite("Envoy's own policies on both paths", () => {
     text.replace(RANDOM, ''),
     ...['content-type', 'x-zonegate-reason', 'retry-after'].map((name) => headers[name]),
   ]
-  const policy = async (): Promise<{ reasons: string[]; faults: string[] }> => {
-    const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-    return ((await response.json()) as { policy: { reasons: string[]; faults: string[] } }).policy
-  }
-
   test('with all recipes zones are learned', async () => {
-    const { reasons, faults } = await policy()
+    const { reasons, faults } = (await gateway.status()).policy
     assert.deepEqual([reasons, faults], [[], []])
   })
 
@@ -275,11 +270,11 @@ suite("Envoy's own policies on both paths", () => {
       writeFileSync(file, good.replace('  virtual_hosts:\n', pin))
       await eventually('it is said', async () =>
         /virtual_hosts\[0\]\.typed_per_filter_config\.rate_limit: .*docs\/recipes\/envoy\.md/.test(
-          String((await policy()).reasons),
+          String((await gateway.status()).policy.reasons),
         ),
       )
       writeFileSync(file, good)
-      await eventually('nothing is said', async () => (await policy()).reasons.length === 0)
+      await eventually('nothing is said', async () => (await gateway.status()).policy.reasons.length === 0)
     })
   })
 })

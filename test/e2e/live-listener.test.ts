@@ -4,7 +4,6 @@ import { createServer, type Server } from 'node:http'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { parse, stringify } from 'yaml'
-import type { Status } from '../../src/status/status.ts'
 import { learnedIds } from '../support/fleet.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
@@ -76,8 +75,6 @@ suite('a listener that is changed under load', () => {
     renameSync(`${listener()}.new`, listener())
   }
   const title = async (): Promise<string> => String((await send(UNKNOWN)).json()['title'])
-  const status = async (): Promise<Status> =>
-    (await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()) as Status
   const rules = async (values: object): Promise<void> => {
     const file = join(gateway.folder, 'zonegate.yaml')
     const config = parse(readFileSync(file, 'utf8'))
@@ -102,7 +99,7 @@ suite('a listener that is changed under load', () => {
     await eventually('it is as shipped', async () => (await title()) === 'The zone is not in DNS')
     assert.equal((await slow).status, 200)
     assert.deepEqual(failures(), {})
-    assert.deepEqual((await status()).policy.needsRestart, [])
+    assert.deepEqual((await gateway.status()).policy.needsRestart, [])
   })
 
   test('a listener.yaml that can not be rendered changes nothing, and is told with its place', async () => {
@@ -110,12 +107,14 @@ suite('a listener that is changed under load', () => {
     const written = readFileSync(join(gateway.folder, 'run/listener.yaml'), 'utf8')
     save(shipped.replace('ext_proc.v3.ExternalProcessor', 'other.v3.Other').replace('not in DNS', 'anywhere'))
     await eventually('it is said', async () =>
-      /envoy\/listener\.yaml:\d+:\d+: http_filters: expected/.test((await status()).policy.faults.join()),
+      /envoy\/listener\.yaml:\d+:\d+: http_filters: expected/.test(
+        (await gateway.status()).policy.faults.join(),
+      ),
     )
     assert.equal(readFileSync(join(gateway.folder, 'run/listener.yaml'), 'utf8'), written)
     assert.equal(await title(), 'The zone is not in DNS')
     save(shipped)
-    await eventually('it is sound', async () => (await status()).policy.faults.length === 0)
+    await eventually('it is sound', async () => (await gateway.status()).policy.faults.length === 0)
   })
 
   test('a listener.yaml that only Envoy refuses changes nothing, and is told within seconds', async () => {
@@ -124,12 +123,12 @@ suite('a listener that is changed under load', () => {
     save(shipped.replace('stat_prefix: callback', 'stat_prefix: ""').replace('not in DNS', 'anywhere'))
     await eventually('it is said', async () => {
       for (let asks = 0; asks < 5; asks++) assert.equal(await title(), 'The zone is not in DNS')
-      return /refuses envoy\/listener\.yaml and keeps/.test((await status()).policy.faults.join())
+      return /refuses envoy\/listener\.yaml and keeps/.test((await gateway.status()).policy.faults.join())
     })
     save(shipped)
     await eventually('all is well', async () => {
       await title()
-      return (await status()).policy.faults.length === 0
+      return (await gateway.status()).policy.faults.length === 0
     })
     assert.deepEqual(failures(), {})
   })
@@ -159,7 +158,7 @@ suite('a listener that is changed under load', () => {
       })
       assert.equal(twice.json()['reason'], 'server_header_invalid')
     }
-    const { config, policy } = await status()
+    const { config, policy } = await gateway.status()
     assert.deepEqual([...config.needsRestart, ...policy.needsRestart, ...policy.faults], [])
     assert.deepEqual(failures(), {})
   })

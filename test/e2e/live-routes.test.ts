@@ -3,7 +3,6 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
@@ -80,10 +79,7 @@ suite('live routes', () => {
 
   test('a file that cannot be read changes nothing, and never gets to Envoy', async () => {
     const good = readFileSync(routes, 'utf8')
-    const faults = async (): Promise<readonly string[]> => {
-      const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-      return ((await response.json()) as Status).policy.faults
-    }
+    const faults = async (): Promise<readonly string[]> => (await gateway.status()).policy.faults
     const before = await gateway.stat('http.callback.rds.zonegate.update_attempt')
     for (const [broken, fault] of [
       ['resources: [', /routes\.yaml:1:13: /],

@@ -79,11 +79,7 @@ suite('one policy', () => {
   /** A push of routes comes a moment after Envoy has read its file. */
   const alikeSoon = (path: string): Promise<void> =>
     eventually('both are alike', async () => (await send(HOT, path)) === (await cold(path)))
-  const status = async (): Promise<Status> => {
-    const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-    return (await response.json()) as Status
-  }
-  const policy = async (): Promise<Status['policy']> => (await status()).policy
+  const policy = async (): Promise<Status['policy']> => (await gateway.status()).policy
   const save = (from: string, to: string): void => {
     assert.ok(shipped.includes(from), 'the edit changes something')
     writeFileSync(routes(), shipped.replace(from, to))

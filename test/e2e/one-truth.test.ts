@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
 import { parse, stringify } from 'yaml'
+import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
@@ -114,10 +115,7 @@ suite('one truth on both paths', () => {
     zone.take()
     return (await asked()) === before
   }
-  const policy = async (): Promise<{ reasons: string[]; faults: string[] }> => {
-    const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-    return ((await response.json()) as { policy: { reasons: string[]; faults: string[] } }).policy
-  }
+  const policy = async (): Promise<Status['policy']> => (await gateway.status()).policy
 
   /** Saves the policy with a mark in each answer of a zone, and returns when both paths show it. */
   const apply = async (given: PolicyCase): Promise<void> => {

@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
 import { startNameserver } from '../../demo/nameserver.ts'
-import type { Status, ZoneStatus } from '../../src/status/status.ts'
+import type { ZoneStatus } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Load, startLoad } from '../support/load.ts'
@@ -60,10 +60,8 @@ after(async () => {
   if (nameserver !== undefined) await new Promise<void>((done) => nameserver.close(done))
 })
 
-const status = async (): Promise<Status> =>
-  (await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()) as Status
 const zone = async (id: string): Promise<ZoneStatus | undefined> =>
-  (await status()).zones.find((one) => one.id === id)
+  (await gateway.status()).zones.find((one) => one.id === id)
 const post = (id: string, headers: [string, string][] = []) =>
   call(gateway.port, { headers: [['server', id], ...headers], body: 'x' })
 const cli = (...args: string[]) => runCli(args, gateway.folder)
@@ -72,11 +70,11 @@ const save = (text: string): void => {
   renameSync(join(gateway.folder, 'new.yaml'), join(gateway.folder, 'zonegate.yaml'))
 }
 const reload = async (text: string): Promise<void> => {
-  const { accepted, rejected } = (await status()).config.reloads
+  const { accepted, rejected } = (await gateway.status()).config.reloads
   save(text)
   gateway.processor?.process.kill('SIGHUP')
   await eventually('the file is read', async () => {
-    const { reloads } = (await status()).config
+    const { reloads } = (await gateway.status()).config
     return reloads.accepted + reloads.rejected > accepted + rejected
   })
 }
@@ -126,12 +124,12 @@ test('a rule has the requests that never came to the processor, too, and its ref
     'an Envoy reports hot ones',
     async () => {
       await post('1')
-      return ((await status()).rules[0]?.hot ?? 0) > 0
+      return ((await gateway.status()).rules[0]?.hot ?? 0) > 0
     },
     15_000,
   )
   assert.equal((await post('not_an_id')).status, 403)
-  const [rule] = (await status()).rules
+  const [rule] = (await gateway.status()).rules
   assert.ok(rule)
   assert.deepEqual([rule.name, rule.refused], ['default', { server_header_invalid: 1 }])
   assert.equal(rule.requests, rule.hot + rule.forwarded + 1)
@@ -152,14 +150,14 @@ test(`${RELOADS} reloads under load, half of them invalid: 0 failed requests`, a
       await reload(isSound ? text : (BREAKS[(i >> 1) % BREAKS.length]?.(text) ?? ''))
       await eventually(
         isSound ? 'it is taken' : 'it is refused',
-        async () => ((await status()).config.faults.length === 0) === isSound,
+        async () => ((await gateway.status()).config.faults.length === 0) === isSound,
       )
     }
-    const { reloads } = (await status()).config
+    const { reloads } = (await gateway.status()).config
     assert.ok(reloads.accepted >= RELOADS / 2 && reloads.rejected >= RELOADS / 2, JSON.stringify(reloads))
     assert.ok((load.outcomes.get('200') ?? 0) > 500)
     onlySuccess(load)
-    assert.ok((await status()).zonesLearned >= IDS.length - 1)
+    assert.ok((await gateway.status()).zonesLearned >= IDS.length - 1)
   } finally {
     await load.stop()
   }
@@ -170,12 +168,12 @@ test('learned.enabled: false, live: every zone asks again, true: they are learne
   try {
     await reload(stringify({ ...config, learned: { enabled: false } }))
     await eventually('Envoy has no zones', async () => {
-      const [envoy] = (await status()).envoys
+      const [envoy] = (await gateway.status()).envoys
       return envoy?.resources.virtualHost.held === 0
     })
     await reload(stringify(config))
     await eventually('Envoy has zones', async () => {
-      const [envoy] = (await status()).envoys
+      const [envoy] = (await gateway.status()).envoys
       return (envoy?.resources.virtualHost.held ?? 0) >= IDS.length
     })
     onlySuccess(load)

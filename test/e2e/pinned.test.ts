@@ -77,8 +77,7 @@ suite('an id that the operator has pinned', () => {
       await explained(),
       /pinned: A virtual host of envoy\/routes\.yaml has the requests of this id\. \(pinned\)/,
     )
-    const status = await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()
-    assert.deepEqual((status as { policy: object }).policy, {
+    assert.deepEqual((await gateway.status()).policy, {
       reasons: [],
       faults: [],
       pinned: ['POST/7'],

@@ -25,7 +25,7 @@ const ZONE = /\bzone[\w-]+\.game\.test\b/g
 const SPARE = '10.0.0.5'
 const ZONEGATE = /^npm run -s zonegate -- /
 const DEFAULT_PORT = 8101
-/** By way of the processor, and as a learned zone. */
+/** On the cold path first, then as a learned zone. */
 const ROUNDS = 4
 
 const run = promisify(execFile)

@@ -3,7 +3,6 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { parse, stringify } from 'yaml'
-import type { Status } from '../../src/status/status.ts'
 import { learnedIds } from '../support/fleet.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
@@ -42,8 +41,6 @@ suite('a listener that Envoy refuses, and then other rules', () => {
 
   const answerTo = async (query: string): Promise<string> =>
     (await call(gateway.port, { path: `/?${query}`, body: 'x' })).text
-  const status = async (): Promise<Status> =>
-    (await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()) as Status
   const save = (file: string, change: (text: string) => string): void => {
     const path = join(gateway.folder, file)
     writeFileSync(`${path}.new`, change(readFileSync(path, 'utf8')))
@@ -54,7 +51,7 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     return (await learnedIds(gateway)).size === 2
   }
 
-  const faults = async (): Promise<string> => (await status()).policy.faults.join('\n')
+  const faults = async (): Promise<string> => (await gateway.status()).policy.faults.join('\n')
   const REFUSED = /^Envoy zonegate-envoy refuses envoy\/listener\.yaml/
   const faulty = (text: string): string => text.replace('stat_prefix: callback', 'stat_prefix: ""')
 
@@ -108,7 +105,10 @@ suite('a listener that Envoy refuses, and then other rules', () => {
       const config = parse(text)
       return stringify({ ...config, rules: { ...config.rules, id: { query: 'new' } } })
     })
-    await eventually('the rules are taken over', async () => (await status()).config.reloads.accepted > 0)
+    await eventually(
+      'the rules are taken over',
+      async () => (await gateway.status()).config.reloads.accepted > 0,
+    )
     await eventually(
       'no zone is found by the rules before',
       async () => (await answerTo('old=h1&new=h2')) === `receiver ${HOSTS.h2}`,
@@ -116,7 +116,7 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     await eventually('it is told', async () => {
       assert.equal(await answerTo('old=h1&new=h2'), `receiver ${HOSTS.h2}`)
       assert.equal(await answerTo('old=h2&new=h1'), `receiver ${HOSTS.h1}`)
-      return (await status()).policy.faults.some((fault) => fault.includes('refuses envoy/listener.yaml'))
+      return (await gateway.status()).policy.faults.some((fault) => fault.includes('refuses envoy/listener.yaml'))
     })
     assert.deepEqual([...(await learnedIds(gateway))], [])
     save('envoy/listener.yaml', () => shipped)

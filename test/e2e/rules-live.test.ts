@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { stringify } from 'yaml'
 import { startNameserver } from '../../demo/nameserver.ts'
-import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
 import { type Load, percentile, startLoadOf } from '../support/load.ts'
@@ -118,11 +117,10 @@ suite('rules that are saved under load', { timeout: TIMEOUT_MS }, () => {
     ]
     return breaks[version % breaks.length]?.() ?? ''
   }
-  const status = async (): Promise<Status> =>
-    (await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()) as Status
   /** By the processor, of the changing rule alone. */
   const decisionsOf = async (): Promise<number> => {
-    const rule = (await status()).rules.find(({ name }) => name === 'new') ?? assert.fail('the rule is there')
+    const rule =
+      (await gateway.status()).rules.find(({ name }) => name === 'new') ?? assert.fail('the rule is there')
     return Object.values(rule.refused).reduce((sum, count) => sum + count, rule.forwarded)
   }
   /** Milliseconds until a request with this id is forwarded. */
@@ -146,7 +144,7 @@ suite('rules that are saved under load', { timeout: TIMEOUT_MS }, () => {
       ['1', '2'],
     )
     const [coldMs, hotMs, slownesses]: [number[], number[], number[]] = [[], [], []]
-    let rejected = (await status()).config.reloads.rejected
+    let rejected = (await gateway.status()).config.reloads.rejected
     for (let at = 1; at <= SAVES; at += 1) {
       const version = Math.ceil(at / 2)
       const savedMs = performance.now()
@@ -154,9 +152,9 @@ suite('rules that are saved under load', { timeout: TIMEOUT_MS }, () => {
         save(invalid(version))
         await eventually(
           'the processor has refused it',
-          async () => (await status()).config.reloads.rejected > rejected,
+          async () => (await gateway.status()).config.reloads.rejected > rejected,
         )
-        rejected = (await status()).config.reloads.rejected
+        rejected = (await gateway.status()).config.reloads.rejected
         continue
       }
       save(valid(version))

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import type { Socket as UdpSocket } from 'node:dgram'
 import { after, before, suite, test } from 'node:test'
 import { startNameserver } from '../../demo/nameserver.ts'
-import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { type Call, call, type Reply } from '../support/http.ts'
 import { freePort } from '../support/ports.ts'
@@ -265,7 +264,6 @@ function receivedBy(id?: string): ReceivedRequest[] {
 }
 
 async function decisions(): Promise<number> {
-  const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-  const { forwarded, refused } = ((await response.json()) as Status).decisions
+  const { forwarded, refused } = (await gateway.status()).decisions
   return Object.values(refused).reduce((sum, count) => sum + count, forwarded)
 }

@@ -190,8 +190,7 @@ suite('files saved under load', () => {
     )
   /** What everybody has read so far. */
   const reactions = async (): Promise<string> => {
-    const status = await (await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)).json()
-    const { config: read, policy } = status as { config: { reloads: object }; policy: object }
+    const { config: read, policy } = await gateway.status()
     const rds = await gateway.stat('http.callback.rds.zonegate.update_attempt')
     return JSON.stringify([read.reloads, policy, rds])
   }

@@ -202,11 +202,10 @@ async function hasZones(from: Envoy, ids: readonly string[]): Promise<boolean> {
   return ids.every((id) => zones.has(id))
 }
 
-async function statusOf(): Promise<EnvoyStatus[]>
+async function statusOf(): Promise<readonly EnvoyStatus[]>
 async function statusOf(number: number): Promise<EnvoyStatus>
-async function statusOf(number?: number): Promise<EnvoyStatus | EnvoyStatus[]> {
-  const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-  const { envoys: all } = (await response.json()) as { envoys: EnvoyStatus[] }
+async function statusOf(number?: number): Promise<EnvoyStatus | readonly EnvoyStatus[]> {
+  const { envoys: all } = await gateway.status()
   return number === undefined ? all : (all.find((one) => one.envoy === `envoy-${number}`) as EnvoyStatus)
 }
 

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import type { ResourceRecord } from '../../src/dns/message.ts'
 import type { Explained } from '../../src/status/explain.ts'
-import type { Status } from '../../src/status/status.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
 import { startLoad } from '../support/load.ts'
@@ -11,7 +10,7 @@ import { freePort } from '../support/ports.ts'
 import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 
-/** Ports, priorities and weights from SRV, by way of the processor and inside Envoy. */
+/** Ports, priorities and weights from SRV, on the cold path and on the hot one. */
 const HOST = '127.0.72.1'
 const TARGET = 'host.game.test'
 const name = (id: string): string => `_pay._tcp.zone${id}-pay.game.test`
@@ -171,8 +170,7 @@ suite('ports from SRV', () => {
   })
 
   test('status and explain show ports, priorities, weights and targets', async () => {
-    const status = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-    const { zones } = (await status.json()) as Status
+    const { zones } = await gateway.status()
     const zone = zones.find(({ id }) => id === '7')
     assert.deepEqual(zone?.addresses, [`${HOST}:${port(3)}`, `${HOST}:${port(0)}`])
     assert.deepEqual(

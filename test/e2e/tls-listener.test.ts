@@ -274,7 +274,7 @@ describe('TLS on the listener, as in envoy/listener-tls.yaml', () => {
 
   test('a certificate that comes by a symlink swap, as in a mounted Secret, is taken', async () => {
     const certs = join(gateway.folder, 'certs')
-    /** As the kubelet does: the files are links by way of `..data`, which alone is replaced. */
+    /** As the kubelet does: the files are links through `..data`, and only that link is replaced. */
     const publish = (number: number): void => {
       mkdirSync(join(certs, `..${number}`))
       for (const kind of ['pem', 'key'])

@@ -20,7 +20,7 @@ import { a, type ScriptedNameserver, soa, startNameserver } from '../support/nam
 import { freePort } from '../support/ports.ts'
 import { eventually } from '../support/processor.ts'
 
-/** HTTP/2 and gRPC to zones, with TLS and without, by way of the processor and inside Envoy. */
+/** HTTP/2 and gRPC to zones, with TLS and without, on the cold path and on the hot one. */
 const DOMAIN = 'grpc.test'
 const HOST = '127.0.74.1'
 const octets = (value: Buffer): Buffer => value

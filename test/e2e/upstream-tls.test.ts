@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import type { Status } from '../../src/status/status.ts'
 import { CertificateFolder } from '../support/certificates.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { call, type Reply } from '../support/http.ts'
@@ -13,7 +12,7 @@ import { eventually } from '../support/processor.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { type SeenByReceiver, startTlsReceiver, type TlsReceiver } from '../support/tls-receiver.ts'
 
-/** TLS to zones, by way of the processor and inside Envoy. */
+/** TLS to zones, on the cold path and on the hot one. */
 const DOMAIN = 'tls.test'
 const HOSTS = {
   good: '127.0.73.1',
@@ -205,8 +204,7 @@ suite('TLS to zones', () => {
   test('a CA that is not there: nothing is trusted, others go on, status says so; when it comes it is used', async () => {
     await both('71', refused, '/missing')
     seen(await send('11'))
-    const response = await fetch(`http://127.0.0.1:${gateway.httpPort}/api/status`)
-    const { certificates: told } = (await response.json()) as Status
+    const { certificates: told } = await gateway.status()
     assert.deepEqual(told, [{ file: 'certs/missing.pem', use: 'ca', what: 'no such file' }])
     certificates.renameTo('zones.pem', join(gateway.folder, 'certs', 'missing.pem'))
     for (const id of ['71', '72'])

@@ -167,7 +167,7 @@ suite('zones', () => {
       assert.equal(/^retry-after: (\d+)\r$/m.exec(answer)?.[1], id === '8' ? undefined : '600')
     })
 
-  test('an id that is not in DNS goes to the fallback, by way of the processor', async () => {
+  test('an id that is not in DNS goes to the fallback, and the processor is asked', async () => {
     for (let round = 0; round < 3; round++) {
       const { answer, atZone } = await send('404404', '/', false)
       assert.match(answer, new RegExp(`\r\n\r\n${IN_DNS}:${port}$`))
@@ -176,7 +176,7 @@ suite('zones', () => {
   })
 
   test('pinned, unpinned, merged and in maintenance under load: no request fails, and each goes where it is said', async () => {
-    const load = startLoad(hot.port, 4, ['1', '2', '5'], 2)
+    const load = startLoad(hot.port, 4, ['1', '2', '5'])
     const goesTo = async (id: string, answer: string): Promise<void> =>
       await eventually(`${id} goes to ${answer}`, async () => {
         const { text, status } = await call(hot.port, { headers: [['server', id]], body: 'x' })

@@ -47,7 +47,7 @@ after(async () => {
   await nameserver?.stop()
 })
 
-/** A request by way of the processor: settles with its answer. */
+/** A request that asks the processor: settles with its answer. */
 function ask(id: string): Promise<ProcessingResponse> {
   const { path, requestSerialize, responseDeserialize } = externalProcessor.Process
   const stream = client.makeBidiStreamRequest<ProcessingRequest, ProcessingResponse>(

@@ -290,7 +290,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
     titles: /its breaker/,
   },
   {
-    attack: 'log injection, by way of Envoy',
+    attack: 'log injection into the log of Envoy',
     file: LISTENER,
     text: 'json_format:\n                time: "%START_TIME%"\n',
     // The lines of json_format become a text that nobody reads.
@@ -302,7 +302,7 @@ export const CALLERS_FENCES: readonly Fence[] = [
     titles: /one field/,
   },
   {
-    attack: 'log injection, by way of the processor',
+    attack: 'log injection into the log of the processor',
     file: 'src/log-output.ts',
     text: 'this.#waiting.push(line)',
     without: String.raw`this.#waiting.push(line.replaceAll('\\"', '"'))`,

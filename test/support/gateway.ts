@@ -84,6 +84,8 @@ export interface TestGateway {
   configure(part: string, values: Readonly<Record<string, unknown>>): Promise<void>
   /** Text of Envoy's log, access log included, or of the processor's. */
   log(of: 'envoy' | 'processor'): string
+  /** The processor's own. On a connection of its own: the processor that served an earlier call may have been killed since. */
+  status(): Promise<Status>
   /** The value of one of Envoy's counters or gauges; 0 if it does not exist. */
   stat(name: string): Promise<number>
   stop(): Promise<void>
@@ -175,11 +177,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
     configure: async (part, values) => {
       const file = join(folder, 'zonegate.yaml')
       const config = parse(readFileSync(file, 'utf8'))
-      const accepted = async (): Promise<number> => {
-        // Without keep-alive: a processor that served an earlier call may have been killed since.
-        const status: Status = (await ask(httpPort, '/api/status')).json()
-        return status.config.reloads.accepted
-      }
+      const accepted = async (): Promise<number> => (await gateway.status()).config.reloads.accepted
       const before = await accepted()
       writeFileSync(`${file}.new`, stringify({ ...config, [part]: { ...config[part], ...values } }))
       renameSync(`${file}.new`, file)
@@ -187,6 +185,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       await eventually('zonegate.yaml is taken over', async () => (await accepted()) > before)
     },
     log: (of) => readFileSync(join(folder, `${of}.log`), 'utf8'),
+    status: async () => (await ask(httpPort, '/api/status')).json(),
     stat: (name) => statOf(adminPort, name),
     stop: async () => {
       await Promise.all([envoy?.stop('SIGKILL'), gateway.processor?.stop('SIGKILL')])
