@@ -116,7 +116,9 @@ suite('a listener that Envoy refuses, and then other rules', () => {
     await eventually('it is told', async () => {
       assert.equal(await answerTo('old=h1&new=h2'), `receiver ${HOSTS.h2}`)
       assert.equal(await answerTo('old=h2&new=h1'), `receiver ${HOSTS.h1}`)
-      return (await gateway.status()).policy.faults.some((fault) => fault.includes('refuses envoy/listener.yaml'))
+      return (await gateway.status()).policy.faults.some((fault) =>
+        fault.includes('refuses envoy/listener.yaml'),
+      )
     })
     assert.deepEqual([...(await learnedIds(gateway))], [])
     save('envoy/listener.yaml', () => shipped)
