@@ -1,6 +1,6 @@
 import { type ClusterPolicy, type ClusterTemplates, clusterResource, clusterTemplates } from './cluster.ts'
 import { endpointsResource, sameAddresses, type ZoneAddresses } from './endpoints.ts'
-import { drainMs, type Pin, type RoutePolicy } from './learned-routes.ts'
+import type { Pin, RoutePolicy } from './learned-routes.ts'
 import type { RouteConfiguration } from './messages.ts'
 import { pinOf, pinsOf } from './pins.ts'
 import { proofOf } from './proof.ts'
@@ -62,7 +62,6 @@ export class Catalog {
   /** By service, or by service and server name. */
   readonly #clusters = new Map<string, ClusterTemplates>()
   #clusterPolicy: ClusterPolicy
-  #drainMs: number
   #virtualHosts: VirtualHosts
   #coldClusters: ReadonlyMap<string, Resource> = new Map()
   #namesCluster: Resource | undefined
@@ -77,7 +76,6 @@ export class Catalog {
     this.#rules = rules
     this.#epoch = epoch
     this.#clusterPolicy = policy.cluster
-    this.#drainMs = drainMs(policy.routes)
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#pins = policy.routes.pins ?? []
   }
@@ -130,11 +128,6 @@ export class Catalog {
     this.#provedPins = configuration === undefined ? [] : pinsOf(configuration)
     for (const host of this.#servicesOfHost.keys())
       if (this.#pinIn([...pinsBefore, ...this.#provedPins], host) !== undefined) this.#hostChanged(host)
-  }
-
-  /** How long a cluster outlives its last route, milliseconds: requests under way may still need a retry. */
-  get drainMs(): number {
-    return this.#drainMs
   }
 
   *clusterNames(): Iterable<string> {
@@ -220,7 +213,6 @@ export class Catalog {
     this.#rules = rules
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#clusterPolicy = policy.cluster
-    this.#drainMs = drainMs(policy.routes)
     this.#clusters.clear()
     this.#pins = policy.routes.pins ?? []
     // With other rules the same zones have other virtual hosts.

@@ -1,5 +1,4 @@
 import type { Struct, Value } from '../grpc/protos.ts'
-import { millisecondsOf } from './duration.ts'
 import type {
   HeaderMatcher,
   RetryPolicy,
@@ -281,19 +280,4 @@ function hotMetadata(metadata: Route['metadata'], zone?: string): NonNullable<Ro
   }
   const own: Struct = { fields }
   return { filter_metadata: { ...others, [METADATA]: own } }
-}
-
-/** The default of Envoy's idle timeout, which counts if the route timeout is off. */
-const DRAIN_MS_MAX = 300_000
-/** Envoy's default for `timeout` of a RouteAction. */
-const ROUTE_TIMEOUT_MS_DEFAULT = 15_000
-
-/** How long a request that used a withdrawn route may still need a retry: the route's timeout. */
-export function drainMs({ coldRoutes }: RoutePolicy): number {
-  const action = coldRoutes.find(({ name }) => name === FORWARD)?.route
-  if (action?.timeout === undefined) return ROUTE_TIMEOUT_MS_DEFAULT
-  const timeoutMs = millisecondsOf(action.timeout)
-  if (timeoutMs > 0) return Math.min(timeoutMs, DRAIN_MS_MAX)
-  const idleMs = action.idle_timeout === undefined ? 0 : millisecondsOf(action.idle_timeout)
-  return idleMs > 0 ? Math.min(idleMs, DRAIN_MS_MAX) : DRAIN_MS_MAX
 }

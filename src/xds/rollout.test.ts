@@ -18,16 +18,15 @@ import {
   TYPE_URLS,
   type ZoneKey,
 } from './resource.ts'
-import { Rollout } from './rollout.ts'
+import { DRAIN_MS, Rollout } from './rollout.ts'
 import type { RoutingRules } from './routing-rules.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
 fc.configureGlobal({ seed: 1 })
 
-const DRAIN_MS = 1_000
 const HOUR_MS = 3_600_000
 
-const policy = zonePolicy({ timeout: { seconds: DRAIN_MS / 1000 } })
+const policy = zonePolicy()
 const rules = routingRules([MAIL_SERVICE, DEFAULT_SERVICE])
 
 const inMaintenance: RoutingRules['said'] = (service, id) =>
@@ -695,14 +694,14 @@ for (const [how, by] of BOTH)
         scene.pass(20 * DRAIN_MS)
         for (const found of [...scene.catalog.keys()]) if (!published.has(found)) scene.withdraw(found)
         for (const wanted of published) scene.publish(wanted)
-        scene.pass(2 * REFUSED_MS.max)
+        scene.pass(2 * REFUSED_MS.max + 2 * DRAIN_MS)
         assert.deepEqual(scene.envoy.faults, [])
         const isRefused = (zone: string): boolean =>
           scene.envoy.refuses.has(zone) || scene.envoy.refuses.has(`zonegate/${zone.split('/')[1]}`)
         const hot = scene.hot()
         for (const zone of published) if (!isRefused(zone)) assert.ok(hot.includes(zone), `${zone} is hot`)
         scene.envoy.refuses.clear()
-        scene.pass(2 * REFUSED_MS.max)
+        scene.pass(2 * REFUSED_MS.max + 2 * DRAIN_MS)
         assert.deepEqual(scene.envoy.faults, [])
         assert.deepEqual(scene.hot(), [...published].sort())
         assert.deepEqual([...scene.envoy.clusters.keys()].sort(), [...published].sort())

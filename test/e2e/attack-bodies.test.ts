@@ -125,6 +125,42 @@ suite('bodies and streams that last', () => {
     }
   })
 
+  test('a request whose body lasts longer than its zone stays learned is forwarded', async () => {
+    const withdrawing = await startGateway({
+      config,
+      edit: { 'routes.yaml': (text) => text.replace('idle_timeout: 60s', 'idle_timeout: 2s') },
+    })
+    const socket = connect(withdrawing.port, '127.0.0.1')
+    try {
+      await eventually('the zone is learned', async () => {
+        await call(withdrawing.port, { headers: [['server', '1']], body: 'x' })
+        return (await withdrawing.stat('cluster.default/1.upstream_rq_total')) > 0
+      })
+      const answer = new Promise<string>((resolve) => {
+        socket.once('data', (chunk) => resolve(chunk.toString('latin1')))
+        socket.once('error', (error) => resolve(error.message))
+      })
+      const asked = await withdrawing.stat('http.callback.ext_proc.streams_started')
+      socket.write('POST / HTTP/1.1\r\nhost: x\r\nserver: 1\r\ncontent-length: 99\r\n\r\n')
+      const dribble = setInterval(() => socket.write('a'), 500)
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      await withdrawing.configure('learned', { enabled: false })
+      await new Promise((resolve) => setTimeout(resolve, 5000))
+      clearInterval(dribble)
+      assert.equal((await call(withdrawing.port, { headers: [['server', '1']], body: 'x' })).status, 200)
+      assert.equal(
+        await withdrawing.stat('http.callback.ext_proc.streams_started'),
+        asked + 1,
+        'other requests of the zone ask, this one did not',
+      )
+      socket.write('a'.repeat(99))
+      assert.match(await answer, /^HTTP\/1\.1 200 /)
+    } finally {
+      socket.destroy()
+      await withdrawing.stop()
+    }
+  })
+
   test('a client that does not read makes Envoy hold a buffer full, and the zone waits', async () => {
     const socket = connect(gateway.port, '127.0.0.1', () =>
       socket.write('POST / HTTP/1.1\r\nhost: x\r\nserver: 2\r\ncontent-length: 1\r\n\r\na'),
