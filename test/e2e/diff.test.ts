@@ -357,6 +357,8 @@ suite('zonegate diff', () => {
       const named = namedBy(said)
 
       if (edit !== undefined) save('envoy/routes.yaml', edit(routes))
+      else if (change === undefined)
+        save('zonegate.yaml', next) // no reload: it means the same
       else await take(next)
       if (changes.includes('cold')) {
         // Which is the least recently used may be another one by now, so these are counted.
