@@ -130,6 +130,15 @@ test('so is one whose body Envoy keeps to itself', () => {
   assert.deepEqual(zoneOf(answersOf(stream)[0]), { stringValue: 'zone7-default.s.test' })
 })
 
+test('a request fails of which Envoy keeps back what the only rules read: they could find another zone', () => {
+  const byHeaders = opened([handlingBy('[{ header: x-zone }, { header: server }]')], 'server')
+  byHeaders.message(head({ server: '7' }))
+  const byBody = opened([handlingBy('[{ form: id }, { query: id }]')], 'content-type,content-encoding')
+  byBody.message(head({ ':path': '/?id=7', 'content-type': 'application/x-www-form-urlencoded' }))
+  for (const { ends, sent } of [byHeaders, byBody])
+    assert.deepEqual([ends.map(({ code }) => code), sent], [[status.INVALID_ARGUMENT], []])
+})
+
 test('a stream that ends before its request, or before the body that decides it, fails', () => {
   const silent = opened([handlingBy('{ header: server }')])
   silent.halfClose()
@@ -156,7 +165,7 @@ test('a stream beyond the most fails, and one that has ended makes room', () => 
 test('an exception fails its stream, and is told', () => {
   const bugs: unknown[] = []
   const bug = new Error('a bug')
-  const stream = opened([{ ...handlingBy('{ header: server }'), decide: () => assert.fail(bug) }], '', {
+  const stream = opened([{ ...handlingBy('{ header: server }'), decide: () => assert.fail(bug) }], 'server', {
     onBug: (error) => bugs.push(error),
   })
   stream.message(head({ server: '7' }))

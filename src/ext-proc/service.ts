@@ -122,6 +122,10 @@ class OneRequest implements CallHandler<ProcessingRequest> {
     this.#state = 'asked'
     this.#options.streams.spoke(this.#stream)
     const by = handlingFor(message, this.#stream.metadata, this.#options.inForce())
+    if (by === undefined) {
+      this.#refuse('expected all that the rules read: Envoy still works by earlier ones')
+      return
+    }
     const head = headOf(message, by.headers)
     if (head === null) this.#refuse('expected request_headers')
     else if (sendsBody(message) && by.needsBody(head)) {
@@ -164,26 +168,30 @@ class OneRequest implements CallHandler<ProcessingRequest> {
  * The newest configuration for which Envoy has sent enough of the request. Right after a change a request may come by the previous
  * listener, which sends other headers or no body. Or Envoy's routes don't know a new cluster yet: they would answer 502 to an
  * address with that cluster in front.
+ * @returns undefined: there is none, and with a part missing the rules could find an id in another place, and so another zone
  */
 function handlingFor(
   message: ProcessingRequest,
   metadata: Metadata,
   inForce: readonly [Handling, ...Handling[]],
-): Handling {
+): Handling | undefined {
   const [newest] = inForce
-  if (inForce.length === 1) return newest
   const [sent] = metadata.get(SENT_HEADERS)
   if (sent === undefined) return newest
   const names = new Set(String(sent).split(','))
+  const hasParts = (handling: Handling): boolean => {
+    for (const name of handling.headers) if (!names.has(name)) return false
+    if (!withholdsBody(message)) return true
+    const head = headOf(message, handling.headers)
+    return head === null || !handling.needsBody(head)
+  }
+  if (inForce.length === 1) return hasParts(newest) ? newest : undefined
   const [known = ''] = metadata.get(UPSTREAMS)
   const clusters = new Set(String(known).split(','))
-  const isEnough = (handling: Handling): boolean => {
-    if (!handling.clusters.every((cluster) => clusters.has(cluster))) return false
-    if (![...handling.headers].every((name) => names.has(name))) return false
-    const head = headOf(message, handling.headers)
-    return head === null || !withholdsBody(message) || !handling.needsBody(head)
-  }
-  return inForce.find(isEnough) ?? newest
+  const knowsClusters = (handling: Handling): boolean =>
+    handling.clusters.every((cluster) => clusters.has(cluster))
+  const withParts = inForce.filter(hasParts)
+  return withParts.find(knowsClusters) ?? withParts[0]
 }
 
 /** Fails the streams that have been silent for too long. */

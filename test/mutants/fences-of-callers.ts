@@ -358,6 +358,14 @@ export const CALLERS_FENCES: readonly Fence[] = [
     titles: /and from whom/,
   },
   {
+    attack: 'a request of which an Envoy with earlier rules sends too little',
+    file: 'src/ext-proc/service.ts',
+    text: 'return hasParts(newest) ? newest : undefined',
+    without: 'return newest',
+    test: 'src/ext-proc/service.test.ts',
+    titles: /keeps back what/,
+  },
+  {
     attack: 'an id that makes the name too long',
     file: 'src/routing/rules.ts',
     text: 'if (name.length > NAME_LENGTH_MAX || !name',
