@@ -279,6 +279,14 @@ test('of connections that ask nothing 256 stay, and health checks and scrapes ar
     await eventually('the oldest are closed', () => sockets.filter(({ closed }) => !closed).length <= 256)
     assert.ok(sockets.slice(0, 100).every(({ closed }) => closed))
     assert.ok(sockets.slice(-100).every(({ closed }) => !closed))
+    // The limit closed them. The timeout for a request would close the others just behind them.
+    let answer = ''
+    const [last] = sockets.slice(-1)
+    last?.setEncoding('utf8').on('data', (text: string) => {
+      answer += text
+    })
+    last?.write('GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n')
+    await eventually('one of the others is answered', () => answer.startsWith('HTTP/1.1 200'))
   } finally {
     for (const socket of sockets) socket.destroy()
   }
