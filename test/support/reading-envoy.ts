@@ -243,6 +243,10 @@ function partOf(
   delete manager.rds
   delete manager.access_log
   listener.name = name
+  // There is no control plane here, so none of Envoy's subscriptions works.
+  manager.http_filters = manager.http_filters.filter(
+    ({ config_discovery }: Yaml) => config_discovery === undefined,
+  )
   const extProc = manager.http_filters.find((filter: Yaml) => filter.name === 'ext_proc').typed_config
   extProc.grpc_service.envoy_grpc.cluster_name = name
   extProc.message_timeout = '20s'
