@@ -261,7 +261,7 @@ suite('docker compose', { skip: whatIsMissing() ?? false }, () => {
     writeFileSync(file, original)
     await compose('start', 'processor')
     await eventually(async () =>
-      assert.match(await inside('processor', 'zonegate status'), /^no processor ran for .*"zones_by_name"$/m),
+      assert.match(await inside('processor', 'zonegate status'), /^no processor ran for .*zones_by_name/m),
     )
   })
 
