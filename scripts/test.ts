@@ -21,7 +21,7 @@ const KINDS = {
 
 /** Kinds whose files run side by side. Tests with a browser or Docker run alone: they need both cores of a small machine. */
 const SIDE_BY_SIDE: ReadonlySet<string> = new Set(['unit', 'fuzz', 'integration', 'e2e'])
-/** How many of those at a time. With three on two cores, `shared-routes` counts one push too many now and then. */
+/** How many of those at a time: one for each core of a small machine. */
 const AT_A_TIME = 2
 
 async function main(): Promise<number> {
