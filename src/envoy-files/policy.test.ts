@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { HTTP_OPTIONS } from '../xds/cold-cluster.ts'
 import { messageCodec } from '../xds/envoy-api.ts'
 import type { Cluster } from '../xds/messages.ts'
-import { type PolicyReading, readPolicy } from './policy.ts'
+import { type ColdPath, type PolicyReading, readPolicy } from './policy.ts'
 import { PolicySource } from './policy-source.ts'
 
 const ROUTES = `resources:
@@ -87,6 +87,34 @@ const reasons = (routes: string, clusters = CLUSTERS, listener = LISTENER): read
   const reading = read(routes, clusters, listener)
   return reading.kind === 'cold only' ? reading.reasons : []
 }
+
+test('how long a request may take to arrive: as long as the listener with the longest limit says', () => {
+  const type =
+    'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'
+  const listenerWith = (...limits: readonly string[]): string =>
+    [
+      LISTENER,
+      ...limits.map(
+        (limit) => `- filter_chains: [{ filters: [{ typed_config: { "@type": ${type}, ${limit} } }] }]\n`,
+      ),
+    ].join('')
+  const limitOf = (listener: string, routes = ROUTES): number | undefined =>
+    (read(routes, CLUSTERS, listener) as { cold: ColdPath }).cold.requestTimeoutMs
+  assert.equal(limitOf(listenerWith('request_timeout: 20s', 'request_timeout: 1.5s')), 20_000)
+  for (const none of [
+    'stat_prefix: a',
+    'request_timeout: 0s',
+    'request_timeout: "-1s"',
+    'request_timeout: 5',
+  ])
+    assert.equal(limitOf(listenerWith('request_timeout: 20s', none)), undefined, none)
+  assert.equal(
+    good(read(ROUTES, CLUSTERS, listenerWith('request_timeout: 20s'))).policy.requestTimeoutMs,
+    20_000,
+  )
+  const coldOnly = ROUTES.replace('timeout: 0s', 'cluster_not_found_response_code: NOT_FOUND')
+  assert.equal(limitOf(listenerWith('request_timeout: 20s'), coldOnly), 20_000)
+})
 
 describe("Envoy's files give learned zones", () => {
   const { policy } = good(read())

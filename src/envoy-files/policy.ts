@@ -2,7 +2,7 @@ import type { ZonePolicy } from '../xds/catalog.ts'
 import type { ClusterPolicy } from '../xds/cluster.ts'
 import { HTTP_OPTIONS, httpOptions } from '../xds/cold-cluster.ts'
 import { FORWARD, type RoutePolicy } from '../xds/learned-routes.ts'
-import { messageOf, readMessage } from '../xds/message-yaml.ts'
+import { durationMs, messageOf, readMessage } from '../xds/message-yaml.ts'
 import type { Any, Cluster, HeaderMatcher, Route, RouteConfiguration, VirtualHost } from '../xds/messages.ts'
 import { pinsOf } from '../xds/pins.ts'
 import { MESSAGE_NAMES } from '../xds/resource.ts'
@@ -29,6 +29,8 @@ export type PolicyReading =
 export interface ColdPath {
   readonly configuration?: RouteConfiguration
   readonly cluster?: Cluster
+  /** `request_timeout` of the listeners, the longest. Absent: there is none. */
+  readonly requestTimeoutMs?: number
 }
 
 export interface PolicyFiles {
@@ -90,7 +92,12 @@ export function readPolicy(files: PolicyFiles, rules: PolicyRules): PolicyReadin
   if (faults.length > 0) return { kind: 'faults', faults }
   if (routes === undefined || cluster === undefined || reasons.length > 0)
     return { kind: 'cold only', reasons, mistakes, cold }
-  return { kind: 'policy', policy: { routes, cluster }, cold }
+  const { requestTimeoutMs } = cold
+  return {
+    kind: 'policy',
+    policy: { routes, cluster, ...(requestTimeoutMs !== undefined && { requestTimeoutMs }) },
+    cold,
+  }
 }
 
 class Reading {
@@ -123,6 +130,9 @@ class Reading {
     if (place === undefined) return file.fault(file.root, `resources: expected ${ROUTE_CONFIGURATION}`)
     const configuration = this.#read<RouteConfiguration>(file, ROUTE_CONFIGURATION, place)
     if (configuration === undefined) return undefined
+
+    const requestTimeoutMs = longestRequestMs(this.#listener)
+    if (requestTimeoutMs !== undefined) this.cold = { requestTimeoutMs }
 
     const { name, vhost_header, virtual_hosts = [] } = configuration
     if (name === undefined) return this.#broken(place, 'name: expected a text')
@@ -368,12 +378,29 @@ interface ColdFilter {
   readonly disabled: boolean
 }
 
-function coldFilters(file: YamlFile): ColdFilter[] {
+/** Configurations of the listeners' network filters. */
+function networkFilters(file: YamlFile): (Place | undefined)[] {
   return file
     .items(file.at(file.root, 'resources'))
     .flatMap((listener) => file.items(file.at(listener, 'filter_chains')))
     .flatMap((chain) => file.items(file.at(chain, 'filters')))
-    .flatMap((filter) => file.items(file.at(file.at(filter, 'typed_config'), 'http_filters')))
+    .map((filter) => file.at(filter, 'typed_config'))
+}
+
+const CONNECTION_MANAGER =
+  /\/envoy\.extensions\.filters\.network\.http_connection_manager\.v3\.HttpConnectionManager$/
+
+/** Undefined if a listener lets a request take as long as it likes. */
+function longestRequestMs(file: YamlFile): number | undefined {
+  const all = networkFilters(file)
+    .filter((config) => CONNECTION_MANAGER.test(file.text(config, '@type') ?? ''))
+    .map((config) => durationMs(file.text(config, 'request_timeout') ?? '') ?? 0)
+  return all.length === 0 || all.includes(0) ? undefined : Math.max(...all)
+}
+
+function coldFilters(file: YamlFile): ColdFilter[] {
+  return networkFilters(file)
+    .flatMap((config) => file.items(file.at(config, 'http_filters')))
     .filter((filter) => {
       const config = file.at(filter, 'typed_config')
       return COLD_FILTER.test(file.text(config, '@type') ?? '') || ANSWER.test(textsIn(file, config))

@@ -13,6 +13,8 @@ import { HOSTS_PER_SIZE, type VirtualHostResource, VirtualHosts } from './virtua
 export interface ZonePolicy {
   readonly routes: RoutePolicy
   readonly cluster: ClusterPolicy
+  /** How long a request may take to arrive whole. Absent: as long as it likes. */
+  readonly requestTimeoutMs?: number
 }
 
 export interface LearnedZone extends ZoneAddresses {
@@ -49,6 +51,8 @@ export type CatalogChange = (listener: CatalogListener) => void
  * them for at least this part of the time; a higher value would mean more pushes.
  */
 const REMAINING_MIN = 0.75
+/** A drain without `requestTimeoutMs`, and the longest with one: clusters of forgotten zones take memory. */
+const DRAIN_MAX_MS = 3_600_000
 
 /** What every Envoy should have in the end: the learned zones as resources. rollout.ts decides what an Envoy is sent when. */
 export class Catalog {
@@ -62,6 +66,7 @@ export class Catalog {
   /** By service, or by service and server name. */
   readonly #clusters = new Map<string, ClusterTemplates>()
   #clusterPolicy: ClusterPolicy
+  #requestTimeoutMs: number | undefined
   #virtualHosts: VirtualHosts
   #coldClusters: ReadonlyMap<string, Resource> = new Map()
   #namesCluster: Resource | undefined
@@ -76,6 +81,7 @@ export class Catalog {
     this.#rules = rules
     this.#epoch = epoch
     this.#clusterPolicy = policy.cluster
+    this.#requestTimeoutMs = policy.requestTimeoutMs
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#pins = policy.routes.pins ?? []
   }
@@ -84,6 +90,14 @@ export class Catalog {
   onChange(listener: (change: CatalogChange) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /**
+   * How long a cluster outlives its last route. A request keeps the routes of its first octet, and looks for their cluster only when it
+   * has its whole body. Its retry needs the cluster, too.
+   */
+  get drainMs(): number {
+    return Math.min(this.#requestTimeoutMs ?? DRAIN_MAX_MS, DRAIN_MAX_MS)
   }
 
   /** The clusters of the cold path, one for each way to reach zones. While empty (unreadable), Envoys keep those that they have. */
@@ -213,6 +227,7 @@ export class Catalog {
     this.#rules = rules
     this.#virtualHosts = new VirtualHosts(policy.routes, rules)
     this.#clusterPolicy = policy.cluster
+    this.#requestTimeoutMs = policy.requestTimeoutMs
     this.#clusters.clear()
     this.#pins = policy.routes.pins ?? []
     // With other rules the same zones have other virtual hosts.

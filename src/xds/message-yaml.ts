@@ -224,6 +224,12 @@ const INTEGERS: Readonly<Record<string, number>> = {
 /** Seconds with up to nine decimals (proto3's JSON mapping of Duration). */
 const DURATION = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$/
 
+/** @param text in proto3's JSON mapping. @returns undefined if it is no duration, or a negative one */
+export function durationMs(text: string): number | undefined {
+  const [whole, sign] = DURATION.exec(text) ?? []
+  return whole === undefined || sign === '-' ? undefined : Number.parseFloat(whole) * 1000
+}
+
 /** Whole numbers, plain or as texts. Envoy also takes `1e3` and `5.0`; they are refused here because they are likely mistakes. */
 function integerOf(value: unknown): bigint | undefined {
   if (typeof value === 'number') return BigInt(value)

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
-import { DEFAULT_SERVICE, MAIL_SERVICE, routingRules, zonePolicy } from '../../test/support/zone-policy.ts'
+import {
+  DEFAULT_SERVICE,
+  DRAIN_MS,
+  MAIL_SERVICE,
+  routingRules,
+  zonePolicy,
+} from '../../test/support/zone-policy.ts'
 import type { DeltaDiscoveryRequest } from '../grpc/protos.ts'
 import { Catalog } from './catalog.ts'
 import type { DeltaResponse } from './delta-response.ts'
@@ -18,7 +24,7 @@ import {
   TYPE_URLS,
   type ZoneKey,
 } from './resource.ts'
-import { DRAIN_MS, Rollout } from './rollout.ts'
+import { Rollout } from './rollout.ts'
 import type { RoutingRules } from './routing-rules.ts'
 
 // The same cases each time: what is drawn at random fails at random. `npm run fuzz` draws others.
@@ -380,6 +386,29 @@ describe('a rollout', () => {
     scene.pass(1)
     assert.deepEqual(scene.sent, ['virtualHost -zonegate/1', 'cluster -default/1'])
     assert.equal(scene.envoy.clusters.size, 0)
+  })
+
+  const drainOf = (requestTimeoutMs: number | undefined): number => {
+    const { routes, cluster } = policy
+    scene.catalog.setPolicy(
+      { routes, cluster, ...(requestTimeoutMs !== undefined && { requestTimeoutMs }) },
+      rules,
+    )
+    scene.publish('default/1')
+    scene.pass(1_000)
+    scene.withdraw('default/1')
+    scene.pass(0)
+    for (let passed = 0; ; passed += 1_000) {
+      if (!scene.envoy.clusters.has('default/1')) return passed
+      scene.pass(1_000)
+    }
+  }
+
+  test('drains as long as a request may take to arrive, for an hour at most', () => {
+    assert.equal(drainOf(20_000), 20_000)
+    assert.equal(drainOf(900_000), 900_000)
+    assert.equal(drainOf(10 * HOUR_MS), HOUR_MS)
+    assert.equal(drainOf(undefined), HOUR_MS)
   })
 
   test('keeps the cluster of a zone that comes back while it drains', () => {

@@ -41,11 +41,6 @@ const ROUTE_INTERVAL_MIN_MS = 100
 const ROUTE_INTERVAL_PER_ACK = 5
 /** The longest pause. Without it, a machine that slept for an hour would delay the next push by five hours. */
 const ROUTE_INTERVAL_MAX_MS = 10_000
-/**
- * How long a cluster outlives its last route. A request keeps the routes of its first octet, and looks for their cluster only when it
- * has its whole body: at most after `request_timeout` of envoy/listener.yaml. Its retry needs the cluster, too.
- */
-export const DRAIN_MS = 300_000
 /** No zone has this id: in Envoy's formats it means "no value". */
 const NO_ID = '-'
 
@@ -251,7 +246,7 @@ export class Rollout implements CatalogListener {
     }
     this.#routed.delete(name)
     if (this.#drained.has(name)) return 'absent'
-    if (!this.#draining.has(name)) this.#draining.set(name, this.#nowMs + DRAIN_MS)
+    if (!this.#draining.has(name)) this.#draining.set(name, this.#nowMs + this.#catalog.drainMs)
     return 'later'
   }
 

@@ -5,6 +5,9 @@ import type { RoutingRules, ServiceRoutes } from '../../src/xds/routing-rules.ts
 export const DEFAULT_SERVICE: ServiceRoutes = { name: 'default', paths: [] }
 export const MAIL_SERVICE: ServiceRoutes = { name: 'mail', paths: ['/mail'] }
 
+/** How long clusters drain by `zonePolicy`. */
+export const DRAIN_MS = 300_000
+
 /** Routing rules with one rule, for POST. */
 export function routingRules(services: readonly ServiceRoutes[]): RoutingRules {
   return {
@@ -43,5 +46,6 @@ export function zonePolicy({
       ],
     },
     cluster: { connect_timeout: { seconds: connectSeconds } },
+    requestTimeoutMs: DRAIN_MS,
   }
 }
