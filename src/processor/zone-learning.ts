@@ -8,6 +8,8 @@ import { pinnedAnswer } from '../routing/decision.ts'
 import { type Rules, type Zone, zoneNameOf, zoneOfRef } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { ZoneActivity } from '../status/zone-activity.ts'
+import { nodeTimers } from '../timers.ts'
+import { Turns } from '../turns.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
 import {
   LearnedZones,
@@ -77,6 +79,8 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       onChange: (zone, change, wasLearned) => tell(parts, zone, change, wasLearned),
     },
   )
+  const turns = new Turns(nodeTimers(now, parts.bugs.at('timer')))
+  const sweepStep = (): boolean => zones.sweepStep()
   let search = parts.search()
   const sweep = guarded(parts.bugs.at('timer'), () => {
     if (parts.search() !== search) {
@@ -85,7 +89,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       const names = { nameservers: parts.dns.nameservers(), search }
       control.follow({ config, rules, search, names, said: parts.said })
     }
-    zones.sweep()
+    turns.take(sweepStep)
   })
   const timer = setInterval(sweep, sweepIntervalMs(config)).unref()
   return {
@@ -103,6 +107,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
     learned: zones,
     close: () => {
       clearInterval(timer)
+      turns.close()
       zones.close()
     },
   }

@@ -153,3 +153,33 @@ test('a report that slips into the neighbouring slot leaves the rate as it is', 
   slots(1)
   assert.equal(made.find(ref('1'))?.requestsPerSecond, 10)
 })
+
+test('counts are right again when a zone is looked at after many slots', () => {
+  for (const pause of [
+    1,
+    HISTORY_POINTS - 2,
+    HISTORY_POINTS + 1,
+    HISTORY_POINTS + 2,
+    HISTORY_POINTS + 3,
+    1000,
+  ]) {
+    const { made, clock, slots } = activity()
+    const looked = activity()
+    for (const each of [made, looked.made]) {
+      each.changed(ref('1'), 'learned', 'n1')
+      each.reported('a', ref('1'), load)
+    }
+    slots(pause)
+    for (let slot = 0; slot < pause; slot += 1) {
+      looked.slots(1)
+      assert.notEqual(looked.made.find(ref('1')), null)
+    }
+    const seen = (of: ZoneActivity) => [[...of.list(true)], [...of.failing()], of.sumsOf(ref('1'))]
+    assert.deepEqual(seen(made), seen(looked.made), `${pause} slots`)
+    const { errors } = made.sumsOf(ref('1')) ?? {}
+    assert.equal(errors, pause < HISTORY_POINTS + 2 ? load.errors : 0, `${pause} slots`)
+    made.reported('a', ref('1'), load)
+    assert.equal(made.sumsOf(ref('1'))?.errors, (errors ?? 0) + load.errors)
+    assert.equal(clock.now, looked.clock.now)
+  }
+})

@@ -43,6 +43,8 @@ interface Entry {
   usedAtMs: number
   /** The slot of its first use. Counts begin there, so a zone that a scan used once keeps a single number. */
   readonly since: number
+  /** The last slot for which the counts below are right, see `#upToDate`. */
+  slot: number
   /** By slot, see `place`. Sparse, and only as long as needed. */
   readonly requests: number[]
   readonly errors: number[]
@@ -97,7 +99,7 @@ export class ZoneActivity {
     const learned = this.#learned.get(key)
     const entry = learned ?? this.#cold.get(key) ?? this.#newEntry({ service: service.name, id })
     entry.usedAtMs = this.#now()
-    this.#countRequests(entry, 1)
+    this.#countRequests(this.#upToDate(entry), 1)
     if (learned !== undefined) return
     entry.name = name
     this.#cold.delete(key)
@@ -133,6 +135,7 @@ export class ZoneActivity {
     const key = keyOf(zone)
     const entry = this.#learned.get(key) ?? this.#cold.get(key)
     if (entry === undefined) return
+    this.#upToDate(entry)
     if (entry.envoys.size < ENVOYS_PER_ZONE_MAX || entry.envoys.has(envoy))
       entry.envoys.set(envoy, this.#slot)
     if (load.requests > 0) entry.usedAtMs = this.#now()
@@ -147,16 +150,8 @@ export class ZoneActivity {
   nextSlot(): void {
     this.#slot += 1
     const nowMs = this.#now()
-    for (const entries of [this.#learned, this.#cold]) {
-      for (const [key, entry] of entries) {
-        const at = place(entry, this.#slot)
-        entry.requestsSum -= clear(entry.requests, at)
-        entry.errorsSum -= clear(entry.errors, at)
-        for (const [envoy, slot] of entry.envoys)
-          if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
-        if (entries === this.#cold && nowMs - entry.usedAtMs >= this.#options.idleMs) entries.delete(key)
-      }
-    }
+    for (const [key, entry] of this.#cold)
+      if (nowMs - entry.usedAtMs >= this.#options.idleMs) this.#cold.delete(key)
   }
 
   /** Number of the open slot; it goes up by one every SLOT_SECONDS. */
@@ -175,14 +170,14 @@ export class ZoneActivity {
   /** Zones with errors. */
   *failing(): Generator<ZoneSums> {
     for (const entries of [this.#learned, this.#cold])
-      for (const entry of entries.values()) if (entry.errorsSum > 0) yield sumsOf(entry)
+      for (const entry of entries.values()) if (this.#upToDate(entry).errorsSum > 0) yield sumsOf(entry)
   }
 
   /** Null for a zone that nobody uses. */
   sumsOf(zone: ZoneRef): ZoneSums | null {
     const key = keyOf(zone)
     const entry = this.#learned.get(key) ?? this.#cold.get(key)
-    return entry === undefined ? null : sumsOf(entry)
+    return entry === undefined ? null : sumsOf(this.#upToDate(entry))
   }
 
   *list(history: boolean): Generator<ZoneUse> {
@@ -190,7 +185,24 @@ export class ZoneActivity {
     for (const entry of this.#cold.values()) yield this.#use(entry, false, history)
   }
 
+  /**
+   * Drops the counts of slots that are too old by now. Entries are brought up to date when they are used, because at each slot all of
+   * them at once would block the event loop.
+   */
+  #upToDate(entry: Entry): Entry {
+    for (let slot = Math.max(entry.slot, this.#slot - SLOTS) + 1; slot <= this.#slot; slot++) {
+      const at = place(entry, slot)
+      entry.requestsSum -= clear(entry.requests, at)
+      entry.errorsSum -= clear(entry.errors, at)
+    }
+    entry.slot = this.#slot
+    for (const [envoy, slot] of entry.envoys)
+      if (this.#slot - slot > REPORTED_SLOTS) entry.envoys.delete(envoy)
+    return entry
+  }
+
   #use(entry: Entry, learned: boolean, history: boolean): ZoneUse {
+    this.#upToDate(entry)
     return {
       ...entry.zone,
       name: entry.name,
@@ -226,6 +238,7 @@ export class ZoneActivity {
       name: '',
       usedAtMs: this.#now(),
       since: this.#slot,
+      slot: this.#slot,
       requests: [],
       errors: [],
       requestsSum: 0,

@@ -90,6 +90,11 @@ const learn = (id: string): void => {
   ask(id)
 }
 
+/** A whole sweep. */
+function sweep(zones: LearnedZones): void {
+  while (zones.sweepStep());
+}
+
 test('the first request learns nothing, the second publishes the addresses with the time they are good for', () => {
   answers.set('zone1', positive('zone1', ['10.0.0.1', '10.0.0.2']))
   ask('1')
@@ -163,7 +168,7 @@ test('while nameservers fail the stale addresses stay published until they are t
   assert.equal(published.get('default/1')?.staleAtMs, expiresAtMs + OPTIONS.staleMs)
   nowMs = expiresAtMs + OPTIONS.staleMs
   zones.reported(ref('1'), { requests: 1, errors: 0 })
-  zones.sweep()
+  sweep(zones)
   assert.deepEqual([published.size, changes.at(-1)], [0, 'default/1 stale'])
 })
 
@@ -176,7 +181,7 @@ test('a failure with nothing stale left withdraws the zone: its requests get the
 test('a sweep renews how long the addresses are good', () => {
   learn('1')
   expiresAtMs += 60 * SECOND
-  zones.sweep()
+  sweep(zones)
   assert.equal(published.get('default/1')?.staleAtMs, expiresAtMs + OPTIONS.staleMs)
 })
 
@@ -188,7 +193,7 @@ test('a zone without requests for the idle time goes cold; load reports with req
   zones.reported(ref('2'), { requests: 0, errors: 0 })
   nowMs += 1
   expiresAtMs = nowMs
-  zones.sweep()
+  sweep(zones)
   assert.deepEqual([...published.keys()], ['default/1'])
   assert.equal(changes.at(-1), 'default/2 idle')
 })
@@ -226,7 +231,7 @@ test('a scan over names that all resolve learns nothing and pushes nothing out',
 test('zones that an Envoy brings along are kept while nothing is known, and published once they resolve', () => {
   zones.found([ref('1'), ref('2')])
   assert.deepEqual([published.size, withdrawn, zones.size], [0, [], 2])
-  zones.sweep()
+  sweep(zones)
   assert.deepEqual(withdrawn, [])
   say('zone1', positive('zone1'))
   say('zone2', { kind: 'nxdomain', name: 'zone2', ttlSeconds: 5, nameserver: 'n' })
@@ -240,7 +245,7 @@ test('a found zone whose nameservers do not answer is kept for the stale time, a
   zones.reported(ref('1'), { requests: 1, errors: 0 })
   nowMs += OPTIONS.staleMs
   zones.reported(ref('1'), { requests: 1, errors: 0 })
-  zones.sweep()
+  sweep(zones)
   assert.deepEqual(withdrawn, ['default/1'])
 })
 
@@ -282,7 +287,7 @@ test('a closed set refuses everything and holds nothing', () => {
   learn('3')
   zones.found([ref('4')])
   zones.reported(ref('1'), { requests: 1, errors: 1 })
-  zones.sweep()
+  sweep(zones)
   zones.forgetAll('renamed')
   assert.deepEqual([zones.size, listeners.size, published.size, refreshed], [0, 0, 0, []])
   assert.deepEqual([changes.length, withdrawn.length], told)
@@ -335,7 +340,7 @@ test('the most recently used zones are taken over, with when that was', () => {
   const next = successor({}, { ...OPTIONS, zonesMax: 2 })
   assert.deepEqual(withdrawn, ['default/2'])
   nowMs += 1
-  next.sweep()
+  sweep(next)
   assert.deepEqual(
     [...next.zones()].map(({ id }) => id),
     ['1'],
@@ -352,7 +357,7 @@ test('why a zone is not learned: not asked for, asked for once, no room', () => 
   ask('9')
   nowMs += OPTIONS.idleMs
   assert.equal(why('9'), 'not_asked')
-  zones.sweep()
+  sweep(zones)
   for (const id of ['2', '3', '4']) learn(id)
   assert.equal(why('9'), 'zones_max')
   ask('9')
@@ -451,7 +456,7 @@ test('a zone in maintenance is learned at its second request, answered by Envoys
   zones.used(ref('1'), null)
   assert.deepEqual([[...answered], published.size, listeners.size], [['default/1'], 0, 0])
   nowMs += OPTIONS.idleMs
-  zones.sweep()
+  sweep(zones)
   assert.deepEqual([withdrawn, changes.at(-1)], [['default/1'], 'default/1 idle'])
 })
 
@@ -470,4 +475,22 @@ test('a zone that goes into maintenance, or out of it, or is merged, is taken ba
     after.used(ref('1'), next.isAnswered ? null : positive('zone1'))
     assert.equal(after.size, 1)
   }
+})
+
+test('a sweep of many zones is done in steps, and reaches each zone that was there, also those used meanwhile', () => {
+  zones = new LearnedZones({ ...OPTIONS, zonesMax: 1000 }, seams)
+  const ids = Array.from({ length: 1000 }, (_, index) => `${index}`)
+  for (const id of ids) {
+    answers.set(`zone${id}`, positive(`zone${id}`))
+    for (const _ of [1, 2]) ask(id)
+  }
+  published.clear()
+  assert.equal(zones.sweepStep(), true)
+  const first = published.size
+  assert.ok(first > 0 && first <= 300, `${first}`)
+  ask('0')
+  ask('999')
+  zones.used(ref('500'), positive('zone500'))
+  for (let steps = 0; zones.sweepStep(); steps++) assert.ok(steps < 10)
+  assert.deepEqual([...published.keys()].sort(), ids.map((id) => `default/${id}`).sort())
 })

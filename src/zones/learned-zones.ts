@@ -94,6 +94,9 @@ interface Learned extends ZonePlace {
   usedAtMs: number
 }
 
+/** Renewing a zone takes some 5 µs. */
+const SWEPT_PER_STEP = 300
+
 /**
  * Decides which zones Envoys route without the processor. Passes their addresses from DNS, which refreshes them, to the control
  * plane, which sends them to every Envoy. Stores no addresses itself.
@@ -104,6 +107,8 @@ export class LearnedZones {
   readonly #candidates: CandidateZones
   /** The least recently used first. */
   readonly #learned = new Map<string, Learned>()
+  /** Zones that the current sweep has not reached. */
+  #unswept: Iterator<string, undefined> | undefined
   #isClosed = false
 
   constructor(options: LearnedZonesOptions, seams: LearnedZonesSeams) {
@@ -198,15 +203,26 @@ export class LearnedZones {
   }
 
   /**
-   * Extends the time for which Envoys may use addresses, and forgets zones that are idle or whose addresses are too old. Call it
-   * several times within the stale time.
+   * Extends the time for which Envoys may use addresses, and forgets zones that are idle or whose addresses are too old. Each call
+   * handles the next zones; a sweep of all should end several times within the stale time.
+   * @returns true if zones are left
    */
-  sweep(): void {
+  sweepStep(): boolean {
+    // A copy, because zones that are used meanwhile move to the end.
+    this.#unswept ??= [...this.#learned.keys()].values()
     const nowMs = this.#seams.now()
-    for (const [key, learned] of this.#learned) {
+    for (let swept = 0; swept < SWEPT_PER_STEP; swept++) {
+      const { done, value: key } = this.#unswept.next()
+      if (done === true) {
+        this.#unswept = undefined
+        return false
+      }
+      const learned = this.#learned.get(key)
+      if (learned === undefined) continue
       if (nowMs - learned.usedAtMs >= this.#options.idleMs) this.#forget(key, learned, 'idle')
       else this.#renew(key, learned, learned.kept.current())
     }
+    return true
   }
 
   /** Withdraws all zones, because their names or routing keys have changed or because no zone may be learned now. */
@@ -219,6 +235,7 @@ export class LearnedZones {
     this.#isClosed = true
     for (const { kept } of this.#learned.values()) kept.release()
     this.#learned.clear()
+    this.#unswept = undefined
     this.#candidates.clear()
   }
 
