@@ -101,6 +101,8 @@ export const virtualHostStat = 'http.callback.rds.vhds.zonegate'
 export const histogramsAfterMs = 6_000
 const settledAfterMs = 3_000
 const pushedWithinMs = 240_000
+/** Envoy takes longer for each cluster, the more it has. */
+const pushedWithinMsPerZone = 10
 
 async function pushToNewEnvoy(
   { envoy, processor, probe, adminPort, startEnvoy }: ProbedZonegate,
@@ -111,11 +113,12 @@ async function pushToNewEnvoy(
   await probe.watch()
   await startEnvoy()
   const lastPush = () => readStat(adminPort, `${virtualHostStat}.update_time`)
-  const deadline = performance.now() + pushedWithinMs
+  const withinMs = Math.max(pushedWithinMs, count * pushedWithinMsPerZone)
+  const deadline = performance.now() + withinMs
   for (;;) {
     const clusters = await readStat(adminPort, 'cluster_manager.active_clusters')
     if (clusters >= count && Date.now() - (await lastPush()) > settledAfterMs) break
-    if (performance.now() > deadline) throw new Error(`${clusters} clusters after ${pushedWithinMs / 1000} s`)
+    if (performance.now() > deadline) throw new Error(`${clusters} clusters after ${withinMs / 1000} s`)
     await sleep(250)
   }
   const longestTurn = await probe.longestTurn()

@@ -84,4 +84,25 @@ describe('turns of the event loop', () => {
     turns.close()
     assert.equal(turn(), '')
   })
+
+  test('takes many items a few at a time, and tells the end or what was thrown', async () => {
+    const items = Array.from({ length: 250 }, (_, index) => index)
+    const seen: number[] = []
+    const whole = turns.each(items, (item) => seen.push(item))
+    assert.equal(seen.length, 0)
+    turns.take(task('other', 1))
+    for (let left = 3; due.length > 0 && left > 0; left--) {
+      due.shift()?.()
+      nowMs += 10
+    }
+    await whole
+    assert.deepEqual(seen, items)
+    assert.equal(done.includes('other'), true)
+    const fault = new Error('fault')
+    const broken = turns.each(items, () => {
+      throw fault
+    })
+    due.shift()?.()
+    await assert.rejects(broken, fault)
+  })
 })

@@ -2,6 +2,7 @@ import type { Timer, Timers } from './timers.ts'
 
 /** Time that all tasks together may use in one turn of the event loop. The rest waits for the next turn. */
 const TURN_MS = 8
+const ITEMS_PER_STEP = 100
 
 /** One step of work, a millisecond or two long. Returns true if there is more to do. */
 export type Task = () => boolean
@@ -43,6 +44,33 @@ export class Turns {
     this.#waiting.clear()
     this.#timer?.cancel()
     this.#timer = undefined
+  }
+
+  /**
+   * Takes items a few at a time.
+   * @param visit takes some 10 µs
+   * @returns resolves after the last item, and never after `close`. Rejects with what `visit` or the iterator throws
+   */
+  each<Item>(items: Iterable<Item>, visit: (item: Item) => void): Promise<void> {
+    const rest = items[Symbol.iterator]()
+    return new Promise((resolve, reject) => {
+      this.later(() => {
+        try {
+          for (let visited = 0; visited < ITEMS_PER_STEP; visited++) {
+            const { done, value } = rest.next()
+            if (done === true) {
+              resolve()
+              return false
+            }
+            visit(value)
+          }
+          return true
+        } catch (error) {
+          reject(error)
+          return false
+        }
+      })
+    })
   }
 
   #turn(): void {

@@ -128,7 +128,8 @@ export async function startZonegate(setting: Setting, options: ZonegateOptions):
   const [port, adminPort, httpPort] = [await freePort(), await freePort(), await freePort()]
   const { processes } = setting
   cpSync(join(root, 'envoy'), join(processes.scratch, 'envoy'), { recursive: true })
-  if (setting.zones.length > zonesOfOneGibibyte) giveMemory(join(processes.scratch, 'envoy/envoy.yaml'))
+  if (setting.zones.length > zonesOfOneGibibyte)
+    giveMemory(join(processes.scratch, 'envoy/envoy.yaml'), setting.zones.length)
   const file = join(processes.scratch, 'envoy/listener.yaml')
   if (!options.accessLog) writeFileSync(file, withoutExtras(readFileSync(file, 'utf8'), setting.requestIds))
   if (setting.under !== undefined) giveTime(join(processes.scratch, 'envoy'))
@@ -191,10 +192,15 @@ const cacheEntriesDefault = 10_000
 /** More zones, each with an open connection, need more than the shipped `max_heap_size_bytes`. */
 const zonesOfOneGibibyte = 15_000
 
-/** The value that docs/capacity.md gives for many zones. */
-function giveMemory(file: string): void {
+/** Twice what a zone with an open connection takes. */
+const bytesPerZone = 80_000
+
+function giveMemory(file: string, zones: number): void {
   const text = readFileSync(file, 'utf8')
-  writeFileSync(file, text.replace(/max_heap_size_bytes: \d+/, 'max_heap_size_bytes: 2147483648'))
+  writeFileSync(
+    file,
+    text.replace(/max_heap_size_bytes: \d+/, `max_heap_size_bytes: ${zones * bytesPerZone}`),
+  )
 }
 
 /** The default of `learned.zonesMax`. */
@@ -222,6 +228,7 @@ function giveTime(folder: string): void {
 }
 
 const hotWithinMs = 240_000
+const hotWithinMsPerZone = 10
 /** Several times as long as a push of routes takes. */
 const betweenPassesMs = 200
 /** Share of a core. The processor keeps addresses fresh and reads load reports, but gets no requests. */
@@ -256,13 +263,14 @@ function onlyHot(
 
 /** Asks for all zones until no request reaches the processor. Every zone must have had a request before. */
 export async function untilHot(running: RunningZonegate, zones: readonly Zone[]): Promise<void> {
-  const deadline = performance.now() + hotWithinMs
+  const withinMs = Math.max(hotWithinMs, zones.length * hotWithinMsPerZone)
+  const deadline = performance.now() + withinMs
   await asking(running, async (ask) => {
     for (;;) {
       const before = await askedSoFar(running)
       await askEach(ask, zones, (zone, got) => expectStatus(200, got, `zone ${zone.id}`))
       if ((await askedSoFar(running)) === before) return
-      if (performance.now() > deadline) throw new Error(`not all zones are hot after ${hotWithinMs / 1000} s`)
+      if (performance.now() > deadline) throw new Error(`not all zones are hot after ${withinMs / 1000} s`)
       await sleep(betweenPassesMs)
     }
   })

@@ -11,10 +11,11 @@ import {
   descriptionOf,
   type RequestDescription,
 } from '../status/request-description.ts'
-import type { Status } from '../status/status.ts'
+import type { StatusReading } from '../status/status.ts'
+import type { Turns } from '../turns.ts'
 import { Access } from './access.ts'
 import { historyQueryOf, momentOf } from './history-requests.ts'
-import { StatusEvents } from './status-events.ts'
+import { StatusEvents, statusJson } from './status-events.ts'
 
 /** Why the processor is not ready, by part. Empty: it is ready. */
 export type Unready = Readonly<Record<string, string>>
@@ -25,7 +26,7 @@ export interface AdminOptions {
   /** The bearer token that clients must send. Null: they send none, and `host` is loopback. */
   readonly token: string | null
   /** With or without the zones' history. */
-  readonly status: (history: boolean) => Status
+  readonly status: (history: boolean) => StatusReading
   readonly unready: () => Unready
   /** The faults of the configuration file as it is now. */
   readonly configFaults: () => readonly string[]
@@ -50,6 +51,8 @@ export interface AdminOptions {
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
   /** Answers requests for the page's files, which hold no secret. False: the request is for something else. */
   readonly page: (request: IncomingMessage, response: ServerResponse) => boolean
+  /** Shares the event loop between what takes long. */
+  readonly turns: Turns
   readonly onBug: OnBug
 }
 
@@ -98,7 +101,7 @@ interface Exchange {
  * @throws Error that says what to do if it cannot listen on the address
  */
 export function serveAdmin(options: AdminOptions): Promise<AdminServer> {
-  const events = new StatusEvents(options.status, options.onBug)
+  const events = new StatusEvents(options.status, options.turns, options.onBug)
   const access = new Access(options.token, options.host)
   const handlers = handlersOf(options, events)
   const server = createServer({ connectionsCheckingInterval: CHECK_INTERVAL_MS }, (request, response) => {
@@ -189,7 +192,7 @@ function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<st
   const explain = atMost(EXPLANATIONS_MAX, (exchange) => answerExplain(options, exchange))
   return new Map<string, Methods>([
     ['/metrics', { GET: ({ response }) => sendMetrics(options, response) }],
-    ['/api/status', { GET: ({ send }) => send(200, options.status(true)) }],
+    ['/api/status', { GET: ({ response }) => sendStatus(options, response) }],
     ['/api/explain', { GET: explain, POST: explain }],
     ['/api/history', { GET: atMost(HISTORIES_MAX, (exchange) => answerHistory(options, exchange)) }],
     ['/api/in-force', { GET: ({ send }) => send(200, options.inForce()) }],
@@ -225,6 +228,12 @@ function sendReadiness({ unready, configFaults }: AdminOptions, send: Send, mayK
     ...(mayKnow && !ready && { reasons }),
     ...(mayKnow && faults.length > 0 && { config: { notTaken: faults } }),
   })
+}
+
+async function sendStatus({ status, turns }: AdminOptions, response: ServerResponse): Promise<void> {
+  const json = await statusJson(status(true), turns)
+  response.writeHead(200, { ...SECURITY_HEADERS, 'content-type': 'application/json' })
+  response.end(`${json}\n`)
 }
 
 async function sendMetrics({ metrics }: AdminOptions, response: ServerResponse): Promise<void> {

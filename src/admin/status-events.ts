@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { guarded, type OnBug } from '../guard.ts'
-import type { Status, ZoneStatus } from '../status/status.ts'
+import type { Status, StatusReading, ZoneStatus } from '../status/status.ts'
+import type { Turns } from '../turns.ts'
 
 /** Open pages at once. */
 const CLIENTS_MAX = 16
@@ -20,41 +21,57 @@ export interface StatusUpdate extends Omit<Status, 'zones'> {
   }
 }
 
+/** Reads a whole status as JSON, in turns with other work. */
+export async function statusJson({ rest, zones }: StatusReading, turns: Turns): Promise<string> {
+  const all: string[] = []
+  await turns.each(zones, (zone) => all.push(JSON.stringify(zone)))
+  return jsonOf(rest, `[${all.join(',')}]`)
+}
+
+function jsonOf(rest: StatusReading['rest'], zones: string): string {
+  return `${JSON.stringify(rest).slice(0, -1)},"zones":${zones}}`
+}
+
 /**
  * The status as server-sent events. Each new client gets a `snapshot`, which is a whole Status, and then every second an
  * `update` with the zones that have changed. An update is serialised once for all clients. Without clients nothing is read.
+ * The zones are read in turns with other work: with very many, an update takes longer than a second.
  */
 export class StatusEvents {
-  readonly #read: (history: boolean) => Status
+  readonly #read: (history: boolean) => StatusReading
+  readonly #turns: Turns
   readonly #onBug: OnBug
   readonly #clients = new Set<ServerResponse>()
+  /** Clients that wait for their snapshot. */
+  readonly #joining = new Set<ServerResponse>()
   /** The JSON of each zone in the last update, by key. */
   #sent = new Map<string, string>()
+  #isReading = false
   #timer: NodeJS.Timeout | undefined
 
   /**
    * @param read the status with or without the zones' history
    * @param onBug called with an exception; that second then has no update
    */
-  constructor(read: (history: boolean) => Status, onBug: OnBug) {
+  constructor(read: (history: boolean) => StatusReading, turns: Turns, onBug: OnBug) {
     this.#read = read
+    this.#turns = turns
     this.#onBug = onBug
   }
 
   get clients(): number {
-    return this.#clients.size
+    return this.#clients.size + this.#joining.size
   }
 
   /** @returns false if there are too many clients; the response is then untouched */
   add(response: ServerResponse, headers: Readonly<Record<string, string>>): boolean {
-    if (this.#clients.size >= CLIENTS_MAX) return false
+    if (this.clients >= CLIENTS_MAX) return false
     response.writeHead(200, { ...headers, 'content-type': 'text/event-stream' })
-    // The next update compares with this moment for all clients, so the new one must start here, too.
-    this.#tick()
-    this.#clients.add(response)
+    response.write(`retry: ${RETRY_MS}\n\n`)
+    this.#joining.add(response)
     response.on('close', () => this.#remove(response))
     response.on('error', () => this.#remove(response))
-    response.write(`retry: ${RETRY_MS}\n\n${event('snapshot', JSON.stringify(this.#read(true)))}`)
+    this.#tick()
     this.#timer ??= setInterval(
       guarded(this.#onBug, () => this.#tick()),
       INTERVAL_MS,
@@ -63,28 +80,56 @@ export class StatusEvents {
   }
 
   close(): void {
-    for (const client of this.#clients) client.end()
+    for (const client of [...this.#clients, ...this.#joining]) client.end()
     this.#clients.clear()
+    this.#joining.clear()
     this.#stop()
   }
 
   #tick(): void {
-    const { zones, ...rest } = this.#read(false)
+    if (this.#isReading) return
+    this.#isReading = true
+    this.#update().then(
+      () => {
+        this.#isReading = false
+        if (this.#joining.size > 0) this.#tick()
+      },
+      (error: unknown) => {
+        this.#isReading = false
+        this.#onBug(error)
+      },
+    )
+  }
+
+  async #update(): Promise<void> {
+    // The next update compares with this moment for all clients, so those who join start here, too.
+    const joining = [...this.#joining]
+    const { rest, zones } = this.#read(joining.length > 0)
     const before = this.#sent
-    this.#sent = new Map()
+    const sent = new Map<string, string>()
     const changed: string[] = []
-    for (const zone of zones) {
+    const whole: string[] = []
+    await this.#turns.each(zones, (zone) => {
+      const { history: _, ...shown } = zone
       const key = `${zone.service}/${zone.id}`
-      const json = JSON.stringify(zone)
-      this.#sent.set(key, json)
+      const json = JSON.stringify(shown)
+      sent.set(key, json)
       if (before.get(key) !== json) changed.push(json)
-      before.delete(key)
-    }
-    if (this.#clients.size === 0) return
-    const removed = JSON.stringify([...before.keys()])
-    const json = `${JSON.stringify(rest).slice(0, -1)},"zones":{"changed":[${changed.join(',')}],"removed":${removed}}}`
-    const octets = Buffer.from(event('update', json))
-    for (const client of this.#clients) {
+      if (joining.length > 0) whole.push(JSON.stringify(zone))
+    })
+    if (this.clients === 0) return
+    this.#sent = sent
+    const removed = JSON.stringify([...before.keys()].filter((key) => !sent.has(key)))
+    const update = event('update', jsonOf(rest, `{"changed":[${changed.join(',')}],"removed":${removed}}`))
+    this.#send(this.#clients, update)
+    const joined = joining.filter((client) => this.#joining.delete(client))
+    if (joined.length > 0) this.#send(joined, event('snapshot', jsonOf(rest, `[${whole.join(',')}]`)))
+    for (const client of joined) this.#clients.add(client)
+  }
+
+  #send(clients: Iterable<ServerResponse>, text: string): void {
+    const octets = Buffer.from(text)
+    for (const client of clients) {
       if (client.writableLength > BACKLOG_OCTETS_MAX) client.destroy()
       else client.write(octets)
     }
@@ -92,7 +137,8 @@ export class StatusEvents {
 
   #remove(client: ServerResponse): void {
     this.#clients.delete(client)
-    if (this.#clients.size === 0) this.#stop()
+    this.#joining.delete(client)
+    if (this.clients === 0) this.#stop()
   }
 
   #stop(): void {

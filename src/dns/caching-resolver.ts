@@ -141,8 +141,9 @@ export class CachingResolver {
     return this.#entries.size
   }
 
-  *names(): Generator<CachedName> {
-    yield* this.#entries.values()
+  /** What is cached of a name. It does not count as a use. */
+  cached(name: string): CachedName | undefined {
+    return this.#entries.peek(name)
   }
 
   lookup(name: string): Answer | Promise<Answer> {
@@ -265,7 +266,7 @@ export class CachingResolver {
   }
 
   endBackoffs(): void {
-    for (const cached of this.names()) cached.endBackoff()
+    for (const cached of this.#entries.values()) cached.endBackoff()
   }
 
   /** From now on nothing is asked for or cached. Look-ups that wait already still get their answer. */

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { nodeTimers, type Timers } from '../timers.ts'
 import { AddressResolver } from './address-resolver.ts'
 import type { Answer, KeptName, Try } from './answer.ts'
+import type { CachedName } from './cached-name.ts'
 import { CachingResolver, type LookupCounts } from './caching-resolver.ts'
 import { type DomainName, parseDomainName } from './domain-name.ts'
 import type { DnsEvent } from './events.ts'
@@ -102,8 +103,8 @@ export interface Dns {
   /** Asks the nameservers without the cache, and lists every try. */
   explain(name: string): Promise<Explanation>
   status(): DnsStatus
-  /** Each cached name, in no order. */
-  names(): Iterable<NameStatus>
+  /** What is cached of a name, as `lookup` takes it; undefined: nothing. */
+  cached(name: string): NameStatus | undefined
   /** Ends all queries. Look-ups that wait, and later ones, fail. */
   close(): void
 }
@@ -205,7 +206,7 @@ export function createDns(options: DnsOptions, seams: DnsSeams): Dns {
     flush: (name) => flush(name, resolver, kept),
     explain: (name) => explain(name, resolvers),
     status: () => dnsStatus(nameservers, search, resolver, kept),
-    names: () => nameStatuses(resolver, kept, now),
+    cached: (name) => nameStatus(resolver.cached(name), kept, now()),
     close: () => {
       file.close()
       kept.close()
@@ -328,19 +329,17 @@ function nameserverStatus({
   }
 }
 
-function* nameStatuses(resolver: CachingResolver, kept: KeptNames, now: () => number): Generator<NameStatus> {
-  const nowMs = now()
-  for (const cached of resolver.names()) {
-    const { name, expiresAtMs, uncached } = cached
-    const inForce = uncached ?? cached.answerAt(nowMs)
-    const answer = inForce ?? cached.staleAt(nowMs)
-    yield {
-      name,
-      answer,
-      expired: inForce === null && answer !== null,
-      secondsLeft: uncached !== null || expiresAtMs === null ? null : (expiresAtMs - nowMs) / 1000,
-      kept: kept.has(name),
-    }
+function nameStatus(cached: CachedName | undefined, kept: KeptNames, nowMs: number): NameStatus | undefined {
+  if (cached === undefined) return undefined
+  const { name, expiresAtMs, uncached } = cached
+  const inForce = uncached ?? cached.answerAt(nowMs)
+  const answer = inForce ?? cached.staleAt(nowMs)
+  return {
+    name,
+    answer,
+    expired: inForce === null && answer !== null,
+    secondsLeft: uncached !== null || expiresAtMs === null ? null : (expiresAtMs - nowMs) / 1000,
+    kept: kept.has(name),
   }
 }
 

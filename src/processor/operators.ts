@@ -1,6 +1,7 @@
 import { Metrics } from '../admin/metrics.ts'
 import { createPageHandler } from '../admin/page/serve-page.ts'
 import { serveAdmin, type Unready } from '../admin/server.ts'
+import { now } from '../clock.ts'
 import { addressesOf } from '../config/envoy-settings.ts'
 import { hostPortOf } from '../config/host-port.ts'
 import type { LiveConfig } from '../config/live-config.ts'
@@ -25,6 +26,8 @@ import { describedRequest, type RequestDescription } from '../status/request-des
 import { readStatus, type StatusSources } from '../status/status.ts'
 import { readBuild } from '../status/version.ts'
 import { SLOT_SECONDS } from '../status/zone-activity.ts'
+import { nodeTimers } from '../timers.ts'
+import { Turns } from '../turns.ts'
 import { type ColdReasonParts, coldReasonOf, envoysWith } from './cold-reason.ts'
 import type { LiveCertificates } from './live-certificates.ts'
 import type { Lasting, Running } from './running.ts'
@@ -76,6 +79,7 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     history: () => lasting.history.status(),
   })
   const stopCounting = countRegularly(lasting)
+  const turns = new Turns(nodeTimers(now, bugs.at('operator')))
   const admin = await serveAdmin({
     ...hostPortOf(live.config.listen.http),
     token: parts.token,
@@ -92,11 +96,13 @@ export async function serveOperators(parts: OperatedParts): Promise<() => void> 
     },
     metrics: { contentType: metrics.contentType, text: () => metrics.text() },
     page: createPageHandler(),
+    turns,
     onBug: bugs.at('operator'),
   })
   return () => {
     stopCounting()
     admin.close()
+    turns.close()
     metrics.close()
   }
 }

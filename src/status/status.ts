@@ -136,7 +136,7 @@ export interface StatusSources {
   readonly unready: () => Readonly<Record<string, string>>
   readonly config: () => ConfigStatus
   readonly policy: () => PolicyStatus
-  readonly dns: () => Pick<Dns, 'status' | 'names'>
+  readonly dns: () => Pick<Dns, 'status' | 'cached'>
   readonly ttlSecondsMax: () => number
   readonly activity: ZoneActivity
   readonly pins: () => PinsStatus
@@ -155,7 +155,18 @@ export interface StatusSources {
   readonly said: (zone: ZoneRef) => Said | undefined
 }
 
-export function readStatus(sources: StatusSources, history: boolean): Status {
+/** A status of which the zones are yet to be read: with many zones, reading them all at once would block the event loop. */
+export interface StatusReading {
+  readonly rest: Omit<Status, 'zones'>
+  /** Read each zone when it is taken. */
+  readonly zones: Iterable<ZoneStatus>
+}
+
+export function readStatus(sources: StatusSources, history: boolean): StatusReading {
+  return { rest: readRest(sources), zones: zoneStatuses(sources, history) }
+}
+
+function readRest(sources: StatusSources): Omit<Status, 'zones'> {
   const { build, activity, decisions } = sources
   const at = sources.now()
   const dns = sources.dns()
@@ -175,7 +186,6 @@ export function readStatus(sources: StatusSources, history: boolean): Status {
     ...certificatesToTell(sources),
     ...(sources.spans().failed > 0 && { spans: { ...sources.spans() } }),
     zonesLearned: activity.learnedCount,
-    zones: zoneStatuses(sources, history, dns, at),
     envoys: sources.controlPlane()?.envoys ?? [],
     exceptions: sources.exceptions(),
     decisions: {
@@ -194,17 +204,12 @@ function certificatesToTell({ certificates }: StatusSources): Pick<Status, 'cert
   return told.length === 0 ? {} : { certificates: told }
 }
 
-function zoneStatuses(
-  { activity, coldReason, said }: Pick<StatusSources, 'activity' | 'coldReason' | 'said'>,
+function* zoneStatuses(
+  { activity, coldReason, said, dns, now }: StatusSources,
   history: boolean,
-  dns: Pick<Dns, 'names'>,
-  at: number,
-): ZoneStatus[] {
-  const uses = [...activity.list(history)]
-  const wanted = new Set(uses.map(({ name }) => name))
-  const names = new Map<string, NameStatus>()
-  for (const status of dns.names()) if (wanted.has(status.name)) names.set(status.name, status)
-  return uses.map((use) => zoneStatus(use, names.get(use.name), at, coldReason, said(use)))
+): Generator<ZoneStatus> {
+  for (const use of activity.list(history))
+    yield zoneStatus(use, dns().cached(use.name), now(), coldReason, said(use))
 }
 
 export function zoneStatus(

@@ -180,9 +180,13 @@ export class ZoneActivity {
     return entry === undefined ? null : sumsOf(this.#upToDate(entry))
   }
 
+  /** Each zone that is in use when the first one is taken, read when it is taken itself. */
   *list(history: boolean): Generator<ZoneUse> {
-    for (const entry of this.#learned.values()) yield this.#use(entry, true, history)
-    for (const entry of this.#cold.values()) yield this.#use(entry, false, history)
+    for (const key of [...this.#learned.keys(), ...this.#cold.keys()]) {
+      const learned = this.#learned.get(key)
+      const entry = learned ?? this.#cold.get(key)
+      if (entry !== undefined) yield this.#use(entry, learned !== undefined, history)
+    }
   }
 
   /**

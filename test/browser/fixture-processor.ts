@@ -1,5 +1,7 @@
+import assert from 'node:assert/strict'
 import { createPageHandler } from '../../src/admin/page/serve-page.ts'
 import { type AdminServer, serveAdmin } from '../../src/admin/server.ts'
+import { now } from '../../src/clock.ts'
 import type { NameserverStatus } from '../../src/dns/dns.ts'
 import type { HistoryPage, HistoryQuery, ToldEvent } from '../../src/history/read-history.ts'
 import type { PinsStatus } from '../../src/pins/pins.ts'
@@ -9,6 +11,8 @@ import type { ExplainedThen } from '../../src/status/explain-then.ts'
 import { describedRequest, type RequestDescription } from '../../src/status/request-description.ts'
 import type { RuleStatus } from '../../src/status/rule-counts.ts'
 import type { Status, ZoneState, ZoneStatus } from '../../src/status/status.ts'
+import { nodeTimers } from '../../src/timers.ts'
+import { Turns } from '../../src/turns.ts'
 import type { EnvoyStatus } from '../../src/xds/envoy-stream.ts'
 import { freePort } from '../support/ports.ts'
 import { DEFAULT_RULES } from './rules.ts'
@@ -95,7 +99,11 @@ export class FixtureProcessor {
       host: '127.0.0.1',
       port: port ?? (await freePort()),
       token: this.#options.token ?? null,
-      status: (history) => this.#status(history),
+      status: (history) => {
+        const { zones, ...rest } = this.#status(history)
+        return { rest, zones }
+      },
+      turns: new Turns(nodeTimers(now, assert.fail)),
       unready: () => this.unready,
       configFaults: () => this.faults,
       explain: async (description) => this.#explain(description),

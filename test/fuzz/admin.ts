@@ -9,7 +9,9 @@ import type { InForce } from '../../src/diff/in-force.ts'
 import { explain } from '../../src/status/explain.ts'
 import type { ExplainedThen } from '../../src/status/explain-then.ts'
 import { describedRequest } from '../../src/status/request-description.ts'
-import type { Status } from '../../src/status/status.ts'
+import type { StatusReading } from '../../src/status/status.ts'
+import { nodeTimers } from '../../src/timers.ts'
+import { Turns } from '../../src/turns.ts'
 import { type Checked, type CheckOptions, type Target, target } from './target.ts'
 
 const TOKEN = 'a token of sixteen'.replaceAll(' ', '-')
@@ -19,7 +21,13 @@ const options: AdminOptions = {
   host: '127.0.0.1',
   port: 0,
   token: TOKEN,
-  status: () => ({}) as Status,
+  status: () => ({ rest: {}, zones: [] }) as unknown as StatusReading,
+  turns: new Turns(
+    nodeTimers(
+      () => performance.now(),
+      (error) => bugs.push(error),
+    ),
+  ),
   unready: () => ({}),
   configFaults: () => [],
   explain: async (description) =>
