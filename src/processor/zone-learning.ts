@@ -81,6 +81,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
   )
   const turns = new Turns(nodeTimers(now, parts.bugs.at('timer')))
   const sweepStep = (): boolean => zones.sweepStep()
+  const takeOverStep = (): boolean => zones.takeOverStep()
   let search = parts.search()
   const sweep = guarded(parts.bugs.at('timer'), () => {
     if (parts.search() !== search) {
@@ -100,6 +101,7 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
     found: (found) => zones.found(found),
     takeOver: (before) => {
       if (before.learned !== null) zones.takeOver(before.learned)
+      turns.take(takeOverStep)
       before.close()
     },
     reported: (zone, load) => zones.reported(zone, load),

@@ -90,6 +90,12 @@ const learn = (id: string): void => {
   ask(id)
 }
 
+/** All zones at once. */
+function takeOver(next: LearnedZones, before: LearnedZones): void {
+  next.takeOver(before)
+  while (next.takeOverStep());
+}
+
 /** A whole sweep. */
 function sweep(zones: LearnedZones): void {
   while (zones.sweepStep());
@@ -295,7 +301,7 @@ test('a closed set refuses everything and holds nothing', () => {
 
 const successor = (changed: Partial<LearnedZonesSeams> = {}, options = OPTIONS): LearnedZones => {
   const next = new LearnedZones(options, { ...seams, ...changed })
-  next.takeOver(zones)
+  takeOver(next, zones)
   return next
 }
 
@@ -470,7 +476,7 @@ test('a zone that goes into maintenance, or out of it, or is merged, is taken ba
     withdrawn = []
     const after = new LearnedZones(OPTIONS, { ...seams, resolveRef: () => place(next) })
     answers.set('zone2', positive('zone2'))
-    after.takeOver(zones)
+    takeOver(after, zones)
     assert.deepEqual([withdrawn, after.size], [['default/1'], 0])
     after.used(ref('1'), next.isAnswered ? null : positive('zone1'))
     assert.equal(after.size, 1)
@@ -493,4 +499,103 @@ test('a sweep of many zones is done in steps, and reaches each zone that was the
   zones.used(ref('500'), positive('zone500'))
   for (let steps = 0; zones.sweepStep(); steps++) assert.ok(steps < 10)
   assert.deepEqual([...published.keys()].sort(), ids.map((id) => `default/${id}`).sort())
+})
+
+/** Some zones are taken over, the others wait. */
+const pending = (options = OPTIONS, changed: Partial<LearnedZonesSeams> = {}): LearnedZones => {
+  zones = new LearnedZones({ ...OPTIONS, zonesMax: 100 }, seams)
+  for (let id = 0; id < 100; id++) {
+    nowMs += 1
+    learn(`${id}`)
+  }
+  published.clear()
+  withdrawn = []
+  changes = []
+  const next = new LearnedZones(options, { ...seams, ...changed })
+  next.takeOver(zones)
+  return next
+}
+const finish = (next: LearnedZones): void => {
+  while (next.takeOverStep());
+}
+const MANY = { ...OPTIONS, zonesMax: 100 }
+const on9000 = {
+  resolveRef: ({ id }: { id: string }) => ({ name: `zone${id}`, port: 9000, isAnswered: false }),
+}
+
+test('many zones are taken over in steps; all count, and all are listed meanwhile', () => {
+  const next = pending(MANY, on9000)
+  assert.deepEqual([zones.size, next.size, [...next.zones()].length, published.size], [0, 100, 100, 0])
+  assert.equal(next.takeOverStep(), true)
+  assert.ok(published.size > 0 && published.size < 100, `${published.size}`)
+  assert.deepEqual([next.size, new Set([...next.zones()].map(({ id }) => id)).size], [100, 100])
+  finish(next)
+  assert.deepEqual([next.size, published.size, withdrawn, listeners.size], [100, 100, [], 100])
+  assert.ok([...published.values()].every(({ port }) => port === 9000))
+})
+
+test('a zone that is used, reported, placed or looked up before its turn is taken over then', () => {
+  for (const touch of [
+    (next: LearnedZones) => next.used(ref('70'), positive('zone70')),
+    (next: LearnedZones) => next.reported(ref('70'), { requests: 1, errors: 0 }),
+    (next: LearnedZones) => next.placed(ref('70')),
+    (next: LearnedZones) => assert.equal(next.whyNot(ref('70')), null),
+    (next: LearnedZones) => next.found([ref('70')]),
+  ]) {
+    const next = pending(MANY, on9000)
+    touch(next)
+    assert.equal(published.get('default/70')?.port, 9000)
+    finish(next)
+    assert.deepEqual([next.size, published.size, withdrawn], [100, 100, []])
+    next.close()
+  }
+})
+
+test('what DNS says meanwhile of a zone that waits is not lost', () => {
+  const next = pending(MANY)
+  answers.set('zone70', { kind: 'nxdomain', name: 'zone70', ttlSeconds: 5, nameserver: 'a:53' } as Answer)
+  listeners.get('zone70')?.(answers.get('zone70') as Answer)
+  finish(next)
+  assert.deepEqual([withdrawn, next.size], [['default/70'], 99])
+})
+
+test('fewer zones fit than before: those used least go, not those used meanwhile', () => {
+  const next = pending({ ...OPTIONS, zonesMax: 40 })
+  next.used(ref('5'), positive('zone5'))
+  finish(next)
+  assert.deepEqual([next.size, withdrawn.length], [40, 60])
+  assert.equal(next.whyNot(ref('5')), null)
+  assert.equal(next.whyNot(ref('99')), null)
+  assert.equal(withdrawn.includes('default/6'), true)
+})
+
+test('a zone with another name is withdrawn at once, and one that is pinned now is published at once', () => {
+  const next = pending(MANY, {
+    resolveRef: ({ id }) => ({
+      name: id === '90' ? 'other' : `zone${id}`,
+      port: 8101,
+      isAnswered: false,
+      ...(id === '91' && { pinned: { answer: positive('zone91', ['10.9.9.9']), untilMs: nowMs + 1e6 } }),
+    }),
+  })
+  assert.deepEqual(withdrawn, ['default/90'])
+  assert.deepEqual(published.get('default/91')?.addresses, ['10.9.9.9'])
+  assert.equal(published.size, 1)
+  finish(next)
+  assert.equal(next.size, 99)
+})
+
+test('zones that wait go on in the next configuration but one, can be forgotten, and are released at the end', () => {
+  const next = pending(MANY)
+  next.takeOverStep()
+  const after = new LearnedZones(MANY, { ...seams, ...on9000 })
+  after.takeOver(next)
+  assert.deepEqual([next.size, after.size], [0, 100])
+  after.takeOverStep()
+  after.forgetAll('rekeyed')
+  assert.deepEqual([after.size, withdrawn.length, listeners.size], [0, 100, 0])
+  const last = pending(MANY)
+  last.takeOverStep()
+  last.close()
+  assert.deepEqual([last.size, listeners.size, withdrawn], [0, 0, []])
 })

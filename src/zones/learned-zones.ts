@@ -96,6 +96,8 @@ interface Learned extends ZonePlace {
 
 /** Renewing a zone takes some 5 µs. */
 const SWEPT_PER_STEP = 300
+/** Taking over a zone takes some 50 µs. */
+const TAKEN_PER_STEP = 30
 
 /**
  * Decides which zones Envoys route without the processor. Passes their addresses from DNS, which refreshes them, to the control
@@ -107,6 +109,8 @@ export class LearnedZones {
   readonly #candidates: CandidateZones
   /** The least recently used first. */
   readonly #learned = new Map<string, Learned>()
+  /** Zones of the previous configuration that are yet to be taken over. Envoys route them as before. */
+  readonly #before = new Map<string, Learned>()
   /** Zones that the current sweep has not reached. */
   #unswept: Iterator<string, undefined> | undefined
   #isClosed = false
@@ -118,12 +122,12 @@ export class LearnedZones {
   }
 
   get size(): number {
-    return this.#learned.size
+    return this.#learned.size + this.#before.size
   }
 
-  /** The learned zones, the least recently used first. */
+  /** The learned zones, roughly the least recently used first. */
   *zones(): Generator<ZoneRef> {
-    for (const { zone } of this.#learned.values()) yield zone
+    for (const zones of [this.#before, this.#learned]) for (const { zone } of zones.values()) yield zone
   }
 
   /**
@@ -136,13 +140,13 @@ export class LearnedZones {
     if (answer !== null && (answer.kind !== 'positive' || answer.ttlSeconds === 0)) return
     const nowMs = this.#seams.now()
     const key = keyOf(zone)
-    const known = this.#learned.get(key)
+    const known = this.#find(key)
     if (known !== undefined) {
       this.#touch(key, known, nowMs)
       return
     }
     if (!this.#candidates.isSecondUse(key, nowMs)) return
-    if (this.#learned.size >= this.#options.zonesMax && !this.#makeRoom(nowMs)) return
+    if (this.size >= this.#options.zonesMax && !this.#makeRoom(nowMs)) return
     this.#candidates.delete(key)
     this.#learn(zone, 'learned', nowMs + this.#options.busyMs)
   }
@@ -150,9 +154,9 @@ export class LearnedZones {
   /** Why a zone is not learned; null: it is. */
   whyNot(zone: ZoneRef): NotLearned | null {
     const key = keyOf(zone)
-    if (this.#learned.has(key)) return null
+    if (this.#find(key) !== undefined) return null
     const nowMs = this.#seams.now()
-    if (this.#learned.size >= this.#options.zonesMax && this.#victim(nowMs) === null) return 'zones_max'
+    if (this.size >= this.#options.zonesMax && this.#victim(nowMs) === null) return 'zones_max'
     if (this.#candidates.has(key, nowMs)) return 'asked_once'
     return this.#candidates.mayHaveForgotten(nowMs) ? 'zones_max' : 'not_asked'
   }
@@ -162,41 +166,67 @@ export class LearnedZones {
     if (this.#isClosed) return
     const untilMs = this.#seams.now() + this.#options.staleMs
     for (const zone of zones) {
-      if (this.#learned.has(keyOf(zone))) continue
-      if (this.#learned.size >= this.#options.zonesMax) this.#takeBack(zone, 'evicted')
+      if (this.#find(keyOf(zone)) !== undefined) continue
+      if (this.size >= this.#options.zonesMax) this.#takeBack(zone, 'evicted')
       else if (this.#learn(zone, 'found', untilMs) === null) this.#takeBack(zone, 'unknown')
     }
   }
 
   /**
-   * Takes over the zones of `before` and closes it. A zone whose name or port has changed is withdrawn; its next request makes it
-   * learned again.
+   * Takes over the zones of `before` and closes it. A zone whose name or upstream has changed is withdrawn at once; its next request makes
+   * it learned again. The others go on as before until `takeOverStep` reaches them.
    */
   takeOver(before: LearnedZones): void {
-    const learned = [...before.#learned]
     for (const [key, seenAtMs] of before.#candidates.entries()) this.#candidates.remember(key, seenAtMs)
-    const untilMs = this.#seams.now() + this.#options.staleMs
-    const tooMany = Math.max(0, learned.length - this.#options.zonesMax)
-    for (const [at, [, each]] of learned.entries())
-      if (at < tooMany) this.#takeBack(each.zone, 'evicted')
-      else this.#goOn(each, untilMs)
+    for (const zones of [before.#before, before.#learned])
+      for (const [key, each] of zones) {
+        zones.delete(key)
+        const place = this.#seams.resolveRef(each.zone)
+        this.#before.set(key, each)
+        // What an operator has said of a zone takes effect before the many zones of which nothing is said.
+        if (!isSamePlace(each, place) || place?.pinned !== undefined || each.pinned !== undefined)
+          this.#find(key)
+      }
     before.close()
+  }
+
+  /** Takes over the next zones. @returns true if zones are left */
+  takeOverStep(): boolean {
+    let left = TAKEN_PER_STEP
+    for (const [key, before] of this.#before) {
+      if (left === 0) return true
+      left -= 1
+      if (this.size > this.#options.zonesMax) this.#forget(key, before, 'evicted')
+      else this.#find(key)
+    }
+    return false
+  }
+
+  /** A learned zone. One of the previous configuration is taken over first. */
+  #find(key: string): Learned | undefined {
+    const before = this.#before.get(key)
+    if (before !== undefined) {
+      this.#before.delete(key)
+      this.#goOn(before)
+      before.kept.release()
+    }
+    return this.#learned.get(key)
   }
 
   /** Call it when a zone was pinned, unpinned or put into maintenance. */
   placed(zone: ZoneRef): void {
     const key = keyOf(zone)
-    const before = this.#learned.get(key)
+    const before = this.#find(key)
     if (before === undefined) return
     this.#learned.delete(key)
-    this.#goOn(before, this.#seams.now() + this.#options.staleMs)
+    this.#goOn(before)
     before.kept.release()
   }
 
   /** Call it for each zone in a load report. It shows that the zone is in use, or that its addresses may be wrong. */
   reported(zone: ZoneRef, load: ZoneLoad): void {
     const key = keyOf(zone)
-    const learned = this.#learned.get(key)
+    const learned = this.#find(key)
     if (learned === undefined) return
     if (load.requests > 0) this.#touch(key, learned, this.#seams.now())
     if (load.errors > 0 && learned.pinned === undefined) this.#seams.dns.refresh(learned.name)
@@ -227,25 +257,30 @@ export class LearnedZones {
 
   /** Withdraws all zones, because their names or routing keys have changed or because no zone may be learned now. */
   forgetAll(why: 'renamed' | 'rekeyed' | 'policy'): void {
+    for (const [key, learned] of this.#before) this.#forget(key, learned, why)
     for (const [key, learned] of this.#learned) this.#forget(key, learned, why)
   }
 
   /** Releases all names and stops learning. Envoys keep what they have. */
   close(): void {
     this.#isClosed = true
-    for (const { kept } of this.#learned.values()) kept.release()
-    this.#learned.clear()
+    for (const zones of [this.#before, this.#learned]) {
+      for (const { kept } of zones.values()) kept.release()
+      zones.clear()
+    }
     this.#unswept = undefined
     this.#candidates.clear()
   }
 
   /** Learns a zone again by the current rules and pins. */
-  #goOn(before: Learned, untilMs: number): void {
-    const { zone, name, port, upstream, pinned, isAnswered, usedAtMs } = before
+  #goOn(before: Learned): void {
+    const { zone, port, pinned, usedAtMs } = before
     const place = this.#seams.resolveRef(zone)
-    // With another upstream the zone gets another cluster, which must not have the old addresses even for a moment.
-    const isSame = place?.name === name && place.isAnswered === isAnswered && place.upstream === upstream
-    const next = isSame ? this.#learn(zone, 'adopted', untilMs) : null
+    const isSame = isSamePlace(before, place)
+    const next =
+      isSame && place !== null
+        ? this.#learnAt(place, zone, 'adopted', this.#seams.now() + this.#options.staleMs)
+        : null
     if (next === null) {
       this.#takeBack(zone, place === null || isSame ? 'unknown' : 'renamed')
       return
@@ -259,20 +294,28 @@ export class LearnedZones {
     if (isOther && !isPublished && this.#learned.has(key)) this.#forget(key, next, 'renamed')
   }
 
-  #learn(zone: ZoneRef, how: 'learned' | 'adopted' | 'found', unresolvedUntilMs: number): Learned | null {
-    const ref = this.#seams.resolveRef(zone)
-    if (ref === null) return null
+  #learn(zone: ZoneRef, how: 'learned' | 'found', unresolvedUntilMs: number): Learned | null {
+    const place = this.#seams.resolveRef(zone)
+    return place === null ? null : this.#learnAt(place, zone, how, unresolvedUntilMs)
+  }
+
+  #learnAt(
+    place: ZonePlace,
+    zone: ZoneRef,
+    how: 'learned' | 'adopted' | 'found',
+    unresolvedUntilMs: number,
+  ): Learned | null {
     const key = keyOf(zone)
     const onChange = (answer: Answer): void => {
       const current = this.#learned.get(key)
       if (current !== undefined) this.#renew(key, current, answer)
     }
     const kept =
-      ref.pinned === undefined && !ref.isAnswered
-        ? this.#seams.dns.keep(ref.name, onChange, how !== 'found')
-        : withoutDns(ref)
+      place.pinned === undefined && !place.isAnswered
+        ? this.#seams.dns.keep(place.name, onChange, how !== 'found')
+        : withoutDns(place)
     if (kept === null) return null
-    const learned: Learned = { zone, ...ref, kept, unresolvedUntilMs, usedAtMs: this.#seams.now() }
+    const learned: Learned = { zone, ...place, kept, unresolvedUntilMs, usedAtMs: this.#seams.now() }
     this.#learned.set(key, learned)
     this.#seams.onChange(zone, how === 'learned' ? how : 'adopted', how === 'adopted')
     this.#renew(key, learned, kept.current())
@@ -310,6 +353,7 @@ export class LearnedZones {
 
   #forget(key: string, learned: Learned, why: ZoneChange): void {
     this.#learned.delete(key)
+    this.#before.delete(key)
     learned.kept.release()
     this.#takeBack(learned.zone, why)
   }
@@ -331,7 +375,7 @@ export class LearnedZones {
 
   /** The least recently used zone; null if even that one is busy. */
   #victim(nowMs: number): [key: string, learned: Learned] | null {
-    const [oldest] = this.#learned
+    const [oldest] = this.#before.size > 0 ? this.#before : this.#learned
     return oldest !== undefined && nowMs - oldest[1].usedAtMs >= this.#options.busyMs ? oldest : null
   }
 
@@ -350,6 +394,12 @@ function withoutDns({ name, pinned }: ZonePlace): KeptName {
     expiresAtMs: () => pinned?.untilMs ?? null,
     release: () => undefined,
   }
+}
+
+/** With another upstream a zone gets another cluster, which must not have the old addresses even for a moment. */
+function isSamePlace(before: ZonePlace, place: ZonePlace | null): boolean {
+  const { name, isAnswered, upstream } = before
+  return place?.name === name && place.isAnswered === isAnswered && place.upstream === upstream
 }
 
 function keyOf({ service, id }: ZoneRef): string {
