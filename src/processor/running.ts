@@ -251,7 +251,8 @@ export function run(config: Config, lasting: Lasting, before: Running | null): R
     bugs,
   })
   if (before !== null) {
-    zones.takeOver(before.zones)
+    const samePlaces = same(config, before.config, ['rules', 'zones']) && search() === before.search()
+    zones.takeOver(before.zones, samePlaces)
     if (!sameDns) retire(before, bugs.at('timer'))
   }
   const rulesBefore = before === null ? [] : earlierRules(before, config)

@@ -35,7 +35,8 @@ export interface ZoneLearning {
   /** Envoys still have these zones. They stay learned until DNS proves that they are gone. */
   found(zones: readonly ZoneRef[]): void
   /** Takes over the zones of the previous configuration, and closes its learning. */
-  takeOver(before: ZoneLearning): void
+  /** @param samePlaces true if requests go where they went */
+  takeOver(before: ZoneLearning, samePlaces: boolean): void
   reported(zone: ZoneRef, load: ZoneLoad): void
   /** Why a zone is not learned. Null if it is. */
   whyNot(zone: ZoneRef): NotLearned | 'learning_off' | null
@@ -99,8 +100,8 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
     },
     placed: (zone) => zones.placed(zone),
     found: (found) => zones.found(found),
-    takeOver: (before) => {
-      if (before.learned !== null) zones.takeOver(before.learned)
+    takeOver: (before, samePlaces) => {
+      if (before.learned !== null) zones.takeOver(before.learned, samePlaces)
       turns.take(takeOverStep)
       before.close()
     },

@@ -92,7 +92,7 @@ const learn = (id: string): void => {
 
 /** All zones at once. */
 function takeOver(next: LearnedZones, before: LearnedZones): void {
-  next.takeOver(before)
+  next.takeOver(before, false)
   while (next.takeOverStep());
 }
 
@@ -502,7 +502,11 @@ test('a sweep of many zones is done in steps, and reaches each zone that was the
 })
 
 /** Some zones are taken over, the others wait. */
-const pending = (options = OPTIONS, changed: Partial<LearnedZonesSeams> = {}): LearnedZones => {
+const pending = (
+  options = OPTIONS,
+  changed: Partial<LearnedZonesSeams> = {},
+  samePlaces = false,
+): LearnedZones => {
   zones = new LearnedZones({ ...OPTIONS, zonesMax: 100 }, seams)
   for (let id = 0; id < 100; id++) {
     nowMs += 1
@@ -512,7 +516,7 @@ const pending = (options = OPTIONS, changed: Partial<LearnedZonesSeams> = {}): L
   withdrawn = []
   changes = []
   const next = new LearnedZones(options, { ...seams, ...changed })
-  next.takeOver(zones)
+  next.takeOver(zones, samePlaces)
   return next
 }
 const finish = (next: LearnedZones): void => {
@@ -585,11 +589,26 @@ test('a zone with another name is withdrawn at once, and one that is pinned now 
   assert.equal(next.size, 99)
 })
 
+test('no zone is looked at when requests go where they went', () => {
+  let looked = 0
+  const { resolveRef } = seams
+  const counting = {
+    resolveRef: (zone: { service: string; id: string }) => {
+      looked += 1
+      return resolveRef(zone)
+    },
+  }
+  const next = pending(MANY, counting, true)
+  assert.deepEqual([looked, next.size], [0, 100])
+  finish(next)
+  assert.deepEqual([looked, next.size, withdrawn], [100, 100, []])
+})
+
 test('zones that wait go on in the next configuration but one, can be forgotten, and are released at the end', () => {
   const next = pending(MANY)
   next.takeOverStep()
   const after = new LearnedZones(MANY, { ...seams, ...on9000 })
-  after.takeOver(next)
+  after.takeOver(next, false)
   assert.deepEqual([next.size, after.size], [0, 100])
   after.takeOverStep()
   after.forgetAll('rekeyed')

@@ -175,14 +175,16 @@ export class LearnedZones {
   /**
    * Takes over the zones of `before` and closes it. A zone whose name or upstream has changed is withdrawn at once; its next request makes
    * it learned again. The others go on as before until `takeOverStep` reaches them.
+   * @param samePlaces true if requests go where they went
    */
-  takeOver(before: LearnedZones): void {
+  takeOver(before: LearnedZones, samePlaces: boolean): void {
     for (const [key, seenAtMs] of before.#candidates.entries()) this.#candidates.remember(key, seenAtMs)
     for (const zones of [before.#before, before.#learned])
       for (const [key, each] of zones) {
         zones.delete(key)
-        const place = this.#seams.resolveRef(each.zone)
         this.#before.set(key, each)
+        if (samePlaces) continue
+        const place = this.#seams.resolveRef(each.zone)
         // What an operator has said of a zone takes effect before the many zones of which nothing is said.
         if (!isSamePlace(each, place) || place?.pinned !== undefined || each.pinned !== undefined)
           this.#find(key)
