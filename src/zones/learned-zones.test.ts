@@ -573,6 +573,26 @@ test('fewer zones fit than before: those used least go, not those used meanwhile
   assert.equal(withdrawn.includes('default/6'), true)
 })
 
+test('fewer zones fit than before, and Envoys report all of them before their turn: the rest goes all the same', () => {
+  const next = pending({ ...OPTIONS, zonesMax: 40 })
+  for (let id = 0; id < 100; id++) next.reported(ref(`${id}`), { requests: 1, errors: 0 })
+  finish(next)
+  assert.deepEqual([next.size, withdrawn.length], [40, 60])
+})
+
+test('zones that are taken over keep their order: a zone used meanwhile is the last to go, and keeps no other one in', () => {
+  const next = pending(MANY)
+  nowMs += MANY.busyMs
+  next.used(ref('0'), positive('zone0'))
+  finish(next)
+  assert.deepEqual(
+    [...next.zones()].map(({ id }) => id),
+    [...Array.from({ length: 99 }, (_, at) => `${at + 1}`), '0'],
+  )
+  for (const _ of [1, 2]) next.used(ref('new'), positive('zonenew'))
+  assert.deepEqual([next.whyNot(ref('new')), withdrawn], [null, ['default/1']])
+})
+
 test('a zone with another name is withdrawn at once, and one that is pinned now is published at once', () => {
   const next = pending(MANY, {
     resolveRef: ({ id }) => ({

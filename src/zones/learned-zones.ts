@@ -109,8 +109,8 @@ export class LearnedZones {
   readonly #candidates: CandidateZones
   /** The least recently used first. */
   readonly #learned = new Map<string, Learned>()
-  /** Zones of the previous configuration that are yet to be taken over. Envoys route them as before. */
-  readonly #before = new Map<string, Learned>()
+  /** Those that are yet to be taken over from the previous configuration. Envoys route them as before. */
+  readonly #waiting = new Set<string>()
   /** Zones that the current sweep has not reached. */
   #unswept: Iterator<string, undefined> | undefined
   #isClosed = false
@@ -122,12 +122,12 @@ export class LearnedZones {
   }
 
   get size(): number {
-    return this.#learned.size + this.#before.size
+    return this.#learned.size
   }
 
-  /** The learned zones, roughly the least recently used first. */
+  /** The learned zones, the least recently used first. */
   *zones(): Generator<ZoneRef> {
-    for (const zones of [this.#before, this.#learned]) for (const { zone } of zones.values()) yield zone
+    for (const { zone } of this.#learned.values()) yield zone
   }
 
   /**
@@ -173,56 +173,54 @@ export class LearnedZones {
   }
 
   /**
-   * Takes over the zones of `before` and closes it. A zone whose name or upstream has changed is withdrawn at once; its next request makes
-   * it learned again. The others go on as before until `takeOverStep` reaches them.
-   * @param samePlaces true if requests go where they went
+   * Takes over the zones of `before` and closes it. A zone whose name or upstream has changed is withdrawn at once; its next request
+   * makes it learned again. The others go on as before until `takeOverStep` reaches them.
+   * @param samePlaces true if no zone has another name, port or upstream than before
    */
   takeOver(before: LearnedZones, samePlaces: boolean): void {
     for (const [key, seenAtMs] of before.#candidates.entries()) this.#candidates.remember(key, seenAtMs)
-    for (const zones of [before.#before, before.#learned])
-      for (const [key, each] of zones) {
-        zones.delete(key)
-        this.#before.set(key, each)
-        if (samePlaces) continue
-        const place = this.#seams.resolveRef(each.zone)
-        // What an operator has said of a zone takes effect before the many zones of which nothing is said.
-        if (!isSamePlace(each, place) || place?.pinned !== undefined || each.pinned !== undefined)
-          this.#find(key)
-      }
+    for (const [key, each] of before.#learned) {
+      before.#learned.delete(key)
+      this.#learned.set(key, each)
+      this.#waiting.add(key)
+      if (samePlaces) continue
+      const place = this.#seams.resolveRef(each.zone)
+      // A pin that came or went takes effect at once, too.
+      if (!isSamePlace(each, place) || place?.pinned !== undefined || each.pinned !== undefined)
+        this.#find(key)
+    }
     before.close()
   }
 
-  /** Takes over the next zones. @returns true if zones are left */
+  /** Takes over the next zones, after it has evicted those that are too many. @returns true if zones are left */
   takeOverStep(): boolean {
     let left = TAKEN_PER_STEP
-    for (const [key, before] of this.#before) {
+    for (const [key, learned] of this.#learned) {
+      if (this.size <= this.#options.zonesMax) break
       if (left === 0) return true
       left -= 1
-      if (this.size > this.#options.zonesMax) this.#forget(key, before, 'evicted')
-      else this.#find(key)
+      this.#forget(key, learned, 'evicted')
+    }
+    for (const key of this.#waiting) {
+      if (left === 0) return true
+      left -= 1
+      this.#find(key)
     }
     return false
   }
 
-  /** A learned zone. One of the previous configuration is taken over first. */
+  /** A learned zone. If it waits, it is taken over first. */
   #find(key: string): Learned | undefined {
-    const before = this.#before.get(key)
-    if (before !== undefined) {
-      this.#before.delete(key)
-      this.#goOn(before)
-      before.kept.release()
-    }
-    return this.#learned.get(key)
+    const learned = this.#learned.get(key)
+    if (learned === undefined || !this.#waiting.delete(key)) return learned
+    return this.#goOn(key, learned)
   }
 
   /** Call it when a zone was pinned, unpinned or put into maintenance. */
   placed(zone: ZoneRef): void {
     const key = keyOf(zone)
-    const before = this.#find(key)
-    if (before === undefined) return
-    this.#learned.delete(key)
-    this.#goOn(before)
-    before.kept.release()
+    const learned = this.#find(key)
+    if (learned !== undefined) this.#goOn(key, learned)
   }
 
   /** Call it for each zone in a load report. It shows that the zone is in use, or that its addresses may be wrong. */
@@ -250,7 +248,7 @@ export class LearnedZones {
         return false
       }
       const learned = this.#learned.get(key)
-      if (learned === undefined) continue
+      if (learned === undefined || this.#waiting.has(key)) continue
       if (nowMs - learned.usedAtMs >= this.#options.idleMs) this.#forget(key, learned, 'idle')
       else this.#renew(key, learned, learned.kept.current())
     }
@@ -259,23 +257,27 @@ export class LearnedZones {
 
   /** Withdraws all zones, because their names or routing keys have changed or because no zone may be learned now. */
   forgetAll(why: 'renamed' | 'rekeyed' | 'policy'): void {
-    for (const [key, learned] of this.#before) this.#forget(key, learned, why)
     for (const [key, learned] of this.#learned) this.#forget(key, learned, why)
   }
 
   /** Releases all names and stops learning. Envoys keep what they have. */
   close(): void {
     this.#isClosed = true
-    for (const zones of [this.#before, this.#learned]) {
-      for (const { kept } of zones.values()) kept.release()
-      zones.clear()
-    }
+    for (const { kept } of this.#learned.values()) kept.release()
+    this.#learned.clear()
+    this.#waiting.clear()
     this.#unswept = undefined
     this.#candidates.clear()
   }
 
-  /** Learns a zone again by the current rules and pins. */
-  #goOn(before: Learned): void {
+  /** Learns a zone again by the current rules and pins. It keeps its place in the order of use. */
+  #goOn(key: string, before: Learned): Learned | undefined {
+    this.#relearn(key, before)
+    before.kept.release()
+    return this.#learned.get(key)
+  }
+
+  #relearn(key: string, before: Learned): void {
     const { zone, port, pinned, usedAtMs } = before
     const place = this.#seams.resolveRef(zone)
     const isSame = isSamePlace(before, place)
@@ -284,6 +286,7 @@ export class LearnedZones {
         ? this.#learnAt(place, zone, 'adopted', this.#seams.now() + this.#options.staleMs)
         : null
     if (next === null) {
+      this.#learned.delete(key)
       this.#takeBack(zone, place === null || isSame ? 'unknown' : 'renamed')
       return
     }
@@ -292,7 +295,6 @@ export class LearnedZones {
     // addresses.
     const isPublished = next.kept.current()?.kind === 'positive'
     const isOther = next.port !== port || (pinned !== undefined && next.pinned === undefined)
-    const key = keyOf(zone)
     if (isOther && !isPublished && this.#learned.has(key)) this.#forget(key, next, 'renamed')
   }
 
@@ -355,7 +357,7 @@ export class LearnedZones {
 
   #forget(key: string, learned: Learned, why: ZoneChange): void {
     this.#learned.delete(key)
-    this.#before.delete(key)
+    this.#waiting.delete(key)
     learned.kept.release()
     this.#takeBack(learned.zone, why)
   }
@@ -377,7 +379,7 @@ export class LearnedZones {
 
   /** The least recently used zone; null if even that one is busy. */
   #victim(nowMs: number): [key: string, learned: Learned] | null {
-    const [oldest] = this.#before.size > 0 ? this.#before : this.#learned
+    const [oldest] = this.#learned
     return oldest !== undefined && nowMs - oldest[1].usedAtMs >= this.#options.busyMs ? oldest : null
   }
 
