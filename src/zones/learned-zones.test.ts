@@ -555,6 +555,12 @@ test('a zone that is used, reported, placed or looked up before its turn is take
   }
 })
 
+test('a load report of an unused zone takes over nothing', () => {
+  const next = pending(MANY, on9000)
+  next.reported(ref('70'), { requests: 0, errors: 0 })
+  assert.equal(published.size, 0)
+})
+
 test('what DNS says meanwhile of a zone that waits is not lost', () => {
   const next = pending(MANY)
   answers.set('zone70', { kind: 'nxdomain', name: 'zone70', ttlSeconds: 5, nameserver: 'a:53' } as Answer)
