@@ -454,11 +454,15 @@ export class EnvoyControl {
   }
 }
 
-/** While nothing is learned, the control plane needs only the route configuration's name, to withdraw virtual hosts. */
-function policyFor(policy: Policy): ZonePolicy {
+/** While nothing is learned, the control plane only withdraws virtual hosts and lets their clusters drain. */
+export function policyFor(policy: Policy): ZonePolicy {
   if (policy.kind === 'policy') return policy.policy
-  const routeConfiguration = policy.cold.configuration?.name ?? ROUTE_CONFIGURATION
-  return { routes: { routeConfiguration, coldRoutes: [] }, cluster: {} }
+  const { configuration, requestTimeoutMs } = policy.cold
+  return {
+    routes: { routeConfiguration: configuration?.name ?? ROUTE_CONFIGURATION, coldRoutes: [] },
+    cluster: {},
+    ...(requestTimeoutMs !== undefined && { requestTimeoutMs }),
+  }
 }
 
 /** Domains of the operator's virtual hosts that may match ids. */
