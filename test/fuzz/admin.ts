@@ -21,7 +21,7 @@ const options: AdminOptions = {
   host: '127.0.0.1',
   port: 0,
   token: TOKEN,
-  status: () => ({ rest: {}, zones: [] }) as unknown as StatusReading,
+  status: () => ({ rest: { at: 0 }, zones: [] }) as unknown as StatusReading,
   turns: new Turns(
     nodeTimers(
       () => performance.now(),
