@@ -2,14 +2,14 @@ import { now } from '../clock.ts'
 import type { Config } from '../config/schema.ts'
 import type { Answer } from '../dns/answer.ts'
 import type { Dns } from '../dns/dns.ts'
-import { guarded } from '../guard.ts'
+import { guarded, type OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import { pinnedAnswer } from '../routing/decision.ts'
 import { type Rules, type Zone, zoneNameOf, zoneOfRef } from '../routing/rules.ts'
 import type { SaidOfZones } from '../routing/said.ts'
 import type { ZoneActivity } from '../status/zone-activity.ts'
 import { nodeTimers } from '../timers.ts'
-import { Turns } from '../turns.ts'
+import { type Task, Turns } from '../turns.ts'
 import type { ZoneLoad } from '../xds/load-report-service.ts'
 import {
   LearnedZones,
@@ -34,8 +34,10 @@ export interface ZoneLearning {
   placed(zone: ZoneRef): void
   /** Envoys still have these zones. They stay learned until DNS proves that they are gone. */
   found(zones: readonly ZoneRef[]): void
-  /** Takes over the zones of the previous configuration, and closes its learning. */
-  /** @param samePlaces true if requests go where they went */
+  /**
+   * Takes over the zones of the previous configuration, and closes its learning.
+   * @param samePlaces true if no zone has another name, port or upstream than before
+   */
   takeOver(before: ZoneLearning, samePlaces: boolean): void
   reported(zone: ZoneRef, load: ZoneLoad): void
   /** Why a zone is not learned. Null if it is. */
@@ -80,11 +82,12 @@ export function learnZones(parts: ZoneLearningParts): ZoneLearning {
       onChange: (zone, change, wasLearned) => tell(parts, zone, change, wasLearned),
     },
   )
-  const turns = new Turns(nodeTimers(now, parts.bugs.at('timer')))
-  const sweepStep = (): boolean => zones.sweepStep()
-  const takeOverStep = (): boolean => zones.takeOverStep()
+  const onBug = parts.bugs.at('timer')
+  const turns = new Turns(nodeTimers(now, onBug))
+  const sweepStep = goingOn(onBug, () => zones.sweepStep())
+  const takeOverStep = goingOn(onBug, () => zones.takeOverStep())
   let search = parts.search()
-  const sweep = guarded(parts.bugs.at('timer'), () => {
+  const sweep = guarded(onBug, () => {
     if (parts.search() !== search) {
       search = parts.search() // Every zone has another name now.
       zones.forgetAll('renamed')
@@ -136,6 +139,18 @@ function withoutLearning(parts: ZoneLearningParts): ZoneLearning {
     whyNot: () => 'learning_off',
     learned: null,
     close: () => undefined,
+  }
+}
+
+/** An exception at one zone ends a step. The next step goes on with the next zone. */
+function goingOn(onBug: OnBug, step: Task): Task {
+  return () => {
+    try {
+      return step()
+    } catch (error) {
+      onBug(error)
+      return true
+    }
   }
 }
 
