@@ -154,7 +154,7 @@ export class LearnedZones {
   /** Why a zone is not learned; null: it is. */
   whyNot(zone: ZoneRef): NotLearned | null {
     const key = keyOf(zone)
-    if (this.#find(key) !== undefined) return null
+    if (this.#learned.has(key)) return null
     const nowMs = this.#seams.now()
     if (this.size >= this.#options.zonesMax && this.#victim(nowMs) === null) return 'zones_max'
     if (this.#candidates.has(key, nowMs)) return 'asked_once'
