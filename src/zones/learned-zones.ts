@@ -108,9 +108,9 @@ export class LearnedZones {
   readonly #seams: LearnedZonesSeams
   readonly #candidates: CandidateZones
   /** The least recently used first. */
-  readonly #learned = new Map<string, Learned>()
+  #learned = new Map<string, Learned>()
   /** Those that are yet to be taken over from the previous configuration. Envoys route them as before. */
-  readonly #waiting = new Set<string>()
+  #waiting = new Set<string>()
   /** Zones that the current sweep has not reached. */
   #unswept: Iterator<string, undefined> | undefined
   #isClosed = false
@@ -179,17 +179,17 @@ export class LearnedZones {
    */
   takeOver(before: LearnedZones, samePlaces: boolean): void {
     for (const [key, seenAtMs] of before.#candidates.entries()) this.#candidates.remember(key, seenAtMs)
-    for (const [key, each] of before.#learned) {
-      before.#learned.delete(key)
-      this.#learned.set(key, each)
-      this.#waiting.add(key)
-      if (samePlaces) continue
+    this.#learned = before.#learned
+    this.#waiting = new Set(this.#learned.keys())
+    before.#learned = new Map()
+    before.close()
+    if (samePlaces) return
+    for (const [key, each] of this.#learned) {
       const place = this.#seams.resolveRef(each.zone)
       // A pin that came or went takes effect at once, too.
       if (!isSamePlace(each, place) || place?.pinned !== undefined || each.pinned !== undefined)
         this.#find(key)
     }
-    before.close()
   }
 
   /** Takes over the next zones, after it has evicted those that are too many. @returns true if zones are left */
