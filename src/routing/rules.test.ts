@@ -158,6 +158,7 @@ test('each service is there once, with all its paths; the one for all others com
       { name: 'rest', port: 8101, paths: [] },
     ],
   )
+  assert.equal(servicesOf(rule), servicesOf(rule), 'read once')
 })
 
 /** An outcome in a few words: `pay zone7-pay.s.test`, or the rule and the reason. */

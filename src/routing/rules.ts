@@ -227,8 +227,19 @@ export function zoneNameOf(
   return `${service}/${id}`
 }
 
+type ServiceWithPaths = Service & { readonly paths: readonly string[] }
+
+/** Kept, because work for all zones asks for them once for each zone. */
+const SERVICES = new WeakMap<Rule, readonly ServiceWithPaths[]>()
+
 /** Each service of a rule, with its paths; the fallback service has none. */
-export function servicesOf({ serviceByPath, fallback }: Rule): (Service & { paths: string[] })[] {
+export function servicesOf(rule: Rule): readonly ServiceWithPaths[] {
+  const services = SERVICES.get(rule) ?? readServices(rule)
+  SERVICES.set(rule, services)
+  return services
+}
+
+function readServices({ serviceByPath, fallback }: Rule): ServiceWithPaths[] {
   const services = new Map<string, Service & { paths: string[] }>()
   for (const [path, service] of serviceByPath) {
     const known = services.get(service.name) ?? { ...service, paths: [] }
