@@ -15,6 +15,7 @@ import type { StatusReading } from '../status/status.ts'
 import type { Turns } from '../turns.ts'
 import { Access } from './access.ts'
 import { historyQueryOf, momentOf } from './history-requests.ts'
+import { sharedReading } from './shared-reading.ts'
 import { StatusEvents, statusJson } from './status-events.ts'
 
 /** Why the processor is not ready, by part. Empty: it is ready. */
@@ -190,9 +191,12 @@ async function route(
 
 function handlersOf(options: AdminOptions, events: StatusEvents): ReadonlyMap<string, Methods> {
   const explain = atMost(EXPLANATIONS_MAX, (exchange) => answerExplain(options, exchange))
+  const readStatus = sharedReading(async () =>
+    Buffer.from(`${await statusJson(options.status(true), options.turns)}\n`),
+  )
   return new Map<string, Methods>([
     ['/metrics', { GET: ({ response }) => sendMetrics(options, response) }],
-    ['/api/status', { GET: ({ response }) => sendStatus(options, response) }],
+    ['/api/status', { GET: ({ response }) => sendStatus(readStatus, response) }],
     ['/api/explain', { GET: explain, POST: explain }],
     ['/api/history', { GET: atMost(HISTORIES_MAX, (exchange) => answerHistory(options, exchange)) }],
     ['/api/in-force', { GET: ({ send }) => send(200, options.inForce()) }],
@@ -230,10 +234,10 @@ function sendReadiness({ unready, configFaults }: AdminOptions, send: Send, mayK
   })
 }
 
-async function sendStatus({ status, turns }: AdminOptions, response: ServerResponse): Promise<void> {
-  const json = await statusJson(status(true), turns)
+async function sendStatus(read: () => Promise<Buffer>, response: ServerResponse): Promise<void> {
+  const json = await read()
   response.writeHead(200, { ...SECURITY_HEADERS, 'content-type': 'application/json' })
-  response.end(`${json}\n`)
+  response.end(json)
 }
 
 async function sendMetrics({ metrics }: AdminOptions, response: ServerResponse): Promise<void> {
