@@ -220,8 +220,8 @@ export const DNS_FENCES: readonly Fence[] = [
   {
     attack: 'more zones than are learned',
     file: 'src/zones/learned-zones.ts',
-    text: 'if (this.#learned.size >= this.#options.zonesMax && !this.#makeRoom(nowMs)) return',
-    without: 'if (this.#learned.size >= 1e9 && !this.#makeRoom(nowMs)) return',
+    text: 'if (this.size >= this.#options.zonesMax && !this.#makeRoom(nowMs)) return',
+    without: 'if (this.size >= 1e9 && !this.#makeRoom(nowMs)) return',
     test: 'src/zones/learned-zones.test.ts',
     titles: /beyond zonesMax/,
   },

@@ -278,7 +278,7 @@ export const NEIGHBOURS_FENCES: readonly Fence[] = [
   {
     attack: 'pages without end',
     file: 'src/admin/status-events.ts',
-    text: '    if (this.#clients.size >= CLIENTS_MAX) return false\n',
+    text: '    if (this.clients >= CLIENTS_MAX) return false\n',
     without: '',
     test: ADMIN,
     titles: /16 open pages/,
