@@ -49,7 +49,7 @@ export class Turns {
   /**
    * Takes items a few at a time.
    * @param visit takes some 10 µs
-   * @returns resolves after the last item, and never after `close`. Rejects with what `visit` or the iterator throws
+   * @returns resolves after the last item, and stays pending if `close` comes first. Rejects with what `visit` or the iterator throws
    */
   each<Item>(items: Iterable<Item>, visit: (item: Item) => void): Promise<void> {
     const rest = items[Symbol.iterator]()

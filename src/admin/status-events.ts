@@ -102,7 +102,7 @@ export class StatusEvents {
   }
 
   async #update(): Promise<void> {
-    // The next update compares with this moment for all clients, so those who join start here, too.
+    // Those who join get this same reading, because the next update says only what has changed since.
     const joining = [...this.#joining]
     const { rest, zones } = this.#read(joining.length > 0)
     const before = this.#sent

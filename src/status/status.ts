@@ -155,10 +155,9 @@ export interface StatusSources {
   readonly said: (zone: ZoneRef) => Said | undefined
 }
 
-/** A status of which the zones are yet to be read: with many zones, reading them all at once would block the event loop. */
+/** A status whose zones are read one by one, as they are taken: reading many at once would block the event loop. */
 export interface StatusReading {
   readonly rest: Omit<Status, 'zones'>
-  /** Read each zone when it is taken. */
   readonly zones: Iterable<ZoneStatus>
 }
 

@@ -180,7 +180,7 @@ export class ZoneActivity {
     return entry === undefined ? null : sumsOf(this.#upToDate(entry))
   }
 
-  /** Each zone that is in use when the first one is taken, read when it is taken itself. */
+  /** The zones in use when the iteration begins. Each is read when it is taken. */
   *list(history: boolean): Generator<ZoneUse> {
     for (const key of [...this.#learned.keys(), ...this.#cold.keys()]) {
       const learned = this.#learned.get(key)

@@ -51,8 +51,11 @@ export type CatalogChange = (listener: CatalogListener) => void
  * them for at least this part of the time; a higher value would mean more pushes.
  */
 const REMAINING_MIN = 0.75
-/** A drain without `requestTimeoutMs`, and the longest with one: clusters of forgotten zones take memory. */
-const DRAIN_MAX_MS = 3_600_000
+/**
+ * The shortest and the longest drain; the longest is also that without `requestTimeoutMs`. A retry may come after the request's time. But
+ * clusters of forgotten zones take memory.
+ */
+const DRAIN_MS = { min: 60_000, max: 3_600_000 } as const
 
 /** What every Envoy should have in the end: the learned zones as resources. rollout.ts decides what an Envoy is sent when. */
 export class Catalog {
@@ -93,11 +96,12 @@ export class Catalog {
   }
 
   /**
-   * How long a cluster outlives its last route. A request keeps the routes of its first octet, and looks for their cluster only when it
-   * has its whole body. Its retry needs the cluster, too.
+   * How long a cluster outlives its last route. Envoy chooses a request's route at its first octet. It looks for the cluster once the
+   * whole body is there, and again for a retry.
    */
   get drainMs(): number {
-    return Math.min(this.#requestTimeoutMs ?? DRAIN_MAX_MS, DRAIN_MAX_MS)
+    const { min, max } = DRAIN_MS
+    return Math.min(max, Math.max(min, this.#requestTimeoutMs ?? max))
   }
 
   /** The clusters of the cold path, one for each way to reach zones. While empty (unreadable), Envoys keep those that they have. */

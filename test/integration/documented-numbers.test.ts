@@ -122,7 +122,7 @@ const ROWS: readonly [document: string, sentence: string, ...numbers: number[]][
     constant('xds/rollout.ts', 'cluster'),
     constant('xds/rollout.ts', 'virtualHost'),
   ],
-  [BOUNDS, 'for the page and `status` | <n> each |', constant('turns.ts', 'TURN_MS')],
+  [BOUNDS, 'the page and `status` | <n> |', constant('turns.ts', 'TURN_MS')],
   [
     BOUNDS,
     'it is tried again after <n>, then twice as long each time, <n> at most',
