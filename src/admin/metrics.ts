@@ -6,11 +6,10 @@ import type { UpstreamCertificate } from '../grpc/certificates.ts'
 import type { HistoryStatus } from '../history/history.ts'
 import type { PinsStatus } from '../pins/pins.ts'
 import type { RejectReason } from '../routing/reject-reason.ts'
-import type { Answers, DecisionCounts, DnsQueryCounts, Histogram } from '../status/counts.ts'
+import type { Answers, DecisionCounts, DnsQueryCounts, Histogram, SpanCounts } from '../status/counts.ts'
 import { isUnresolved, type RuleStatus } from '../status/rule-counts.ts'
 import type { Build, PolicyStatus } from '../status/status.ts'
 import { ERROR_SHARES, type WorstZones } from '../status/worst-zones.ts'
-import type { SpanCounts } from '../tracing/request-trace.ts'
 import type { ControlPlaneStatus } from '../xds/control-plane.ts'
 
 export interface MetricSources {

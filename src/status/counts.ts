@@ -160,3 +160,12 @@ export class Histogram {
     })
   }
 }
+
+/** Spans by outcome, since the start. */
+export interface SpanCounts {
+  made: number
+  /** The collector took them. */
+  sent: number
+  /** The collector refused them or could not be reached. */
+  failed: number
+}

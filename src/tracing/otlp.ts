@@ -8,7 +8,8 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace'
 import type { Logger } from '../log.ts'
-import type { SpanCounts, SpanData, SpanSender } from './request-trace.ts'
+import type { SpanCounts } from '../status/counts.ts'
+import type { SpanData, SpanSender } from './request-trace.ts'
 
 /** Spans that wait for a collector; more are dropped. A span takes some 2 KB. */
 const WAITING_MAX = 2048

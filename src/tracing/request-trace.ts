@@ -121,12 +121,3 @@ export interface SpanSender {
   /** Sends the remaining spans, and gives up after a second. */
   close(): Promise<void>
 }
-
-/** Spans by outcome, since the start. */
-export interface SpanCounts {
-  made: number
-  /** The collector took them. */
-  sent: number
-  /** The collector refused them or could not be reached. */
-  failed: number
-}

@@ -7,7 +7,8 @@ import type { OnBug } from '../guard.ts'
 import type { Logger } from '../log.ts'
 import type { Decider, Decision } from '../routing/decision.ts'
 import type { RequestHead } from '../routing/rules.ts'
-import { RequestTrace, type SpanCounts, type SpanSender } from './request-trace.ts'
+import type { SpanCounts } from '../status/counts.ts'
+import { RequestTrace, type SpanSender } from './request-trace.ts'
 
 /** If the wall clock differs by more, somebody set it, and spans follow it. */
 const CLOCK_ERROR_MS_MAX = 20

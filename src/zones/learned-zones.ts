@@ -283,10 +283,9 @@ export class LearnedZones {
     const { zone, port, pinned, usedAtMs } = before
     const place = this.#seams.resolveRef(zone)
     const isSame = isSamePlace(before, place)
-    const next =
-      isSame && place !== null
-        ? this.#learnAt(place, zone, 'adopted', this.#seams.now() + this.#options.staleMs)
-        : null
+    const next = isSame
+      ? this.#learnAt(place, zone, 'adopted', this.#seams.now() + this.#options.staleMs)
+      : null
     if (next === null) {
       this.#learned.delete(key)
       this.#takeBack(zone, place === null || isSame ? 'unknown' : 'renamed')
@@ -403,7 +402,7 @@ function withoutDns({ name, pinned }: ZonePlace): KeptName {
 }
 
 /** With another upstream a zone gets another cluster, which must not have the old addresses even for a moment. */
-function isSamePlace(before: ZonePlace, place: ZonePlace | null): boolean {
+function isSamePlace(before: ZonePlace, place: ZonePlace | null): place is ZonePlace {
   const { name, isAnswered, upstream } = before
   return place?.name === name && place.isAnswered === isAnswered && place.upstream === upstream
 }
